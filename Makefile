@@ -1,0 +1,40 @@
+VENV := .venv
+PY := $(VENV)/bin/python
+UV := $(VENV)/bin/uv
+# Nothing here names an index: pip and uv use whatever the machine is set up with.
+INSTALL := UV_LINK_MODE=copy $(UV) pip install -q --compile-bytecode --python $(PY)
+.PHONY: demo test lint lock clean
+
+demo: $(VENV)/.installed
+	$(VENV)/bin/contrast demo --run runs/demo
+
+test: $(VENV)/.installed-dev
+	$(PY) -m pytest -m "not slow and not gpu"
+
+lint: $(VENV)/.installed-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+# The exact versions, for Python 3.11 to 3.13, with no address in them.
+lock: $(VENV)/.uv
+	$(UV) pip compile -q --universal --python-version 3.11 --no-header --no-annotate pyproject.toml -o requirements.lock
+	$(UV) pip compile -q --universal --python-version 3.11 --no-header --no-annotate pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
+
+$(VENV)/.uv:
+	test -x $(PY) || python3 -m venv $(VENV)
+	$(VENV)/bin/pip install -q uv==0.13.9
+	touch $@
+
+$(VENV)/.installed: requirements.lock pyproject.toml | $(VENV)/.uv
+	$(INSTALL) -r requirements.lock
+	$(INSTALL) --no-deps -e .
+	touch $@
+
+$(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
+	$(INSTALL) -r requirements-dev.lock
+	touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
