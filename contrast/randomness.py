@@ -1,0 +1,89 @@
+"""Counter-based randomness: every number is a pure function of what it is for.
+
+No generator is carried along and none is seeded: a number depends on (seed, epoch or step, purpose, view, sample
+index, position in the draw) and on nothing else, so a run does not change with the number of workers, the make-up of
+a batch, the number of processes or a restart. The mixing is splitmix64's (Steele, Lea and Flood, OOPSLA 2014).
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+__all__ = ["Purpose", "permutation", "seed_from", "uniform"]
+
+_MASK = (1 << 64) - 1
+_GOLDEN = 0x9E3779B97F4A7C15
+_FIRST = 0xBF58476D1CE4E5B9
+_SECOND = 0x94D049BB133111EB
+
+
+class Purpose(IntEnum):
+    """What a draw is for; two purposes never share a number. Values are part of a run's identity: never renumber."""
+
+    ORDER = 1
+    VIEW = 2
+    BATCH_SHUFFLE = 3
+    STEP = 4
+    QUEUE = 5
+    SPLIT = 6
+    PROBE = 7
+
+
+def seed_from(*keys: int) -> int:
+    """A 63-bit seed that is a pure function of `keys`, for generators that need one."""
+    return _mix_keys(keys) >> 1
+
+
+def permutation(count: int, *keys: int) -> Int[Tensor, " count"]:
+    """A permutation of ``range(count)`` that is a pure function of `keys`."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed_from(*keys)))
+
+
+def uniform(keys: tuple[int, ...], index: Int[Tensor, " b"], count: int) -> Float[Tensor, "b {count}"]:
+    """Draw `count` float32 numbers in [0, 1) for every sample, each a pure function of (keys, sample index, column).
+
+    Args:
+        keys: what the draw is for, say ``(seed, epoch, Purpose.VIEW, view)``.
+        index: sample indices, any device; the draw is made there.
+        count: numbers a sample.
+
+    Example:
+        >>> a = uniform((0, 3, Purpose.VIEW, 1), torch.tensor([7, 8]), 4)
+        >>> b = uniform((0, 3, Purpose.VIEW, 1), torch.tensor([8]), 4)
+        >>> bool((a[1:] == b).all())
+        True
+    """
+    start = _signed(_mix_keys(keys))
+    rows = _mix(index.to(torch.int64) * _signed(_GOLDEN) ^ start)
+    columns = torch.arange(1, count + 1, device=index.device) * _signed(_GOLDEN)
+    bits = _mix(rows[:, None] + columns) >> 40 & 0xFFFFFF
+    return bits.to(torch.float32) * 2.0**-24
+
+
+def _mix_keys(keys: tuple[int, ...]) -> int:
+    state = _GOLDEN
+    for key in keys:
+        state = (state ^ (int(key) & _MASK)) * _FIRST & _MASK
+        state = (state ^ state >> 27) * _SECOND & _MASK
+        state = state ^ state >> 31
+    return state
+
+
+def _mix(state: Tensor) -> Tensor:
+    """splitmix64's finaliser on int64, which wraps as uint64 would."""
+    state = (state ^ _shift(state, 30)) * _signed(_FIRST)
+    state = (state ^ _shift(state, 27)) * _signed(_SECOND)
+    return state ^ _shift(state, 31)
+
+
+def _shift(state: Tensor, places: int) -> Tensor:
+    """Logical right shift of int64."""
+    return (state >> places) & ((1 << (64 - places)) - 1)
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >> 63 else value

@@ -1,0 +1,89 @@
+"""The run folder: where a run keeps everything, and the only thing that reports and evaluations need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from contrast.errors import InputError
+
+__all__ = ["RunFolder"]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths inside one run's folder.
+
+    Layout::
+
+        config.yaml            the resolved configuration; starts the same run again
+        metrics.jsonl          append-only scalars, one row a logged step
+        metrics.csv            the same as a table, derived
+        scores.jsonl           append-only histograms of positive and negative scores
+        checkpoints/*.ckpt     last.ckpt and what was asked for
+        features/              cached features, keyed by checkpoint, data and transform
+        evaluations/*.json     results of `contrast probe` and `contrast knn`, each with its protocol
+        export/                what `contrast export` wrote
+        report.html            what `contrast report` wrote
+        summary.json           the demo's table
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def metrics_table(self) -> Path:
+        return self.path / "metrics.csv"
+
+    @property
+    def scores(self) -> Path:
+        return self.path / "scores.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        return self.checkpoints / "last.ckpt"
+
+    @property
+    def features(self) -> Path:
+        return self.path / "features"
+
+    @property
+    def evaluations(self) -> Path:
+        return self.path / "evaluations"
+
+    @property
+    def export(self) -> Path:
+        return self.path / "export"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "summary.json"
+
+    @classmethod
+    def existing(cls, path: Path | str) -> RunFolder:
+        """The folder of a run that has started.
+
+        Raises:
+            InputError: where there is no such folder or it holds no config.yaml.
+        """
+        folder = cls(Path(path))
+        if not folder.path.is_dir():
+            raise InputError(f"no run folder {str(path)!r}: give the folder that `contrast pretrain` printed")
+        if not folder.config.is_file():
+            raise InputError(f"{str(path)!r} is no run folder: it holds no config.yaml")
+        return folder

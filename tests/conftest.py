@@ -1,0 +1,16 @@
+"""Every test runs with the shapes of public signatures checked (jaxtyping by beartype)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from jaxtyping import install_import_hook
+
+install_import_hook("contrast", "beartype.beartype")
+
+os.environ.setdefault("WANDB_MODE", "offline")
+torch.set_num_threads(min(2, torch.get_num_threads()))
+
+GOLDEN = Path(__file__).parent / "golden"
