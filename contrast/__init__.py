@@ -1,0 +1,25 @@
+"""Contrastive self-supervised learning for people who study what positives and negatives do.
+
+Names are loaded when they are first used, so that the command line starts without torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from contrast import banks, losses, methods
+    from contrast.pairs import Pairs, in_batch_pairs, queue_pairs
+
+__all__ = ["Pairs", "banks", "in_batch_pairs", "losses", "methods", "queue_pairs"]
+
+_FROM_PAIRS = ("Pairs", "in_batch_pairs", "queue_pairs")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FROM_PAIRS:
+        return getattr(importlib.import_module("contrast.pairs"), name)
+    if name in __all__:
+        return importlib.import_module(f"contrast.{name}")
+    raise AttributeError(f"module 'contrast' has no attribute {name!r}")

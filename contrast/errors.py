@@ -1,11 +1,11 @@
-"""The one exception that the command line prints as a single line."""
+"""The exceptions that the command line prints as a single line."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["InputError", "did_you_mean"]
+__all__ = ["InputError", "RunStopped", "did_you_mean"]
 
 
 class InputError(ValueError):
@@ -21,3 +21,16 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     guess = f"; did you mean {near[0]!r}?" if near else ";"
     return f"{guess} known: {', '.join(names)}"
+
+
+class RunStopped(Exception):
+    """A run ended before its last step for a reason the user should read, in one line.
+
+    Args:
+        message: what happened, and how to go on.
+        exit_code: of the process: 1 for a failure, 130 for an interruption by hand.
+    """
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

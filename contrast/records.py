@@ -42,8 +42,14 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def last_row_per_step(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row a step, the one written last, in order of step; rows without a step are left out."""
-    by_step = {row["step"]: row for row in rows if "step" in row}
+    """One row a step, in order of step: rows of one step put together, and of one key the value written last.
+
+    Rows without a step are left out.
+    """
+    by_step: dict[int, dict[str, Any]] = {}
+    for row in rows:
+        if "step" in row:
+            by_step.setdefault(row["step"], {}).update(row)
     return [by_step[step] for step in sorted(by_step)]
 
 

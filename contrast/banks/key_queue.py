@@ -1,0 +1,76 @@
+"""MoCo's queue: the newest keys, first in first out."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from contrast.banks.memory_bank import MemoryBank, Negatives
+from contrast.distributed import gather_detached
+from contrast.errors import InputError
+from contrast.pairs import UNKNOWN
+from contrast.randomness import Purpose, seed_from
+
+__all__ = ["KeyQueue"]
+
+
+class KeyQueue(MemoryBank):
+    """A first-in-first-out queue of the newest keys of all processes.
+
+    It starts as random unit rows of unknown sample, offered and counted like any other (as in the authors' code);
+    `filled` says how many rows are real. A batch that reaches the end wraps round.
+
+    Source: MoCo, He et al., CVPR 2020, arXiv 1911.05722, section 3.2.
+
+    Args:
+        width: d, the embeddings' width.
+        size: K, rows. Keep it well below the number of training samples: 4,096 for CIFAR, 65,536 for ImageNet.
+        seed: of the random start.
+
+    Raises:
+        InputError: where a batch of all processes has more rows than the queue.
+
+    Example:
+        >>> queue = KeyQueue(width=2, size=3)
+        >>> queue.store(torch.eye(2), torch.tensor([5, 6]))
+        >>> queue.negatives(torch.eye(2), torch.tensor([5, 6])).index
+        tensor([ 5,  6, -1])
+    """
+
+    keys: Tensor
+    index: Tensor
+    pointer: Tensor
+    filled: Tensor
+
+    def __init__(self, width: int, size: int = 65536, seed: int = 0) -> None:
+        super().__init__()
+        if width < 1 or size < 1:
+            raise InputError(f"KeyQueue needs width and size above 0, not width={width} size={size}")
+        self.size = size
+        generator = torch.Generator().manual_seed(seed_from(seed, Purpose.QUEUE))
+        start = torch.randn(size, width, generator=generator)
+        self.register_buffer("keys", torch.nn.functional.normalize(start, dim=-1))
+        self.register_buffer("index", torch.full((size,), UNKNOWN))
+        self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("filled", torch.zeros((), dtype=torch.int64))
+
+    def negatives(self, query: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> Negatives:
+        return Negatives(self.keys, self.index)
+
+    @torch.no_grad()
+    def store(self, keys: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> None:
+        keys, index = gather_detached(keys), gather_detached(index)
+        if len(keys) > self.size:
+            raise InputError(
+                f"a batch of {len(keys)} keys does not fit a queue of {self.size}: raise the queue's size or lower "
+                "data.batch_size"
+            )
+        place = (self.pointer + torch.arange(len(keys), device=keys.device)) % self.size
+        self.keys[place] = keys.to(self.keys.dtype)
+        self.index[place] = index
+        self.pointer.add_(len(keys)).remainder_(self.size)
+        self.filled.add_(len(keys)).clamp_(max=self.size)
+
+    def extra_repr(self) -> str:
+        return f"width={self.keys.shape[1]}, size={self.size}"

@@ -1,0 +1,45 @@
+"""What every memory bank is: read before the loss, written after backward."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+__all__ = ["MemoryBank", "Negatives"]
+
+
+@dataclass(frozen=True)
+class Negatives:
+    """What a bank offers to a batch of queries.
+
+    Attributes:
+        keys: rows offered to every query, (k, d).
+        index: which sample each is of, (k,); -1 is unknown.
+    """
+
+    keys: Float[Tensor, "k d"]
+    index: Int[Tensor, " k"]
+
+
+class MemoryBank(nn.Module, ABC):
+    """A store of past keys, owned by a method and never by a loss.
+
+    All state is persistent buffers, pointers too, so that it is in the checkpoint. A method reads `negatives` before
+    the loss and calls `store` after backward: nothing writes a buffer that backward still reads.
+
+    Attributes:
+        size: how many rows it holds.
+    """
+
+    size: int
+
+    @abstractmethod
+    def negatives(self, query: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> Negatives:
+        """The rows that these queries, of samples `index`, are offered."""
+
+    @abstractmethod
+    def store(self, keys: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> None:
+        """Remember this rank's keys and, with several processes, everyone's."""

@@ -1,0 +1,63 @@
+"""A loss that is NaN or infinite stops the run before it spoils a checkpoint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning
+import torch
+
+from contrast.errors import RunStopped
+from contrast.run_folder import RunFolder
+
+__all__ = ["FiniteLoss"]
+
+
+class FiniteLoss(lightning.Callback):
+    """Stop at the first loss that is no number, and say at which step, what it was and why it likely happened.
+
+    On a CPU every step is looked at. On other devices the first bad step is noted there without waiting, and asked
+    for every few steps and before each checkpoint, so that none is ever written after it.
+
+    Args:
+        folder: the run folder, for the line that says how to go on.
+        every_n_steps: between questions to a device that is not the CPU.
+    """
+
+    def __init__(self, folder: RunFolder, every_n_steps: int = 25) -> None:
+        self.folder, self.every_n_steps = folder, every_n_steps
+        self._noted: torch.Tensor | None = None  # step, value, whether embeddings were finite
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        loss = outputs["loss"].detach().double()
+        embeddings = torch.stack([pairs.query.isfinite().all() for pairs in outputs["output"].pairs]).all()
+        seen = torch.stack([torch.full_like(loss, trainer.global_step), loss, embeddings.double()])
+        if self._noted is None:
+            self._noted = torch.zeros_like(seen)
+        self._noted = torch.where(self._noted[1].isfinite(), seen, self._noted)
+        if loss.device.type == "cpu" or trainer.global_step % self.every_n_steps == 0:
+            self._ask(trainer, pl_module)
+
+    def on_save_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self._ask(trainer, pl_module)
+
+    def _ask(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if self._noted is None:
+            return
+        step, value, embeddings = self._noted.tolist()
+        if value - value == 0:  # neither NaN nor infinite
+            return
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        cause = (
+            f"the embeddings were finite, so the loss overflowed ({pl_module.loss}): raise its temperature"
+            if embeddings
+            else f"the encoder output NaN or Inf at rate {rate:g}: lower the rate, warm up longer or clip gradients"
+        )
+        kept = f"the last good checkpoint is {self.folder.last_checkpoint}"
+        if not self.folder.last_checkpoint.exists():
+            kept = "no checkpoint had been written yet"
+        raise RunStopped(f"the loss was {value} at step {int(step)}; likely cause: {' '.join(cause.split())}; {kept}")

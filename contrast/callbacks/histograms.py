@@ -1,0 +1,39 @@
+"""Finished histograms to the loggers that can hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+
+__all__ = ["log_histogram"]
+
+
+def log_histogram(loggers: Sequence[Logger], name: str, counts: Sequence[int], step: int) -> None:
+    """A histogram over equal bins of [-1, 1] to W&B and TensorBoard; other loggers hold none."""
+    edges = np.linspace(-1, 1, len(counts) + 1)
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            import wandb  # only where a run asked for it: importing it takes a second
+
+            histogram = wandb.Histogram(np_histogram=(np.asarray(counts), edges))
+            logger.experiment.log({name: histogram, "trainer/global_step": step})
+        elif isinstance(logger, TensorBoardLogger):
+            _to_tensorboard(logger.experiment, name, np.asarray(counts), edges, step)
+
+
+def _to_tensorboard(writer: Any, name: str, counts: np.ndarray, edges: np.ndarray, step: int) -> None:
+    middle = (edges[:-1] + edges[1:]) / 2
+    writer.add_histogram_raw(
+        name,
+        min=-1,
+        max=1,
+        num=int(counts.sum()),
+        sum=float(counts @ middle),
+        sum_squares=float(counts @ middle**2),
+        bucket_limits=edges[1:].tolist(),
+        bucket_counts=counts.tolist(),
+        global_step=step,
+    )

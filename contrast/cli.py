@@ -1,0 +1,71 @@
+"""The `contrast` command: a table of subcommands, each imported only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+from contrast.errors import InputError, RunStopped, did_you_mean
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS = {
+    "pretrain": "train an encoder from a configuration and flags; the demo without any",
+    "probe": "linear probe or fine-tuning of a run's features on a labelled set",
+    "knn": "weighted nearest-neighbour accuracy of a run's features",
+    "report": "one HTML page of a run, or of several side by side",
+    "export": "the backbone as safetensors with a card, for plain torchvision or timm",
+    "demo": "pretrain on the digits, probe, compare with baselines, report: the whole tour",
+}
+"""Subcommands and their one-line help; `contrast.commands.NAME.main` runs each."""
+
+_EXAMPLES = """\
+examples:
+  contrast pretrain --config configs/demo.yaml --run runs/first
+  contrast pretrain --config configs/demo.yaml --model.loss.objective DCL --trainer.max_epochs 2
+  contrast report runs/first
+
+`contrast COMMAND --help` shows a command's options and an example."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one subcommand; what the user gave wrongly ends in one line on standard error and exit code 2."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help"):
+        print(_usage())
+        return 0
+    if given[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"contrast {version('contrast')}")
+        return 0
+    name, rest = given[0], given[1:]
+    if name not in COMMANDS:
+        return _refuse("contrast", f"no command {name!r}{did_you_mean(name, COMMANDS)}")
+    try:
+        return int(importlib.import_module(f"contrast.commands.{name}").main(rest))
+    except InputError as error:
+        return _refuse(f"contrast {name}", str(error))
+    except RunStopped as stopped:
+        return _refuse(f"contrast {name}", str(stopped), stopped.exit_code)
+    except KeyboardInterrupt:
+        return _refuse(f"contrast {name}", "interrupted", 130)
+    except BrokenPipeError:  # the reader of our output has gone: `contrast … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    rows = "\n".join(f"  {name:<{width}}  {line}" for name, line in COMMANDS.items())
+    return f"usage: contrast COMMAND [options]\n\ncommands:\n{rows}\n\n{_EXAMPLES}"
+
+
+def _refuse(program: str, message: str, exit_code: int = 2) -> int:
+    print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr)
+    return exit_code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,67 @@
+"""Which classes a configuration may name by their short names, read from the sources without importing them."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+
+__all__ = ["SLOTS", "choices"]
+
+SLOTS = {
+    "model": "ContrastiveMethod",
+    "loss": "Loss",
+    "objective": "Objective",
+    "temperature": "Temperature",
+    "transforms": "PairTransform",
+    "weighting": "PairWeighting",
+    "backbone": "Backbone",
+    "head": "Head",
+    "bank": "MemoryBank",
+    "schedule": "Schedule",
+    "views": "Views",
+    "train": "Dataset",
+    "test": "Dataset",
+}
+"""Keys of a configuration that take a class, and what it must be a subclass of."""
+
+_FOLDERS = ("methods", "losses", "models", "banks", "data", "data/views", "optim")
+
+
+def choices(slot: str) -> list[str]:
+    """Names of the package's classes that fit a slot, sorted; a class from elsewhere fits by its dotted path."""
+    base = SLOTS[slot]
+    names = {name for name, parents in _classes().items() if base in _ancestors(name) and not _abstract(parents)}
+    return sorted(names - {base} - ({"IndexedImages", "TrainingImages", "CentreImages"} if base == "Dataset" else set()))
+
+
+def _abstract(parents: tuple[str, ...]) -> bool:
+    return "ABC" in parents
+
+
+@cache
+def _classes() -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for source in _sources():
+        for node in ast.walk(ast.parse(source.read_text())):
+            if isinstance(node, ast.ClassDef):
+                found[node.name] = tuple(_name(base) for base in node.bases)
+    return found
+
+
+def _sources() -> list[Traversable]:
+    package = files("contrast")
+    places = [package, *(package.joinpath(folder) for folder in _FOLDERS)]
+    return [file for place in places if place.is_dir() for file in place.iterdir() if file.name.endswith(".py")]
+
+
+def _name(base: ast.expr) -> str:
+    if isinstance(base, ast.Subscript):
+        base = base.value
+    return base.attr if isinstance(base, ast.Attribute) else base.id if isinstance(base, ast.Name) else ""
+
+
+def _ancestors(name: str) -> set[str]:
+    parents = _classes().get(name, ())
+    return set(parents).union(*(_ancestors(parent) for parent in parents))

@@ -1,0 +1,147 @@
+"""From YAML files and flags to one configuration, in plain dictionaries, before anything is typed or built.
+
+A configuration names classes: ``{class_path: DCL, init_args: {...}}``, or just ``DCL``. What later files and flags say
+is laid over what earlier ones said, key by key, with one rule: where another class is named, the earlier class's
+arguments go, all of them, and a note says so. Flags are applied from the outside in, so ``--model MoCo
+--model.loss.objective DCL`` means the same in either order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from contrast.errors import InputError
+
+__all__ = ["Composition", "compose", "read_yaml"]
+
+Config = dict[str, Any]
+
+# What a flag may go into where the files say nothing: `--model.loss.objective DCL` over a method's own default.
+_CLASS_IF_UNSAID = {("model", "loss"): "ContrastiveLoss"}
+
+
+class Composition:
+    """A configuration as it is being laid together.
+
+    Attributes:
+        config: what has been said so far.
+        notes: one line for each class that replaced another, naming the arguments that went with it.
+    """
+
+    def __init__(self) -> None:
+        self.config: Config = {}
+        self.notes: list[str] = []
+
+    def lay(self, over: Mapping[str, Any]) -> None:
+        """Lay one file's mapping over what there is."""
+        self.config = self._merge(self.config, dict(over), ())
+
+    def set(self, flag: str, value: Any) -> None:
+        """Set what one flag names, say ``model.loss.objective``, passing through classes' arguments by their names."""
+        over: Any = value
+        names = flag.split(".")
+        if not all(names):
+            raise InputError(f"--{flag} is no path of names: write it like --model.loss.objective")
+        for depth in range(len(names) - 1, -1, -1):
+            over = {names[depth]: over}
+        self.config = self._merge(self.config, over, ())
+
+    def _merge(self, base: Any, over: Any, path: tuple[str, ...]) -> Any:
+        unsaid = _CLASS_IF_UNSAID.get(path)
+        if base is None and unsaid and isinstance(over, dict) and "class_path" not in over:
+            base = {"class_path": unsaid}
+        if isinstance(base, str) and isinstance(over, dict):
+            base = {"class_path": base}
+        if _names_class(base):
+            return self._merge_class(base, over, path)
+        if not (isinstance(base, dict) and isinstance(over, dict)):
+            return over
+        merged = dict(base)
+        for key, value in over.items():
+            merged[key] = self._merge(base.get(key), value, (*path, key))
+        return merged
+
+    def _merge_class(self, base: Config, over: Any, path: tuple[str, ...]) -> Any:
+        if isinstance(over, str):
+            over = {"class_path": over}
+        if not isinstance(over, dict):
+            return over
+        if not {"class_path", "init_args"} & over.keys():
+            over = {"init_args": over}
+        arguments = base.get("init_args") or {}
+        named = over.get("class_path", base["class_path"])
+        if not same_class(named, base["class_path"]):
+            if arguments:
+                dropped = ", ".join(sorted(arguments))
+                self.notes.append(
+                    f"{'.'.join(path)}: {short(base['class_path'])} -> {short(named)}, which starts from its own "
+                    f"defaults (dropped: {dropped})"
+                )
+            arguments = {}
+        merged = dict(arguments)
+        for key, value in (over.get("init_args") or {}).items():
+            merged[key] = self._merge(arguments.get(key), value, (*path, key))
+        return {"class_path": named, "init_args": merged} if merged else {"class_path": named}
+
+
+def compose(
+    files: Sequence[Path], flags: Sequence[tuple[str, str]], base: Mapping[str, Any] | None = None
+) -> Composition:
+    """Lay files over each other in their order, and flags over them from the outside in.
+
+    Args:
+        files: YAML files.
+        flags: (name, text) as given, ``("model.loss.objective", "DCL")``.
+        base: what the first file is laid over.
+
+    Raises:
+        InputError: for a file that is missing or no mapping, or a value that is no YAML.
+    """
+    composition = Composition()
+    if base is not None:
+        composition.lay(base)
+    for file in files:
+        composition.lay(read_yaml(file))
+    for name, text in sorted(flags, key=lambda flag: flag[0].count(".")):
+        composition.set(name, _value(name, text))
+    return composition
+
+
+def read_yaml(file: Path) -> Config:
+    """One YAML file as a mapping."""
+    try:
+        content = yaml.safe_load(file.read_text())
+    except OSError as error:
+        raise InputError(f"cannot read configuration {str(file)!r}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{str(file)!r} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{str(file)!r} holds no mapping of names to values, so it is no configuration")
+    return content
+
+
+def same_class(one: str, other: str) -> bool:
+    """Whether two spellings may be of one class: a short name is the last part of a dotted one."""
+    if "." in one and "." in other:
+        return one == other or (one.split(".")[0] == other.split(".")[0] == "contrast" and short(one) == short(other))
+    return short(one) == short(other)
+
+
+def short(class_path: str) -> str:
+    """The last part of a dotted name."""
+    return class_path.rpartition(".")[2]
+
+
+def _names_class(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("class_path"), str)
+
+
+def _value(name: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"--{name}: {text!r} is no YAML value") from error

@@ -1,0 +1,104 @@
+"""One training run: the trainer with this project's callbacks around a built model and its data."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import jsonargparse
+import lightning
+import torch
+from lightning.pytorch.callbacks import Checkpoint
+
+from contrast.callbacks import AtomicCheckpoints, FiniteLoss, Progress, StepRandomness
+from contrast.commands.configuration import short
+from contrast.commands.parser import CALLBACKS, build
+from contrast.data import ImageData
+from contrast.data.problems import worker_message
+from contrast.errors import InputError
+from contrast.methods import ContrastiveMethod
+from contrast.run_folder import RunFolder
+
+__all__ = ["fit"]
+
+
+def fit(
+    parser: jsonargparse.ArgumentParser, typed: Any, config: dict[str, Any], folder: RunFolder, resume: bool
+) -> None:
+    """Build everything and train to the end.
+
+    Args:
+        parser, typed: the resolved configuration in the parser's own form.
+        config: the same, plain; kept in every checkpoint.
+        folder: where everything goes.
+        resume: whether to go on from the folder's last checkpoint.
+    """
+    lightning.seed_everything(config["seed_everything"], workers=True, verbose=False)
+    built = build(parser, typed)
+    trainer = _trainer(built, config, folder)
+    if trainer.is_global_zero:
+        print(describe(built.model, built.data, config, folder), file=sys.stderr)
+    try:
+        trainer.fit(
+            built.model,
+            datamodule=built.data,
+            ckpt_path=folder.last_checkpoint if resume else None,
+            weights_only=True,
+        )
+    except InputError as error:
+        raise InputError(worker_message(error)) from error
+
+
+def describe(model: ContrastiveMethod, data: ImageData, config: dict[str, Any], folder: RunFolder) -> str:
+    """What is about to run, as resolved: method, loss, data, course and folder."""
+    count = sum(parameter.numel() for parameter in model.trained().parameters())
+    source = short(config["data"]["init_args"]["train"]["class_path"])
+    views = short(config["data"]["init_args"]["views"]["class_path"])
+    loss = " ".join(str(model.loss).split())
+    return (
+        f"method  {type(model).__name__}, {type(model.backbone).__name__} with {model.backbone.width} features, "
+        f"{count / 1e6:.2f} M parameters trained\n"
+        f"loss    {loss}\n"
+        f"data    {source}, {data.train_samples:,} training images, {views} of {data.views.size} pixels, "
+        f"batches of {data.batch_size}\n"
+        f"run     {folder.path}"
+    )
+
+
+def _trainer(built: Any, config: dict[str, Any], folder: RunFolder) -> lightning.Trainer:
+    settings = vars(built.trainer)
+    given = settings.pop("callbacks") or []
+    callbacks = list(given) if isinstance(given, list) else [given]
+    plugins = settings.pop("plugins") or []
+    ours: list[lightning.Callback] = [
+        StepRandomness(config["seed_everything"]),
+        FiniteLoss(folder),
+        *(_callback(name, getattr(built, name), config, folder) for name in CALLBACKS if name != "checkpoints"),
+        Progress(),
+        # Last, so that a checkpoint is taken when everybody else has seen the step.
+        _callback("checkpoints", built.checkpoints, config, folder),
+    ]
+    settings |= {
+        "default_root_dir": folder.path,
+        "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "use_distributed_sampler": False,  # EpochBatches shares out the samples
+        "num_sanity_val_steps": 0,
+    }
+    if settings["logger"] is None:
+        settings["logger"] = False
+    if settings["accelerator"] == "cpu" or not torch.cuda.is_available():
+        settings["accelerator"] = "cpu" if settings["accelerator"] == "auto" else settings["accelerator"]
+    return lightning.Trainer(
+        **settings,
+        callbacks=[*callbacks, *ours],
+        plugins=[AtomicCheckpoints(), *(plugins if isinstance(plugins, list) else [plugins])],
+    )
+
+
+def _callback(name: str, settings: Any, config: dict[str, Any], folder: RunFolder) -> lightning.Callback:
+    given = vars(settings)
+    if name == "checkpoints":
+        given = {**given, "config": config}
+    return CALLBACKS[name](folder=folder, **given)  # type: ignore[call-arg]  # each takes the folder first

@@ -1,0 +1,151 @@
+"""From whatever a data set calls an image to uint8 pixels: one rule for every form, and nothing clipped in silence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import UInt8
+from PIL import ExifTags, Image, ImageOps
+from torch import Tensor
+
+from contrast.errors import InputError
+
+__all__ = ["scale_to_uint8", "to_uint8"]
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def to_uint8(image: object, channels: int) -> UInt8[Tensor, "{channels} h w"]:
+    """An image of any usual form as 8-bit channels, height and width.
+
+    Pillow images are turned upright by their EXIF orientation and read in their own mode: palettes are looked up,
+    16-bit grey (I;16, I) is divided by 257, CMYK and YCbCr become RGB by Pillow's formulas, of several frames the
+    first is taken. Arrays are (h, w) or (h, w, c), tensors (h, w) or (c, h, w), with c of 1 to 4: grey, grey and
+    alpha, RGB, RGB and alpha; values as in `scale_to_uint8`. Transparency is laid over white, colour becomes grey by
+    the luma of ITU-R BT.601, L = 0.299 R + 0.587 G + 0.114 B in Pillow's integers, and grey becomes colour by
+    repeating it.
+
+    Args:
+        image: a PIL image, an array or a tensor.
+        channels: 1 for grey, 3 for RGB.
+
+    Raises:
+        InputError: for values outside their range, NaN, shapes and modes that are no image, other types.
+
+    Example:
+        >>> to_uint8(torch.tensor([[0.0, 1.0]]), channels=3).tolist()
+        [[[0, 255]], [[0, 255]], [[0, 255]]]
+    """
+    if channels not in (1, 3):
+        raise InputError(f"channels {channels} is neither 1 (grey) nor 3 (RGB)")
+    if isinstance(image, Image.Image):
+        pixels = _from_pillow(image)
+    elif isinstance(image, np.ndarray):
+        pixels = _from_array(image)
+    elif isinstance(image, Tensor):
+        pixels = _from_tensor(image)
+    else:
+        raise InputError(f"an image of type {type(image).__name__}: give a PIL image, a numpy array or a tensor")
+    pixels = _over_white(pixels)
+    if channels == 1 and pixels.shape[2] == 3:
+        pixels = _luma(pixels)
+    planes = pixels.transpose(2, 0, 1)
+    # The copy is writable and in torch's layout, which a view of a Pillow image or of a memory map need not be.
+    return torch.from_numpy(planes.copy() if len(planes) == channels else planes.repeat(channels, axis=0))
+
+
+def scale_to_uint8(values: npt.NDArray[Any]) -> Pixels:
+    """Numbers of any usual type as 8 bits, each type by its full range.
+
+    uint8 stays, bool becomes 0 and 255, uint16 is divided by 257 and rounded, other integers must lie in 0..255,
+    floats in [0, 1], which are multiplied by 255 and rounded.
+
+    Raises:
+        InputError: naming the first value outside its range, or a type that is no number.
+    """
+    kind = values.dtype.kind
+    if values.dtype == np.uint8:
+        return values
+    if kind == "b":
+        return values.astype(np.uint8) * np.uint8(255)
+    if kind == "u" and values.dtype.itemsize == 2:
+        return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if kind in "iu":
+        _refuse_outside(values, 0, 255, "integer pixels lie in 0..255 (uint16 in 0..65535)")
+        return values.astype(np.uint8)
+    if kind == "f":
+        # Resizing leaves 1.0000001: rounding errors, not another range.
+        _refuse_outside(values, -1e-5, 1 + 1e-5, "float pixels lie in [0, 1]; divide by 255 what was 8 bits")
+        return np.rint(values.astype(np.float32) * 255).astype(np.uint8)
+    raise InputError(f"pixels of type {values.dtype}: give uint8, uint16, or floats in [0, 1]")
+
+
+def _refuse_outside(values: npt.NDArray[Any], lowest: float, highest: float, rule: str) -> None:
+    inside = (values >= lowest) & (values <= highest)  # False for NaN
+    if not inside.all():
+        raise InputError(f"a pixel of {values.dtype} is {values[~inside][0]}: {rule}")
+
+
+def _from_pillow(image: Image.Image) -> Pixels:
+    image.load()  # before the EXIF data: a TIFF is turned upright as it is loaded, and then no longer says so
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        image = ImageOps.exif_transpose(image)
+    mode = image.mode
+    if mode in ("P", "PA", "RGBa") or (mode == "RGB" and "transparency" in image.info):
+        image = image.convert("RGBA")
+    elif mode == "La" or (mode in ("1", "L") and "transparency" in image.info):
+        image = image.convert("LA")
+    elif mode in ("CMYK", "YCbCr", "HSV", "RGBX"):
+        image = image.convert("RGB")
+    elif mode.startswith("I"):
+        return _from_wide_grey(np.asarray(image))
+    elif mode not in ("1", "L", "LA", "RGB", "RGBA"):
+        raise InputError(
+            f"an image of PIL mode {mode}, which has no fixed range or no RGB: save it as 8-bit grey or RGB"
+        )
+    return _from_array(np.asarray(image))
+
+
+def _from_wide_grey(values: npt.NDArray[Any]) -> Pixels:
+    """Pillow's I;16 kinds, and I, the 32-bit mode in which it hands out other 16-bit files."""
+    _refuse_outside(values, 0, 65535, "wide grey pixels lie in 0..65535; save the image with 16 bits")
+    return scale_to_uint8(values.astype(np.uint16))[:, :, None]
+
+
+def _from_array(array: npt.NDArray[Any]) -> Pixels:
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 2, 3, 4) or 0 in array.shape:
+        hint = "; a channels-first array must be a tensor" if array.ndim == 3 and array.shape[0] in (1, 3, 4) else ""
+        raise InputError(f"an array of shape {array.shape} is no image: give (height, width, 1 to 4 channels){hint}")
+    return scale_to_uint8(array)
+
+
+def _from_tensor(tensor: Tensor) -> Pixels:
+    if tensor.is_floating_point():
+        tensor = tensor.to(torch.float32)  # numpy has no bfloat16
+    if tensor.ndim == 2:
+        tensor = tensor[None]
+    if tensor.ndim != 3 or tensor.shape[0] not in (1, 2, 3, 4) or tensor.numel() == 0:
+        last = tensor.ndim == 3 and tensor.shape[2] in (1, 3, 4)
+        hint = "; a channels-last tensor must be an array" if last else ""
+        shape = tuple(tensor.shape)
+        raise InputError(f"a tensor of shape {shape} is no image: give (1 to 4 channels, height, width){hint}")
+    return scale_to_uint8(tensor.detach().cpu().numpy().transpose(1, 2, 0))
+
+
+def _over_white(pixels: Pixels) -> Pixels:
+    """Drop an alpha channel: ``(a c + (255 - a) 255) / 255``, rounded. What hides under it is often noise."""
+    if pixels.shape[2] in (1, 3):
+        return pixels
+    alpha = pixels[:, :, -1:].astype(np.uint32)
+    colour = pixels[:, :, :-1]
+    return ((alpha * colour + (255 - alpha) * 255 + 127) // 255).astype(np.uint8)
+
+
+def _luma(pixels: Pixels) -> Pixels:
+    weighted = pixels.astype(np.uint32) @ np.array([19595, 38470, 7471], dtype=np.uint32)
+    return ((weighted + 0x8000) >> 16).astype(np.uint8)[:, :, None]

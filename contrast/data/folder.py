@@ -1,0 +1,108 @@
+"""Images in a folder: one subfolder a class, or any arrangement without labels."""
+
+from __future__ import annotations
+
+import logging
+import os
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image
+from torch.utils.data import Dataset
+from tqdm import tqdm  # type: ignore[import-untyped]  # it ships no types
+
+from contrast.data.decode import to_uint8
+from contrast.data.image_file import CorruptImageError, read_image
+from contrast.data.listing import list_images, refuse_empty_classes
+from contrast.errors import InputError
+
+__all__ = ["ImageFolder"]
+
+_log = logging.getLogger(__name__)
+
+
+class ImageFolder(Dataset[tuple[Image.Image, int | None]]):
+    """The images under a folder in natural order (2 before 10), with the class each one's folder stands for.
+
+    With classes, ``root/class/**/image``; without, ``root/**/image`` and every label is None. Names that begin with
+    a dot, and files that are no images by their extension, are passed over; links are followed.
+
+    Args:
+        root: the folder.
+        class_folders: whether root's subfolders are classes; None decides by looking: they are if root itself holds
+            no image but at least one subfolder.
+        on_corrupt: "error" raises when a damaged file is reached. "skip" reads every file once now, in threads, and
+            leaves out those that do not decode.
+
+    Attributes:
+        paths: one a sample.
+        labels: one a sample, or None.
+        classes: names in the order of their labels; empty without classes.
+        skipped: (path, reason) of each file left out.
+
+    Raises:
+        InputError: for a missing or empty folder, a class folder without an image, splits where classes should be;
+            from an item, for a file that does not decode.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        class_folders: bool | None = None,
+        on_corrupt: Literal["error", "skip"] = "error",
+    ) -> None:
+        self.root = str(Path(root).expanduser())
+        self.paths, self.labels, self.classes = list_images(self.root, class_folders)
+        self.skipped = self._leave_out_damaged() if on_corrupt == "skip" else []
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int | None]:
+        path = self.paths[index]
+        try:
+            image = read_image(path)
+        except CorruptImageError as error:
+            raise InputError(f"{path!r} does not decode ({error}): remove the file, or set on_corrupt: skip") from error
+        return image, None if self.labels is None else self.labels[index]
+
+    def _leave_out_damaged(self) -> list[tuple[str, str]]:
+        reasons = _reasons_to_skip(self.paths)
+        skipped = [(path, reason) for path, reason in zip(self.paths, reasons, strict=True) if reason is not None]
+        if skipped:
+            _say_what_was_skipped(self.root, skipped, len(self.paths))
+        self.paths = [path for path, reason in zip(self.paths, reasons, strict=True) if reason is None]
+        if self.labels is not None:
+            self.labels = [label for label, reason in zip(self.labels, reasons, strict=True) if reason is None]
+            refuse_empty_classes(self.root, self.classes, self.labels, "image that decodes")
+        return skipped
+
+
+def _reasons_to_skip(paths: list[str]) -> list[str | None]:
+    """Read every file once; Pillow lets go of the interpreter while it decodes, so that threads help."""
+    with ThreadPool(min(16, os.cpu_count() or 1)) as pool:
+        reasons = pool.imap(_reason_to_skip, paths, chunksize=16)
+        # The bar shows on stderr, and only if there is something to wait for.
+        return list(tqdm(reasons, "reading every image once", len(paths), unit="image", delay=2, leave=False))
+
+
+def _reason_to_skip(path: str) -> str | None:
+    try:
+        image = read_image(path)
+    except CorruptImageError as error:
+        return str(error)
+    try:
+        to_uint8(image, channels=3)
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def _say_what_was_skipped(root: str, skipped: list[tuple[str, str]], count: int) -> None:
+    first = [f"{os.path.relpath(path, root)}: {reason}" for path, reason in skipped[:3]]
+    more = [f"and {len(skipped) - 3} more"] if len(skipped) > 3 else []
+    listed = "; ".join(first + more)
+    if len(skipped) == count:
+        raise InputError(f"none of the {count} images in {root!r} decodes ({listed}): give a folder of whole images")
+    _log.warning("%d of %d images in %r do not decode and are left out (%s)", len(skipped), count, root, listed)

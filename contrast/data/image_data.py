@@ -1,0 +1,160 @@
+"""The data of a run: two labelled or unlabelled image sets, their views, and the loaders over them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+import lightning
+import torch
+from contrast.data.indexed import IndexedImages, labels_of
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from contrast.data.batch import Batch, LabelledBatch
+from contrast.data.images import CentreImages, TrainingImages, collate_labelled, collate_training
+from contrast.data.loader import EpochBatches, ResumableLoader
+from contrast.data.views import Views
+from contrast.errors import InputError
+from contrast.randomness import Purpose, permutation
+
+__all__ = ["ImageData"]
+
+Split = Literal["train", "test"]
+
+
+class ImageData(lightning.LightningDataModule):
+    """Images for pretraining and for evaluation, from any map-style dataset classes.
+
+    Files stay uint8 until the device. Views are made there in batches, or cropped in the loader's workers where
+    images differ in size. Labels, if there are any, never reach a training batch.
+
+    Args:
+        train: what is pretrained on; items are images or (image, label).
+        test: what evaluations report on; None where there is none.
+        views: the augmentation; its `size` is also the size of evaluation images.
+        batch_size: samples a process and step, at least 2.
+        workers: loader processes.
+        seed: of the order and of every view; the run's seed if a configuration leaves it out.
+        channels: 1 or 3; every image is converted.
+        mean, std: for standardising after the views, one number a channel or one for all.
+        views_in: where crops are made, on the `device` (all images of one size) or in the `workers`.
+        limit: pretrain on so many samples, chosen by the seed; None takes all.
+
+    Raises:
+        InputError: for a batch size of 1, one larger than the data set, or a limit out of range.
+    """
+
+    def __init__(
+        self,
+        train: Dataset[Any],
+        views: Views,
+        test: Dataset[Any] | None = None,
+        batch_size: int = 256,
+        workers: int = 2,
+        seed: int = 0,
+        channels: int = 3,
+        mean: Sequence[float] = (0.5,),
+        std: Sequence[float] = (0.25,),
+        views_in: Literal["device", "workers"] = "device",
+        limit: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.train_images = IndexedImages(train, channels)
+        self.test_images = None if test is None else IndexedImages(test, channels)
+        self.views, self.batch_size, self.workers, self.seed = views, batch_size, workers, seed
+        self.channels, self.views_in = channels, views_in
+        self.mean, self.std = _per_channel("mean", mean, channels), _per_channel("std", std, channels)
+        self._chosen = _choose(len(self.train_images), limit, seed)
+        if batch_size < 2:
+            raise InputError(f"data.batch_size {batch_size} leaves no negatives: give at least 2")
+        if workers < 0:
+            raise InputError(f"data.workers {workers} is negative: give 0 to load in the main process")
+        if batch_size > self.train_samples:
+            raise InputError(
+                f"data.batch_size {batch_size} is larger than the {self.train_samples} training samples, so that no "
+                f"whole batch exists: give at most {self.train_samples}"
+            )
+
+    @property
+    def train_samples(self) -> int:
+        """How many samples are pretrained on."""
+        return len(self._chosen)
+
+    @cached_property
+    def train_labels(self) -> Int[Tensor, " n"] | None:
+        """Labels of the samples that are pretrained on, for observers; None where there are none."""
+        labels = labels_of(self.train_images.source)
+        return None if labels is None else labels[self._chosen]
+
+    def train_dataloader(self) -> ResumableLoader:
+        trainer = self.trainer
+        rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
+        if self.batch_size * world > self.train_samples:
+            raise InputError(
+                f"data.batch_size {self.batch_size} on {world} processes is larger than the {self.train_samples} "
+                f"training samples: give at most {self.train_samples // world}"
+            )
+        images = TrainingImages(self.train_images, self._chosen, self.views, self.views_in, self.seed)
+        return ResumableLoader(
+            images,
+            batch_sampler=EpochBatches(len(images), self.batch_size, self.seed, rank, world),
+            num_workers=self.workers,
+            collate_fn=collate_training,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=False,
+        )
+
+    def evaluation_loader(self, split: Split) -> DataLoader[LabelledBatch]:
+        """Labelled uint8 images of one set in their own order, scaled and cropped to the views' size."""
+        images = self.train_images if split == "train" else self.test_images
+        if images is None:
+            raise InputError("the data have no test set: give data.test to evaluate on")
+        if split == "train":
+            images = images.subset(self._chosen)
+        return DataLoader(
+            CentreImages(images, self.views.size),
+            batch_size=max(256, self.batch_size),
+            num_workers=self.workers,
+            collate_fn=collate_labelled,
+        )
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Views of a training batch, on the device it has just reached; any other batch as it is."""
+        if not isinstance(batch, Batch):
+            return batch
+        epoch = self.trainer.current_epoch if self.trainer is not None else 0
+        return self.make_views(batch, epoch)
+
+    def make_views(self, batch: Batch, epoch: int) -> Batch:
+        """The batch with its images replaced by standardised views."""
+        assert isinstance(batch.inputs, Tensor)
+        with torch.no_grad():
+            if self.views_in == "device":
+                views = self.views(batch.inputs, batch.index, epoch, self.seed)
+            else:
+                views = self.views.finish(batch.inputs.unbind(1), batch.index, epoch, self.seed)
+            return Batch(tuple(self.standardise(view) for view in views), batch.index)
+
+    def standardise(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """``(x - mean) / std`` for images in [0, 1], channel by channel."""
+        mean, std = (images.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
+        return (images - mean) / std
+
+
+def _per_channel(name: str, values: Sequence[float], channels: int) -> tuple[float, ...]:
+    if len(values) not in (1, channels):
+        raise InputError(f"data.{name} has {len(values)} numbers for {channels} channels: give one, or one a channel")
+    if name == "std" and min(values) <= 0:
+        raise InputError(f"data.std {tuple(values)} divides the images: give numbers above 0")
+    return tuple(values) if len(values) == channels else tuple(values) * channels
+
+
+def _choose(samples: int, limit: int | None, seed: int) -> Tensor:
+    if limit is None:
+        return torch.arange(samples)
+    if not 1 <= limit <= samples:
+        raise InputError(f"data.limit {limit} is not between 1 and the {samples} training samples")
+    return permutation(samples, seed, Purpose.SPLIT)[:limit].sort().values

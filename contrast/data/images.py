@@ -1,0 +1,95 @@
+"""Samples as loaders want them: cropped for training where need be, centred for evaluation; and their collation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from contrast.data.indexed import IndexedImages
+from jaxtyping import UInt8
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms.v2 import functional as transforms
+
+from contrast.data.batch import Batch, LabelledBatch
+from contrast.data.views import Views
+from contrast.errors import InputError
+
+__all__ = ["CentreImages", "TrainingImages", "centre", "collate_labelled", "collate_training"]
+
+
+class TrainingImages(Dataset[tuple[Tensor, int]]):
+    """Images by (epoch, position), without labels; cropped here where they differ in size.
+
+    Args:
+        images: all there are.
+        chosen: which of them are trained on, (n,); a sample's index is its position among these.
+        views: the augmentation, whose crops are made here if `views_in` is "workers".
+        views_in: "device" hands out whole images.
+        seed: of the views.
+    """
+
+    def __init__(
+        self, images: IndexedImages, chosen: Tensor, views: Views, views_in: Literal["device", "workers"], seed: int
+    ) -> None:
+        self._images, self._chosen = images, chosen
+        self._views, self._views_in, self._seed = views, views_in, seed
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, int]:
+        epoch, index = place
+        image, _, _ = self._images[int(self._chosen[index])]
+        if self._views_in == "workers":
+            image = self._views.crop_sample(image, index, epoch, self._seed)
+        return image, index
+
+
+class CentreImages(Dataset[tuple[Tensor, int, int]]):
+    """Labelled images at one size, as evaluations see them."""
+
+    def __init__(self, images: IndexedImages, size: int) -> None:
+        self._images, self._size = images, size
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, position: int) -> tuple[Tensor, int, int]:
+        image, index, label = self._images[position]
+        return centre(image, self._size), index, label
+
+
+def centre(image: UInt8[Tensor, "c h w"], size: int) -> UInt8[Tensor, "c {size} {size}"]:
+    """The middle of an image: shorter side to ``size · 256 / 224``, then a central crop; an image of the size as it is.
+
+    The usual evaluation transform of ImageNet (He et al., CVPR 2016, arXiv 1512.03385, section 3.4, with its
+    ratio of 256 to 224 at every size). An image whose shorter side is below `size` is only enlarged to it.
+    """
+    height, width = image.shape[-2:]
+    if (height, width) == (size, size):
+        return image
+    shorter = round(size * 256 / 224) if min(height, width) > size else size
+    resized = transforms.resize(image, [shorter], antialias=True)
+    return transforms.center_crop(resized, [size, size])
+
+
+def collate_training(samples: Sequence[tuple[Tensor, int]]) -> Batch:
+    return Batch(_stack([image for image, _ in samples]), torch.tensor([index for _, index in samples]))
+
+
+def collate_labelled(samples: Sequence[tuple[Tensor, int, int]]) -> LabelledBatch:
+    images, index, label = zip(*samples, strict=True)
+    return LabelledBatch(_stack(images), torch.tensor(index), torch.tensor(label))
+
+
+def _stack(images: Sequence[Tensor]) -> Tensor:
+    shapes = {tuple(image.shape) for image in images}
+    if len(shapes) > 1:
+        small, large = min(shapes), max(shapes)
+        raise InputError(
+            f"images differ in size, {small[-1]}x{small[-2]} and {large[-1]}x{large[-2]} pixels among them: set "
+            "data.views_in to workers, so that they are cropped before they are batched"
+        )
+    return torch.stack(list(images))

@@ -1,0 +1,79 @@
+"""A loader whose order is a pure function of (seed, epoch), and which resumes in mid-epoch at the exact batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch.utils.data import DataLoader, Sampler
+
+from contrast.randomness import Purpose, permutation
+
+__all__ = ["EpochBatches", "ResumableLoader"]
+
+
+class EpochBatches(Sampler[list[tuple[int, int]]]):
+    """Batches of (epoch, sample index), the last partial one dropped.
+
+    All ranks draw one permutation; rank r takes the r-th part of each global batch, so that N processes of batch b
+    see in each step what one process of batch N·b sees.
+
+    Args:
+        samples: how many there are.
+        batch_size: samples a rank and step.
+        seed: of the order.
+        rank, world: this process and how many there are.
+    """
+
+    def __init__(self, samples: int, batch_size: int, seed: int, rank: int = 0, world: int = 1) -> None:
+        self.samples, self.batch_size, self.seed = samples, batch_size, seed
+        self.rank, self.world = rank, world
+        self.epoch = 0
+        self.start = 0
+        # Lightning calls set_epoch on `loader.sampler` and on `loader.batch_sampler.sampler`, and nowhere else.
+        self.sampler = self
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.samples // (self.batch_size * self.world)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        start, self.start, epoch = self.start, 0, self.epoch
+        order = permutation(self.samples, self.seed, Purpose.ORDER, epoch)
+        for batch in range(start, len(self)):
+            first = (batch * self.world + self.rank) * self.batch_size
+            yield [(epoch, index) for index in order[first : first + self.batch_size].tolist()]
+
+
+class ResumableLoader(DataLoader[Any]):
+    """A DataLoader over `EpochBatches` that Lightning saves and restores in mid-epoch.
+
+    Its `__iter__` is a generator for two reasons: it counts the batches handed out, not those that workers fetched
+    ahead; and it draws nothing before the first batch is asked for, because a resumed run asks for the iterator
+    before it says which epoch it is.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator in place of torch's iterator class
+        self._handed_out = self._batches.start
+        for batch in super().__iter__():
+            self._handed_out += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        return {"epoch": self._batches.epoch, "batch": self._handed_out}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        whole = state["batch"] >= len(self._batches)
+        self._batches.epoch = state["epoch"]
+        self._batches.start = 0 if whole else state["batch"]
+        self._handed_out = self._batches.start
+
+    _handed_out = 0
+
+    @property
+    def _batches(self) -> EpochBatches:
+        batches = self.batch_sampler
+        assert isinstance(batches, EpochBatches)
+        return batches

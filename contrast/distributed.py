@@ -1,0 +1,91 @@
+"""Rows of every process, so that N processes compute what one would.
+
+Every function is the identity where `torch.distributed` is not initialised. Ranks may hold different numbers of rows;
+what comes back is in order of rank.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+__all__ = ["gather", "gather_detached", "global_mean", "rank", "world_size"]
+
+
+def world_size() -> int:
+    """Number of processes."""
+    return dist.get_world_size() if _together() else 1
+
+
+def rank() -> int:
+    """Which process this is, from 0."""
+    return dist.get_rank() if _together() else 0
+
+
+def gather(rows: Tensor) -> Tensor:
+    """All ranks' rows along dimension 0, with gradient: backward sums what every rank asks of each row.
+
+    With a loss over each rank's own anchors and gradients averaged over ranks (as DistributedDataParallel does), the
+    result is one process's gradient exactly, with no factor of the world size to be put in by hand.
+    """
+    if not _together():
+        return rows
+    gathered: Tensor = _Gather.apply(rows)
+    return gathered
+
+
+def gather_detached(rows: Tensor) -> Tensor:
+    """All ranks' rows along dimension 0, without gradient: for memory banks and statistics."""
+    return torch.cat(_all_rows(rows.detach())) if _together() else rows.detach()
+
+
+def global_mean(values: Tensor) -> Tensor:
+    """This rank's share of the mean over all ranks' values, such that the average over ranks is that mean.
+
+    Equation: ``world · Σ_local v / n_global``; with equal counts a plain mean. Gradients averaged over ranks are then
+    those of one process.
+    """
+    if not _together():
+        return values.mean()
+    count = torch.tensor(float(values.numel()), device=values.device)
+    dist.all_reduce(count)
+    return values.sum() * (world_size() / count.to(values.dtype))
+
+
+def _together() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def _row_counts(rows: Tensor) -> list[int]:
+    count = torch.tensor([len(rows)], device=rows.device)
+    counts = [torch.empty_like(count) for _ in range(world_size())]
+    dist.all_gather(counts, count)
+    return [int(each) for each in counts]
+
+
+def _all_rows(rows: Tensor) -> list[Tensor]:
+    """One tensor a rank; shorter ones travel padded to the longest."""
+    counts = _row_counts(rows)
+    padded = rows.new_zeros((max(counts), *rows.shape[1:]))
+    padded[: len(rows)] = rows
+    parts = [torch.empty_like(padded) for _ in counts]
+    dist.all_gather(parts, padded)
+    return [part[:count] for part, count in zip(parts, counts, strict=True)]
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        parts = _all_rows(rows)
+        ctx.start = sum(len(part) for part in parts[: rank()])
+        ctx.count = len(rows)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        gradient = gradients[0].contiguous().clone()
+        dist.all_reduce(gradient)
+        return gradient[ctx.start : ctx.start + ctx.count]

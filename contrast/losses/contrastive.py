@@ -1,0 +1,91 @@
+"""The one formula that every method of the project changes a term of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import nn
+
+from contrast.distributed import global_mean
+from contrast.errors import InputError
+from contrast.losses.logits import DenseNegatives, NegativeLogits, PositiveLogits, positive_logits
+from contrast.losses.loss import Loss, LossOutput
+from contrast.losses.objectives import Objective
+from contrast.losses.pieces import PairTransform, PairWeighting, Piece
+from contrast.losses.temperature import Temperature, as_temperature
+from contrast.pairs import Pairs
+
+__all__ = ["ContrastiveLoss"]
+
+
+class ContrastiveLoss(Loss):
+    """``L = mean_b weight_b · Σ_h objective(positive logit, negative logits)``, with
+    ``logit = temperature(score(transform(pairs)))``.
+
+    Args:
+        objective: from logits to one loss a query.
+        temperature: τ as a number, or a `Temperature`.
+        transforms: applied to the pairs in the order given.
+        weighting: one weight a query; None weighs all alike.
+
+    Example:
+        >>> from contrast import in_batch_pairs
+        >>> from contrast.losses import DCL
+        >>> loss = ContrastiveLoss(DCL(), temperature=0.1)
+        >>> z = torch.nn.functional.normalize(torch.randn(2, 8, 16), dim=-1)
+        >>> loss(in_batch_pairs(z[0], z[1], torch.arange(8))).losses.shape
+        torch.Size([16])
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        temperature: float | Temperature = 0.1,
+        transforms: Sequence[PairTransform] = (),
+        weighting: PairWeighting | None = None,
+    ) -> None:
+        super().__init__()
+        self.objective = objective
+        self.temperature = as_temperature(temperature)
+        self.transforms = nn.ModuleList(transforms)
+        self.weighting = weighting
+
+    def logits(self, pairs: Pairs) -> tuple[PositiveLogits, NegativeLogits]:
+        """Positive and negative logits of pairs that are already transformed; observers call it under no_grad."""
+        if pairs.extra_positives is not None:
+            raise InputError("ContrastiveLoss has one positive a query: it cannot use Pairs.extra_positives")
+        with torch.autocast(pairs.query.device.type, enabled=False):
+            return positive_logits(pairs, self.temperature), DenseNegatives(pairs, self.temperature)
+
+    def forward(self, *pairs: Pairs) -> LossOutput:
+        transformed = tuple(self._transform(each) for each in pairs)
+        losses = torch.cat([self._losses(each) for each in transformed])
+        weights = None
+        if self.weighting is not None:
+            weights = self.weighting(losses.detach(), torch.cat([each.index for each in transformed])).detach()
+        loss = global_mean(losses if weights is None else weights * losses)
+        return LossOutput(loss, losses.detach(), weights, tuple(each.detached() for each in transformed))
+
+    def begin_epoch(self, epoch: int) -> None:
+        for piece in self._pieces():
+            piece.begin_epoch(epoch)
+
+    def begin_step(self, epoch: int, step: int) -> None:
+        for piece in self._pieces():
+            piece.begin_step(epoch, step)
+
+    def _transform(self, pairs: Pairs) -> Pairs:
+        for transform in self.transforms:
+            pairs = transform(pairs)
+        return pairs
+
+    def _losses(self, pairs: Pairs) -> torch.Tensor:
+        positive, negatives = self.logits(pairs)
+        losses: torch.Tensor = self.objective(positive, negatives)
+        return losses if losses.ndim == 1 else losses.flatten(0, -2).sum(dim=0)
+
+    def _pieces(self) -> Iterator[Piece]:
+        for piece in (self.objective, self.temperature, *self.transforms, self.weighting):
+            if isinstance(piece, Piece):
+                yield piece

@@ -1,0 +1,86 @@
+"""Objectives: from a query's positive logit and its negatives to one loss."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from contrast.distributed import gather_detached
+from contrast.errors import InputError
+from contrast.losses.logits import NegativeLogits, PositiveLogits
+from contrast.losses.pieces import Piece
+
+__all__ = ["DCL", "DCLW", "InfoNCE", "Objective"]
+
+
+class Objective(Piece):
+    """One loss a query (and head)."""
+
+    @abstractmethod
+    def forward(self, positive: PositiveLogits, negatives: NegativeLogits) -> Float[Tensor, "*h b"]:
+        """Each query's loss."""
+
+
+class InfoNCE(Objective):
+    """InfoNCE, which is NT-Xent on in-batch pairs: ``-l⁺ + log(exp l⁺ + Σ_j exp l_j)``.
+
+    Computed as ``softplus(log Σ_j exp l_j - l⁺)``, the same number.
+
+    Source: van den Oord et al., arXiv 1807.03748, eq. 4; NT-Xent is Chen et al., ICML 2020, arXiv 2002.05709, eq. 1.
+    The mean over the 2N queries is taken, as in the paper; the authors' code returns the sum of the two directions'
+    means, twice this value.
+
+    Example:
+        >>> from contrast import in_batch_pairs, losses
+        >>> z = torch.eye(4)
+        >>> loss = losses.ContrastiveLoss(losses.InfoNCE(), temperature=1.0)(in_batch_pairs(z, z, torch.arange(4))).loss
+        >>> round(loss.item(), 4)  # log(e + 6) - 1
+        1.1654
+    """
+
+    def forward(self, positive: PositiveLogits, negatives: NegativeLogits) -> Float[Tensor, "*h b"]:
+        return nn.functional.softplus(negatives.logsumexp() - positive.logit)
+
+
+class DCL(Objective):
+    """Decoupled contrastive loss, InfoNCE without the positive in the denominator: ``-l⁺ + log Σ_j exp l_j``.
+
+    Source: Yeh et al., ECCV 2022, arXiv 2110.06848, eq. 6. The sum runs over the negatives of both views inside one
+    logarithm. Hence NT-Xent = softplus(DCL), query by query. A negative loss is normal late in training.
+    """
+
+    def forward(self, positive: PositiveLogits, negatives: NegativeLogits) -> Float[Tensor, "*h b"]:
+        return negatives.logsumexp() - positive.logit
+
+
+class DCLW(Objective):
+    """Weighted DCL: ``-w l⁺ + log Σ_j exp l_j`` with ``w = 2 - exp(s⁺/σ) / mean_b exp(s⁺_b/σ)``, w without gradient.
+
+    Source: Yeh et al., ECCV 2022, arXiv 2110.06848, section 3 (the negative von Mises-Fisher weighting). The mean is
+    over the whole batch, of all processes. The authors' code lets gradient flow through w; here w is a constant, as
+    in the paper's text. w can be negative.
+
+    Args:
+        sigma: σ, above 0; the paper's 0.5.
+    """
+
+    def __init__(self, sigma: float = 0.5) -> None:
+        super().__init__()
+        if not sigma > 0:
+            raise InputError(f"DCLW's sigma {sigma:g} is not above 0; the paper's is 0.5")
+        self.sigma = sigma
+
+    def forward(self, positive: PositiveLogits, negatives: NegativeLogits) -> Float[Tensor, "*h b"]:
+        return negatives.logsumexp() - self._weight(positive.score.detach()) * positive.logit
+
+    def _weight(self, score: Tensor) -> Tensor:
+        scaled = score / self.sigma
+        everyone = gather_detached(scaled.movedim(-1, 0)).movedim(0, -1)
+        log_mean = torch.logsumexp(everyone, dim=-1, keepdim=True) - torch.log(scaled.new_tensor(everyone.shape[-1]))
+        return 2 - torch.exp(scaled - log_mean)
+
+    def extra_repr(self) -> str:
+        return f"sigma={self.sigma:g}"

@@ -1,0 +1,38 @@
+"""Pieces of the formula: what they share, and the two slots that most losses leave empty."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from contrast.pairs import Pairs
+
+__all__ = ["PairTransform", "PairWeighting", "Piece"]
+
+
+class Piece(nn.Module, ABC):
+    """A module of a loss with two hooks, both of which most pieces leave alone."""
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Called before the first step of an epoch; again, to no effect, where a run resumes in mid-epoch."""
+
+    def begin_step(self, epoch: int, step: int) -> None:
+        """Called before each training step, `step` counted over the whole run."""
+
+
+class PairTransform(Piece):
+    """Pairs to pairs, before any score is taken: mixing, extrapolation, removal."""
+
+    @abstractmethod
+    def forward(self, pairs: Pairs) -> Pairs:
+        """The pairs that the loss is to see."""
+
+
+class PairWeighting(Piece):
+    """One weight a query, from its loss and sample; the queries of one sample get one weight."""
+
+    @abstractmethod
+    def forward(self, losses: Float[Tensor, " b"], index: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """The weights; statistics are over the global batch and written in training mode only."""

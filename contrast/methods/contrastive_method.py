@@ -1,0 +1,133 @@
+"""What SimCLR and MoCo share: everything but how a batch becomes pairs."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
+
+import lightning
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from contrast.banks import MemoryBank
+from contrast.data.batch import Batch
+from contrast.errors import InputError
+from contrast.losses import Loss
+from contrast.models import Backbone, Head
+from contrast.optim import Schedule, parameter_groups, scaled_rate
+from contrast.pairs import Pairs
+
+__all__ = ["BankFactory", "ContrastiveMethod", "HeadFactory", "OptimizerFactory", "RateScaling"]
+
+HeadFactory = Callable[[int], Head]
+"""From the backbone's width to a projection head; in a configuration, a head class without its first argument."""
+BankFactory = Callable[[int], MemoryBank]
+"""From the embeddings' width to a memory bank; likewise."""
+OptimizerFactory = Callable[[Iterable[Any]], torch.optim.Optimizer]
+"""From parameter groups to an optimiser; in a configuration, any torch optimiser class without its parameters."""
+RateScaling = Literal["linear", "sqrt", "none"]
+
+
+class ContrastiveMethod(lightning.LightningModule, ABC):
+    """A method of contrastive pretraining; a subclass says how a batch becomes pairs, in `pairs`.
+
+    Args:
+        backbone: images to features; what is kept after pretraining.
+        head: features to embeddings; dropped after pretraining.
+        loss: from pairs to the number to minimise.
+        optimizer: the optimiser with its arguments, but for the parameters; norms and biases are not decayed.
+        schedule: the rate's course over the run.
+        rate_scaling: how the rate grows with the global batch size over `rate_reference`: linear, sqrt or none.
+        rate_reference: the batch size for which the optimiser's rate is meant.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: Head,
+        loss: Loss,
+        optimizer: OptimizerFactory,
+        schedule: Schedule,
+        rate_scaling: RateScaling,
+        rate_reference: int,
+    ) -> None:
+        super().__init__()
+        self.backbone, self.head, self.loss = backbone, head, loss
+        self._optimizer, self._schedule = optimizer, schedule
+        self._rate_scaling, self._rate_reference = rate_scaling, rate_reference
+        self._unstored: list[tuple[MemoryBank, Tensor, Tensor]] = []
+
+    @abstractmethod
+    def pairs(self, batch: Batch) -> Sequence[Pairs]:
+        """The pairs of one batch of views: the one thing that methods differ in."""
+
+    def banks(self) -> Sequence[MemoryBank]:
+        """The memory banks that this method owns."""
+        return [module for module in self.modules() if isinstance(module, MemoryBank)]
+
+    def forward(self, images: Float[Tensor, "b c height width"]) -> Float[Tensor, "b d"]:
+        """Features of the backbone alone, for probes, kNN and export."""
+        features: Tensor = self.backbone(images)
+        return features
+
+    def embed(self, images: Float[Tensor, "b c height width"]) -> Float[Tensor, "b d"]:
+        """Embeddings of the head, at least float32; unit rows where the loss asks for them."""
+        return unit_rows(self.head(self.backbone(images)), self.loss)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        self.loss.begin_step(self.current_epoch, self.global_step)
+        output = self.loss(*self.pairs(batch))
+        return {"loss": output.loss, "output": dataclasses.replace(output, loss=output.loss.detach())}
+
+    def on_train_epoch_start(self) -> None:
+        self.loss.begin_epoch(self.current_epoch)
+
+    def remember(self, bank: MemoryBank, keys: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> None:
+        """Have `bank` store these keys once backward is done with its buffers."""
+        self._unstored.append((bank, keys.detach(), index))
+
+    def on_after_backward(self) -> None:
+        # Not at the batch's end: checkpoints are taken there first, and would lack this step's keys.
+        for bank, keys, index in self._unstored:
+            bank.store(keys, index)
+        self._unstored.clear()
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self._optimizer(parameter_groups(self.trained()))
+        batch_size = self._global_batch_size()
+        for group in optimizer.param_groups:
+            group["lr"] = scaled_rate(group["lr"], batch_size, self._rate_scaling, self._rate_reference)
+        total = int(self.trainer.estimated_stepping_batches)
+        per_epoch = max(1, int(self.trainer.num_training_batches) // self.trainer.accumulate_grad_batches)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: self._schedule.factor(step, total, per_epoch)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def trained(self) -> nn.Module:
+        """The modules that the optimiser trains."""
+        return nn.ModuleDict({"backbone": self.backbone, "head": self.head, "loss": self.loss})
+
+    def setup(self, stage: str) -> None:
+        samples = getattr(getattr(self.trainer, "datamodule", None), "train_samples", None)
+        for bank in self.banks():
+            if stage == "fit" and samples is not None and bank.size >= samples:
+                raise InputError(
+                    f"a memory bank of {bank.size} keys is not smaller than the data set of {samples} samples, so it "
+                    f"would hold each query's own sample: set --model.bank.size below {samples}"
+                )
+
+    def _global_batch_size(self) -> int:
+        data = getattr(self.trainer, "datamodule", None)
+        if data is None:
+            raise InputError("rate scaling needs the batch size: train with a data module that has `batch_size`")
+        return int(data.batch_size) * self.trainer.world_size * self.trainer.accumulate_grad_batches
+
+
+def unit_rows(embeddings: Tensor, loss: Loss) -> Tensor:
+    """Embeddings as the loss wants them: at least float32, and of unit length if it says so."""
+    wide = embeddings.float() if embeddings.dtype in (torch.float16, torch.bfloat16) else embeddings
+    return nn.functional.normalize(wide, dim=-1) if loss.unit_embeddings else wide

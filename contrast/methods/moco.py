@@ -1,0 +1,121 @@
+"""MoCo: queries against a queue of keys from a slowly moving encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from contrast.banks import KeyQueue
+from contrast.data.batch import Batch
+from contrast.distributed import gather_detached, rank
+from contrast.errors import InputError
+from contrast.losses import ContrastiveLoss, InfoNCE, Loss
+from contrast.methods.contrastive_method import (
+    BankFactory,
+    ContrastiveMethod,
+    HeadFactory,
+    OptimizerFactory,
+    RateScaling,
+    unit_rows,
+)
+from contrast.models import Backbone, MoCoV2Head, momentum_copy, split_batch_norm, update_momentum
+from contrast.optim import Schedule, WarmupCosine
+from contrast.pairs import Pairs, queue_pairs
+from contrast.randomness import Purpose, permutation
+
+__all__ = ["MoCo"]
+
+
+class MoCo(ContrastiveMethod):
+    """MoCo: ``L = -q·k/τ + log(exp(q·k/τ) + Σ_Q exp(q·k_Q/τ))``, k and the queue Q without gradient.
+
+    The order of a step is the authors': query, moving average of the key encoder's *parameters* (it keeps its own batch
+    norm buffers), key, loss, and the keys enter the queue after backward. A queue row of the query's own sample is
+    never its negative (the authors' code keeps it; with a queue well under the data set's size it hardly occurs).
+
+    Source: v1, He et al., CVPR 2020, arXiv 1911.05722, algorithm 1; v2, Chen et al., arXiv 2003.04297; v2+, symmetric
+    with one queue a view, is the form of solo-learn (da Costa et al., JMLR 2022, arXiv 2108.01775). What is left out
+    takes v2's value; v1 is a linear head, temperature 0.07 and MoCoV1Views.
+
+    Args:
+        backbone: images to features.
+        head: the projection head; v2's two layers if left out.
+        loss: InfoNCE at temperature 0.2 if left out.
+        bank: the queue; 65,536 keys if left out.
+        momentum: the share of itself that the key encoder keeps at each step.
+        symmetric: v2+, both views as queries, each against a queue of its own; the mean over all queries.
+        batch_norm_groups: on one device, normalise each of so many parts of a batch on its own, in place of shuffling
+            across devices; 1 leaves batch norm as it is.
+        optimizer: SGD at 0.03 with momentum 0.9 and weight decay 1e-4 if left out.
+        schedule: cosine without warm-up if left out.
+        rate_scaling: of the rate with the global batch size; linear in the paper.
+        rate_reference: the batch size that the rate is meant for.
+
+    Raises:
+        InputError: where momentum is outside [0, 1].
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: HeadFactory | None = None,
+        loss: Loss | None = None,
+        bank: BankFactory | None = None,
+        momentum: float = 0.999,
+        symmetric: bool = False,
+        batch_norm_groups: int = 1,
+        optimizer: OptimizerFactory | None = None,
+        schedule: Schedule | None = None,
+        rate_scaling: RateScaling = "linear",
+        rate_reference: int = 256,
+    ) -> None:
+        if not 0 <= momentum <= 1:
+            raise InputError(f"MoCo's momentum {momentum:g} is outside [0, 1]; the paper's is 0.999")
+        super().__init__(
+            split_batch_norm(backbone, batch_norm_groups) if batch_norm_groups > 1 else backbone,
+            (head or MoCoV2Head)(backbone.width),
+            loss or ContrastiveLoss(InfoNCE(), temperature=0.2),
+            optimizer or partial(torch.optim.SGD, lr=0.03, momentum=0.9, weight_decay=1e-4),
+            schedule or WarmupCosine(warmup_epochs=0),
+            rate_scaling,
+            rate_reference,
+        )
+        self.key_encoder = momentum_copy(nn.Sequential(self.backbone, self.head))
+        make_bank = bank or KeyQueue
+        self.queues = nn.ModuleList(make_bank(self.head.output_width) for _ in range(1 + symmetric))
+        self.momentum, self.batch_norm_groups = momentum, batch_norm_groups
+
+    def pairs(self, batch: Batch) -> Sequence[Pairs]:
+        first, second = batch.inputs
+        directions = [(first, second)] if len(self.queues) == 1 else [(first, second), (second, first)]
+        queries = [self.embed(view) for view, _ in directions]
+        update_momentum(nn.Sequential(self.backbone, self.head), self.key_encoder, self.momentum)
+        keys = [self.embed_keys(view, direction) for direction, (_, view) in enumerate(directions)]
+        made = []
+        for queue, query, key in zip(self.queues, queries, keys, strict=True):
+            offered = queue.negatives(query.detach(), batch.index)
+            made.append(queue_pairs(query, key, offered.keys, batch.index, offered.index))
+            self.remember(queue, key, batch.index)
+        return made
+
+    @torch.no_grad()
+    def embed_keys(self, images: Float[Tensor, "b c height width"], direction: int = 0) -> Float[Tensor, "b d"]:
+        """Keys of this rank's images, encoded in shuffled company so that batch norm gives no query away.
+
+        The shuffle is a function of (epoch, step, direction). It is made across devices where there are several, and
+        matters on one device with `batch_norm_groups` alone.
+        """
+        everyone = gather_detached(images)
+        shared = len(everyone) > len(images)
+        if not shared and self.batch_norm_groups == 1:
+            return unit_rows(self.key_encoder(images), self.loss)
+        keys = (Purpose.BATCH_SHUFFLE, self.current_epoch, self.global_step, direction)
+        order = permutation(len(everyone), *keys).to(images.device)
+        mine = order.chunk(len(everyone) // len(images))[rank()] if shared else order
+        encoded = gather_detached(unit_rows(self.key_encoder(everyone[mine]), self.loss))
+        start = rank() * len(images) if shared else 0
+        return encoded[order.argsort()[start : start + len(images)]]

@@ -1,0 +1,131 @@
+"""The record that a method hands to a loss: queries, their positives and the negatives offered to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from contrast.distributed import gather, gather_detached
+from contrast.errors import InputError
+
+__all__ = ["NOT_OFFERED", "UNKNOWN", "Pairs", "in_batch_pairs", "queue_pairs"]
+
+UNKNOWN = -1
+"""A negative of no known sample: equal to nothing, hence never left out."""
+NOT_OFFERED = -2
+"""An own negative that is no row at all: neither offered nor counted."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Queries with their positives and negatives; axes h heads (absent if one), b queries, k, s, d width.
+
+    A shared negative that is made of the query's own sample is never a negative: a loss compares `index` with
+    `negative_index`, and no (b, k) mask is stored.
+
+    Attributes:
+        query: (*h, b, d), unit rows for losses that ask for them.
+        positive: (*h, b, d), the positive of each query.
+        negatives: (*h, k, d), offered to every query.
+        index: (b,), which training sample each query is of.
+        negative_index: (k,) or (k, 2), of which sample or samples each shared negative is made; -1 is unknown.
+        view: (b,), which view the query is; it keys the query's random numbers.
+        excluded: (b, m), columns of `negatives` that this query leaves out; -1 pads.
+        own_negatives: (*h, b, s, d), mined or made for one query alone.
+        own_negative_index: (b, s); -1 is unknown, -2 is no row: neither offered nor counted.
+        own_negative_kind: (s,), what each own negative is, for observers.
+        extra_positives: (*h, b, p, d), further positives of each query.
+
+    Raises:
+        InputError: where the shapes do not belong together; it names them.
+    """
+
+    query: Float[Tensor, "*h b d"]
+    positive: Float[Tensor, "*h b d"]
+    negatives: Float[Tensor, "*h k d"]
+    index: Int[Tensor, " b"]
+    negative_index: Int[Tensor, " k"] | Int[Tensor, "k 2"]
+    view: Int[Tensor, " b"] | None = None
+    excluded: Int[Tensor, "b m"] | None = None
+    own_negatives: Float[Tensor, "*h b s d"] | None = None
+    own_negative_index: Int[Tensor, "b s"] | None = None
+    own_negative_kind: Int[Tensor, " s"] | None = None
+    extra_positives: Float[Tensor, "*h b p d"] | None = None
+
+    def __post_init__(self) -> None:
+        *heads, queries, width = self.query.shape
+        count = self.negatives.shape[-2]
+        expected = {
+            "positive": (self.positive, (*heads, queries, width)),
+            "negatives": (self.negatives, (*heads, count, width)),
+            "index": (self.index, (queries,)),
+            "negative_index": (self.negative_index, (count, *self.negative_index.shape[1:])),
+        }
+        for name, (tensor, shape) in expected.items():
+            if tuple(tensor.shape) != shape:
+                raise InputError(
+                    f"Pairs.{name} has shape {tuple(tensor.shape)} where query's {tuple(self.query.shape)} "
+                    f"(*h b d) asks for {shape}"
+                )
+        if (self.own_negatives is None) != (self.own_negative_index is None):
+            raise InputError("Pairs takes own_negatives and own_negative_index together, not one without the other")
+
+    def detached(self) -> Pairs:
+        """The same pairs without gradient, for observers."""
+        tensors = {name: value.detach() for name, value in vars(self).items() if value is not None}
+        return Pairs(**tensors)
+
+
+def in_batch_pairs(z1: Float[Tensor, "*h n d"], z2: Float[Tensor, "*h n d"], index: Int[Tensor, " n"]) -> Pairs:
+    """Both directions of two views of a batch: 2N queries, and every row of both views as shared negatives.
+
+    Query and positive are left out of the negatives by index, so that each query has the 2(N-1) negatives of SimCLR
+    (Chen et al., ICML 2020, arXiv 2002.05709, eq. 1). With several processes the negatives are all ranks' rows and
+    the queries this rank's. Rows are taken as they are: give unit rows.
+
+    Args:
+        z1, z2: unit embeddings of the two views, (*h, n, d).
+        index: which sample each row is of, (n,).
+
+    Example:
+        >>> z = torch.nn.functional.normalize(torch.randn(4, 8), dim=-1)
+        >>> pairs = in_batch_pairs(z, z, torch.arange(4))
+        >>> pairs.query.shape, pairs.negatives.shape
+        (torch.Size([8, 8]), torch.Size([8, 8]))
+    """
+    query = torch.cat([z1, z2], dim=-2)
+    both = torch.cat([index, index])
+    negatives, negative_index = _gather_rows(query), gather_detached(both)
+    view = torch.arange(2, device=index.device).repeat_interleave(len(index))
+    return Pairs(query, torch.cat([z2, z1], dim=-2), negatives, both, negative_index, view=view)
+
+
+def queue_pairs(
+    query: Float[Tensor, "*h b d"],
+    key: Float[Tensor, "*h b d"],
+    keys: Float[Tensor, "*h k d"],
+    index: Int[Tensor, " b"],
+    key_index: Int[Tensor, " k"],
+) -> Pairs:
+    """One direction against a queue: each query's positive is its key, the negatives are the queue's keys.
+
+    Source: MoCo, He et al., CVPR 2020, arXiv 1911.05722, eq. 1. Keys of a query's own sample are left out by index.
+
+    Args:
+        query: unit queries, (*h, b, d), with gradient.
+        key: unit keys of the same samples, (*h, b, d); used without gradient.
+        keys: the queue's rows, (*h, k, d), read before this step's keys are stored; used without gradient.
+        index: which sample each query is of, (b,).
+        key_index: which sample each queue row is of, (k,); -1 is unknown.
+    """
+    return Pairs(query, key.detach(), keys.detach(), index, key_index)
+
+
+def _gather_rows(rows: Tensor) -> Tensor:
+    """Gather along the row dimension, which is dimension 0 only where there are no heads."""
+    if rows.ndim == 2:
+        return gather(rows)
+    return gather(rows.transpose(0, -2)).transpose(0, -2)
