@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from jaxtyping import install_import_hook
 
-install_import_hook("contrast", "beartype.beartype")
+install_import_hook("contrast", "tests.shapes.check")
 
 os.environ.setdefault("WANDB_MODE", "offline")
 torch.set_num_threads(min(2, torch.get_num_threads()))
