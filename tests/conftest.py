@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from jaxtyping import install_import_hook
 
+import tests.shapes  # noqa: F401  # the hook names it and expects it to be loaded
+
 install_import_hook("contrast", "tests.shapes.check")
 
 os.environ.setdefault("WANDB_MODE", "offline")
