@@ -27,4 +27,6 @@ def cases(name: str) -> Iterator[tuple[str, dict[str, Any], dict[str, Tensor]]]:
 def close(actual: Tensor, expected: Tensor, rtol: float = 1e-9) -> None:
     """Equal to a relative 1e-9 of the tensor's scale, as the golden files state it."""
     scale = expected.abs().max().item()
-    torch.testing.assert_close(actual, expected, rtol=rtol, atol=rtol * max(scale, 1e-6))
+    torch.testing.assert_close(
+        actual, expected, rtol=rtol, atol=rtol * max(scale, 1e-3)
+    )  # where all is zero, rounding is left
