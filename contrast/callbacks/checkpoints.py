@@ -87,26 +87,31 @@ class Checkpoints(lightning.Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if self._interrupted:
-            trainer.save_checkpoint(self.folder.last_checkpoint)
+            _save(trainer, self.folder.last_checkpoint)
             raise RunStopped(
                 f"interrupted at step {trainer.global_step}, all of it saved; go on with: "
                 f"contrast pretrain --resume {self.folder.path}",
                 exit_code=130,
             )
         if self.every_n_steps and trainer.global_step % self.every_n_steps == 0:
-            trainer.save_checkpoint(self.folder.last_checkpoint)
+            _save(trainer, self.folder.last_checkpoint)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         done = trainer.current_epoch + 1
         if done % self.every_n_epochs == 0:
-            trainer.save_checkpoint(self.folder.last_checkpoint)
+            _save(trainer, self.folder.last_checkpoint)
         if self.keep_every_n_epochs and done % self.keep_every_n_epochs == 0:
-            trainer.save_checkpoint(self.folder.checkpoints / f"epoch-{done:04d}.ckpt")
+            _save(trainer, self.folder.checkpoints / f"epoch-{done:04d}.ckpt")
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        trainer.save_checkpoint(self.folder.last_checkpoint)
+        _save(trainer, self.folder.last_checkpoint)
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         if self._before is not None:
             signal.signal(signal.SIGINT, self._before)
             self._before = None
+
+
+def _save(trainer: lightning.Trainer, path: Path) -> None:
+    # Lightning's `weights_only` would leave out the optimiser; said, so that it does not warn of its default.
+    trainer.save_checkpoint(path, weights_only=False)

@@ -35,7 +35,7 @@ class Progress(lightning.Callback):
         if self._bar is None:
             return
         self._bar.update(trainer.global_step - self._bar.n)
-        if trainer.global_step % self.every_n_steps:
+        if trainer.global_step % self.every_n_steps and self._bar.n < self._bar.total:
             return
         elapsed = self._bar.format_dict["elapsed"]
         done = (self._bar.n - self._bar.initial) * trainer.accumulate_grad_batches

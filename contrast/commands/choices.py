@@ -33,7 +33,9 @@ def choices(slot: str) -> list[str]:
     """Names of the package's classes that fit a slot, sorted; a class from elsewhere fits by its dotted path."""
     base = SLOTS[slot]
     names = {name for name, parents in _classes().items() if base in _ancestors(name) and not _abstract(parents)}
-    return sorted(names - {base} - ({"IndexedImages", "TrainingImages", "CentreImages"} if base == "Dataset" else set()))
+    return sorted(
+        names - {base} - ({"IndexedImages", "TrainingImages", "CentreImages"} if base == "Dataset" else set())
+    )
 
 
 def _abstract(parents: tuple[str, ...]) -> bool:

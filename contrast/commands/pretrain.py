@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
 import os
 import sys
@@ -79,7 +78,9 @@ def read_request(arguments: list[str]) -> Request:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", action="append", default=[], type=Path, metavar="FILE", help="YAML; later over earlier")
+    parser.add_argument(
+        "--config", action="append", default=[], type=Path, metavar="FILE", help="YAML; later over earlier"
+    )
     parser.add_argument("--run", type=Path, metavar="FOLDER", help="the new run's folder (default: runs/METHOD-TIME)")
     parser.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with the run in this folder")
     parser.add_argument("--print_config", action="store_true", help="print the resolved configuration and stop")
@@ -174,9 +175,9 @@ def _as_yaml(config: dict[str, Any]) -> str:
 
 def _quieten() -> None:
     """Leave out what Lightning says of itself: what it found on the machine, and advice that does not apply here."""
+    import lightning  # noqa: F401  # it sets the levels of its loggers when imported, so that ours come after
+
     for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for about in ("does not have many workers", "Trying to infer the `batch_size`", "`isinstance\\(treespec"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for about in ("does not have many workers", "Trying to infer the `batch_size`"):
         warnings.filterwarnings("ignore", message=f".*{about}.*")
-    with contextlib.suppress(KeyError):
-        del os.environ["PYTHONWARNINGS"]

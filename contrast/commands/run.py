@@ -14,8 +14,9 @@ from contrast.callbacks import AtomicCheckpoints, FiniteLoss, Progress, StepRand
 from contrast.commands.configuration import short
 from contrast.commands.parser import CALLBACKS, build
 from contrast.data import ImageData
-from contrast.data.problems import worker_message
+from contrast.data.failures import worker_message
 from contrast.errors import InputError
+from contrast.losses import ContrastiveLoss, Loss
 from contrast.methods import ContrastiveMethod
 from contrast.run_folder import RunFolder
 
@@ -54,15 +55,21 @@ def describe(model: ContrastiveMethod, data: ImageData, config: dict[str, Any], 
     count = sum(parameter.numel() for parameter in model.trained().parameters())
     source = short(config["data"]["init_args"]["train"]["class_path"])
     views = short(config["data"]["init_args"]["views"]["class_path"])
-    loss = " ".join(str(model.loss).split())
     return (
         f"method  {type(model).__name__}, {type(model.backbone).__name__} with {model.backbone.width} features, "
         f"{count / 1e6:.2f} M parameters trained\n"
-        f"loss    {loss}\n"
+        f"loss    {_in_one_line(model.loss)}\n"
         f"data    {source}, {data.train_samples:,} training images, {views} of {data.views.size} pixels, "
         f"batches of {data.batch_size}\n"
         f"run     {folder.path}"
     )
+
+
+def _in_one_line(loss: Loss) -> str:
+    if not isinstance(loss, ContrastiveLoss):
+        return " ".join(str(loss).split())
+    parts = [str(loss.objective), f"temperature {loss.temperature.extra_repr()}", *map(str, loss.transforms)]
+    return ", ".join([*parts, str(loss.weighting)] if loss.weighting is not None else parts)
 
 
 def _trainer(built: Any, config: dict[str, Any], folder: RunFolder) -> lightning.Trainer:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from PIL import Image
 from torch.utils.data import Dataset
-from tqdm import tqdm  # type: ignore[import-untyped]  # it ships no types
+from tqdm import tqdm
 
 from contrast.data.decode import to_uint8
 from contrast.data.image_file import CorruptImageError, read_image

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import lightning
 import torch
-from contrast.data.indexed import IndexedImages, labels_of
+from contrast.data.indexed import IndexedImages
+from contrast.data.labels import check_same_classes, labels_of
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -49,9 +50,9 @@ class ImageData(lightning.LightningDataModule):
 
     def __init__(
         self,
-        train: Dataset[Any],
+        train: Dataset,  # type: ignore[type-arg]  # jsonargparse finds no arguments of a subclass of Dataset[Any]
         views: Views,
-        test: Dataset[Any] | None = None,
+        test: Dataset | None = None,  # type: ignore[type-arg]  # as above
         batch_size: int = 256,
         workers: int = 2,
         seed: int = 0,
@@ -62,12 +63,12 @@ class ImageData(lightning.LightningDataModule):
         limit: int | None = None,
     ) -> None:
         super().__init__()
-        self.train_images = IndexedImages(train, channels)
+        every = IndexedImages(train, channels)
+        self.train_images = every if limit is None else every.subset(_choose(len(every), limit, seed))
         self.test_images = None if test is None else IndexedImages(test, channels)
         self.views, self.batch_size, self.workers, self.seed = views, batch_size, workers, seed
         self.channels, self.views_in = channels, views_in
         self.mean, self.std = _per_channel("mean", mean, channels), _per_channel("std", std, channels)
-        self._chosen = _choose(len(self.train_images), limit, seed)
         if batch_size < 2:
             raise InputError(f"data.batch_size {batch_size} leaves no negatives: give at least 2")
         if workers < 0:
@@ -81,13 +82,16 @@ class ImageData(lightning.LightningDataModule):
     @property
     def train_samples(self) -> int:
         """How many samples are pretrained on."""
-        return len(self._chosen)
+        return len(self.train_images)
 
     @cached_property
     def train_labels(self) -> Int[Tensor, " n"] | None:
         """Labels of the samples that are pretrained on, for observers; None where there are none."""
-        labels = labels_of(self.train_images.source)
-        return None if labels is None else labels[self._chosen]
+        return labels_of(self.train_images.source)
+
+    def setup(self, stage: str) -> None:
+        if self.test_images is not None:
+            check_same_classes(self.train_images.source, self.test_images.source)
 
     def train_dataloader(self) -> ResumableLoader:
         trainer = self.trainer
@@ -97,7 +101,7 @@ class ImageData(lightning.LightningDataModule):
                 f"data.batch_size {self.batch_size} on {world} processes is larger than the {self.train_samples} "
                 f"training samples: give at most {self.train_samples // world}"
             )
-        images = TrainingImages(self.train_images, self._chosen, self.views, self.views_in, self.seed)
+        images = TrainingImages(self.train_images, self.views, self.views_in, self.seed)
         return ResumableLoader(
             images,
             batch_sampler=EpochBatches(len(images), self.batch_size, self.seed, rank, world),
@@ -107,13 +111,21 @@ class ImageData(lightning.LightningDataModule):
             persistent_workers=False,
         )
 
-    def evaluation_loader(self, split: Split) -> DataLoader[LabelledBatch]:
-        """Labelled uint8 images of one set in their own order, scaled and cropped to the views' size."""
-        images = self.train_images if split == "train" else self.test_images
-        if images is None:
+    def evaluation_loader(self, split: Split, limit: int | None = None) -> DataLoader[LabelledBatch]:
+        """Labelled uint8 images of one set in their own order, scaled and cropped to the views' size.
+
+        Args:
+            split: which set; "train" is what was pretrained on.
+            limit: so many of them at most, chosen by the seed.
+
+        Raises:
+            InputError: where there is no test set.
+        """
+        if split == "test" and self.test_images is None:
             raise InputError("the data have no test set: give data.test to evaluate on")
-        if split == "train":
-            images = images.subset(self._chosen)
+        images = self.train_images if split == "train" or self.test_images is None else self.test_images
+        if limit is not None and limit < len(images):
+            images = images.subset(_choose(len(images), limit, self.seed))
         return DataLoader(
             CentreImages(images, self.views.size),
             batch_size=max(256, self.batch_size),
@@ -152,9 +164,7 @@ def _per_channel(name: str, values: Sequence[float], channels: int) -> tuple[flo
     return tuple(values) if len(values) == channels else tuple(values) * channels
 
 
-def _choose(samples: int, limit: int | None, seed: int) -> Tensor:
-    if limit is None:
-        return torch.arange(samples)
+def _choose(samples: int, limit: int, seed: int) -> Tensor:
     if not 1 <= limit <= samples:
         raise InputError(f"data.limit {limit} is not between 1 and the {samples} training samples")
     return permutation(samples, seed, Purpose.SPLIT)[:limit].sort().values

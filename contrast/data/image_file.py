@@ -15,36 +15,27 @@ from contrast.errors import InputError
 
 __all__ = ["DECODING_ERRORS", "EXTENSIONS", "CorruptImageError", "read_image"]
 
-EXTENSIONS = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".apng",
-        ".bmp",
-        ".dib",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".webp",
-        ".avif",
-        ".jp2",
-        ".j2k",
-        ".jpx",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".pnm",
-        ".tga",
-        ".pcx",
-        ".sgi",
-        ".ras",
-        ".ico",
-        ".qoi",
-    ]
-)
+# Pillow would try every format it knows on any file, among them PostScript, which starts another program.
+_FORMATS = {
+    "JPEG": ".jpg .jpeg .jpe .jfif",
+    "PNG": ".png .apng",
+    "TIFF": ".tif .tiff",
+    "WEBP": ".webp",
+    "GIF": ".gif",
+    "BMP": ".bmp",
+    "DIB": ".dib",
+    "JPEG2000": ".jp2 .j2k .jpx",
+    "PPM": ".ppm .pgm .pbm .pnm",
+    "TGA": ".tga",
+    "PCX": ".pcx",
+    "SGI": ".sgi",
+    "SUN": ".ras",
+    "ICO": ".ico",
+    "QOI": ".qoi",
+    "AVIF": ".avif",
+}
+
+EXTENSIONS = frozenset(" ".join(_FORMATS.values()).split())
 
 # What Pillow is seen to raise for damaged bytes, whatever the format.
 DECODING_ERRORS = (
@@ -62,26 +53,6 @@ DECODING_ERRORS = (
     Image.DecompressionBombWarning,
 )
 
-# Pillow would try every format it knows on any file, among them PostScript, which starts another program.
-_FORMATS = [
-    "JPEG",
-    "PNG",
-    "BMP",
-    "DIB",
-    "GIF",
-    "TIFF",
-    "WEBP",
-    "JPEG2000",
-    "PPM",
-    "TGA",
-    "PCX",
-    "SGI",
-    "SUN",
-    "ICO",
-    "QOI",
-    "AVIF",
-]
-
 _warnings_lock = threading.Lock()
 
 
@@ -93,7 +64,7 @@ def read_image(path: str) -> Image.Image:
     """The file's first image, all of it decoded.
 
     Raises:
-        CorruptImageError: for an empty, cut or damaged file, one of another format, a dangling link, a decompression bomb.
+        CorruptImageError: for a file that is empty, cut, damaged, of another format or a decompression bomb.
         InputError: where the file cannot be read at all, or Pillow is told to make up what is missing.
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
@@ -119,7 +90,7 @@ def _open(data: bytes) -> Image.Image:
     with _warnings_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # odd metadata, which says nothing about the pixels
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        return Image.open(io.BytesIO(data), formats=_FORMATS)
+        return Image.open(io.BytesIO(data), formats=list(_FORMATS))
 
 
 def _reason(error: Exception) -> str:

@@ -23,25 +23,22 @@ class TrainingImages(Dataset[tuple[Tensor, int]]):
     """Images by (epoch, position), without labels; cropped here where they differ in size.
 
     Args:
-        images: all there are.
-        chosen: which of them are trained on, (n,); a sample's index is its position among these.
+        images: what is trained on.
         views: the augmentation, whose crops are made here if `views_in` is "workers".
         views_in: "device" hands out whole images.
         seed: of the views.
     """
 
-    def __init__(
-        self, images: IndexedImages, chosen: Tensor, views: Views, views_in: Literal["device", "workers"], seed: int
-    ) -> None:
-        self._images, self._chosen = images, chosen
+    def __init__(self, images: IndexedImages, views: Views, views_in: Literal["device", "workers"], seed: int) -> None:
+        self._images = images
         self._views, self._views_in, self._seed = views, views_in, seed
 
     def __len__(self) -> int:
-        return len(self._chosen)
+        return len(self._images)
 
     def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, int]:
         epoch, index = place
-        image, _, _ = self._images[int(self._chosen[index])]
+        image, _, _ = self._images[index]
         if self._views_in == "workers":
             image = self._views.crop_sample(image, index, epoch, self._seed)
         return image, index
@@ -56,8 +53,8 @@ class CentreImages(Dataset[tuple[Tensor, int, int]]):
     def __len__(self) -> int:
         return len(self._images)
 
-    def __getitem__(self, position: int) -> tuple[Tensor, int, int]:
-        image, index, label = self._images[position]
+    def __getitem__(self, index: int) -> tuple[Tensor, int, int]:
+        image, index, label = self._images[index]
         return centre(image, self._size), index, label
 
 

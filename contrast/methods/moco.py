@@ -96,7 +96,7 @@ class MoCo(ContrastiveMethod):
         update_momentum(nn.Sequential(self.backbone, self.head), self.key_encoder, self.momentum)
         keys = [self.embed_keys(view, direction) for direction, (_, view) in enumerate(directions)]
         made = []
-        for queue, query, key in zip(self.queues, queries, keys, strict=True):
+        for queue, query, key in zip(self.banks(), queries, keys, strict=True):
             offered = queue.negatives(query.detach(), batch.index)
             made.append(queue_pairs(query, key, offered.keys, batch.index, offered.index))
             self.remember(queue, key, batch.index)

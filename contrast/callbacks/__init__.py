@@ -1,0 +1,20 @@
+"""Callbacks: what watches a run, writes its folder and keeps it safe."""
+
+from contrast.callbacks.checkpoints import AtomicCheckpoints, Checkpoints
+from contrast.callbacks.finite_loss import FiniteLoss
+from contrast.callbacks.metrics import Metrics
+from contrast.callbacks.online_knn import OnlineKNN
+from contrast.callbacks.progress import Progress
+from contrast.callbacks.scores import ScoreRecorder
+from contrast.callbacks.step_randomness import StepRandomness
+
+__all__ = [
+    "AtomicCheckpoints",
+    "Checkpoints",
+    "FiniteLoss",
+    "Metrics",
+    "OnlineKNN",
+    "Progress",
+    "ScoreRecorder",
+    "StepRandomness",
+]

@@ -1,0 +1,80 @@
+"""How good the features are while they are being learned: weighted kNN, which trains nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import lightning
+import torch
+from torch import Tensor
+
+from contrast.callbacks.metrics import record
+from contrast.data import ImageData
+from contrast.data.batch import LabelledBatch
+from contrast.errors import InputError
+from contrast.evaluation.knn import knn_top1
+from contrast.run_folder import RunFolder
+
+__all__ = ["OnlineKNN"]
+
+
+class OnlineKNN(lightning.Callback):
+    """Top-1 accuracy of weighted kNN on the backbone's features every few epochs, as ``online/knn_top1``.
+
+    It is a gauge to watch, on the test set and with fixed k, and never chooses anything: report `contrast knn` or
+    `contrast probe` instead. Without labels or without a test set it is silent.
+
+    Args:
+        folder: the run folder.
+        every_n_epochs: between gaugings; 0 never.
+        neighbours: k; 200 is usual on large sets, 20 on small ones.
+        temperature: t in the weight ``exp(s / t)``.
+        limit: samples of the train set that are neighbours, and of the test set that are classified, at most.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        every_n_epochs: int = 10,
+        neighbours: int = 20,
+        temperature: float = 0.1,
+        limit: int = 20_000,
+    ) -> None:
+        if every_n_epochs < 0 or neighbours < 1 or limit < 1:
+            raise InputError(
+                f"online_knn.every_n_epochs {every_n_epochs} must be at least 0 (never), neighbours {neighbours} and "
+                f"limit {limit} at least 1"
+            )
+        self.folder, self.every_n_epochs = folder, every_n_epochs
+        self.neighbours, self.temperature, self.limit = neighbours, temperature, limit
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        done = trainer.current_epoch + 1
+        last = done == trainer.max_epochs
+        data = getattr(trainer, "datamodule", None)
+        if not self.every_n_epochs or (done % self.every_n_epochs and not last) or not isinstance(data, ImageData):
+            return
+        if data.test_images is None or data.train_labels is None:
+            return
+        keys, labels = self._features(pl_module, data, data.evaluation_loader("train", self.limit))
+        queries, truth = self._features(pl_module, data, data.evaluation_loader("test", self.limit))
+        if int(labels.min()) < 0 or int(truth.min()) < 0:
+            return
+        classes = int(max(labels.max(), truth.max())) + 1
+        neighbours = min(self.neighbours, len(keys))
+        accuracy = knn_top1(queries, truth, keys, labels, classes, neighbours, self.temperature)
+        pl_module.log("online/knn_top1", accuracy, logger=False)
+        record(self.folder, trainer, {"online/knn_top1": accuracy})
+
+    @torch.no_grad()
+    def _features(
+        self, module: lightning.LightningModule, data: ImageData, loader: Iterable[LabelledBatch]
+    ) -> tuple[Tensor, Tensor]:
+        features, labels = [], []
+        module.eval()
+        for batch in loader:
+            images = data.standardise(batch.inputs.to(module.device).float() / 255)
+            features.append(module(images).float())
+            labels.append(batch.label)
+        module.train()
+        return torch.cat(features), torch.cat(labels).to(module.device)

@@ -1,0 +1,74 @@
+"""`contrast report`: one HTML page from run folders."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from contrast.errors import InputError
+from contrast.run_folder import RunFolder
+
+__all__ = ["main"]
+
+EPILOG = """examples:
+  contrast report runs/simclr                  writes runs/simclr/report.html
+  contrast report runs/simclr runs/dcl         compares both in ./comparison.html
+
+The page holds everything it needs: open it in any browser, offline, or send it to somebody."""
+
+
+def main(argv: list[str]) -> int:
+    """Write the page and print its path.
+
+    Raises:
+        InputError: for a folder that is no run, a run given twice, or an output that cannot be a file.
+    """
+    arguments = _parser().parse_args(argv)
+    folders = [RunFolder.existing(path) for path in arguments.runs]
+    _refuse_twice(folders)
+    output = _output(arguments.output, folders)
+    from contrast.report import build_page, read_runs  # after the checks: a wrong path is answered at once
+
+    page = build_page(read_runs(folders))
+    unfinished = output.with_name(f"{output.name}.tmp{os.getpid()}")
+    unfinished.write_text(page, encoding="utf-8")
+    unfinished.replace(output)
+    print(output)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="contrast report",
+        description="Write one self-contained HTML page about one run, or comparing several.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder, finished or still training")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="where to write the page (default: RUN/report.html for one run, ./comparison.html for several)",
+    )
+    return parser
+
+
+def _refuse_twice(folders: Sequence[RunFolder]) -> None:
+    seen: set[Path] = set()
+    for folder in folders:
+        if folder.path.resolve() in seen:
+            raise InputError(f"run {str(folder.path)!r} is given twice: give each run once")
+        seen.add(folder.path.resolve())
+
+
+def _output(given: Path | None, folders: Sequence[RunFolder]) -> Path:
+    output = given or (folders[0].report if len(folders) == 1 else Path("comparison.html"))
+    if output.is_dir():
+        raise InputError(f"--output {str(output)!r} is a folder: give the name of a file in it")
+    if not output.parent.is_dir():
+        raise InputError(f"--output {str(output)!r}: there is no folder {str(output.parent)!r}; make it first")
+    return output

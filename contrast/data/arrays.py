@@ -1,0 +1,137 @@
+"""Images from one numpy file."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from contrast.data.decode import scale_to_uint8
+from contrast.data.labels import integer_labels
+from contrast.errors import InputError, did_you_mean
+
+__all__ = ["ArrayImages"]
+
+Array = npt.NDArray[Any]
+
+_CHANNELS = (1, 3, 4)
+_READING_ERRORS = (ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+class ArrayImages(Dataset[tuple[Tensor, int | None]]):
+    """The images of an ``.npz`` with named arrays, or of an ``.npy``, which is memory-mapped and has no labels.
+
+    Images are (n, h, w), (n, h, w, c) or (n, c, h, w) with c of 1, 3 or 4, in uint8, floats in [0, 1], or another
+    type that `scale_to_uint8` takes. What is not uint8 is read once now, so that no bad pixel turns up later.
+
+    Args:
+        path: the file. Pickled objects in it are never loaded.
+        images: the name of the images in an ``.npz``.
+        labels: the name of the labels, (n,) integers, in an ``.npz``; None where there are none.
+
+    Attributes:
+        labels: int64, (n,), or None.
+
+    Raises:
+        InputError: for a missing or damaged file, names that are not in it, and arrays that are no images or labels.
+    """
+
+    def __init__(self, path: str | Path, images: str = "images", labels: str | None = "labels") -> None:
+        self.path = str(Path(path).expanduser())
+        self.labels: Tensor | None = None
+        self._mapped = self.path.lower().endswith(".npy")
+        if self._mapped:
+            self._images = _map(self.path)
+        else:
+            arrays = _read(self.path, [images] if labels is None else [images, labels])
+            self._images = arrays[0]
+            if labels is not None:
+                self.labels = integer_labels(arrays[1], len(self._images), f"{self.path!r}, {labels!r}")
+        self._images = _channels_last(self._images, self.path)
+        _refuse_bad_pixels(self._images, self.path)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> tuple[UInt8[Tensor, "c h w"], int | None]:
+        pixels = scale_to_uint8(self._images[index])
+        image = torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+        return image, None if self.labels is None else int(self.labels[index])
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A pickled memory map is the whole array: a worker that is not forked maps the file again instead.
+        return self.__dict__ | ({"_images": None} if self._mapped else {})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self._mapped:
+            self._images = _channels_last(_map(self.path), self.path)
+
+
+def _map(path: str) -> Array:
+    try:
+        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except _READING_ERRORS as error:
+        raise InputError(f"{path!r} is no whole .npy file of numbers ({error}): write it by numpy.save") from error
+    return array
+
+
+def _read(path: str, names: list[str]) -> list[Array]:
+    if not path.lower().endswith(".npz"):
+        raise InputError(f"{path!r} is neither .npz nor .npy: write it by numpy.savez(path, images=..., labels=...)")
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            return [_named(archive, name, path) for name in names]
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except InputError:
+        raise
+    except _READING_ERRORS as error:
+        raise InputError(f"{path!r} is no whole .npz file of numbers ({error}): write it by numpy.savez") from error
+
+
+def _named(archive: np.lib.npyio.NpzFile, name: str, path: str) -> Array:
+    if name not in archive.files:
+        none = "; without labels, set labels: null" if name == "labels" else ""
+        raise InputError(f"{path!r} holds no array {name!r}{did_you_mean(name, archive.files)}{none}")
+    array: Array = archive[name]
+    return array
+
+
+def _unreadable(path: str, error: OSError) -> InputError:
+    if isinstance(error, FileNotFoundError):
+        return InputError(f"there is no file {path!r}: correct `path`, or put the images there")
+    return InputError(f"{path!r} cannot be read: {error.strerror}")
+
+
+def _channels_last(images: Array, path: str) -> Array:
+    """The array as (n, h, w, c), a view of the one given."""
+    if images.ndim == 3 and images.size:
+        return images[:, :, :, None]
+    if images.ndim != 4 or not images.size:
+        raise InputError(f"{path!r}: images of shape {images.shape}: give (n, h, w), (n, h, w, c) or (n, c, h, w)")
+    first, last = images.shape[1] in _CHANNELS, images.shape[3] in _CHANNELS
+    if first == last:
+        what = "channels could come first or last" if first else "neither axis 1 nor the last is 1, 3 or 4 channels"
+        raise InputError(f"{path!r}: images of shape {images.shape}, where {what}: give (n, h, w, c) or (n, c, h, w)")
+    return images if last else images.transpose(0, 2, 3, 1)
+
+
+def _refuse_bad_pixels(images: Array, path: str) -> None:
+    if images.dtype == np.uint8:
+        return
+    for place, image in enumerate(images):
+        try:
+            scale_to_uint8(image)
+        except InputError as error:
+            raise InputError(f"{path!r}, image {place}: {error}") from error

@@ -1,0 +1,52 @@
+"""The one image set that comes with the package's requirements: no download, no files."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from sklearn.datasets import load_digits
+from torch import Tensor
+from torch.utils.data import Dataset
+
+__all__ = ["Digits"]
+
+
+class Digits(Dataset[tuple[Tensor, int]]):
+    """scikit-learn's 1,797 handwritten digits of 8 by 8 grey pixels: 1,437 to train on, 360 to test on.
+
+    Pixels count 0 to 16 and become ``round(255 v / 16)``. The split is fixed and stratified: with the images ordered
+    by class and, within one, as in the source, every fifth is a test image; it needs no random number. Of each class
+    a fifth is tested, give or take one image. At 98 % accuracy, 360 images have a standard error of 0.7 points.
+
+    Source: Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository (1998).
+
+    Args:
+        train: the training images, else the test images.
+
+    Attributes:
+        labels: int64, (n,).
+        classes: "0" to "9".
+
+    Example:
+        >>> image, label = Digits(train=True)[0]
+        >>> tuple(image.shape), image.dtype, label
+        ((1, 8, 8), torch.uint8, 0)
+    """
+
+    classes = tuple("0123456789")
+
+    def __init__(self, train: bool = True) -> None:
+        digits = load_digits()
+        tested = np.zeros(len(digits.target), dtype=bool)
+        tested[np.argsort(digits.target, kind="stable")[::5]] = True
+        chosen = ~tested if train else tested
+        pixels = np.rint(digits.images[chosen] * (255 / 16)).astype(np.uint8)
+        self._images: UInt8[Tensor, "n 1 8 8"] = torch.from_numpy(pixels)[:, None]
+        self.labels: Int64[Tensor, " n"] = torch.from_numpy(digits.target[chosen].astype(np.int64))
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> tuple[UInt8[Tensor, "1 8 8"], int]:
+        return self._images[index], int(self.labels[index])

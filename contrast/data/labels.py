@@ -1,0 +1,142 @@
+"""The labels of a data set of any class, and whether a training and a test set mean the same by them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+from torch.utils.data import ConcatDataset, Dataset, Subset
+from tqdm import tqdm
+
+from contrast.data.sources import UNLABELLED, ImageSource, map_style, read_label
+from contrast.errors import InputError
+
+__all__ = ["check_same_classes", "integer_labels", "labels_of"]
+
+# The names under which torchvision's classes and ours keep a label a sample.
+_COLUMNS = ("targets", "labels", "_labels")
+
+
+def labels_of(source: Dataset[Any] | ImageSource) -> Int64[Tensor, " n"] | None:
+    """The label of every sample, -1 for one that has none; None where no sample has one.
+
+    They are looked up in `.targets`, `.labels` or `._labels`, one integer a sample, through Subset and ConcatDataset,
+    and pass through the data set's `target_transform`; a data set without any of these is read once from end to end.
+
+    Raises:
+        InputError: where there are more or fewer labels than samples, or a label is no class number.
+    """
+    labels = _listed(source)
+    if labels is None:
+        samples = map_style(source)
+        places = tqdm(range(len(samples)), "reading every label once", delay=2, leave=False)
+        labels = torch.tensor([read_label(samples, place) for place in places], dtype=torch.int64)
+    return None if bool((labels == UNLABELLED).all()) else labels
+
+
+def integer_labels(values: npt.NDArray[Any], count: int, name: str) -> Int64[Tensor, " n"]:
+    """One class number a sample as int64.
+
+    Raises:
+        InputError: for anything but `count` integers, none below -1.
+    """
+    if values.ndim != 1 or values.dtype.kind not in "iub":
+        raise InputError(f"{name}: {values.dtype} of shape {values.shape}, where ({count},) integers belong")
+    if len(values) != count:
+        raise InputError(f"{name}: {len(values)} labels for {count} images: give one an image")
+    labels = torch.from_numpy(values.astype(np.int64))
+    if bool((labels < UNLABELLED).any()):
+        raise InputError(f"{name}: a label is {int(labels.min())}: classes count from 0, -1 stands for none")
+    return labels
+
+
+def check_same_classes(train: Dataset[Any] | ImageSource, test: Dataset[Any] | ImageSource) -> None:
+    """See that every class tested on was trained on, under the same number; nothing to see where one has no labels.
+
+    Raises:
+        InputError: naming classes of the test set of which the training set has no image, or a class that the two
+            count differently (as two folders do if one lacks a class folder).
+    """
+    train_labels, test_labels = labels_of(train), labels_of(test)
+    if train_labels is None or test_labels is None:
+        return
+    train_names, test_names = _class_names(train), _class_names(test)
+    tested = sorted(set(test_labels.tolist()) - {UNLABELLED})
+    if train_names and test_names:
+        _refuse_renumbered(train_names, test_names, tested)
+    trained = set(train_labels.tolist())
+    names = train_names or test_names
+    unseen = [_name(label, names) for label in tested if label not in trained]
+    if unseen:
+        raise InputError(f"the training set has no image of {_listing(unseen)}, which the test set has: {_MEND}")
+
+
+_MEND = "give both sets the same classes, an image at least of each"
+
+
+def _refuse_renumbered(train_names: list[str], test_names: list[str], tested: list[int]) -> None:
+    number = {name: place for place, name in enumerate(train_names)}
+    named = [label for label in tested if label < len(test_names)]
+    unknown = [repr(test_names[label]) for label in named if test_names[label] not in number]
+    if unknown:
+        raise InputError(f"the training set has no image of {_listing(unknown)}, which the test set has: {_MEND}")
+    for label in named:
+        name = test_names[label]
+        if number[name] != label:
+            raise InputError(
+                f"class {name!r} is number {number[name]} of the training set and number {label} of the test set, "
+                f"as one of them lacks a class: {_MEND}"
+            )
+
+
+def _listing(names: list[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"class {', '.join(names[:5])}{more}" if len(names) == 1 else f"classes {', '.join(names[:5])}{more}"
+
+
+def _name(label: int, names: list[str]) -> str:
+    return repr(names[label]) if label < len(names) else str(label)
+
+
+def _class_names(source: object) -> list[str]:
+    if isinstance(source, Subset):
+        return _class_names(source.dataset)
+    # ImageNet's are tuples of synonyms.
+    classes = getattr(source, "classes", None) or []
+    return [name if isinstance(name, str) else ", ".join(map(str, name)) for name in classes]
+
+
+def _listed(source: object) -> Tensor | None:
+    """Labels that need no image to be read, or None."""
+    if isinstance(source, Subset):
+        whole = _listed(source.dataset)
+        return None if whole is None else whole[torch.as_tensor(source.indices)]
+    if isinstance(source, ConcatDataset):
+        parts = [_listed(part) for part in source.datasets]
+        known = [part for part in parts if part is not None]
+        return torch.cat(known) if len(known) == len(parts) else None
+    for name in _COLUMNS:
+        if hasattr(source, name):
+            return _column(source, name)
+    return None
+
+
+def _column(source: object, name: str) -> Tensor | None:
+    assert isinstance(source, ImageSource)
+    values = getattr(source, name)
+    if values is None:
+        return torch.full((len(source),), UNLABELLED)
+    transform = getattr(source, "target_transform", None)
+    if transform is not None:
+        values = [transform(value) for value in values]
+    try:
+        array = values.numpy(force=True) if isinstance(values, Tensor) else np.asarray(values)
+    except ValueError:  # lists of unequal length
+        return None
+    if array.ndim != 1 or array.dtype.kind not in "iub":  # something else by that name; its items know
+        return None
+    return integer_labels(array, len(source), f"{type(source).__name__}.{name}")

@@ -1,0 +1,22 @@
+"""Random views of images: the papers' recipes, and what to build another from."""
+
+from __future__ import annotations
+
+from contrast.data.views.blur import GaussianBlur
+from contrast.data.views.colour import ColourJitter, RandomGrey
+from contrast.data.views.crop import RandomResizedCrop
+from contrast.data.views.recipes import MoCoV1Views, MoCoV2Views, SimCLRViews
+from contrast.data.views.step import Step
+from contrast.data.views.views import Views
+
+__all__ = [
+    "ColourJitter",
+    "GaussianBlur",
+    "MoCoV1Views",
+    "MoCoV2Views",
+    "RandomGrey",
+    "RandomResizedCrop",
+    "SimCLRViews",
+    "Step",
+    "Views",
+]

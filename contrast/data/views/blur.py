@@ -1,0 +1,80 @@
+"""Random Gaussian blur."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from contrast.data.views.arguments import check_at_least, check_between, check_interval
+from contrast.data.views.separable import full_precision, separable
+from contrast.data.views.step import Step, apply_where
+
+__all__ = ["GaussianBlur", "gaussian_blur"]
+
+
+@dataclass(frozen=True)
+class GaussianBlur(Step):
+    """Blur by a Gaussian of random width, by chance.
+
+    Args:
+        radius: the kernel has ``2 radius + 1`` pixels, not negative; 0 blurs nothing.
+        blur: probability.
+        blur_sigma: smallest and largest standard deviation in pixels, drawn uniformly.
+
+    Raises:
+        InputError: an argument outside its range.
+    """
+
+    radius: int
+    blur: float = 0.5
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+
+    draws: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        check_at_least("radius", self.radius, 0)
+        check_between("blur", self.blur, 0, 1)
+        check_interval("blur_sigma", self.blur_sigma)
+
+    def __call__(self, images: Float[Tensor, "b c h w"], draws: Float[Tensor, "b n"]) -> Float[Tensor, "b c h w"]:
+        if self.radius == 0 or self.blur == 0:
+            return images
+        chosen, sigma = self.parameters(draws)
+        return apply_where(chosen, lambda rows, widths: gaussian_blur(rows, widths, self.radius), images, sigma)
+
+    def parameters(self, draws: Float[Tensor, "b n"]) -> tuple[Bool[Tensor, " b"], Float[Tensor, " b"]]:
+        """Which images are blurred, and by which standard deviation."""
+        low, high = self.blur_sigma
+        return draws[:, 0] < self.blur, low + (high - low) * draws[:, 1]
+
+
+def gaussian_blur(
+    images: Float[Tensor, "b c h w"], sigma: Float[Tensor, " b"], radius: int
+) -> Float[Tensor, "b c h w"]:
+    """Convolve with ``exp(-t² / 2σ²)``, ``|t| <= radius``, normalised to sum one, along rows and columns.
+
+    Args:
+        images: values in [0, 1]; the border is reflected, so each side must be longer than `radius`.
+        sigma: standard deviation in pixels, one an image.
+        radius: of the kernel, in pixels.
+    """
+    offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=torch.float32)
+    kernel = torch.softmax(-0.5 * (offsets / sigma[:, None]).square(), 1)
+    # The tails of a narrow kernel are denormal numbers, with which a CPU multiplies ten times more slowly.
+    kernel = F.threshold(kernel, 1e-12, 0.0)
+    rows, columns = (_convolution(kernel, count) for count in images.shape[2:])
+    return separable(rows, images, columns).clamp_(0, 1)
+
+
+def _convolution(kernel: Tensor, count: int) -> Tensor:
+    """The matrices (b, count, count) that convolve `count` pixels with each kernel (b, taps), reflected at the ends."""
+    radius = kernel.shape[1] // 2
+    pixels = torch.eye(count, device=kernel.device)
+    windows = F.pad(pixels[None], (radius, radius), mode="reflect")[0].unfold(1, kernel.shape[1], 1)
+    with full_precision(kernel.device):
+        return torch.einsum("bt,jit->bij", kernel, windows)

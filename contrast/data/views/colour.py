@@ -1,0 +1,104 @@
+"""Random colour changes: jitter and grey."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from contrast.data.views.adjust import adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, to_grey
+from contrast.data.views.arguments import check_at_least, check_between
+from contrast.data.views.step import Step, apply_where
+
+__all__ = ["ColourJitter", "JitterParameters", "RandomGrey"]
+
+_ADJUSTMENTS = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
+
+
+class JitterParameters(NamedTuple):
+    """What was drawn for each image: whether, in which order (b, 4), and by how much (b, 4).
+
+    The adjustments are numbered brightness 0, contrast 1, saturation 2, hue 3; ``order[:, 0]`` is the first applied.
+    """
+
+    chosen: Bool[Tensor, " b"]
+    order: Int[Tensor, "b 4"]
+    amount: Float[Tensor, "b 4"]
+
+
+@dataclass(frozen=True)
+class ColourJitter(Step):
+    """Brightness, contrast, saturation and hue by random amounts, in an order random for every image.
+
+    The factors of the first three are uniform in ``[max(0, 1 - x), 1 + x]``, the shift of the hue in ``[-x, x]`` turns.
+
+    Args:
+        brightness: half the width of its factor's range, not negative.
+        contrast: likewise.
+        saturation: likewise.
+        hue: largest shift, from 0 to 0.5 of a turn.
+        jitter: probability of any of it.
+
+    Raises:
+        InputError: an argument outside its range.
+    """
+
+    brightness: float
+    contrast: float
+    saturation: float
+    hue: float
+    jitter: float = 1.0
+
+    # Whether, four to order by, four amounts.
+    draws: ClassVar[int] = 9
+
+    def __post_init__(self) -> None:
+        for name in ("brightness", "contrast", "saturation"):
+            check_at_least(name, getattr(self, name), 0)
+        check_between("hue", self.hue, 0, 0.5)
+        check_between("jitter", self.jitter, 0, 1)
+
+    def __call__(self, images: Float[Tensor, "b c h w"], draws: Float[Tensor, "b n"]) -> Float[Tensor, "b c h w"]:
+        chosen, order, amount = self.parameters(draws)
+        for place in range(4):
+            for number, adjust in enumerate(_ADJUSTMENTS):
+                images = apply_where(chosen & (order[:, place] == number), adjust, images, amount[:, number])
+        return images
+
+    def parameters(self, draws: Float[Tensor, "b n"]) -> JitterParameters:
+        """What the draws stand for."""
+        factors = [(max(0.0, 1 - x), 1 + x) for x in (self.brightness, self.contrast, self.saturation)]
+        ranges = [*factors, (-self.hue, self.hue)]
+        amount = [low + (high - low) * draws[:, 5 + number] for number, (low, high) in enumerate(ranges)]
+        return JitterParameters(
+            draws[:, 0] < self.jitter, draws[:, 1:5].argsort(dim=1, stable=True), torch.stack(amount, 1)
+        )
+
+
+@dataclass(frozen=True)
+class RandomGrey(Step):
+    """The grey image in every channel, by chance.
+
+    Args:
+        grey: probability.
+
+    Raises:
+        InputError: a probability outside [0, 1].
+    """
+
+    grey: float = 0.2
+
+    draws: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        check_between("grey", self.grey, 0, 1)
+
+    def __call__(self, images: Float[Tensor, "b c h w"], draws: Float[Tensor, "b n"]) -> Float[Tensor, "b c h w"]:
+        return apply_where(self.chosen(draws), to_grey, images)
+
+    def chosen(self, draws: Float[Tensor, "b n"]) -> Bool[Tensor, " b"]:
+        """Which images become grey."""
+        return draws[:, 0] < self.grey

@@ -1,0 +1,78 @@
+"""A picture of what a recipe does: images in the first column, their views over several epochs beside them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from contrast.data.views.arguments import check_at_least
+from contrast.data.views.views import Views
+from contrast.errors import InputError
+
+__all__ = ["contact_sheet"]
+
+_LEGIBLE = 96  # pixels: smaller views are enlarged to at least this
+_GAP = 4
+
+
+def contact_sheet(
+    images: Sequence[UInt8[Tensor, "_ _ _"]] | UInt8[Tensor, "b c h w"],
+    views: Views,
+    path: Path,
+    epochs: int = 4,
+    seed: int = 0,
+) -> None:
+    """Write a PNG with a row an image: the image itself, then its views in each epoch, a wider gap between epochs.
+
+    Args:
+        images: 1 or 3 channels each; they may differ in size. Their place is their sample index.
+        views: the recipe.
+        path: of the PNG; its folder must exist.
+        epochs: how many, from epoch 0.
+        seed: of the run.
+
+    Raises:
+        InputError: no image, or no epoch.
+    """
+    check_at_least("epochs", epochs, 1)
+    if len(images) == 0:
+        raise InputError("a contact sheet of 0 images: give at least one")
+    cell = views.size * max(1, math.ceil(_LEGIBLE / views.size))
+    left = [_GAP]  # of each column
+    for column in range(epochs * views.count):
+        left.append(left[-1] + cell + (3 * _GAP if column % views.count == 0 else _GAP))
+    sheet = Image.new("RGB", (left[-1] + cell + _GAP, _GAP + len(images) * (cell + _GAP)), "white")
+    for row, image in enumerate(images):
+        pictures = [image, *_views_of(image, row, views, epochs, seed)]
+        for x, picture in zip(left, pictures, strict=True):
+            sheet.paste(_fit(picture, cell), (x, _GAP + row * (cell + _GAP)))
+    sheet.save(path, format="PNG")
+
+
+def _views_of(
+    image: UInt8[Tensor, "c h w"], index: int, views: Views, epochs: int, seed: int
+) -> list[Float[Tensor, "c s s"]]:
+    rows = torch.tensor([index])
+    made = []
+    for epoch in range(epochs):
+        crops = views.crop_sample(image.cpu(), index, epoch, seed)[:, None].unbind()
+        made += [view[0] for view in views.finish(crops, rows, epoch, seed)]
+    return made
+
+
+def _fit(picture: Tensor, cell: int) -> Image.Image:
+    """The picture as large as the cell allows; enlarged by repeating pixels, so that they can be told apart."""
+    if picture.is_floating_point():
+        picture = (picture * 255).round().to(torch.uint8)
+    colour = picture.expand(3, -1, -1).permute(1, 2, 0).cpu().contiguous()
+    height, width = colour.shape[:2]
+    scale = cell / max(height, width)
+    size = (max(1, int(width * scale)), max(1, int(height * scale)))
+    drawn = Image.fromarray(colour.numpy())
+    return drawn.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)

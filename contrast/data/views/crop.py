@@ -1,0 +1,137 @@
+"""Random resized crop and horizontal flip: each image its own box, resized to one size in one batch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from contrast.data.views.arguments import check_at_least, check_between, check_interval
+from contrast.data.views.separable import separable
+
+__all__ = ["RandomResizedCrop", "resize_boxes"]
+
+_TRIES = 10
+
+
+@dataclass(frozen=True)
+class RandomResizedCrop:
+    """A box of random area, aspect ratio and place, resized to a square, flipped left to right by chance.
+
+    The area is uniform in `crop_scale` times the image's, the logarithm of width / height uniform between those of
+    `crop_ratio`, the place uniform among whole pixels. The first of ten tries that fits in the image is taken; where
+    none fits, the largest central box with a ratio inside `crop_ratio`. This is the crop of Inception (Szegedy et al.,
+    CVPR 2015, arXiv 1409.4842, section 6) as torchvision draws it.
+
+    Args:
+        size: side of the result in pixels.
+        crop_scale: smallest and largest share of the image's area, inside (0, 1].
+        crop_ratio: smallest and largest width / height.
+        flip: probability of a flip.
+
+    Raises:
+        InputError: an argument outside its range.
+    """
+
+    size: int = 224
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+
+    # Area and ratio of every try, then top, left and flip.
+    draws: ClassVar[int] = 2 * _TRIES + 3
+
+    def __post_init__(self) -> None:
+        check_at_least("size", self.size, 1)
+        check_interval("crop_scale", self.crop_scale, high=1)
+        check_interval("crop_ratio", self.crop_ratio)
+        check_between("flip", self.flip, 0, 1)
+
+    def __call__(self, images: Float[Tensor, "b c h w"], draws: Float[Tensor, "b n"]) -> Float[Tensor, "b c s s"]:
+        """Crop each image, values in [0, 1], by its own row of `draws`, uniform in [0, 1)."""
+        boxes = self.boxes(draws, images.shape[2], images.shape[3])
+        return resize_boxes(images, boxes, self.flips(draws), self.size)
+
+    def sample(self, image: Float[Tensor, "c h w"], draws: Float[Tensor, "1 n"]) -> Float[Tensor, "c s s"]:
+        """The crop of one image, read from its box alone: the same as in a batch, in less time."""
+        box = self.boxes(draws, image.shape[1], image.shape[2])
+        top, left, height, width = box[0].tolist()
+        inside = image[None, :, top : top + height, left : left + width]
+        whole = box.new_tensor([[0, 0, height, width]])
+        return resize_boxes(inside, whole, self.flips(draws), self.size)[0]
+
+    def flips(self, draws: Float[Tensor, "b n"]) -> Bool[Tensor, " b"]:
+        """Which images are flipped."""
+        return draws[:, 2 * _TRIES + 2] < self.flip
+
+    def boxes(self, draws: Float[Tensor, "b n"], height: int, width: int) -> Int[Tensor, "b 4"]:
+        """Top, left, height and width of each box, in whole pixels of an image of `height` by `width`."""
+        # A side within rounding error of half a pixel must not depend on the device: hence float64, where there is one.
+        draws = draws.to(torch.float32 if draws.device.type == "mps" else torch.float64)
+        heights, widths = self._tries(draws[:, :_TRIES], draws[:, _TRIES : 2 * _TRIES], height, width)
+        fits = (heights > 0) & (heights <= height) & (widths > 0) & (widths <= width)
+        first = fits.to(torch.int64).argmax(1, keepdim=True)
+        central_height, central_width = self._central(height, width)
+        any_fits = fits.any(1)
+        box_height = heights.gather(1, first)[:, 0].where(any_fits, central_height)
+        box_width = widths.gather(1, first)[:, 0].where(any_fits, central_width)
+        room_above, room_left = height - box_height, width - box_width
+        top = (draws[:, 2 * _TRIES] * (room_above + 1)).floor().minimum(room_above)
+        left = (draws[:, 2 * _TRIES + 1] * (room_left + 1)).floor().minimum(room_left)
+        top = top.where(any_fits, (height - central_height) // 2)
+        left = left.where(any_fits, (width - central_width) // 2)
+        return torch.stack((top, left, box_height, box_width), 1).to(torch.int64)
+
+    def _tries(self, area: Tensor, ratio: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Heights and widths, whole numbers, of the boxes that the draws stand for."""
+        smallest, largest = self.crop_scale
+        areas = height * width * (smallest + (largest - smallest) * area)
+        low, high = (math.log(bound) for bound in self.crop_ratio)
+        ratios = (low + (high - low) * ratio).exp()
+        return (areas / ratios).sqrt().round(), (areas * ratios).sqrt().round()
+
+    def _central(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the box taken where no try fits."""
+        low, high = self.crop_ratio
+        if width / height < low:
+            return max(1, round(width / low)), width
+        if width / height > high:
+            return height, max(1, round(height * high))
+        return height, width
+
+
+def resize_boxes(
+    images: Float[Tensor, "b c h w"], boxes: Int[Tensor, "b 4"], flip: Bool[Tensor, " b"], size: int
+) -> Float[Tensor, "b c {size} {size}"]:
+    """Resize to a square, each from its own box, bilinear with antialiasing: two matrix products an image.
+
+    Args:
+        images: values in [0, 1].
+        boxes: top, left, height, width in pixels.
+        flip: which results are mirrored left to right.
+        size: side of the result in pixels.
+    """
+    rows = _triangle_weights(boxes[:, 0], boxes[:, 2], torch.zeros_like(flip), size, images.shape[2])
+    columns = _triangle_weights(boxes[:, 1], boxes[:, 3], flip, size, images.shape[3])
+    return separable(rows, images, columns).clamp_(0, 1)
+
+
+def _triangle_weights(start: Tensor, length: Tensor, mirrored: Tensor, size: int, count: int) -> Tensor:
+    """Weights (b, size, count) of `count` pixels in each of `size` that share out ``[start, start + length)``.
+
+    A result's weights fall linearly from its centre to zero at one step's distance, a step being a result's pitch or a
+    pixel, whichever is larger; pixels outside the box have none.
+    """
+    result = torch.arange(size, device=start.device, dtype=torch.float32)
+    result = torch.where(mirrored[:, None], size - 1 - result, result)
+    pitch = (length / size)[:, None]
+    centre = (pitch * (result + 0.5))[:, :, None]
+    place = torch.arange(count, device=start.device) - start[:, None]
+    inside = (place >= 0) & (place < length[:, None])
+    distance = (place[:, None] - centre).add_(0.5).abs_()
+    weights = (1 - distance / pitch.clamp_min(1)[:, :, None]).clamp_min_(0).mul_(inside[:, None])
+    return weights / weights.sum(2, keepdim=True)

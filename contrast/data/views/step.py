@@ -1,0 +1,52 @@
+"""What a recipe is a list of: a step changes each image of a batch by draws of its own."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+__all__ = ["Step", "apply_where"]
+
+
+class Step(ABC):
+    """One random change of a batch of images.
+
+    Attributes:
+        draws: how many uniform numbers the step takes for one image.
+    """
+
+    draws: ClassVar[int]
+
+    @abstractmethod
+    def __call__(self, images: Float[Tensor, "b c h w"], draws: Float[Tensor, "b n"]) -> Float[Tensor, "b c h w"]:
+        """Change each image, values in [0, 1], by its own row of `draws`, uniform in [0, 1)."""
+
+
+def apply_where(
+    chosen: Bool[Tensor, " b"],
+    change: Callable[..., Tensor],
+    images: Float[Tensor, "b c h w"],
+    *parameters: Float[Tensor, " b"],
+) -> Float[Tensor, "b c h w"]:
+    """``change(image, *parameters)`` where an image is chosen, the image itself elsewhere; may overwrite `images`."""
+    # Computing only the chosen needs their number on the host. On an accelerator that wait would cost more than the
+    # arithmetic it saves.
+    if images.device.type == "cpu":
+        return _change_rows(chosen, change, images, *parameters)
+    return _change_all(chosen, change, images, *parameters)
+
+
+def _change_rows(chosen: Tensor, change: Callable[..., Tensor], images: Tensor, *parameters: Tensor) -> Tensor:
+    rows = chosen.nonzero()[:, 0]
+    if len(rows) == 0:
+        return images
+    return images.index_copy_(0, rows, change(images[rows], *(parameter[rows] for parameter in parameters)))
+
+
+def _change_all(chosen: Tensor, change: Callable[..., Tensor], images: Tensor, *parameters: Tensor) -> Tensor:
+    return torch.where(chosen[:, None, None, None], change(images, *parameters), images)

@@ -1,0 +1,52 @@
+"""Offline evaluation: features computed once, probes and kNN on them, fine-tuning, export; every number with a protocol.
+
+No configuration is read here and nothing is trained with Lightning: `contrast.commands` does the reading.
+"""
+
+from contrast.evaluation.encoder import Encoder, encode, fingerprint, raw_pixels, standardise, with_backbone
+from contrast.evaluation.export import export
+from contrast.evaluation.features import Features, cache_key, cached_features, extract
+from contrast.evaluation.finetune import FineTuned, FineTuning, Images, finetune, load_images
+from contrast.evaluation.intervals import Interval, mean_interval, paired_difference, wilson_interval
+from contrast.evaluation.knn import knn_top1, weighted_knn_scores
+from contrast.evaluation.labels import held_out_split, label_subset
+from contrast.evaluation.over_seeds import SeedResult, finetune_over_seeds, probe_over_seeds
+from contrast.evaluation.probe import LinearProbe, fit_linear, train_probe
+from contrast.evaluation.results import Result, accuracy_interval, write_json, write_result
+
+__all__ = [
+    "Encoder",
+    "Features",
+    "FineTuned",
+    "FineTuning",
+    "Images",
+    "Interval",
+    "LinearProbe",
+    "Result",
+    "SeedResult",
+    "accuracy_interval",
+    "cache_key",
+    "cached_features",
+    "encode",
+    "export",
+    "extract",
+    "finetune",
+    "finetune_over_seeds",
+    "fingerprint",
+    "fit_linear",
+    "held_out_split",
+    "knn_top1",
+    "label_subset",
+    "load_images",
+    "mean_interval",
+    "paired_difference",
+    "probe_over_seeds",
+    "raw_pixels",
+    "standardise",
+    "train_probe",
+    "weighted_knn_scores",
+    "wilson_interval",
+    "with_backbone",
+    "write_json",
+    "write_result",
+]

@@ -1,0 +1,128 @@
+"""Features of a labelled set: computed once, kept in a file under a key of all that they depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from contrast.data.batch import LabelledBatch
+from contrast.errors import InputError
+from contrast.evaluation.encoder import Encoder, encode
+
+__all__ = ["Features", "cache_key", "cached_features", "extract"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """One row of features a sample, in the order of the data set.
+
+    Args:
+        features: what the encoder made of each sample.
+        labels: its class.
+        index: which sample of the data set it is.
+    """
+
+    features: Float[Tensor, "n d"]
+    labels: Int[Tensor, " n"]
+    index: Int[Tensor, " n"]
+
+    def to(self, device: torch.device) -> Features:
+        """The same on another device."""
+        return Features(self.features.to(device), self.labels.to(device), self.index.to(device))
+
+
+def extract(
+    encoder: Encoder, loader: DataLoader[LabelledBatch], device: torch.device, progress: str | None = None
+) -> Features:
+    """Features of all that a loader yields, on the CPU; the encoder is moved to `device`.
+
+    Args:
+        encoder: what computes them.
+        loader: uint8 images with labels.
+        device: where the encoder runs.
+        progress: what the bar on stderr says; None shows none.
+
+    Raises:
+        InputError: where the loader yields nothing.
+    """
+    encoder.backbone.to(device)
+    rows, labels, index = [], [], []
+    for batch in tqdm(loader, desc=progress, disable=progress is None, leave=False):
+        rows.append(encode(encoder, batch.inputs.to(device, non_blocking=True)).cpu())
+        labels.append(batch.label.cpu())
+        index.append(batch.index.cpu())
+    if not rows:
+        raise InputError("the data set to evaluate on is empty: check data.train and data.test")
+    return Features(torch.cat(rows), torch.cat(labels), torch.cat(index))
+
+
+def cache_key(encoder: Encoder, data: Mapping[str, Any]) -> str:
+    """sha256 of what features depend on: the encoder's weights and standardisation, the data and their transform.
+
+    Args:
+        encoder: what computes the features; its description says where it came from and is no part of the key.
+        data: the data set, its arguments and the transform of its images, as JSON.
+    """
+    parts = {
+        "encoder": encoder.fingerprint,
+        "image_size": encoder.image_size,
+        "channels": encoder.channels,
+        "mean": encoder.mean,
+        "std": encoder.std,
+        "data": data,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def cached_features(folder: Path, key: str, compute: Callable[[], Features]) -> Features:
+    """What `compute` returns, from the folder's file of this key if there is one.
+
+    The file holds tensors and nothing that could run. It appears whole or not at all; one that is damaged or of
+    another key is computed again and replaced.
+
+    Args:
+        folder: where the files are; made if missing.
+        key: from `cache_key`.
+        compute: called where there is no good file.
+    """
+    path = folder / f"{key[:32]}.safetensors"
+    if path.exists():
+        try:
+            return _read(path, key)
+        except (SafetensorError, ValueError, OSError) as error:
+            _log.warning("features in %s cannot be used (%s); computing them again", path, error)
+    found = compute()
+    folder.mkdir(parents=True, exist_ok=True)
+    staged = folder / f".{path.name}.{os.getpid()}"
+    tensors = {"features": found.features, "labels": found.labels, "index": found.index}
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, staged, metadata={"key": key})
+    os.replace(staged, path)
+    return found
+
+
+def _read(path: Path, key: str) -> Features:
+    with safe_open(path, framework="pt") as file:
+        if (file.metadata() or {}).get("key") != key:
+            raise ValueError("it was written for another key")
+        if set(file.keys()) != {"features", "labels", "index"}:
+            raise ValueError(f"it holds {sorted(file.keys())}")
+        features, labels, index = (file.get_tensor(name) for name in ("features", "labels", "index"))
+    if features.dim() != 2 or labels.shape != features.shape[:1] or index.shape != features.shape[:1]:
+        raise ValueError("its columns differ in length")
+    return Features(features, labels, index)

@@ -1,0 +1,193 @@
+"""Fine-tuning: backbone and a linear head trained end to end, the rate chosen on held-out train data."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Int, UInt8
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from contrast.data.batch import LabelledBatch
+from contrast.data.views import RandomResizedCrop
+from contrast.errors import InputError
+from contrast.evaluation.encoder import Encoder, encode, standardise, with_backbone
+from contrast.evaluation.labels import held_out_split
+from contrast.randomness import Purpose, permutation, seed_from, uniform
+
+__all__ = ["FineTuned", "FineTuning", "Images", "finetune", "load_images"]
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """A labelled set held in memory, in the order of the data set."""
+
+    images: UInt8[Tensor, "n c height width"]
+    labels: Int[Tensor, " n"]
+    index: Int[Tensor, " n"]
+
+    def __getitem__(self, positions: Int[Tensor, " m"]) -> Images:
+        return Images(self.images[positions], self.labels[positions], self.index[positions])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def load_images(loader: DataLoader[LabelledBatch], progress: str | None = None) -> Images:
+    """All that a loader yields, in memory as uint8: 154 MB for CIFAR-10's training set."""
+    batches = list(tqdm(loader, desc=progress, disable=progress is None, leave=False))
+    if not batches:
+        raise InputError("the data set to evaluate on is empty: check data.train and data.test")
+    return Images(*(torch.cat(column) for column in zip(*batches, strict=True)))
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """How to fine-tune.
+
+    Args:
+        epochs: passes over the labelled samples.
+        batch_size: images a step.
+        rates: initial learning rates to choose from.
+        momentum: of SGD with Nesterov's momentum.
+        crop_scale: smallest and largest share of an image that a random crop keeps.
+        flip: probability of a left-to-right flip; 0 where a mirror image is of another class.
+
+    Raises:
+        InputError: where a number is out of range.
+
+    Source: Chen et al., A Simple Framework for Contrastive Learning of Visual Representations (ICML 2020,
+    arXiv 2002.05709), appendix B.5: Nesterov's momentum, crop and flip, no weight decay; the crops here keep more.
+    """
+
+    epochs: int = 20
+    batch_size: int = 64
+    rates: tuple[float, ...] = (0.003, 0.01, 0.03)
+    momentum: float = 0.9
+    crop_scale: tuple[float, float] = (0.5, 1.0)
+    flip: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 2:
+            raise InputError(f"{self.epochs} epochs with batches of {self.batch_size}: give at least 1 and 2")
+        if not self.rates or min(self.rates) <= 0:
+            raise InputError(f"learning rates {self.rates} to choose from: give one or more above 0")
+
+
+@dataclass(frozen=True, eq=False)
+class FineTuned:
+    """A fine-tuned classifier and how its rate was chosen.
+
+    Args:
+        encoder: the backbone, trained further.
+        head: features to class logits.
+        rate: the initial learning rate.
+        held_out_accuracy: at that rate on the held-out samples; None where nothing was held out.
+    """
+
+    encoder: Encoder
+    head: nn.Linear
+    rate: float
+    held_out_accuracy: float | None = None
+
+    def accuracy(self, images: Images, batch_size: int = 512) -> float:
+        """Share of the images whose largest logit is their class."""
+        device = self.head.weight.device
+        hits = 0
+        for positions in torch.split(torch.arange(len(images)), batch_size):
+            batch = images[positions]
+            with torch.no_grad():
+                logits = self.head(encode(self.encoder, batch.images.to(device)))
+            hits += int((logits.argmax(dim=1).cpu() == batch.labels).sum())
+        return hits / len(images)
+
+
+def finetune(
+    encoder: Encoder,
+    train: Images,
+    classes: int,
+    settings: FineTuning,
+    seed: int,
+    device: torch.device,
+    progress: str | None = None,
+) -> FineTuned:
+    """Choose the rate by accuracy on a stratified held-out fifth of these samples, then train on all of them.
+
+    It is given training samples only, so neither the rate nor an epoch can be chosen on test data; what is returned is
+    always the last epoch. The encoder given is left as it is.
+
+    Args:
+        encoder: where training starts.
+        train: the samples whose labels may be seen.
+        classes: how many classes there are.
+        settings: how to train.
+        seed: of the head, the order, the crops and the held-out choice.
+        device: where to train.
+        progress: what the bar on stderr says; None shows none.
+
+    Raises:
+        InputError: where there are fewer than two samples.
+    """
+    if len(train) < 2:
+        raise InputError(f"fine-tuning on {len(train)} sample: give at least 2, by a larger fraction of the labels")
+    fit, held = held_out_split(train.labels, seed)
+    if len(held) == 0:
+        return _train(encoder, train, classes, settings, settings.rates[0], seed, device, progress)
+    candidates = []
+    for rate in settings.rates:
+        name = None if progress is None else f"{progress}, trying rate {rate:g}"
+        tuned = _train(encoder, train[fit], classes, settings, rate, seed, device, name)
+        candidates.append((tuned.accuracy(train[held]), rate))
+    accuracy, rate = max(candidates, key=lambda candidate: candidate[0])  # among equals the first
+    tuned = _train(encoder, train, classes, settings, rate, seed, device, progress)
+    return replace(tuned, held_out_accuracy=accuracy)
+
+
+def _train(
+    encoder: Encoder,
+    train: Images,
+    classes: int,
+    settings: FineTuning,
+    rate: float,
+    seed: int,
+    device: torch.device,
+    progress: str | None,
+) -> FineTuned:
+    backbone = copy.deepcopy(encoder.backbone).to(device).requires_grad_(True).train()
+    head = nn.Linear(encoder.width, classes, device=device)
+    nn.init.zeros_(head.weight)  # nothing to draw
+    nn.init.zeros_(head.bias)
+    parameters = [*backbone.parameters(), *head.parameters()]
+    optimizer = torch.optim.SGD(parameters, lr=rate, momentum=settings.momentum, nesterov=settings.momentum > 0)
+    per_epoch = math.ceil(len(train) / settings.batch_size)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs * per_epoch)
+    crop = RandomResizedCrop(encoder.image_size, settings.crop_scale, flip=settings.flip)
+    with (
+        torch.random.fork_rng(),
+        tqdm(total=settings.epochs, desc=progress, disable=progress is None, leave=False) as bar,
+    ):
+        torch.manual_seed(seed_from(seed, Purpose.PROBE))  # for networks that drop units or paths
+        for epoch in range(settings.epochs):
+            for batch in _batches(train, per_epoch, seed, epoch):
+                draws = uniform((seed, Purpose.PROBE, epoch), batch.index.to(device), crop.draws)
+                pixels = crop(batch.images.to(device), draws)
+                loss = F.cross_entropy(head(backbone(standardise(encoder, pixels))), batch.labels.to(device))
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+                optimizer.step()
+                schedule.step()
+            bar.update()
+    description = {**encoder.description, "fine_tuned": {"rate": rate, **asdict(settings)}}
+    return FineTuned(with_backbone(encoder, backbone, description), head, rate)
+
+
+def _batches(train: Images, count: int, seed: int, epoch: int) -> Iterator[Images]:
+    """The samples in an order of this epoch, in `count` batches of nearly equal size: none of one image."""
+    for positions in permutation(len(train), seed, Purpose.PROBE, epoch).tensor_split(count):
+        yield train[positions]

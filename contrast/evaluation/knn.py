@@ -1,0 +1,71 @@
+"""Weighted k-nearest-neighbour classification of frozen features."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from contrast.errors import InputError
+from contrast.nearest import nearest
+
+__all__ = ["knn_top1", "weighted_knn_scores"]
+
+
+def weighted_knn_scores(
+    query: Float[Tensor, "b d"],
+    keys: Float[Tensor, "k d"],
+    labels: Int[Tensor, " k"],
+    classes: int,
+    neighbours: int = 200,
+    temperature: float = 0.1,
+) -> Float[Tensor, "b {classes}"]:
+    """Class scores of the weighted cosine kNN: score_c = Σ_{j in the k nearest} exp(s_j / t) [y_j = c].
+
+    Args:
+        query: features to classify; rows are normalised here.
+        keys: features of the training samples; likewise.
+        labels: their classes, 0 to classes − 1.
+        classes: how many classes there are.
+        neighbours: k.
+        temperature: t; smaller listens more to the nearest.
+
+    Returns:
+        One score a class, float64: exp(1 / t) leaves float32 at t = 0.011.
+
+    Raises:
+        InputError: where there are fewer keys than neighbours, the temperature is not positive or so small that the
+            weights overflow, or a label is no class.
+
+    Source: Wu, Xiong, Yu and Lin, Unsupervised Feature Learning via Non-Parametric Instance Discrimination (CVPR 2018,
+    arXiv 1805.01978), section 3.4.
+
+    Example:
+        >>> keys = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+        >>> weighted_knn_scores(torch.tensor([[2.0, 0.0]]), keys, torch.tensor([1, 0]), 2, neighbours=1).argmax().item()
+        1
+    """
+    if neighbours > len(keys):
+        raise InputError(f"{neighbours} neighbours of {len(keys)} training samples: ask for at most {len(keys)}")
+    if not temperature >= 0.0015:  # exp(1 / 0.0014) is beyond float64
+        raise InputError(f"a kNN temperature of {temperature} overflows exp(1 / t): give at least 0.0015")
+    if int(labels.min()) < 0 or int(labels.max()) >= classes:
+        raise InputError(f"labels from {int(labels.min())} to {int(labels.max())} are not among {classes} classes")
+    scores, columns = nearest(F.normalize(query, dim=1), F.normalize(keys, dim=1), neighbours)
+    weights = torch.exp(scores.double() / temperature)
+    return weights.new_zeros(len(query), classes).scatter_add_(1, labels[columns], weights)
+
+
+def knn_top1(
+    query: Float[Tensor, "b d"],
+    query_labels: Int[Tensor, " b"],
+    keys: Float[Tensor, "k d"],
+    labels: Int[Tensor, " k"],
+    classes: int,
+    neighbours: int = 200,
+    temperature: float = 0.1,
+) -> float:
+    """Share of the queries whose best-scored class is their own; arguments and errors of `weighted_knn_scores`."""
+    scores = weighted_knn_scores(query, keys, labels, classes, neighbours, temperature)
+    return float((scores.argmax(dim=1) == query_labels).double().mean())

@@ -1,0 +1,85 @@
+"""What an evaluation found, as a JSON file that states its whole protocol."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from contrast.evaluation.intervals import Interval, mean_interval, wilson_interval
+
+__all__ = ["Result", "accuracy_interval", "write_json", "write_result"]
+
+_OVER_SEEDS = "95 %, Student's t over {} seeds: how far other seeds would move the mean on this test set"
+_OVER_ITEMS = "95 %, Wilson's over {} test samples, at the mean accuracy: {}"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One evaluation.
+
+    Args:
+        command: which command made it, "probe", "finetune" or "knn".
+        label: what tells it from the command's other results at sight, say "fraction-0.1"; part of the file's name.
+        encoder: what was evaluated: checkpoint, epoch, architecture, fingerprint.
+        per_seed: one mapping a seed: seed, top1, and what was chosen for it.
+        interval: mean and 95 % interval of top-1.
+        protocol: all that the numbers depend on besides the encoder.
+    """
+
+    command: str
+    label: str
+    encoder: Mapping[str, Any]
+    per_seed: Sequence[Mapping[str, Any]]
+    interval: Interval
+    protocol: Mapping[str, Any]
+
+    @property
+    def file_name(self) -> str:
+        """Command, label and a key of encoder and protocol: only the same evaluation has the same name."""
+        key = json.dumps([self.command, self.encoder, self.protocol], sort_keys=True)
+        return f"{self.command}-{self.label}-{hashlib.sha256(key.encode()).hexdigest()[:10]}.json"
+
+
+def accuracy_interval(accuracies: Sequence[float], items: int, seeds_differ: bool) -> tuple[Interval, str]:
+    """Mean and 95 % interval of the accuracies of several seeds, and in words what the interval is over.
+
+    Args:
+        accuracies: one a seed.
+        items: test samples.
+        seeds_differ: whether another seed is another experiment (other labels, another course of training). Where it
+            is not, a spread over seeds would be zero or nearly so and claim a certainty that n test samples lack.
+    """
+    if seeds_differ and len(accuracies) > 1:
+        return mean_interval(accuracies), _OVER_SEEDS.format(len(accuracies))
+    reason = "one seed" if len(accuracies) == 1 else "every seed sees all labels, so seeds hardly differ"
+    mean = sum(accuracies) / len(accuracies)
+    return wilson_interval(mean, items), _OVER_ITEMS.format(items, reason)
+
+
+def write_result(folder: Path, result: Result) -> Path:
+    """Write the result into the folder; it replaces none but an earlier one of the same encoder and protocol."""
+    content = {
+        "command": result.command,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        **result.encoder,
+        "top1": result.interval.mean,
+        "top1_interval": [result.interval.low, result.interval.high],
+        "per_seed": list(result.per_seed),
+        "protocol": dict(result.protocol),
+    }
+    return write_json(folder / result.file_name, content)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> Path:
+    """Write a JSON file whole or not at all, its folder made if missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_name(f".{path.name}.{os.getpid()}")
+    staged.write_text(json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(staged, path)
+    return path

@@ -1,0 +1,27 @@
+"""Encoders, projection heads, and what is done to them: weights from elsewhere, split batch norm, moving averages."""
+
+from contrast.models.backbone import Backbone
+from contrast.models.convnet import ConvNet
+from contrast.models.heads import Head, LinearHead, MLPHead, MoCoV2Head, MultiHead, SimCLRHead
+from contrast.models.momentum import momentum_copy, update_momentum
+from contrast.models.resnet import ResNet
+from contrast.models.split_batch_norm import split_batch_norm
+from contrast.models.timm_backbone import Timm
+from contrast.models.weights import load_weights
+
+__all__ = [
+    "Backbone",
+    "ConvNet",
+    "Head",
+    "LinearHead",
+    "MLPHead",
+    "MoCoV2Head",
+    "MultiHead",
+    "ResNet",
+    "SimCLRHead",
+    "Timm",
+    "load_weights",
+    "momentum_copy",
+    "split_batch_norm",
+    "update_momentum",
+]

@@ -1,0 +1,52 @@
+"""The slowly moving copy of a network: MoCo's key encoder, BYOL's target."""
+
+from __future__ import annotations
+
+import copy
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from contrast.errors import InputError
+
+__all__ = ["momentum_copy", "update_momentum"]
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+def momentum_copy(module: ModuleT) -> ModuleT:
+    """A copy of `module` with its own parameters, which ask for no gradient, and its own buffers."""
+    return copy.deepcopy(module).requires_grad_(False)
+
+
+@torch.no_grad()
+def update_momentum(student: nn.Module, teacher: nn.Module, momentum: float) -> None:
+    """Move the teacher's parameters towards the student's: ``θ_teacher ← m θ_teacher + (1 - m) θ_student``.
+
+    Buffers are left alone: the key encoder's batch norms keep statistics of their own, as in the authors' code.
+
+    Source: He et al., CVPR 2020, arXiv 1911.05722, eq. 2.
+
+    Args:
+        student: the network that is trained.
+        teacher: what `momentum_copy` made of it.
+        momentum: m, the share of itself that the teacher keeps, within [0, 1].
+
+    Raises:
+        InputError: where `momentum` is outside [0, 1], or the two have different parameters.
+
+    Example:
+        >>> student, teacher = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+        >>> _ = nn.init.ones_(student.weight), nn.init.zeros_(teacher.weight)
+        >>> update_momentum(student, teacher, 0.75)
+        >>> teacher.weight.item()
+        0.25
+    """
+    if not 0 <= momentum <= 1:
+        raise InputError(f"momentum {momentum:g} is outside [0, 1]: it is the share that the teacher keeps, say 0.999")
+    ours: list[Tensor] = list(student.parameters())
+    theirs: list[Tensor] = list(teacher.parameters())
+    if [each.shape for each in ours] != [each.shape for each in theirs]:
+        raise InputError("student and teacher have different parameters: make the teacher by momentum_copy(student)")
+    torch._foreach_lerp_(theirs, ours, 1 - momentum)  # one kernel for all; the list form has no public name

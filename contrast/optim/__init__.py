@@ -1,0 +1,7 @@
+"""Optimisers, parameter groups, and the course of the learning rate."""
+
+from contrast.optim.lars import LARS
+from contrast.optim.parameters import parameter_groups, scaled_rate
+from contrast.optim.schedules import Constant, Schedule, Steps, WarmupCosine
+
+__all__ = ["LARS", "Constant", "Schedule", "Steps", "WarmupCosine", "parameter_groups", "scaled_rate"]

@@ -1,0 +1,35 @@
+"""Online kNN accuracy by epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from contrast.report.figure import Chart, Figure, Missing, Table
+from contrast.report.lines import Axis, line_chart
+from contrast.report.numbers import rounded
+from contrast.report.run_record import RunRecord
+from contrast.report.series import series_of
+
+__all__ = ["knn_accuracy"]
+
+NAME, TITLE = "knn-accuracy", "Online kNN accuracy"
+READING = (
+    "Top-1 accuracy of nearest neighbours in the features, measured while training. A gauge of progress, not a result: "
+    "results are the accuracies above, each with its protocol. Epochs count from 0."
+)
+
+
+def knn_accuracy(runs: Sequence[RunRecord]) -> Figure | Missing:
+    """Accuracy in per cent at the epochs that measured it."""
+    table: Table = {"run": [], "epoch": [], "accuracy": []}
+    for run in runs:
+        series = series_of(run.metrics, "online/knn_top1", x="epoch")
+        table["run"] += [run.name] * len(series.x)
+        table["epoch"] += series.x
+        table["accuracy"] += [None if value is None else rounded(100 * value) for value in series.y]
+    if not any(value is not None for value in table["accuracy"]):
+        return Missing(NAME, TITLE, "No row of metrics.jsonl has online/knn_top1 yet.")
+    notes = tuple(f"{run.name}: no online kNN accuracy yet." for run in runs if run.name not in table["run"])
+    epoch, accuracy = Axis("epoch", "epoch", "d"), Axis("accuracy", "top-1 accuracy (%)", ".4~g")
+    chart = line_chart("accuracy", epoch, accuracy, [run.name for run in runs], points=True)
+    return Figure(NAME, TITLE, READING, (Chart("accuracy", chart),), {"accuracy": table}, notes)

@@ -1,0 +1,63 @@
+"""How far positives stand above negatives, over steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from contrast.report.figure import Chart, Figure, Missing, Table
+from contrast.report.lines import Axis, line_chart
+from contrast.report.numbers import rounded
+from contrast.report.run_record import RunRecord, Snapshot
+
+__all__ = ["mean_gap", "score_separation", "sensitivity_index"]
+
+NAME, TITLE = "score-separation", "Separation of positives from negatives"
+READING = (
+    "Gap: the mean positive minus the mean negative score; at 0 the means do not tell the two apart. "
+    "d′: the same gap in units of the two distributions' spread, √((σ₊² + σ₋²) / 2)."
+)
+
+
+def mean_gap(snapshot: Snapshot) -> float | None:
+    """``mean₊ − mean₋``, in units of cosine similarity; None where a side is missing."""
+    positive, negative = snapshot.positive, snapshot.negative
+    if positive is None or negative is None or positive.mean is None or negative.mean is None:
+        return None
+    return positive.mean - negative.mean
+
+
+def sensitivity_index(snapshot: Snapshot) -> float | None:
+    """``d′ = (mean₊ − mean₋) / √((std₊² + std₋²) / 2)``; None where a side is missing or neither spreads.
+
+    Source: Green and Swets, Signal Detection Theory and Psychophysics, 1966; the form for unequal variances.
+    """
+    gap, positive, negative = mean_gap(snapshot), snapshot.positive, snapshot.negative
+    if gap is None or positive is None or negative is None or positive.std is None or negative.std is None:
+        return None
+    spread = math.sqrt((positive.std**2 + negative.std**2) / 2)
+    return gap / spread if spread > 0 else None
+
+
+def score_separation(runs: Sequence[RunRecord]) -> Figure | Missing:
+    """Gap and d′ at every snapshot."""
+    table: Table = {"run": [], "step": [], "gap": [], "d_prime": []}
+    for run in runs:
+        for snapshot in run.snapshots:
+            if mean_gap(snapshot) is not None:
+                table["run"].append(run.name)
+                table["step"].append(snapshot.step)
+                table["gap"].append(rounded(mean_gap(snapshot)))
+                table["d_prime"].append(rounded(sensitivity_index(snapshot)))
+    if not table["run"]:
+        return Missing(NAME, TITLE, "It needs the means of both positive and negative scores: scores.jsonl has none yet, or the method no negatives.")
+    names = [run.name for run in runs]
+    notes = tuple(f"{name}: no positive and negative scores yet." for name in names if name not in table["run"])
+    step = Axis("step", "training step", ",d")
+    gap = Axis("gap", "gap of the means (cosine similarity)", "~g", zero=True)
+    index = Axis("d_prime", "d′ (standard deviations)", "~g", zero=True)
+    charts = (
+        Chart("gap", line_chart("separation", step, gap, names), "Gap of the means"),
+        Chart("d-prime", line_chart("separation", step, index, names), "Sensitivity index d′"),
+    )
+    return Figure(NAME, TITLE, READING, charts, {"separation": table}, notes)

@@ -1,0 +1,96 @@
+"""Line charts over training, one line a run: shared by every figure that shows a scalar."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+
+__all__ = ["Axis", "chart_spec", "line_chart", "run_scales"]
+
+RUN_COLOURS = 8
+DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A column and how its axis shows it.
+
+    Args:
+        column: of the chart's table.
+        title: with the unit.
+        number: how labels and tooltips write it, in d3's number format.
+        zero: whether the axis has to show zero.
+    """
+
+    column: str
+    title: str
+    number: str
+    zero: bool = False
+
+
+def run_scales(runs: Sequence[str]) -> tuple[alt.Scale, alt.Scale]:
+    """Colour and dash by run: the colours repeat after eight, with another dash."""
+    colours = [f"theme:run-{place % RUN_COLOURS}" for place in range(len(runs))]
+    dashes = [DASHES[place // RUN_COLOURS % len(DASHES)] for place in range(len(runs))]
+    return alt.Scale(domain=list(runs), range=colours), alt.Scale(domain=list(runs), range=dashes)
+
+
+def line_chart(
+    table: str, x: Axis, y: Axis, runs: Sequence[str], raw: str | None = None, points: bool = False
+) -> dict[str, Any]:
+    """A Vega-Lite line chart that shows the nearest point's values under the pointer.
+
+    Args:
+        table: the name of its data, with the columns ``run``, x's, y's and `raw`.
+        x: the horizontal axis.
+        y: the vertical axis.
+        runs: their names, in the order of the colours.
+        raw: a column on y's scale that is drawn light and thin behind the line.
+        points: whether to mark every point, for series of a few.
+    """
+    across = alt.X(f"{x.column}:Q", title=x.title, axis=alt.Axis(format=x.number, tickMinStep=1), scale=alt.Scale(nice=False))
+    base = alt.Chart(alt.NamedData(name=table)).encode(x=across, **_colour(runs))
+    up = alt.Y(f"{y.column}:Q", title=y.title, axis=alt.Axis(format=y.number), scale=alt.Scale(zero=y.zero))
+    layers = [base.mark_line(strokeWidth=2, point={"size": 24} if points else False).encode(y=up)]
+    if raw is not None:
+        behind = alt.Y(f"{raw}:Q", title=y.title)
+        layers.insert(0, base.mark_line(strokeWidth=1, opacity=0.3 if len(runs) == 1 else 0.15).encode(y=behind))
+    layers.append(_pointed(base, x, y, raw))
+    return chart_spec(alt.layer(*layers), height=260)
+
+
+def chart_spec(chart: alt.Chart | alt.LayerChart, height: int) -> dict[str, Any]:
+    """The chart as Vega-Lite, as wide as the page gives it room; without the schema's address and the library's theme:
+    the page brings its own."""
+    spec = chart.properties(width="container", height=height).to_dict()
+    return {key: value for key, value in spec.items() if key not in ("$schema", "config")}
+
+
+def _colour(runs: Sequence[str]) -> dict[str, Any]:
+    if len(runs) == 1:
+        return {"color": alt.value("theme:run-0")}
+    colour, dash = run_scales(runs)
+    columns = alt.ExprRef("width < 500 ? 1 : 3")
+    legend = alt.Legend(title=None, orient="top", columns=columns, symbolType="stroke", symbolOpacity=1)
+    return {
+        "color": alt.Color("run:N", scale=colour, legend=legend),
+        "strokeDash": alt.StrokeDash("run:N", scale=dash, legend=legend),
+    }
+
+
+def _pointed(base: alt.Chart, x: Axis, y: Axis, raw: str | None) -> alt.Chart:
+    """The nearest point, shown on hovering with its numbers."""
+    nearest = alt.selection_point(
+        name="pointed", nearest=True, on="pointerover", clear="pointerout", encodings=["x"], empty=False
+    )
+    columns = {x.column: x.number, y.column: y.number} | ({raw: y.number} if raw else {})
+    tooltip = [alt.Tooltip("run:N"), *(alt.Tooltip(f"{name}:Q", format=form) for name, form in columns.items())]
+    return (
+        base.mark_point(size=60, filled=True)
+        .encode(y=f"{y.column}:Q", opacity=alt.condition(nearest, alt.value(1), alt.value(0)), tooltip=tooltip)
+        .add_params(nearest)
+        .properties(name="points")
+    )

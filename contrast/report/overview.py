@@ -1,0 +1,165 @@
+"""The top of the page: what a run is, its key numbers, and its accuracies with their protocols."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from contrast.report.figures.score_separation import mean_gap, sensitivity_index
+from contrast.report.numbers import duration, is_number, number, percent, short
+from contrast.report.run_record import Evaluation, RunRecord
+from contrast.report.series import running_mean, series_of, smoothing_window
+from contrast.report.settings import flat_settings, run_facts
+
+__all__ = ["Card", "Overview", "compared_numbers", "key_numbers", "overview"]
+
+EVALUATION_NAMES = {"probe": "Linear probe", "knn": "kNN"}
+
+
+@dataclass(frozen=True)
+class Card:
+    """One key number: its name, the number, and what qualifies it."""
+
+    label: str
+    value: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What the template shows of one run above the figures."""
+
+    name: str
+    folder: str
+    sentence: str
+    facts: dict[str, str]
+    cards: list[Card]
+    accuracies: list[dict[str, Any]]
+    summary: list[tuple[str, str]]
+    notes: list[str]
+
+
+def overview(run: RunRecord) -> Overview:
+    """Everything above the figures, as text."""
+    facts = run_facts(run.config)
+    return Overview(
+        name=run.name,
+        folder=run.folder,
+        sentence=_sentence(facts),
+        facts=facts,
+        cards=key_numbers(run),
+        accuracies=[_accuracy(evaluation) for evaluation in run.evaluations],
+        summary=[(key, _shown(value)) for key, value in run.summary.items()],
+        notes=run.notes,
+    )
+
+
+def key_numbers(run: RunRecord) -> list[Card]:
+    """The numbers that a run is told by, as far as its files have them."""
+    made: Sequence[Callable[[RunRecord], Card | None]] = (_online_knn, _separation, _loss, _progress, _time)
+    cards = [*_evaluated(run), *(make(run) for make in made)]
+    return [card for card in cards if card is not None]
+
+
+def compared_numbers(runs: Sequence[Overview]) -> dict[str, list[Card | None]]:
+    """The key numbers of several runs by their labels: one card a run, None where it has no such number."""
+    labels = dict.fromkeys(card.label for run in runs for card in run.cards)
+    by_run = [{card.label: card for card in run.cards} for run in runs]
+    return {label: [cards.get(label) for cards in by_run] for label in labels}
+
+
+def _sentence(facts: dict[str, str]) -> str:
+    parts = {"Method": "{}", "Loss": "with {}", "Temperature": "at temperature {}", "Data": "on {}"}
+    said = [words.format(facts[label]) for label, words in parts.items() if label in facts]
+    return " ".join(said) + "." if "Method" in facts else ""
+
+
+def _evaluated(run: RunRecord) -> list[Card]:
+    """One card a command, of its newest file."""
+    newest: dict[str, Evaluation] = {}
+    for evaluation in sorted(run.evaluations, key=lambda each: each.created):
+        if evaluation.top1 is not None and evaluation.command:
+            newest[evaluation.command] = evaluation
+    return [
+        Card(f"{EVALUATION_NAMES.get(command, command)} top\N{NON-BREAKING HYPHEN}1", percent(found.top1), _interval(found))
+        for command, found in sorted(newest.items(), reverse=True)
+        if found.top1 is not None
+    ]
+
+
+def _interval(evaluation: Evaluation) -> str:
+    if evaluation.interval is None:
+        return ""
+    low, high = (f"{100 * end:.1f}" for end in evaluation.interval)
+    return f"interval {low}–{high}\N{NO-BREAK SPACE}%"
+
+
+def _online_knn(run: RunRecord) -> Card | None:
+    rows = [row for row in run.metrics if is_number(row.get("online/knn_top1"))]
+    if not rows:
+        return None
+    epoch = number(rows[-1].get("epoch"))
+    where = "" if epoch is None else f", epoch {epoch:g}"
+    return Card("Online kNN, last", percent(rows[-1]["online/knn_top1"]), f"while training{where}")
+
+
+def _separation(run: RunRecord) -> Card | None:
+    found = [(gap, snapshot) for snapshot in run.snapshots if (gap := mean_gap(snapshot)) is not None]
+    if not found:
+        return None
+    gap, snapshot = found[-1]
+    index = sensitivity_index(snapshot)
+    return Card("Separation d′", "—" if index is None else f"{index:.2f}", f"gap of the means {gap:.2f}")
+
+
+def _loss(run: RunRecord) -> Card | None:
+    values = series_of(run.metrics, "train/loss").y
+    if not any(value is not None for value in values):
+        return None
+    last = running_mean(values, smoothing_window(len(values)))[-1]
+    return Card("Training loss, last", "not finite" if last is None else short(last), "smoothed")
+
+
+def _progress(run: RunRecord) -> Card | None:
+    if not run.metrics:
+        return None
+    trainer = run.config.get("trainer")
+    planned = number(trainer.get("max_epochs")) if isinstance(trainer, dict) else None
+    epochs = [row["epoch"] for row in run.metrics if is_number(row.get("epoch"))]
+    steps = f"{short(run.metrics[-1]['step'])} steps"
+    if not epochs:
+        return Card("Progress", steps)
+    of = f" of {planned:g}" if planned is not None and planned > 0 else ""
+    return Card("Epoch reached", f"{epochs[-1] + 1:g}{of}", steps)
+
+
+def _time(run: RunRecord) -> Card | None:
+    """Seconds spent: where a resumed run counts from zero again, its parts are added."""
+    seconds = [value for value in series_of(run.metrics, "seconds").y if value is not None]
+    if not seconds:
+        return None
+    spent = seconds[0] + sum(max(0.0, later - sooner) for sooner, later in zip(seconds, seconds[1:], strict=False))
+    rates = [value for value in series_of(run.metrics, "train/samples_per_second").y if value is not None]
+    detail = f"median {short(round(statistics.median(rates)))} samples/s" if rates else ""
+    return Card("Training time", duration(spent), detail)
+
+
+def _accuracy(evaluation: Evaluation) -> dict[str, Any]:
+    return {
+        "name": evaluation.name,
+        "kind": EVALUATION_NAMES.get(evaluation.command, evaluation.command or "—"),
+        "top1": "—" if evaluation.top1 is None else percent(evaluation.top1),
+        "interval": _interval(evaluation).removeprefix("interval ") or "—",
+        "created": evaluation.created or "—",
+        "protocol": flat_settings(evaluation.protocol),
+        "others": flat_settings(evaluation.others),
+    }
+
+
+def _shown(value: Any) -> str:
+    if is_number(value):
+        return short(value)
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,119 @@
+"""One HTML page out of run folders: every byte that it needs is in it."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import vl_convert
+from markupsafe import Markup
+
+from contrast.report.figure import Figure, Missing
+from contrast.report.figures.knn_accuracy import knn_accuracy
+from contrast.report.figures.learning_rate import learning_rate
+from contrast.report.figures.score_densities import score_densities
+from contrast.report.figures.score_separation import score_separation
+from contrast.report.figures.training_loss import training_loss
+from contrast.report.overview import compared_numbers, overview
+from contrast.report.run_record import RunRecord
+from contrast.report.settings import differing_settings, flat_settings
+from contrast.run_folder import RunFolder
+
+__all__ = ["Section", "build_page", "read_runs"]
+
+SCRIPTS = ("theme.js", "draw.js", "download.js", "scores.js", "start.js")
+
+
+@dataclass(frozen=True)
+class Section:
+    """A headed part of the page and its figures."""
+
+    name: str
+    title: str
+    figures: tuple[Callable[[Sequence[RunRecord]], Figure | Missing], ...]
+
+
+SECTIONS = (
+    Section("scores", "Scores", (score_densities, score_separation)),
+    Section("training", "Training", (training_loss, knn_accuracy, learning_rate)),
+)
+
+
+def read_runs(folders: Sequence[RunFolder]) -> list[RunRecord]:
+    """Read the folders; a name is the folder's own, with as many parents as it takes to tell the runs apart."""
+    return [RunRecord.read(folder, name) for folder, name in zip(folders, _names(folders), strict=True)]
+
+
+def build_page(runs: Sequence[RunRecord]) -> str:
+    """The whole page as HTML; it asks for nothing over the network, and its policy forbids the browser to.
+
+    Args:
+        runs: one, or several that are drawn on shared axes.
+    """
+    sections = [(section, [draw(runs) for draw in section.figures]) for section in SECTIONS]
+    figures = [figure for _, found in sections for figure in found if isinstance(figure, Figure)]
+    theme = json.loads(_asset("theme.json"))
+    overviews = [overview(run) for run in runs]
+    return (
+        _templates()
+        .get_template("page.html")
+        .render(
+            runs=overviews,
+        compared=compared_numbers(overviews),
+            sections=sections,
+            differing=differing_settings([run.config for run in runs]),
+            settings=[flat_settings(run.config) for run in runs],
+            colours=[f"var(--run-{place % 8})" for place in range(len(runs))],
+            theme=theme["colours"],
+            style=Markup(_asset("page.css")),
+            library=Markup(_library()),
+            script=Markup("\n".join(_asset(name) for name in SCRIPTS)),
+            data=_as_json({"theme": theme, "figures": {figure.name: _payload(figure) for figure in figures}}),
+        )
+    )
+
+
+def _payload(figure: Figure) -> dict[str, Any]:
+    charts = {chart.name: {"spec": chart.spec, "label": chart.label} for chart in figure.charts}
+    return {"title": figure.title, "charts": charts, "tables": figure.tables, **figure.extra}
+
+
+def _names(folders: Sequence[RunFolder]) -> list[str]:
+    paths = [Path(folder.path).resolve() for folder in folders]
+    for depth in range(1, max(len(path.parts) for path in paths)):
+        names = ["/".join(path.parts[-depth:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [str(path) for path in paths]
+
+
+def _as_json(value: Any) -> Markup:
+    """JSON that may stand in a script element: without "<" nothing in it can end the element."""
+    return Markup(json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"))
+
+
+def _asset(name: str) -> str:
+    return resources.files("contrast.report").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+@functools.cache
+def _library() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script, carried by vl-convert."""
+    return vl_convert.javascript_bundle().replace("</script", "<\\/script")
+
+
+@functools.cache
+def _templates() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FunctionLoader(_asset),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

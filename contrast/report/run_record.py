@@ -1,0 +1,190 @@
+"""What a run folder's files say, read once and tolerantly: a run may still be writing them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from contrast.records import last_row_per_step, read_rows
+from contrast.report.numbers import is_number, number
+from contrast.run_folder import RunFolder
+
+__all__ = ["Evaluation", "RunRecord", "ScoreSummary", "Snapshot"]
+
+
+@dataclass(frozen=True)
+class ScoreSummary:
+    """One histogram of scores (cosine similarities before the temperature) with the scores' own mean and std."""
+
+    counts: list[int]
+    mean: float | None
+    std: float | None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The scores of one training step; a side is None where the method has no such pairs."""
+
+    step: int
+    epoch: int | None
+    positive: ScoreSummary | None
+    negative: ScoreSummary | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One file of evaluations/: an accuracy as a share in [0, 1] and the protocol that it was measured by."""
+
+    name: str
+    command: str
+    top1: float | None
+    interval: tuple[float, float] | None
+    created: str
+    protocol: dict[str, Any]
+    others: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """Everything that a report shows of one run.
+
+    Args:
+        name: the folder's name, made unique among the runs of one page.
+        folder: the folder, as it was given.
+        config: the resolved configuration.
+        metrics: one row a logged step, in order of step.
+        edges: the bin edges of the score histograms, empty where there are none.
+        snapshots: the score histograms in order of step.
+        evaluations: in order of file name.
+        summary: flat numbers of summary.json.
+        notes: one sentence for each file that is missing or could not be read.
+    """
+
+    name: str
+    folder: str
+    config: dict[str, Any]
+    metrics: list[dict[str, Any]]
+    edges: list[float]
+    snapshots: list[Snapshot]
+    evaluations: list[Evaluation]
+    summary: dict[str, Any]
+    notes: list[str]
+
+    @classmethod
+    def read(cls, folder: RunFolder, name: str) -> RunRecord:
+        """Read a run folder; what is missing or cut becomes a note, never an error."""
+        notes: list[str] = []
+        edges, snapshots = _scores(folder.scores, notes)
+        metrics = _rows_by_step(folder.metrics)
+        if not metrics:
+            notes.append("metrics.jsonl has no rows yet: no curves.")
+        return cls(
+            name=name,
+            folder=str(folder.path),
+            config=_config(folder.config, notes),
+            metrics=metrics,
+            edges=edges,
+            snapshots=snapshots,
+            evaluations=_evaluations(folder.evaluations, notes),
+            summary=_summary(folder.summary, notes),
+            notes=notes,
+        )
+
+
+def _config(path: Path, notes: list[str]) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        config = None
+    if not isinstance(config, dict) or not config:
+        notes.append("config.yaml is empty or no readable YAML mapping: settings are not shown.")
+        return {}
+    return config
+
+
+def _rows_by_step(path: Path) -> list[dict[str, Any]]:
+    """One row a step; a key that was written twice for a step, as by a resumed run, keeps its later value."""
+    by_step: dict[int, dict[str, Any]] = {}
+    for row in read_rows(path):
+        if is_number(row.get("step")):
+            by_step.setdefault(row["step"], {}).update(row)
+    return [by_step[step] for step in sorted(by_step)]
+
+
+def _scores(path: Path, notes: list[str]) -> tuple[list[float], list[Snapshot]]:
+    rows = read_rows(path)
+    edges: list[float] = next((row["edges"] for row in rows if isinstance(row.get("edges"), list)), [])
+    whole = [row for row in rows if is_number(row.get("step"))]
+    snapshots = [_snapshot(row, len(edges) - 1) for row in last_row_per_step(whole)] if edges else []
+    seen = [snapshot for snapshot in snapshots if snapshot.positive or snapshot.negative]
+    if not seen:
+        notes.append("scores.jsonl has no histograms: no score densities and no separation.")
+    return edges, seen
+
+
+def _snapshot(row: dict[str, Any], bins: int) -> Snapshot:
+    epoch = number(row.get("epoch"))
+    return Snapshot(
+        step=row["step"],
+        epoch=None if epoch is None else int(epoch),
+        positive=_side(row.get("positive"), bins),
+        negative=_side(row.get("negative"), bins),
+    )
+
+
+def _side(value: Any, bins: int) -> ScoreSummary | None:
+    counts = value.get("counts") if isinstance(value, dict) else None
+    if not isinstance(counts, list) or len(counts) != bins or not all(map(is_number, counts)) or not sum(counts) > 0:
+        return None
+    return ScoreSummary(counts, number(value.get("mean")), number(value.get("std")))
+
+
+def _evaluations(path: Path, notes: list[str]) -> list[Evaluation]:
+    found = []
+    for file in sorted(path.glob("*.json")):
+        content = _json_mapping(file)
+        if content is None:
+            notes.append(f"evaluations/{file.name} is no whole JSON object: left out.")
+        else:
+            found.append(_evaluation(file.stem, content))
+    if not found:
+        notes.append("No evaluations yet: contrast probe and contrast knn write them.")
+    return found
+
+
+def _evaluation(name: str, content: dict[str, Any]) -> Evaluation:
+    interval = content.get("top1_interval")
+    whole = isinstance(interval, list) and len(interval) == 2 and all(map(is_number, interval))
+    protocol = content.get("protocol")
+    shown = ("protocol", "top1", "top1_interval", "command", "created")
+    return Evaluation(
+        name=name,
+        command=str(content.get("command") or ""),
+        top1=number(content.get("top1")),
+        interval=(interval[0], interval[1]) if whole else None,
+        created=str(content.get("created") or ""),
+        protocol=protocol if isinstance(protocol, dict) else {},
+        others={key: value for key, value in content.items() if key not in shown},
+    )
+
+
+def _summary(path: Path, notes: list[str]) -> dict[str, Any]:
+    if not path.exists():  # only the demo writes one: its absence is no news
+        return {}
+    content = _json_mapping(path)
+    if content is None:
+        notes.append("summary.json is no whole JSON object: left out.")
+        return {}
+    return content
+
+
+def _json_mapping(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError:
+        return None
+    return content if isinstance(content, dict) else None

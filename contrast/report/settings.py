@@ -1,0 +1,95 @@
+"""A configuration as flat keys, what differs between several, and what it says about the run in the field's words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from contrast.report.numbers import is_number
+
+__all__ = ["differing_settings", "flat_settings", "run_facts"]
+
+ABSENT = "—"
+
+
+def flat_settings(config: dict[str, Any]) -> dict[str, str]:
+    """Every leaf of a configuration by its dotted key, as text.
+
+    Example:
+        >>> flat_settings({"model": {"init_args": {"temperature": 0.1, "sizes": [8, 4]}}})
+        {'model.init_args.temperature': '0.1', 'model.init_args.sizes.0': '8', 'model.init_args.sizes.1': '4'}
+    """
+    flat: dict[str, str] = {}
+    _flatten(config, "", flat)
+    return flat
+
+
+def differing_settings(configs: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
+    """The flat keys whose values are not the same in all configurations: one value a configuration, "—" if absent."""
+    flats = [flat_settings(config) for config in configs]
+    keys = dict.fromkeys(key for flat in flats for key in flat)
+    table = {key: [flat.get(key, ABSENT) for flat in flats] for key in keys}
+    return {key: values for key, values in table.items() if len(set(values)) > 1}
+
+
+def run_facts(config: dict[str, Any]) -> dict[str, str]:
+    """Method, loss, backbone, data, length and seed, as far as the configuration names them."""
+    model, data = _arguments(config.get("model")), _arguments(config.get("data"))
+    trainer = config.get("trainer")
+    trainer = trainer if isinstance(trainer, dict) else {}
+    facts = {
+        "Method": _name(config.get("model")),
+        "Loss": _loss(model["loss"]) if "loss" in model else "",
+        "Temperature": _temperature(_arguments(model.get("loss")).get("temperature")),
+        "Backbone": _described(model.get("backbone")),
+        "Data": _name(config.get("data")),
+        "Batch size": _plain(data.get("batch_size")),
+        "Epochs": _plain(trainer.get("max_epochs")),
+        "Seed": _plain(config.get("seed_everything")),
+    }
+    return {label: value for label, value in facts.items() if value}
+
+
+def _flatten(value: Any, key: str, flat: dict[str, str]) -> None:
+    if isinstance(value, dict | list) and value:
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for name, item in items:
+            _flatten(item, f"{key}.{name}" if key else str(name), flat)
+    else:
+        flat[key] = value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _arguments(node: Any) -> dict[str, Any]:
+    arguments = node.get("init_args") if isinstance(node, dict) else None
+    return arguments if isinstance(arguments, dict) else {}
+
+
+def _name(node: Any) -> str:
+    """The class's own name: the module it lives in is in the full configuration."""
+    path = node.get("class_path") if isinstance(node, dict) else node
+    return path.rpartition(".")[2] if isinstance(path, str) else ""
+
+
+def _described(node: Any) -> str:
+    name = _name(node)
+    scalars = [f"{key} {value}" for key, value in _arguments(node).items() if isinstance(value, int | float | str)]
+    return f"{name} ({', '.join(scalars)})" if name and scalars else name
+
+
+def _loss(node: Any) -> str:
+    """The pieces of the formula that a loss fills: "DCL + HardNegativeMixing + BadPairMining"."""
+    if node is None:
+        return "the method's own"
+    arguments = _arguments(node)
+    transforms = arguments.get("transforms")
+    pieces = [arguments.get("objective", node), *(transforms if isinstance(transforms, list) else [])]
+    return " + ".join(name for name in map(_name, [*pieces, arguments.get("weighting")]) if name)
+
+
+def _temperature(node: Any) -> str:
+    return _plain(node) if is_number(node) else _described(node)
+
+
+def _plain(value: Any) -> str:
+    return "" if value is None or isinstance(value, dict | list) else str(value)

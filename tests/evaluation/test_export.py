@@ -1,0 +1,100 @@
+"""Export and back, into plain torchvision and timm: strict names and the same bits out."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import timm
+import torch
+import torchvision
+from safetensors.torch import load_file
+from torch import nn
+
+from contrast.evaluation import export, fingerprint
+from contrast.models import ConvNet, ResNet, Timm
+
+
+def _scrambled(backbone: nn.Module) -> nn.Module:
+    """Random weights and random statistics, so that a buffer left behind would show."""
+    generator = torch.Generator().manual_seed(0)
+    for name, tensor in backbone.state_dict().items():
+        if tensor.is_floating_point():
+            noise = torch.rand(tensor.shape, generator=generator)
+            tensor.copy_(
+                noise + 0.5 if "var" in name or "weight" in name and tensor.dim() == 1 else (noise - 0.5) * 0.2
+            )
+        else:
+            tensor.fill_(3)
+    return backbone.eval()
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_torchvision_gives_the_same_bits(tmp_path, name):
+    backbone = _scrambled(ResNet(name, image_size=224))
+    state = load_file(export(backbone, {}, tmp_path))
+    plain = getattr(torchvision.models, name)()
+    plain.fc = nn.Identity()
+    plain.load_state_dict(state, strict=True)
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        assert torch.equal(plain.eval()(images), backbone(images))
+
+
+def test_timm_gives_the_same_bits(tmp_path):
+    backbone = _scrambled(Timm("resnet10t", image_size=64))
+    state = load_file(export(backbone, {}, tmp_path))
+    plain = timm.create_model("resnet10t", num_classes=0)
+    plain.load_state_dict(state, strict=True)
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        assert torch.equal(plain.eval()(images), backbone(images))
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        ResNet("resnet18", image_size=32, base_width=8, channels=1),
+        ResNet("resnet18", image_size=32, channels=1),
+        Timm("resnet10t", image_size=32, channels=1),
+        ConvNet((4, 8), 1, 8),
+    ],
+    ids=["narrow", "grey small stem", "timm", "convnet"],
+)
+def test_the_card_says_how_to_rebuild_it(tmp_path, backbone):
+    backbone = _scrambled(backbone)
+    state = load_file(export(backbone, {}, tmp_path))
+    card = json.loads((tmp_path / "card.json").read_text())
+    names: dict = {"state": state}
+    exec(card["backbone"]["rebuild"], names)
+    images = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        assert torch.equal(names["net"].eval()(images), backbone(images))
+
+
+def test_our_own_loader_takes_it_back(tmp_path):
+    backbone = _scrambled(ResNet("resnet18", image_size=32, base_width=8))
+    weights = export(backbone, {}, tmp_path)
+    again = ResNet("resnet18", image_size=32, base_width=8, weights=weights)
+    assert fingerprint(again) == fingerprint(backbone)
+
+
+def test_the_card_holds_what_is_known(tmp_path):
+    card = {"method": "MoCo", "evaluations": [{"top1": 0.9, "protocol": {"metric": "top-1 accuracy"}}]}
+    export(ConvNet((4, 8), 1, 8), card, tmp_path / "new" / "export")
+    content = json.loads((tmp_path / "new" / "export" / "card.json").read_text())
+    assert content["method"] == "MoCo"
+    assert content["evaluations"] == card["evaluations"]
+    assert content["backbone"]["architecture"] == "convnet"
+    assert sorted(path.name for path in (tmp_path / "new" / "export").iterdir()) == [
+        "backbone.safetensors",
+        "card.json",
+    ]
+
+
+def test_a_second_export_replaces_the_first(tmp_path):
+    export(_scrambled(ConvNet((4, 8), 1, 8)), {}, tmp_path)
+    torch.manual_seed(5)
+    fresh = ConvNet((4, 8), 1, 8)
+    state = load_file(export(fresh, {}, tmp_path))
+    assert all(torch.equal(state[name], tensor) for name, tensor in fresh.plain_state_dict().items())

@@ -1,0 +1,133 @@
+"""Exact search against a sort of the whole score matrix."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import jaxtyping
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from contrast.errors import InputError
+from contrast.nearest import nearest
+
+
+def _rows(count: int, width: int, seed: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(count, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def _assert_nearest(query: torch.Tensor, keys: torch.Tensor, count: int, tolerance: float) -> None:
+    scores, columns = nearest(query, keys, count)
+    every = query.double() @ keys.double().T
+    torch.testing.assert_close(
+        scores.double(), every.sort(dim=1, descending=True).values[:, :count], rtol=0, atol=tolerance
+    )
+    # Whichever of equal keys was taken, it has the score that is said, and none is taken twice.
+    torch.testing.assert_close(scores.double(), every.gather(1, columns), rtol=0, atol=tolerance)
+    assert all(len(set(row)) == count for row in columns.tolist())
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    b=st.integers(1, 9),
+    k=st.integers(1, 40),
+    d=st.integers(1, 7),
+    share=st.floats(0, 1),
+    double=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_scores_and_columns_are_those_of_a_full_sort(b, k, d, share, double, seed):
+    dtype, tolerance = (torch.float64, 1e-12) if double else (torch.float32, 1e-5)
+    count = 1 + int(share * (k - 1))
+    _assert_nearest(_rows(b, d, seed, dtype), _rows(k, d, seed + 1, dtype), count, tolerance)
+
+
+def test_many_keys_and_neighbours():
+    _assert_nearest(_rows(70, 32, 0), _rows(5000, 32, 1), 300, 1e-4)
+
+
+def test_equal_keys_are_each_found_once():
+    keys = torch.ones(30, 4)
+    _assert_nearest(torch.ones(3, 4), keys, 30, 1e-6)
+
+
+def test_chunks_of_the_matrix_product_agree_with_faiss(monkeypatch):
+    query, keys = _rows(50, 8, 2), _rows(200, 8, 3)
+    by_faiss, _ = nearest(query, keys, 7)
+    monkeypatch.setattr("contrast.nearest._TILE", 600)  # three queries at a time
+    by_tiles, _ = nearest(query.double(), keys.double(), 7)
+    torch.testing.assert_close(by_faiss.double(), by_tiles, rtol=0, atol=1e-5)
+
+
+def test_float64_stays_float64_and_half_precision_becomes_float32():
+    assert nearest(_rows(2, 3, 0, torch.float64), _rows(5, 3, 1, torch.float64), 2)[0].dtype == torch.float64
+    query, keys = _rows(2, 3, 0, torch.bfloat16), _rows(5, 3, 1, torch.bfloat16)
+    scores, _ = nearest(query, keys, 2)
+    assert scores.dtype == torch.float32
+    torch.testing.assert_close(scores, (query.float() @ keys.float().T).topk(2).values)
+
+
+def test_it_takes_views_and_rows_with_a_gradient_and_gives_none():
+    query = _rows(6, 4, 0).requires_grad_()
+    keys = _rows(4, 9, 1).T  # not contiguous
+    scores, columns = nearest(query, keys, 3)
+    assert not scores.requires_grad
+    assert columns.dtype == torch.int64
+    torch.testing.assert_close(scores, (query.detach() @ keys.T).topk(3).values)
+
+
+@pytest.mark.parametrize("count", [0, -1, 6])
+def test_a_count_outside_the_keys_is_refused(count):
+    with pytest.raises(InputError, match=f"{count} neighbours of 5 keys: ask for 1 to 5"):
+        nearest(_rows(2, 3, 0), _rows(5, 3, 1), count)
+
+
+@pytest.mark.parametrize(("queries", "keys"), [(0, 5), (2, 0)])
+def test_nothing_to_search_is_refused(queries, keys):
+    with pytest.raises(InputError, match="nothing to search"):
+        nearest(torch.zeros(queries, 3), torch.zeros(keys, 3), 1)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("which", ["queries", "keys"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_numbers_that_are_not_finite_are_refused(bad, which, dtype):
+    query, keys = _rows(2, 3, 0, dtype), _rows(5, 3, 1, dtype)
+    {"queries": query, "keys": keys}[which][1, 2] = bad
+    with pytest.raises(InputError, match=f"the {which} hold NaN or infinity"):
+        nearest(query, keys, 1)
+
+
+def test_a_sum_beyond_float32_is_not_taken_for_infinity():
+    keys = torch.full((3, 2), 3e38)
+    assert nearest(torch.full((1, 2), 1e-30), keys, 1)[1].shape == (1, 1)
+
+
+def test_widths_that_differ_are_refused(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is outside tests
+    with pytest.raises(InputError, match="width 3 and keys of width 4"):
+        nearest(_rows(2, 3, 0), _rows(5, 4, 1), 1)
+
+
+def test_importing_it_does_not_import_faiss():
+    code = "import sys, contrast.nearest; sys.exit('faiss' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_faiss_and_torch_take_turns_with_their_threads():
+    query, keys = _rows(64, 64, 0), _rows(4096, 64, 1)
+    expected = (query @ keys.T).topk(5).values
+    for _ in range(10):
+        torch.testing.assert_close(nearest(query, keys, 5)[0], expected)
+        torch.testing.assert_close((query @ keys.T).topk(5).values, expected)
+
+
+@pytest.mark.gpu
+def test_cuda_agrees_with_the_cpu():
+    query, keys = _rows(70, 32, 0, torch.float64), _rows(5000, 32, 1, torch.float64)
+    scores, columns = nearest(query.cuda(), keys.cuda(), 20)
+    assert columns.is_cuda
+    torch.testing.assert_close(scores.cpu(), nearest(query, keys, 20)[0])
