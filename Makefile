@@ -1,15 +1,21 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 UV := $(VENV)/bin/uv
+RUN := runs/demo
 # Nothing here names an index: pip and uv use whatever the machine is set up with.
 INSTALL := UV_LINK_MODE=copy $(UV) pip install -q --compile-bytecode --python $(PY)
-.PHONY: demo test lint lock clean
+.PHONY: demo test test-slow lint docs lock clean
 
+# The whole tour on scikit-learn's digits: pretrain, probe, compare with baselines, report. Minutes on two cores.
 demo: $(VENV)/.installed
-	$(VENV)/bin/contrast demo --run runs/demo
+	$(VENV)/bin/contrast demo --run $(RUN)
 
 test: $(VENV)/.installed-dev
 	$(PY) -m pytest -m "not slow and not gpu"
+
+# What takes minutes, or needs a CUDA device.
+test-slow: $(VENV)/.installed-dev
+	$(PY) -m pytest -m "slow or gpu"
 
 lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .
@@ -17,13 +23,19 @@ lint: $(VENV)/.installed-dev
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
+# Every command and snippet of README and docs.
+docs: $(VENV)/.installed-dev
+	$(PY) tools/run_docs.py
+
 # The exact versions, for Python 3.11 to 3.13, with no address in them.
 lock: $(VENV)/.uv
 	$(UV) pip compile -q --universal --python-version 3.11 --no-header --no-annotate pyproject.toml -o requirements.lock
-	$(UV) pip compile -q --universal --python-version 3.11 --no-header --no-annotate pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
+	$(UV) pip compile -q --universal --python-version 3.11 --no-header --no-annotate pyproject.toml --group dev \
+		-c requirements.lock -o requirements-dev.lock
 
 $(VENV)/.uv:
-	test -x $(PY) || python3 -m venv $(VENV)
+	@test -x $(PY) || python3 -m venv $(VENV) || \
+		{ rm -rf $(VENV); echo "make: python3 cannot make virtual environments: apt-get install python3-venv" >&2; exit 2; }
 	$(VENV)/bin/pip install -q uv==0.13.9
 	touch $@
 

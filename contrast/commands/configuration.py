@@ -21,7 +21,11 @@ __all__ = ["Composition", "compose", "read_yaml"]
 Config = dict[str, Any]
 
 # What a flag may go into where the files say nothing: `--model.loss.objective DCL` over a method's own default.
-_CLASS_IF_UNSAID: dict[tuple[str, ...], str] = {("model", "loss"): "ContrastiveLoss"}
+_CLASS_IF_UNSAID: dict[tuple[str, ...], str] = {
+    ("model", "backbone"): "ResNet",
+    ("model", "loss"): "ContrastiveLoss",
+    ("model", "bank"): "KeyQueue",
+}
 
 
 class Composition:

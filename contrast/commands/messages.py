@@ -37,6 +37,8 @@ def _worded(reason: str, path: str, classes: dict[str, list[str]]) -> str:
         name = unknown[1]
         known = classes.get(path.rpartition(".")[2], [])
         return f"no class {name!r}" + (did_you_mean(name, known) if known else "; give a class's dotted path")
+    if "must include a class_path" in reason:
+        return f"arguments without a class: name it first, as in --{path} CLASS"
     if option := re.search(r"Option '([^']+)' is not accepted", reason):
         return f"no argument {option[1]!r} here: check its spelling, or which class it belongs to"
     if typed := re.search(r"Expected an? <class '(\w+)'>\. Got value: (.*)", reason):

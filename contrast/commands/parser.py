@@ -23,7 +23,7 @@ from contrast.data import ImageData
 from contrast.errors import InputError
 from contrast.methods import ContrastiveMethod
 
-__all__ = ["CALLBACKS", "build", "complete", "import_from_here", "resolve", "run_parser"]
+__all__ = ["CALLBACKS", "build", "complete", "evaluation_parser", "import_from_here", "resolve", "run_parser"]
 
 CALLBACKS: dict[str, type[lightning.Callback]] = {
     "metrics": Metrics,
@@ -45,6 +45,16 @@ def run_parser() -> jsonargparse.ArgumentParser:
     parser.add_class_arguments(lightning.Trainer, "trainer", instantiate=False)
     for name, callback in CALLBACKS.items():
         parser.add_class_arguments(callback, name, instantiate=False, skip=_GIVEN)
+    return parser
+
+
+def evaluation_parser(with_model: bool) -> jsonargparse.ArgumentParser:
+    """The parser of what an evaluation needs of a run: seed and data, and the model unless weights come from elsewhere."""
+    parser = jsonargparse.ArgumentParser(prog="contrast", exit_on_error=False, allow_abbrev=False)
+    parser.add_argument("--seed_everything", type=int, default=0)
+    if with_model:
+        parser.add_subclass_arguments(ContrastiveMethod, "model", required=True)
+    parser.add_subclass_arguments(ImageData, "data", required=True)
     return parser
 
 

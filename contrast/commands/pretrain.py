@@ -124,7 +124,7 @@ def pretrain(request: Request) -> RunFolder:
     parser = typed_side.run_parser()
     if request.typed_help:
         parser.parse_args(list(request.typed_help))
-    typed, plain = typed_side.resolve(parser, typed_side.complete(composition.config))
+    _, plain = typed_side.resolve(parser, typed_side.complete(composition.config))
     if request.print_config:
         print(_as_yaml(plain), end="")
         return RunFolder(Path())
@@ -133,7 +133,7 @@ def pretrain(request: Request) -> RunFolder:
     folder = _folder(request, plain)
     for note in composition.notes:
         print(f"note    {note}", file=sys.stderr)
-    fit(parser, typed, plain, folder, resume=request.resume is not None)
+    fit(parser, plain, folder, resume=request.resume is not None)
     return folder
 
 

@@ -32,9 +32,7 @@ def main(argv: list[str]) -> int:
     from contrast.report import build_page, read_runs  # after the checks: a wrong path is answered at once
 
     page = build_page(read_runs(folders))
-    unfinished = output.with_name(f"{output.name}.tmp{os.getpid()}")
-    unfinished.write_text(page, encoding="utf-8")
-    unfinished.replace(output)
+    _write(output, page)
     print(output)
     return 0
 
@@ -63,6 +61,16 @@ def _refuse_twice(folders: Sequence[RunFolder]) -> None:
         if folder.path.resolve() in seen:
             raise InputError(f"run {str(folder.path)!r} is given twice: give each run once")
         seen.add(folder.path.resolve())
+
+
+def _write(output: Path, page: str) -> None:
+    """Whole or not at all: a reader who reloads while a run trains never sees half a page."""
+    unfinished = output.with_name(f"{output.name}.tmp{os.getpid()}")
+    try:
+        unfinished.write_text(page, encoding="utf-8")
+        unfinished.replace(output)
+    except OSError as error:
+        raise InputError(f"cannot write {str(output)!r} ({error.strerror}): give another --output") from error
 
 
 def _output(given: Path | None, folders: Sequence[RunFolder]) -> Path:

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from contrast.callbacks import AtomicCheckpoints, FiniteLoss, Progress, StepRandomness
 from contrast.commands.configuration import short
-from contrast.commands.parser import CALLBACKS, build
+from contrast.commands.parser import CALLBACKS, build, resolve
 from contrast.data import ImageData
 from contrast.data.failures import worker_message
 from contrast.errors import InputError
@@ -23,18 +23,17 @@ from contrast.run_folder import RunFolder
 __all__ = ["fit"]
 
 
-def fit(
-    parser: jsonargparse.ArgumentParser, typed: Any, config: dict[str, Any], folder: RunFolder, resume: bool
-) -> None:
+def fit(parser: jsonargparse.ArgumentParser, config: dict[str, Any], folder: RunFolder, resume: bool) -> None:
     """Build everything and train to the end.
 
     Args:
-        parser, typed: the resolved configuration in the parser's own form.
-        config: the same, plain; kept in every checkpoint.
+        parser: of whole runs.
+        config: the resolved configuration, kept in every checkpoint; ``{run}`` in a text stands for the run's folder.
         folder: where everything goes.
         resume: whether to go on from the folder's last checkpoint.
     """
     lightning.seed_everything(config["seed_everything"], workers=True, verbose=False)
+    typed, _ = resolve(parser, _in_folder(config, folder))
     built = build(parser, typed)
     trainer = _trainer(built, config, folder)
     if trainer.is_global_zero:
@@ -48,6 +47,21 @@ def fit(
         )
     except InputError as error:
         raise InputError(worker_message(error)) from error
+    except RuntimeError as error:
+        if "loading state_dict" not in str(error):
+            raise
+        first = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"{folder.last_checkpoint} is of another architecture than the configuration now says: {first}"
+        ) from error
+
+
+def _in_folder(value: Any, folder: RunFolder) -> Any:
+    if isinstance(value, dict):
+        return {key: _in_folder(item, folder) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_in_folder(item, folder) for item in value]
+    return value.replace("{run}", str(folder.path)) if isinstance(value, str) else value
 
 
 def describe(model: ContrastiveMethod, data: ImageData, config: dict[str, Any], folder: RunFolder) -> str:

@@ -90,7 +90,7 @@ def _refuse_outside(values: npt.NDArray[Any], lowest: float, highest: float, rul
 
 
 def _from_pillow(image: Image.Image) -> Pixels:
-    image.load()  # before the EXIF data: a TIFF is turned upright as it is loaded, and then no longer says so
+    image.load()  # first, since some formats (ICNS) know their mode only then
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
         image = ImageOps.exif_transpose(image)
     mode = image.mode

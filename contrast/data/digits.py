@@ -31,7 +31,7 @@ class Digits(Dataset[tuple[Tensor, int]]):
     Example:
         >>> image, label = Digits(train=True)[0]
         >>> tuple(image.shape), image.dtype, label
-        ((1, 8, 8), torch.uint8, 0)
+        ((1, 8, 8), torch.uint8, 1)
     """
 
     classes = tuple("0123456789")

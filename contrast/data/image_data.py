@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal
@@ -12,7 +13,7 @@ from contrast.data.indexed import IndexedImages
 from contrast.data.labels import check_same_classes, labels_of
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from contrast.data.batch import Batch, LabelledBatch
 from contrast.data.images import CentreImages, TrainingImages, collate_labelled, collate_training
@@ -88,6 +89,43 @@ class ImageData(lightning.LightningDataModule):
     def train_labels(self) -> Int[Tensor, " n"] | None:
         """Labels of the samples that are pretrained on, for observers; None where there are none."""
         return labels_of(self.train_images.source)
+
+    @property
+    def classes(self) -> int:
+        """How many classes the labels of the train set name.
+
+        Raises:
+            InputError: where the train set has no labels.
+        """
+        if self.train_labels is None:
+            raise InputError("the train set has no labels to evaluate with: give --data FILE.yaml with a labelled set")
+        return int(self.train_labels.max()) + 1
+
+    def describe(self, split: Split) -> dict[str, Any]:
+        """What an evaluation on one set was made on, as JSON: class, number of samples and their transform."""
+        images = self.train_images if split == "train" or self.test_images is None else self.test_images
+        source = images.source
+        while isinstance(source, Subset):
+            source = source.dataset
+        return {
+            "set": f"{type(source).__module__}.{type(source).__qualname__}",
+            "split": split,
+            "samples": len(images),
+            "contents": self._contents(images),
+            "transform": f"shorter side to {self.views.size} * 256 / 224 and central crop where not {self.views.size} "
+            f"already; {self.channels} channels; mean {self.mean}, std {self.std}",
+        }
+
+    @staticmethod
+    def _contents(images: IndexedImages) -> str:
+        """A checksum of the labels, and of the first, middle and last image: enough to tell one set from another."""
+        digest = hashlib.sha256()
+        labels = labels_of(images.source)
+        if labels is not None:
+            digest.update(labels.numpy().tobytes())
+        for place in (0, len(images) // 2, len(images) - 1):
+            digest.update(images[place][0].numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     def setup(self, stage: str) -> None:
         if self.test_images is not None:

@@ -1,4 +1,4 @@
-"""Offline evaluation: features computed once, probes and kNN on them, fine-tuning, export; every number with a protocol.
+"""Offline evaluation: features computed once, probes, kNN, fine-tuning and export; every number with its protocol.
 
 No configuration is read here and nothing is trained with Lightning: `contrast.commands` does the reading.
 """

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from contrast.data.batch import LabelledBatch
+from contrast.data.failures import worker_message
 from contrast.errors import InputError
 from contrast.evaluation.encoder import Encoder, encode
 
-__all__ = ["Features", "cache_key", "cached_features", "extract"]
+__all__ = ["Features", "batches", "cache_key", "cached_features", "extract"]
 
 _log = logging.getLogger(__name__)
 
@@ -59,17 +60,36 @@ def extract(
         progress: what the bar on stderr says; None shows none.
 
     Raises:
-        InputError: where the loader yields nothing.
+        InputError: as `batches`.
     """
     encoder.backbone.to(device)
     rows, labels, index = [], [], []
-    for batch in tqdm(loader, desc=progress, disable=progress is None, leave=False):
+    for batch in batches(loader, progress):
         rows.append(encode(encoder, batch.inputs.to(device, non_blocking=True)).cpu())
         labels.append(batch.label.cpu())
         index.append(batch.index.cpu())
-    if not rows:
-        raise InputError("the data set to evaluate on is empty: check data.train and data.test")
     return Features(torch.cat(rows), torch.cat(labels), torch.cat(index))
+
+
+def batches(loader: DataLoader[LabelledBatch], progress: str | None) -> Iterator[LabelledBatch]:
+    """All batches of a labelled set, one at least.
+
+    Args:
+        loader: where they come from.
+        progress: what the bar on stderr says; None shows none.
+
+    Raises:
+        InputError: where the loader yields nothing, or what its workers refused.
+    """
+    empty = True
+    try:
+        for batch in tqdm(loader, desc=progress, disable=progress is None, leave=False):
+            empty = False
+            yield batch
+    except InputError as error:
+        raise InputError(worker_message(error)) from error
+    if empty:
+        raise InputError("the data set to evaluate on is empty: check data.train and data.test")
 
 
 def cache_key(encoder: Encoder, data: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from contrast.data.batch import LabelledBatch
 from contrast.data.views import RandomResizedCrop
 from contrast.errors import InputError
 from contrast.evaluation.encoder import Encoder, encode, standardise, with_backbone
+from contrast.evaluation.features import batches
 from contrast.evaluation.labels import held_out_split
 from contrast.randomness import Purpose, permutation, seed_from, uniform
 
@@ -41,10 +42,8 @@ class Images:
 
 def load_images(loader: DataLoader[LabelledBatch], progress: str | None = None) -> Images:
     """All that a loader yields, in memory as uint8: 154 MB for CIFAR-10's training set."""
-    batches = list(tqdm(loader, desc=progress, disable=progress is None, leave=False))
-    if not batches:
-        raise InputError("the data set to evaluate on is empty: check data.train and data.test")
-    return Images(*(torch.cat(column) for column in zip(*batches, strict=True)))
+    images, index, labels = (torch.cat(column) for column in zip(*batches(loader, progress), strict=True))
+    return Images(images, labels, index)
 
 
 @dataclass(frozen=True)
@@ -159,35 +158,34 @@ def _train(
     device: torch.device,
     progress: str | None,
 ) -> FineTuned:
-    backbone = copy.deepcopy(encoder.backbone).to(device).requires_grad_(True).train()
-    head = nn.Linear(encoder.width, classes, device=device)
-    nn.init.zeros_(head.weight)  # nothing to draw
-    nn.init.zeros_(head.bias)
-    parameters = [*backbone.parameters(), *head.parameters()]
-    optimizer = torch.optim.SGD(parameters, lr=rate, momentum=settings.momentum, nesterov=settings.momentum > 0)
-    per_epoch = math.ceil(len(train) / settings.batch_size)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs * per_epoch)
-    crop = RandomResizedCrop(encoder.image_size, settings.crop_scale, flip=settings.flip)
-    with (
-        torch.random.fork_rng(),
-        tqdm(total=settings.epochs, desc=progress, disable=progress is None, leave=False) as bar,
-    ):
+    with torch.random.fork_rng():
         torch.manual_seed(seed_from(seed, Purpose.PROBE))  # for networks that drop units or paths
-        for epoch in range(settings.epochs):
-            for batch in _batches(train, per_epoch, seed, epoch):
-                draws = uniform((seed, Purpose.PROBE, epoch), batch.index.to(device), crop.draws)
-                pixels = crop(batch.images.to(device), draws)
-                loss = F.cross_entropy(head(backbone(standardise(encoder, pixels))), batch.labels.to(device))
+        backbone = copy.deepcopy(encoder.backbone).to(device).requires_grad_(True).train()
+        head = nn.Linear(encoder.width, classes, device=device)
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)
+        per_epoch = math.ceil(len(train) / settings.batch_size)
+        parameters = [*backbone.parameters(), *head.parameters()]
+        optimizer = torch.optim.SGD(parameters, lr=rate, momentum=settings.momentum, nesterov=settings.momentum > 0)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs * per_epoch)
+        for epoch in tqdm(range(settings.epochs), desc=progress, disable=progress is None, leave=False):
+            for pixels, labels in _batches(train, encoder.image_size, per_epoch, settings, (seed, epoch), device):
+                loss = F.cross_entropy(head(backbone(standardise(encoder, pixels))), labels)
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
                 optimizer.step()
                 schedule.step()
-            bar.update()
     description = {**encoder.description, "fine_tuned": {"rate": rate, **asdict(settings)}}
     return FineTuned(with_backbone(encoder, backbone, description), head, rate)
 
 
-def _batches(train: Images, count: int, seed: int, epoch: int) -> Iterator[Images]:
-    """The samples in an order of this epoch, in `count` batches of nearly equal size: none of one image."""
+def _batches(
+    train: Images, size: int, count: int, settings: FineTuning, keys: tuple[int, int], device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Random crops in [0, 1] and labels of one epoch, in `count` batches of nearly equal size: none of one image."""
+    seed, epoch = keys
+    crop = RandomResizedCrop(size, settings.crop_scale, flip=settings.flip)
     for positions in permutation(len(train), seed, Purpose.PROBE, epoch).tensor_split(count):
-        yield train[positions]
+        batch = train[positions]
+        draws = uniform((seed, Purpose.PROBE, epoch), batch.index.to(device), crop.draws)
+        yield crop(batch.images.to(device) / 255, draws), batch.labels.to(device)

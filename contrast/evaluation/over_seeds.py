@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from contrast.evaluation.encoder import Encoder
 from contrast.evaluation.features import Features
@@ -42,6 +43,7 @@ def probe_over_seeds(
     *,
     fraction: float | None = None,
     per_class: int | None = None,
+    progress: str | None = None,
 ) -> list[SeedResult]:
     """A linear probe a seed, each on its own subset of the labels; arguments and errors of its two steps.
 
@@ -52,9 +54,10 @@ def probe_over_seeds(
         seeds: one evaluation each.
         fraction: of the labels, for `label_subset`.
         per_class: or labels a class.
+        progress: what the bar on stderr says; None shows none.
     """
     results = []
-    for seed in seeds:
+    for seed in tqdm(seeds, desc=progress, disable=progress is None, leave=False):
         seen = label_subset(train.labels.cpu(), seed, fraction=fraction, per_class=per_class).to(train.labels.device)
         probe = train_probe(train.features[seen], train.labels[seen], classes, seed)
         chosen = {"l2": probe.strength, "held_out_accuracy": probe.held_out_accuracy}

@@ -26,23 +26,29 @@ class Result:
     Args:
         command: which command made it, "probe", "finetune" or "knn".
         label: what tells it from the command's other results at sight, say "fraction-0.1"; part of the file's name.
-        encoder: what was evaluated: checkpoint, epoch, architecture, fingerprint.
-        per_seed: one mapping a seed: seed, top1, and what was chosen for it.
+        fingerprint: of the encoder's weights.
+        encoder: what was evaluated, in words: run, checkpoint, epoch, architecture.
+        per_seed: one mapping a seed, with its top1.
+        chosen: what the held-out part of the train set decided, one mapping a seed.
         interval: mean and 95 % interval of top-1.
         protocol: all that the numbers depend on besides the encoder.
+        made_with: device and versions, by which the last digits may differ.
     """
 
     command: str
     label: str
+    fingerprint: str
     encoder: Mapping[str, Any]
     per_seed: Sequence[Mapping[str, Any]]
+    chosen: Sequence[Mapping[str, Any]]
     interval: Interval
     protocol: Mapping[str, Any]
+    made_with: Mapping[str, Any]
 
     @property
     def file_name(self) -> str:
-        """Command, label and a key of encoder and protocol: only the same evaluation has the same name."""
-        key = json.dumps([self.command, self.encoder, self.protocol], sort_keys=True)
+        """Command, label and a key of weights and protocol: only the same evaluation has the same name."""
+        key = json.dumps([self.command, self.fingerprint, self.protocol], sort_keys=True)
         return f"{self.command}-{self.label}-{hashlib.sha256(key.encode()).hexdigest()[:10]}.json"
 
 
@@ -63,15 +69,18 @@ def accuracy_interval(accuracies: Sequence[float], items: int, seeds_differ: boo
 
 
 def write_result(folder: Path, result: Result) -> Path:
-    """Write the result into the folder; it replaces none but an earlier one of the same encoder and protocol."""
+    """Write the result into the folder; it replaces none but an earlier one of the same weights and protocol."""
     content = {
         "command": result.command,
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         **result.encoder,
+        "fingerprint": result.fingerprint,
         "top1": result.interval.mean,
         "top1_interval": [result.interval.low, result.interval.high],
         "per_seed": list(result.per_seed),
+        "chosen": list(result.chosen),
         "protocol": dict(result.protocol),
+        "made_with": dict(result.made_with),
     }
     return write_json(folder / result.file_name, content)
 

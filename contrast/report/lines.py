@@ -51,7 +51,9 @@ def line_chart(
         raw: a column on y's scale that is drawn light and thin behind the line.
         points: whether to mark every point, for series of a few.
     """
-    across = alt.X(f"{x.column}:Q", title=x.title, axis=alt.Axis(format=x.number, tickMinStep=1), scale=alt.Scale(nice=False))
+    across = alt.X(
+        f"{x.column}:Q", title=x.title, axis=alt.Axis(format=x.number, tickMinStep=1), scale=alt.Scale(nice=False)
+    )
     base = alt.Chart(alt.NamedData(name=table)).encode(x=across, **_colour(runs))
     up = alt.Y(f"{y.column}:Q", title=y.title, axis=alt.Axis(format=y.number), scale=alt.Scale(zero=y.zero))
     layers = [base.mark_line(strokeWidth=2, point={"size": 24} if points else False).encode(y=up)]
@@ -59,13 +61,14 @@ def line_chart(
         behind = alt.Y(f"{raw}:Q", title=y.title)
         layers.insert(0, base.mark_line(strokeWidth=1, opacity=0.3 if len(runs) == 1 else 0.15).encode(y=behind))
     layers.append(_pointed(base, x, y, raw))
-    return chart_spec(alt.layer(*layers), height=260)
+    return chart_spec(layers, height=260)
 
 
-def chart_spec(chart: alt.Chart | alt.LayerChart, height: int) -> dict[str, Any]:
-    """The chart as Vega-Lite, as wide as the page gives it room; without the schema's address and the library's theme:
-    the page brings its own."""
-    spec = chart.properties(width="container", height=height).to_dict()
+def chart_spec(layers: Sequence[alt.Chart], height: int, parameters: Sequence[alt.Parameter] = ()) -> dict[str, Any]:
+    """The layers as Vega-Lite, as wide as the page gives them room; without the schema's address and the library's
+    theme: the page brings its own."""
+    chart = alt.LayerChart(layer=list(layers)).properties(width="container", height=height).add_params(*parameters)
+    spec: dict[str, Any] = chart.to_dict()
     return {key: value for key, value in spec.items() if key not in ("$schema", "config")}
 
 
@@ -88,9 +91,7 @@ def _pointed(base: alt.Chart, x: Axis, y: Axis, raw: str | None) -> alt.Chart:
     )
     columns = {x.column: x.number, y.column: y.number} | ({raw: y.number} if raw else {})
     tooltip = [alt.Tooltip("run:N"), *(alt.Tooltip(f"{name}:Q", format=form) for name, form in columns.items())]
-    return (
-        base.mark_point(size=60, filled=True)
-        .encode(y=f"{y.column}:Q", opacity=alt.condition(nearest, alt.value(1), alt.value(0)), tooltip=tooltip)
-        .add_params(nearest)
-        .properties(name="points")
-    )
+    opacity = alt.condition(nearest, alt.value(1), alt.value(0))
+    points: alt.Chart = base.mark_point(size=60, filled=True)
+    points = points.encode(y=f"{y.column}:Q", opacity=opacity, tooltip=tooltip)
+    return points.add_params(nearest).properties(name="points")

@@ -15,7 +15,7 @@ def is_number(value: Any) -> bool:
 
 def number(value: Any) -> float | None:
     """The value where it is a finite number, else None."""
-    return value if is_number(value) else None
+    return float(value) if is_number(value) else None
 
 
 def rounded(value: float | None, digits: int = 6) -> float | None:

@@ -6,6 +6,7 @@ import json
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from contrast.report.figures.score_separation import mean_gap, sensitivity_index
@@ -16,7 +17,8 @@ from contrast.report.settings import flat_settings, run_facts
 
 __all__ = ["Card", "Overview", "compared_numbers", "key_numbers", "overview"]
 
-EVALUATION_NAMES = {"probe": "Linear probe", "knn": "kNN"}
+TOP_1 = "top\N{NON-BREAKING HYPHEN}1"
+EVALUATION_NAMES = {"probe": "Linear probe", "knn": "kNN", "finetune": "Fine-tuning"}
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,11 @@ def _evaluated(run: RunRecord) -> list[Card]:
         if evaluation.top1 is not None and evaluation.command:
             newest[evaluation.command] = evaluation
     return [
-        Card(f"{EVALUATION_NAMES.get(command, command)} top\N{NON-BREAKING HYPHEN}1", percent(found.top1), _interval(found))
+        Card(
+            f"{EVALUATION_NAMES.get(command, command)} {TOP_1}",
+            percent(found.top1),
+            _interval(found),
+        )
         for command, found in sorted(newest.items(), reverse=True)
         if found.top1 is not None
     ]
@@ -141,7 +147,7 @@ def _time(run: RunRecord) -> Card | None:
     seconds = [value for value in series_of(run.metrics, "seconds").y if value is not None]
     if not seconds:
         return None
-    spent = seconds[0] + sum(max(0.0, later - sooner) for sooner, later in zip(seconds, seconds[1:], strict=False))
+    spent = seconds[0] + sum(max(0.0, later - sooner) for sooner, later in pairwise(seconds))
     rates = [value for value in series_of(run.metrics, "train/samples_per_second").y if value is not None]
     detail = f"median {short(round(statistics.median(rates)))} samples/s" if rates else ""
     return Card("Training time", duration(spent), detail)
@@ -150,13 +156,20 @@ def _time(run: RunRecord) -> Card | None:
 def _accuracy(evaluation: Evaluation) -> dict[str, Any]:
     return {
         "name": evaluation.name,
-        "kind": EVALUATION_NAMES.get(evaluation.command, evaluation.command or "—"),
+        "kind": _kind(evaluation),
+        "features": _features(evaluation.others),
         "top1": "—" if evaluation.top1 is None else percent(evaluation.top1),
         "interval": _interval(evaluation).removeprefix("interval ") or "—",
         "created": evaluation.created or "—",
         "protocol": flat_settings(evaluation.protocol),
         "others": flat_settings(evaluation.others),
     }
+
+
+def _features(others: dict[str, Any]) -> str:
+    """What was evaluated: a checkpoint by its epoch, or what the encoder calls itself, as a baseline does."""
+    epoch, architecture = others.get("epoch"), others.get("architecture")
+    return f"epoch {epoch}" if is_number(epoch) else str(architecture or "—")
 
 
 def _shown(value: Any) -> str:

@@ -27,6 +27,7 @@ from contrast.run_folder import RunFolder
 
 __all__ = ["Section", "build_page", "read_runs"]
 
+LIBRARY = "window.vegaEmbed = vegaEmbed;"  # all that the page's own scripts call
 SCRIPTS = ("theme.js", "draw.js", "download.js", "scores.js", "start.js")
 
 
@@ -65,7 +66,7 @@ def build_page(runs: Sequence[RunRecord]) -> str:
         .get_template("page.html")
         .render(
             runs=overviews,
-        compared=compared_numbers(overviews),
+            compared=compared_numbers(overviews),
             sections=sections,
             differing=differing_settings([run.config for run in runs]),
             settings=[flat_settings(run.config) for run in runs],
@@ -105,7 +106,7 @@ def _asset(name: str) -> str:
 @functools.cache
 def _library() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script, carried by vl-convert."""
-    return vl_convert.javascript_bundle().replace("</script", "<\\/script")
+    return vl_convert.javascript_bundle(LIBRARY).replace("</script", "<\\/script")
 
 
 @functools.cache

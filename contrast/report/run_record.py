@@ -117,7 +117,7 @@ def _rows_by_step(path: Path) -> list[dict[str, Any]]:
 
 def _scores(path: Path, notes: list[str]) -> tuple[list[float], list[Snapshot]]:
     rows = read_rows(path)
-    edges: list[float] = next((row["edges"] for row in rows if isinstance(row.get("edges"), list)), [])
+    edges = next((_edges(row["edges"]) for row in rows if "edges" in row), [])
     whole = [row for row in rows if is_number(row.get("step"))]
     snapshots = [_snapshot(row, len(edges) - 1) for row in last_row_per_step(whole)] if edges else []
     seen = [snapshot for snapshot in snapshots if snapshot.positive or snapshot.negative]
@@ -126,10 +126,15 @@ def _scores(path: Path, notes: list[str]) -> tuple[list[float], list[Snapshot]]:
     return edges, seen
 
 
+def _edges(value: Any) -> list[float]:
+    rising = isinstance(value, list) and all(map(is_number, value)) and value == sorted(set(value))
+    return [float(edge) for edge in value] if rising else []
+
+
 def _snapshot(row: dict[str, Any], bins: int) -> Snapshot:
     epoch = number(row.get("epoch"))
     return Snapshot(
-        step=row["step"],
+        step=int(row["step"]),
         epoch=None if epoch is None else int(epoch),
         positive=_side(row.get("positive"), bins),
         negative=_side(row.get("negative"), bins),
@@ -140,7 +145,7 @@ def _side(value: Any, bins: int) -> ScoreSummary | None:
     counts = value.get("counts") if isinstance(value, dict) else None
     if not isinstance(counts, list) or len(counts) != bins or not all(map(is_number, counts)) or not sum(counts) > 0:
         return None
-    return ScoreSummary(counts, number(value.get("mean")), number(value.get("std")))
+    return ScoreSummary([int(count) for count in counts], number(value.get("mean")), number(value.get("std")))
 
 
 def _evaluations(path: Path, notes: list[str]) -> list[Evaluation]:
@@ -157,19 +162,23 @@ def _evaluations(path: Path, notes: list[str]) -> list[Evaluation]:
 
 
 def _evaluation(name: str, content: dict[str, Any]) -> Evaluation:
-    interval = content.get("top1_interval")
-    whole = isinstance(interval, list) and len(interval) == 2 and all(map(is_number, interval))
     protocol = content.get("protocol")
     shown = ("protocol", "top1", "top1_interval", "command", "created")
     return Evaluation(
         name=name,
         command=str(content.get("command") or ""),
         top1=number(content.get("top1")),
-        interval=(interval[0], interval[1]) if whole else None,
+        interval=_interval(content.get("top1_interval")),
         created=str(content.get("created") or ""),
         protocol=protocol if isinstance(protocol, dict) else {},
         others={key: value for key, value in content.items() if key not in shown},
     )
+
+
+def _interval(value: Any) -> tuple[float, float] | None:
+    if not isinstance(value, list) or len(value) != 2 or not all(map(is_number, value)):
+        return None
+    return float(value[0]), float(value[1])
 
 
 def _summary(path: Path, notes: list[str]) -> dict[str, Any]:

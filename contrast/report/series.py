@@ -48,7 +48,7 @@ def running_mean(values: Sequence[float | None], window: int) -> list[float | No
 
 
 def thin(values: Sequence[float | None], most: int = MOST_POINTS) -> list[int]:
-    """Which places to draw, at most `most` and the two ends: the lowest and highest of every stretch, so spikes stay."""
+    """Which places to draw, `most` and the two ends: the lowest and highest of every stretch, so that spikes stay."""
     if len(values) <= most:
         return list(range(len(values)))
     kept = {0, len(values) - 1}

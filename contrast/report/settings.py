@@ -43,7 +43,7 @@ def run_facts(config: dict[str, Any]) -> dict[str, str]:
         "Loss": _loss(model["loss"]) if "loss" in model else "",
         "Temperature": _temperature(_arguments(model.get("loss")).get("temperature")),
         "Backbone": _described(model.get("backbone")),
-        "Data": _name(config.get("data")),
+        "Data": _name(data.get("train")) or _name(config.get("data")),
         "Batch size": _plain(data.get("batch_size")),
         "Epochs": _plain(trainer.get("max_epochs")),
         "Seed": _plain(config.get("seed_everything")),
@@ -72,9 +72,14 @@ def _name(node: Any) -> str:
 
 
 def _described(node: Any) -> str:
+    """The class's name and its own arguments, those that are one value or a list of values: "ConvNet (channels 1)"."""
     name = _name(node)
-    scalars = [f"{key} {value}" for key, value in _arguments(node).items() if isinstance(value, int | float | str)]
-    return f"{name} ({', '.join(scalars)})" if name and scalars else name
+    said = [f"{key} {text}" for key, value in _arguments(node).items() if (text := _listed(value))]
+    return f"{name} ({', '.join(said)})" if name and said else name
+
+
+def _listed(value: Any) -> str:
+    return "-".join(map(_plain, value)) if isinstance(value, list) else _plain(value)
 
 
 def _loss(node: Any) -> str:

@@ -221,6 +221,14 @@ def test_of_several_frames_the_first_is_taken():
         assert to_uint8(image, 1).unique().tolist() == [10]
 
 
+def test_a_lazy_image_is_read_in_the_mode_that_it_turns_out_to_have():
+    image = Image.new("P", (16, 16))
+    image.putpalette([10, 20, 30])
+    lazy = saved(image, "ICNS")
+    assert lazy.mode == "RGBA"
+    assert to_uint8(lazy, 3)[:, 0, 0].tolist() == [10, 20, 30]
+
+
 def test_the_result_is_writable_and_owns_its_memory():
     for image in (Image.fromarray(RGB[:, :, 0]), RGB.copy(), torch.zeros(1, 4, 4, dtype=torch.uint8)):
         for channels in (1, 3):

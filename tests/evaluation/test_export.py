@@ -19,13 +19,12 @@ def _scrambled(backbone: nn.Module) -> nn.Module:
     """Random weights and random statistics, so that a buffer left behind would show."""
     generator = torch.Generator().manual_seed(0)
     for name, tensor in backbone.state_dict().items():
-        if tensor.is_floating_point():
-            noise = torch.rand(tensor.shape, generator=generator)
-            tensor.copy_(
-                noise + 0.5 if "var" in name or "weight" in name and tensor.dim() == 1 else (noise - 0.5) * 0.2
-            )
-        else:
+        if not tensor.is_floating_point():
             tensor.fill_(3)
+            continue
+        noise = torch.rand(tensor.shape, generator=generator)
+        positive = "var" in name or (tensor.dim() == 1 and "weight" in name)
+        tensor.copy_(noise + 0.5 if positive else (noise - 0.5) * 0.2)
     return backbone.eval()
 
 

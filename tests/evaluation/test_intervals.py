@@ -67,7 +67,7 @@ def test_what_is_no_sample_is_refused():
         mean_interval([0.9])
     with pytest.raises(InputError, match="2 and 3 values are no pairs"):
         paired_difference([0.1, 0.2], [0.1, 0.2, 0.3])
-    with pytest.raises(InputError, match="accuracy 1.2 on 10 items"):
+    with pytest.raises(InputError, match=r"accuracy 1\.2 on 10 items"):
         wilson_interval(1.2, 10)
     with pytest.raises(InputError, match="on 0 items"):
         wilson_interval(0.5, 0)

@@ -12,10 +12,13 @@ from contrast.evaluation import Interval, Result, write_json, write_result
 RESULT = Result(
     command="probe",
     label="fraction-0.1",
-    encoder={"checkpoint": "last.ckpt", "fingerprint": "abc"},
-    per_seed=[{"seed": 0, "top1": 0.9, "chosen": {"l2": 0.1}}],
+    fingerprint="abc",
+    encoder={"checkpoint": "last.ckpt"},
+    per_seed=[{"seed": 0, "top1": 0.9}],
+    chosen=[{"seed": 0, "l2": 0.1}],
     interval=Interval(0.9, 0.85, 0.93),
     protocol={"fraction": 0.1, "seeds": [0], "metric": "top-1 accuracy"},
+    made_with={"device": "cpu"},
 )
 
 
@@ -25,6 +28,9 @@ def test_a_result_says_what_it_is_of(tmp_path):
     assert content["top1"] == 0.9
     assert content["top1_interval"] == [0.85, 0.93]
     assert content["checkpoint"] == "last.ckpt"
+    assert content["fingerprint"] == "abc"
+    assert content["chosen"] == RESULT.chosen
+    assert content["made_with"] == {"device": "cpu"}
     assert content["per_seed"] == RESULT.per_seed
     assert content["protocol"] == RESULT.protocol
     assert content["created"]
@@ -34,7 +40,8 @@ def test_a_result_says_what_it_is_of(tmp_path):
 
 def test_the_same_evaluation_replaces_its_own(tmp_path):
     write_result(tmp_path, RESULT)
-    path = write_result(tmp_path, dataclasses.replace(RESULT, interval=Interval(0.8, 0.7, 0.9)))
+    moved = {"encoder": {"checkpoint": "moved.ckpt"}, "made_with": {"device": "cuda"}}
+    path = write_result(tmp_path, dataclasses.replace(RESULT, interval=Interval(0.8, 0.7, 0.9), **moved))
     assert json.loads(path.read_text())["top1"] == 0.8
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -44,7 +51,7 @@ def test_the_same_evaluation_replaces_its_own(tmp_path):
     [
         {"command": "knn"},
         {"label": "fraction-1"},
-        {"encoder": {"checkpoint": "last.ckpt", "fingerprint": "abd"}},
+        {"fingerprint": "abd"},
         {"protocol": {"fraction": 0.1, "seeds": [0, 1], "metric": "top-1 accuracy"}},
     ],
     ids=lambda change: next(iter(change)),

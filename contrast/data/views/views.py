@@ -74,9 +74,9 @@ class Views(nn.Module, ABC):
     ) -> UInt8[Tensor, "views c s s"]:
         """The geometry of one image, rounded to uint8: what a loader's worker does where images differ in size."""
         _check_channels(image.shape[0])
-        row, pixels = torch.tensor([index], device=image.device), _to_float(image)
+        row = torch.tensor([index], device=image.device)
         crops = [
-            self._crop.sample(pixels, _draw(row, epoch, seed, view, self._crop.draws)) for view in range(self.count)
+            self._crop.sample(image, _draw(row, epoch, seed, view, self._crop.draws)) for view in range(self.count)
         ]
         return torch.stack(crops).mul_(255).round_().to(torch.uint8)
 

@@ -12,10 +12,9 @@ function save(name, type, text) {
 async function panelSvg(panel) {
   const now = panel.now();
   const spec = { ...complete(now, "light"), width: EXPORT_WIDTH, title: now.label || report.figures[panel.figure].title };
-  const compiled = vegaLite.compile(spec, { config: painted(report.theme.vega, "light") }).spec;
-  const view = new vega.View(vega.parse(compiled), { renderer: "none" });
-  const svg = await view.toSVG();
-  view.finalize();
+  const drawn = await vegaEmbed(document.createElement("div"), spec, embedOptions("light"));
+  const svg = await drawn.view.toSVG();
+  drawn.finalize();
   return svg;
 }
 

@@ -28,14 +28,19 @@ function complete({ spec, datasets }, theme) {
   return { ...painted(spec, theme), datasets };
 }
 
+// Canvas: a heat map has some ten thousand cells, too many for elements of their own.
+function embedOptions(theme) {
+  return { mode: "vega-lite", actions: false, renderer: "canvas", config: painted(report.theme.vega, theme) };
+}
+
 async function drawPanel(panel) {
   panel.finish();
   try {
-    const options = { mode: "vega-lite", actions: false, renderer: "canvas", config: painted(report.theme.vega, themeName()) };
-    const drawn = await vegaEmbed(panel.host, complete(panel.now(), themeName()), options);
+    const drawn = await vegaEmbed(panel.host, complete(panel.now(), themeName()), embedOptions(themeName()));
     panel.view = drawn.view;
     panel.finish = () => { drawn.finalize(); panel.view = null; };
     panel.host.dataset.marks = countMarks(drawn.view.scenegraph().root);
+    panel.follow?.(); // what was chosen meanwhile
   } catch (error) {
     panel.host.textContent = `This figure could not be drawn: ${error.message}`;
     panel.host.classList.add("failed");
@@ -43,8 +48,14 @@ async function drawPanel(panel) {
   }
 }
 
-async function drawAll() {
-  for (const panel of panels) await drawPanel(panel);
+// Panels are drawn in turn, one request after the other: two drawings of one panel at once would leave one behind.
+let drawing = Promise.resolve();
+
+function drawAll(which = () => true) {
+  drawing = drawing.then(async () => {
+    for (const panel of panels.filter(which)) await drawPanel(panel);
+  });
+  return drawing;
 }
 
 // How many marks the library made, axes and legends left out: what tests count.

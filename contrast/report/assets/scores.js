@@ -152,10 +152,10 @@ function chooseStep(step) {
   keepInAddress("step", chosen.step);
 }
 
-async function setScale(scale) {
+function setScale(scale) {
   chosen.scale = scale;
   for (const radio of document.querySelectorAll("[name=density-scale]")) radio.checked = radio.value === scale;
-  for (const panel of panels) if (panel.scaled && panel.view) await drawPanel(panel);
+  return drawAll((panel) => panel.scaled && panel.view);
 }
 
 function chooseScale(scale) {

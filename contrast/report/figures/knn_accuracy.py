@@ -29,7 +29,13 @@ def knn_accuracy(runs: Sequence[RunRecord]) -> Figure | Missing:
         table["accuracy"] += [None if value is None else rounded(100 * value) for value in series.y]
     if not any(value is not None for value in table["accuracy"]):
         return Missing(NAME, TITLE, "No row of metrics.jsonl has online/knn_top1 yet.")
-    notes = tuple(f"{run.name}: no online kNN accuracy yet." for run in runs if run.name not in table["run"])
+    notes = tuple(_protocol(run) if run.name in table["run"] else f"{run.name}: none measured yet." for run in runs)
     epoch, accuracy = Axis("epoch", "epoch", "d"), Axis("accuracy", "top-1 accuracy (%)", ".4~g")
     chart = line_chart("accuracy", epoch, accuracy, [run.name for run in runs], points=True)
     return Figure(NAME, TITLE, READING, (Chart("accuracy", chart),), {"accuracy": table}, notes)
+
+
+def _protocol(run: RunRecord) -> str:
+    settings = run.config.get("online_knn")
+    said = [f"{key} {value}" for key, value in settings.items()] if isinstance(settings, dict) else []
+    return f"{run.name}: {', '.join(said) or 'its configuration does not say how'}."

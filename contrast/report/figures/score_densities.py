@@ -23,8 +23,8 @@ READING = (
     "Choose a step with the slider, with the arrow keys on it, or by clicking in a map."
 )
 COLOURS = (
-    "Colour goes with the square root of the density, so that thin tails show, and ends at the density that 95 % of the "
-    "snapshots' peaks stay below. Scores beyond the axis are counted in its end bins."
+    "Colour goes with the square root of the density, so that thin tails show, and ends where 95 % of the snapshots "
+    "have their peak or below. Scores outside the bins are counted in the end bins."
 )
 MOST_SNAPSHOTS = 240
 SCORE = "score (cosine similarity)"
@@ -125,7 +125,9 @@ def _heat_map(pairing: Pairing, axes: dict[str, float]) -> dict[str, Any]:
         alt.Chart(alt.NamedData(name="cells"))
         .mark_rect(x2Offset=0.5, yOffset=0.5, clip=True)
         .encode(
-            x=alt.X("from:Q", title="training step", axis=alt.Axis(format=",d", tickMinStep=1, grid=False), scale=across),
+            x=alt.X(
+                "from:Q", title="training step", axis=alt.Axis(format=",d", tickMinStep=1, grid=False), scale=across
+            ),
             x2="to:Q",
             y=alt.Y("low:Q", title=SCORE, axis=alt.Axis(grid=False), scale=up),
             y2="high:Q",
@@ -136,7 +138,7 @@ def _heat_map(pairing: Pairing, axes: dict[str, float]) -> dict[str, Any]:
     chosen = alt.Chart(alt.NamedData(name="chosen")).mark_rule(strokeWidth=1.5, color="theme:ink").encode(x="step:Q")
     other = PAIRINGS[1 - PAIRINGS.index(pairing)]
     means = [*_mean_line(other, dashed=True), *_mean_line(pairing, dashed=False)]
-    return chart_spec(alt.layer(cells, *means, chosen), height=300)
+    return chart_spec([cells, *means, chosen], height=300)
 
 
 def _mean_line(pairing: Pairing, dashed: bool) -> list[alt.Chart]:
@@ -150,7 +152,7 @@ def _mean_line(pairing: Pairing, dashed: bool) -> list[alt.Chart]:
 
 
 def _histogram(axes: dict[str, float], log: bool) -> dict[str, Any]:
-    """Both densities at the chosen step, and their means as rules; `top` grows for the rare peak above the shared one."""
+    """Both densities at the chosen step, and their means as rules; `top` grows for a peak above the shared one."""
     floor = axes["floor"] if log else 0.0
     across = alt.Scale(domain=[axes["low"], axes["high"]], nice=False, zero=False)
     up = alt.Scale(type="log" if log else "linear", domainMin=floor, domainMax=alt.ExprRef("top"), nice=False)
@@ -170,7 +172,7 @@ def _histogram(axes: dict[str, float], log: bool) -> dict[str, Any]:
     )
     rule = alt.Chart(alt.NamedData(name="centres")).mark_rule(strokeWidth=1.5, strokeDash=[4, 3], clip=True)
     top = alt.param(name="top", value=axes["peak"])
-    return chart_spec(alt.layer(area, rule.encode(x="mean:Q", color=colour)).add_params(top), height=240)
+    return chart_spec([area, rule.encode(x="mean:Q", color=colour)], height=240, parameters=[top])
 
 
 def _numbers(*columns: str) -> list[alt.Tooltip]:

@@ -17,6 +17,7 @@ READING = (
     "Gap: the mean positive minus the mean negative score; at 0 the means do not tell the two apart. "
     "d′: the same gap in units of the two distributions' spread, √((σ₊² + σ₋²) / 2)."
 )
+REASON = "It needs the means of positive and of negative scores: there are none yet, or the method has no negatives."
 
 
 def mean_gap(snapshot: Snapshot) -> float | None:
@@ -50,7 +51,11 @@ def score_separation(runs: Sequence[RunRecord]) -> Figure | Missing:
                 table["gap"].append(rounded(mean_gap(snapshot)))
                 table["d_prime"].append(rounded(sensitivity_index(snapshot)))
     if not table["run"]:
-        return Missing(NAME, TITLE, "It needs the means of both positive and negative scores: scores.jsonl has none yet, or the method no negatives.")
+        return Missing(
+            NAME,
+            TITLE,
+            REASON,
+        )
     names = [run.name for run in runs]
     notes = tuple(f"{name}: no positive and negative scores yet." for name in names if name not in table["run"])
     step = Axis("step", "training step", ",d")

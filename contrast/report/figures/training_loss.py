@@ -59,6 +59,6 @@ def _reading(windows: dict[str, int]) -> str:
     values = sorted(set(windows.values()))
     rows = str(values[0]) if len(values) == 1 else f"{values[0]} to {values[-1]}"
     return (
-        f"Light: the loss as logged. Bold: the mean of the {rows} logged rows centred at each step. Losses of different "
+        f"Light: the loss as logged. Bold: the mean of the {rows} logged rows centred at each step. Losses of other "
         "objectives, temperatures or numbers of negatives are on different scales; compare accuracies instead."
     )

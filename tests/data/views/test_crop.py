@@ -110,6 +110,15 @@ def test_without_rejection_area_ratio_and_place_are_uniform():
         assert stats.kstest(values, "uniform", args=(start, stop - start)).pvalue > 1e-3
 
 
+def test_no_two_draws_of_the_crop_are_tied_to_each_other():
+    side = 100_000
+    crop = RandomResizedCrop(32, crop_scale=(0.1, 0.5), crop_ratio=(0.5, 1.5))
+    boxes = crop.boxes(draws(), side, side).double()
+    top, left = boxes[:, 0] / (side - boxes[:, 2]), boxes[:, 1] / (side - boxes[:, 3])
+    table = torch.stack((area(boxes), log_ratio(boxes), top, left, crop.flips(draws()).double()))
+    assert (torch.corrcoef(table) - torch.eye(5)).abs().max() < 0.03
+
+
 def test_every_place_is_reached():
     boxes = RandomResizedCrop(8, crop_scale=(0.25, 0.25), crop_ratio=(1.0, 1.0)).boxes(draws(2_000), 10, 12)
     assert set(boxes[:, 2].tolist()) == {5}
@@ -126,6 +135,11 @@ def test_where_no_try_fits_the_central_box_is_taken(height, width, expected):
     assert boxes.tolist() == [expected] * 50
 
 
+def test_a_box_has_at_least_one_pixel():
+    boxes = RandomResizedCrop(8, crop_scale=(0.005, 0.01)).boxes(draws(50), 4, 4)
+    assert boxes.tolist() == [[0, 0, 4, 4]] * 50
+
+
 def test_where_the_whole_image_has_a_fitting_ratio_it_is_the_fallback():
     boxes = RandomResizedCrop(32, crop_scale=(1.0, 1.0), crop_ratio=(0.5, 2.0)).boxes(draws(500), 30, 40)
     tries_that_fit = (boxes[:, 2] * boxes[:, 3] - 1200).abs() <= 40
@@ -139,7 +153,7 @@ def test_flips_happen_with_their_probability():
 
 
 def test_a_sample_alone_is_cropped_as_in_the_batch():
-    images = torch.rand(12, 3, 50, 70)
+    images = torch.randint(0, 256, (12, 3, 50, 70), dtype=torch.uint8)
     crop, numbers = RandomResizedCrop(24), draws(12)
     alone = [crop.sample(images[row], numbers[row : row + 1]) for row in range(12)]
-    torch.testing.assert_close(crop(images, numbers), torch.stack(alone), rtol=0, atol=1e-6)
+    torch.testing.assert_close(crop(images / 255, numbers), torch.stack(alone), rtol=0, atol=1e-5)

@@ -1,0 +1,163 @@
+"""Encoders to evaluate: of a run, of a checkpoint, or weights from elsewhere, each with the data to evaluate on."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+
+from contrast.commands.configuration import Config, compose, short
+from contrast.commands.parser import build, complete, evaluation_parser, import_from_here, resolve
+from contrast.data import ImageData
+from contrast.errors import InputError
+from contrast.evaluation.encoder import Encoder, fingerprint
+from contrast.models import Backbone, ResNet, Timm, load_weights
+from contrast.run_folder import RunFolder
+
+__all__ = ["LoadedRun", "load_foreign", "load_run", "read_checkpoint"]
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A backbone with trained weights and the data to evaluate it on.
+
+    Attributes:
+        folder: the run's folder; None for weights from elsewhere and for checkpoints outside one.
+        config: the run's configuration; of weights from elsewhere the data's alone.
+        backbone: on the CPU, with its weights.
+        data: train and test sets, and the size, mean and deviation of images.
+        encoder: the backbone as evaluations take it.
+        method: the class that trained it; None if unknown.
+        epoch: how many epochs it was trained; None if unknown.
+        checkpoint: the file that the weights are from.
+    """
+
+    folder: RunFolder | None
+    config: Config
+    backbone: Backbone
+    data: ImageData
+    encoder: Encoder
+    method: str | None
+    epoch: int | None
+    checkpoint: Path
+
+
+def load_run(source: Path | str, data_config: Sequence[Path | str] = ()) -> LoadedRun:
+    """The backbone of a run, from its folder (the last checkpoint) or from one of its checkpoints.
+
+    Args:
+        source: a run folder or a ``.ckpt`` file.
+        data_config: YAML files with a ``data`` section to evaluate on in place of the run's own.
+
+    Raises:
+        InputError: one line, for anything that is missing, damaged or does not fit.
+    """
+    path = Path(source)
+    checkpoint = path if path.is_file() else RunFolder.existing(path).last_checkpoint
+    content = read_checkpoint(checkpoint)
+    own = content["contrast"]["config"]
+    config = {name: own[name] for name in ("seed_everything", "model", "data")}
+    config = _with_data(config, data_config)
+    built = _build(config, with_model=True)
+    _load_strictly(built.model, content["state_dict"], checkpoint)
+    inside = checkpoint.parent.parent
+    folder = RunFolder(inside) if RunFolder(inside).config.is_file() else None
+    method, epoch = short(own["model"]["class_path"]), int(content["epoch"])
+    description = {"method": method, "epoch": epoch, "step": int(content["global_step"])}
+    encoder = _encoder(built.model.backbone, built.data, description)
+    return LoadedRun(folder, own, built.model.backbone, built.data, encoder, method, epoch, checkpoint)
+
+
+def load_foreign(weights: Path | str, architecture: str, data_config: Sequence[Path | str]) -> LoadedRun:
+    """A backbone with weights from elsewhere: official MoCo checkpoints, torchvision and timm state dicts.
+
+    Args:
+        weights: the file.
+        architecture: a torchvision ResNet's name, say ``resnet50``, or ``timm/NAME``.
+        data_config: YAML files with the ``data`` section to evaluate on.
+
+    Raises:
+        InputError: where the architecture is unknown, or weights and architecture do not match key by key.
+    """
+    if not data_config:
+        raise InputError("weights from elsewhere say nothing of data: give --data FILE.yaml with a data section")
+    built = _build(_with_data({}, data_config), with_model=False)
+    size, channels = built.data.views.size, built.data.channels
+    backbone: Backbone = (
+        Timm(architecture.removeprefix("timm/"), image_size=size, channels=channels)
+        if architecture.startswith("timm/")
+        else ResNet(architecture, image_size=size, channels=channels)
+    )
+    load_weights(backbone, Path(weights))
+    encoder = _encoder(backbone, built.data, {"weights": Path(weights).name})
+    return LoadedRun(None, {}, backbone, built.data, encoder, None, None, Path(weights))
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """One of this project's checkpoints, read without running anything that it may contain.
+
+    Raises:
+        InputError: where it is missing, damaged or from elsewhere.
+    """
+    if not path.is_file():
+        raise InputError(f"no checkpoint {str(path)!r}: the run has not written one yet")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        first = " ".join(str(error).split())[:120]
+        raise InputError(
+            f"checkpoint {str(path)!r} cannot be read ({first}): it is damaged or no checkpoint"
+        ) from error
+    if not isinstance(content, Mapping) or "contrast" not in content:
+        raise InputError(
+            f"{str(path)!r} was not written by contrast: evaluate it with --weights {path} and --backbone NAME"
+        )
+    if content["contrast"]["format"] != 1:
+        raise InputError(f"checkpoint {str(path)!r} has format {content['contrast']['format']}; this version reads 1")
+    return dict(content)
+
+
+def _with_data(config: Config, files: Sequence[Path | str]) -> Config:
+    if not files:
+        return config
+    laid = compose([Path(file) for file in files], ()).config
+    if "data" not in laid:
+        raise InputError(f"{', '.join(map(str, files))} has no data section: write the data set under `data:`")
+    return {**config, "data": laid["data"]}
+
+
+def _build(config: Config, with_model: bool) -> Any:
+    import_from_here()
+    parser = evaluation_parser(with_model)
+    typed, _ = resolve(parser, complete(config))
+    lightning.seed_everything(config.get("seed_everything", 0), verbose=False)
+    return build(parser, typed)
+
+
+def _encoder(backbone: Backbone, data: ImageData, description: dict[str, Any]) -> Encoder:
+    return Encoder(
+        backbone=backbone,
+        width=backbone.width,
+        image_size=data.views.size,
+        channels=data.channels,
+        mean=data.mean,
+        std=data.std,
+        fingerprint=fingerprint(backbone),
+        description={**description, "backbone": backbone.describe()},
+    )
+
+
+def _load_strictly(method: torch.nn.Module, state: Mapping[str, torch.Tensor], checkpoint: Path) -> None:
+    try:
+        method.load_state_dict(state)
+    except RuntimeError as error:
+        lines = [" ".join(line.split()) for line in str(error).splitlines()[1:]]
+        shown = "; ".join(lines)[:300]
+        raise InputError(
+            f"checkpoint {str(checkpoint)!r} is of another architecture than its configuration says: {shown}"
+        ) from error
