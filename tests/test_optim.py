@@ -138,6 +138,7 @@ def test_rates() -> None:
     assert scaled_rate(0.3, 4096, "linear") == pytest.approx(4.8)  # SimCLR's
     assert scaled_rate(0.075, 4096, "sqrt", reference=1) == pytest.approx(4.8)  # SimCLR's other
     assert scaled_rate(0.03, 128, "linear", reference=128) == 0.03
+    assert scaled_rate(0.03, 1024, "sqrt", reference=64) == pytest.approx(0.12)
     assert scaled_rate(0.03, 512, "none") == 0.03
     for arguments in ((-0.1, 8, "none", 256), (0.1, 0, "none", 256), (0.1, 8, "none", 0)):
         with pytest.raises(InputError, match=r"rate -0\.1 is below 0|batch size 0"):

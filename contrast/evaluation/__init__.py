@@ -3,15 +3,17 @@
 No configuration is read here and nothing is trained with Lightning: `contrast.commands` does the reading.
 """
 
+from contrast.evaluation.device import choose_device, made_with
 from contrast.evaluation.encoder import Encoder, encode, fingerprint, raw_pixels, standardise, with_backbone
 from contrast.evaluation.export import export
-from contrast.evaluation.features import Features, cache_key, cached_features, extract
+from contrast.evaluation.features import Features, cache_key, cached_features, extract, features_of
 from contrast.evaluation.finetune import FineTuned, FineTuning, Images, finetune, load_images
 from contrast.evaluation.intervals import Interval, mean_interval, paired_difference, wilson_interval
 from contrast.evaluation.knn import knn_top1, weighted_knn_scores
 from contrast.evaluation.labels import held_out_split, label_subset
 from contrast.evaluation.over_seeds import SeedResult, finetune_over_seeds, probe_over_seeds
 from contrast.evaluation.probe import LinearProbe, fit_linear, train_probe
+from contrast.evaluation.protocols import evaluate_finetuning, evaluate_knn, evaluate_probe
 from contrast.evaluation.results import Result, accuracy_interval, write_json, write_result
 
 __all__ = [
@@ -27,9 +29,14 @@ __all__ = [
     "accuracy_interval",
     "cache_key",
     "cached_features",
+    "choose_device",
     "encode",
+    "evaluate_finetuning",
+    "evaluate_knn",
+    "evaluate_probe",
     "export",
     "extract",
+    "features_of",
     "finetune",
     "finetune_over_seeds",
     "fingerprint",
@@ -38,6 +45,7 @@ __all__ = [
     "knn_top1",
     "label_subset",
     "load_images",
+    "made_with",
     "mean_interval",
     "paired_difference",
     "probe_over_seeds",

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -19,12 +19,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from contrast.data import ImageData
 from contrast.data.batch import LabelledBatch
 from contrast.data.failures import worker_message
 from contrast.errors import InputError
 from contrast.evaluation.encoder import Encoder, encode
 
-__all__ = ["Features", "batches", "cache_key", "cached_features", "extract"]
+__all__ = ["Features", "batches", "cache_key", "cached_features", "extract", "features_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -90,6 +91,25 @@ def batches(loader: DataLoader[LabelledBatch], progress: str | None) -> Iterator
         raise InputError(worker_message(error)) from error
     if empty:
         raise InputError("the data set to evaluate on is empty: check data.train and data.test")
+
+
+def features_of(
+    encoder: Encoder, data: ImageData, split: Literal["train", "test"], folder: Path, device: torch.device
+) -> Features:
+    """Features of one set of a data module, from the folder's cache if they are there.
+
+    Args:
+        encoder: what computes them.
+        data: the data module.
+        split: which of its sets.
+        folder: where the cached features are.
+        device: where the encoder runs, if it has to.
+    """
+
+    def compute() -> Features:
+        return extract(encoder, data.evaluation_loader(split), device, f"features of {split}")
+
+    return cached_features(folder, cache_key(encoder, data.describe(split)), compute)
 
 
 def cache_key(encoder: Encoder, data: Mapping[str, Any]) -> str:

@@ -68,12 +68,12 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
         """The memory banks that this method owns."""
         return [module for module in self.modules() if isinstance(module, MemoryBank)]
 
-    def forward(self, images: Float[Tensor, "b c height width"]) -> Float[Tensor, "b d"]:
+    def forward(self, images: Float[Tensor, "b *shape"]) -> Float[Tensor, "b d"]:
         """Features of the backbone alone, for probes, kNN and export."""
         features: Tensor = self.backbone(images)
         return features
 
-    def embed(self, images: Float[Tensor, "b c height width"]) -> Float[Tensor, "b d"]:
+    def embed(self, images: Float[Tensor, "b *shape"]) -> Float[Tensor, "*h b d"]:
         """Embeddings of the head, at least float32; unit rows where the loss asks for them."""
         return unit_rows(self.head(self.backbone(images)), self.loss)
 

@@ -103,7 +103,7 @@ class MoCo(ContrastiveMethod):
         return made
 
     @torch.no_grad()
-    def embed_keys(self, images: Float[Tensor, "b c height width"], direction: int = 0) -> Float[Tensor, "b d"]:
+    def embed_keys(self, images: Float[Tensor, "b *shape"], direction: int = 0) -> Float[Tensor, "*h b d"]:
         """Keys of this rank's images, encoded in shuffled company so that batch norm gives no query away.
 
         The shuffle is a function of (epoch, step, direction). It is made across devices where there are several, and

@@ -1,5 +1,7 @@
 """Encoders, projection heads, and what is done to them: weights from elsewhere, split batch norm, moving averages."""
 
+from __future__ import annotations
+
 from contrast.models.backbone import Backbone
 from contrast.models.convnet import ConvNet
 from contrast.models.heads import Head, LinearHead, MLPHead, MoCoV2Head, MultiHead, SimCLRHead

@@ -80,20 +80,19 @@ def _sentence(facts: dict[str, str]) -> str:
 
 
 def _evaluated(run: RunRecord) -> list[Card]:
-    """One card a command, of its newest file."""
-    newest: dict[str, Evaluation] = {}
-    for evaluation in sorted(run.evaluations, key=lambda each: each.created):
-        if evaluation.top1 is not None and evaluation.command:
-            newest[evaluation.command] = evaluation
-    return [
-        Card(
-            f"{EVALUATION_NAMES.get(command, command)} {TOP_1}",
-            percent(found.top1),
-            _interval(found),
-        )
-        for command, found in sorted(newest.items(), reverse=True)
-        if found.top1 is not None
-    ]
+    """One card a command, of its newest result; the table below lists them all."""
+    cards = []
+    for command in sorted({evaluation.command for evaluation in run.evaluations}, reverse=True):
+        found = [(each.top1, each) for each in run.evaluations if each.command == command and each.top1 is not None]
+        if found:
+            top1, newest = max(found, key=lambda each: each[1].created)
+            details = [f"newest of {len(found)}" if len(found) > 1 else "", _interval(newest)]
+            cards.append(Card(f"{_kind(newest)} {TOP_1}", percent(top1), ", ".join(filter(None, details))))
+    return cards
+
+
+def _kind(evaluation: Evaluation) -> str:
+    return EVALUATION_NAMES.get(evaluation.command, evaluation.command or "Evaluation")
 
 
 def _interval(evaluation: Evaluation) -> str:

@@ -13,7 +13,11 @@ from contrast.errors import InputError
 
 def raised_in_a_worker(cause: Exception | None, message: str, kind: type[InputError] = InputError) -> InputError:
     try:
-        raise kind(message) from cause
+        try:
+            if cause is not None:
+                raise cause
+        finally:
+            raise kind(message) from cause
     except InputError:
         wrapped = ExceptionWrapper(where="in DataLoader worker process 0")
     with pytest.raises(kind) as again:

@@ -131,6 +131,16 @@ def test_a_program_for_a_printer_is_not_run(tmp_path: Path):
         read_image(str(tmp_path / "a.png"))
 
 
+def test_a_reason_of_several_lines_becomes_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: object, **__: object) -> Image.Image:
+        raise OSError("broken\n  data stream")
+
+    Image.fromarray(RGB).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "open", refuse)
+    assert read(tmp_path / "a.png") == ("broken data stream", None)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("factor", [1.5, 2.5])  # Pillow warns of the first and raises for the second
 def test_a_decompression_bomb_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: float):
     Image.fromarray(RGB).save(tmp_path / "a.png")

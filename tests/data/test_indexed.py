@@ -222,15 +222,15 @@ def test_a_damaged_file_of_another_class_is_named(tmp_path: Path):
     write_image_folder(tmp_path, 6)
     path = tmp_path / "train" / "cat" / "2.png"
     source = torchvision.datasets.ImageFolder(tmp_path / "train")
-    some = Subset(source, [5, 1])
+    some = Subset(source, [5, 4, 1])
     whole = path.read_bytes()
     for content in (b"", b"text", whole[: len(whole) // 2]):
         path.write_bytes(content)
         with pytest.raises(InputError, match=f"^image 1 of ImageFolder \\({path}\\) does not decode") as refused:
             IndexedImages(source, 3)[1]
         assert "\n" not in str(refused.value)
-        with pytest.raises(InputError, match=f"image 1 of Subset \\({path}\\)"):
-            IndexedImages(some, 3)[1]
+        with pytest.raises(InputError, match=f"image 2 of Subset \\({path}\\)"):
+            IndexedImages(some, 3)[2]
     path.unlink()
     with pytest.raises(InputError, match="No such file"):
         IndexedImages(source, 3)[1]

@@ -58,9 +58,9 @@ class RandomResizedCrop:
         return resize_boxes(images, boxes, self.flips(draws), self.size)
 
     def sample(self, image: UInt8[Tensor, "c h w"], draws: Float[Tensor, "1 n"]) -> Float[Tensor, "c s s"]:
-        """The crop of one image, values in [0, 1]: the same as in a batch, but faster where there is no batch."""
+        """The crop of one image, in grey levels from 0 to 255: the same as in a batch, faster where there is none."""
         top, left, height, width = self.boxes(draws, image.shape[1], image.shape[2])[0].tolist()
-        inside = image[None, :, top : top + height, left : left + width] / 255
+        inside = image[None, :, top : top + height, left : left + width].to(torch.float32)
         resized = F.interpolate(inside, (self.size, self.size), mode="bilinear", antialias=True)[0]
         return resized.flip(-1) if self.flips(draws) else resized
 

@@ -78,7 +78,7 @@ class Views(nn.Module, ABC):
         crops = [
             self._crop.sample(image, _draw(row, epoch, seed, view, self._crop.draws)) for view in range(self.count)
         ]
-        return torch.stack(crops).mul_(255).round_().to(torch.uint8)
+        return torch.stack(crops).round_().to(torch.uint8)
 
     def finish(
         self,

@@ -7,16 +7,17 @@ import pytest
 import torch
 from PIL import Image
 
-from contrast.data.views import RandomResizedCrop, SimCLRViews, Views
+from contrast.data.views import ColourJitter, RandomResizedCrop, SimCLRViews, Views
 from contrast.data.views.contact_sheet import contact_sheet
 from contrast.errors import InputError
 
 
 class WholeImages(Views):
-    """No change at all, so that the sheet can be foretold."""
+    """No change but of brightness, so that the sheet can be foretold."""
 
-    def __init__(self) -> None:
-        super().__init__(RandomResizedCrop(8, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), flip=0.0), ())
+    def __init__(self, brightness: float = 0.0) -> None:
+        crop = RandomResizedCrop(8, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), flip=0.0)
+        super().__init__(crop, (ColourJitter(brightness, 0.0, 0.0, 0.0),))
 
 
 def test_a_sheet_of_unchanged_views_repeats_the_image(tmp_path):
@@ -30,6 +31,17 @@ def test_a_sheet_of_unchanged_views_repeats_the_image(tmp_path):
             cell = sheet[top : top + 96, left : left + 96]
             assert (cell[6::12, 6::12, 1] == images[row, 0].numpy()).all()
     assert (sheet[:4] == 255).all()
+
+
+def test_columns_are_the_epochs_views(tmp_path):
+    images = torch.full((3, 1, 8, 8), 100, dtype=torch.uint8)
+    contact_sheet(images, WholeImages(brightness=0.9), tmp_path / "sheet.png", epochs=2, seed=5)
+    with Image.open(tmp_path / "sheet.png") as opened:
+        sheet = np.asarray(opened)
+    shown = sheet[50::100, [160, 260, 368, 468], 0]
+    made = [view for epoch in (0, 1) for view in WholeImages(brightness=0.9)(images, torch.arange(3), epoch, 5)]
+    expected = (torch.stack([view[:, 0, 0, 0] for view in made], 1) * 255).round()
+    assert shown.tolist() == expected.tolist()
 
 
 def test_images_of_different_sizes_make_a_sheet(tmp_path):

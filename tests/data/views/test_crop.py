@@ -136,8 +136,10 @@ def test_where_no_try_fits_the_central_box_is_taken(height, width, expected):
 
 
 def test_a_box_has_at_least_one_pixel():
-    boxes = RandomResizedCrop(8, crop_scale=(0.005, 0.01)).boxes(draws(50), 4, 4)
-    assert boxes.tolist() == [[0, 0, 4, 4]] * 50
+    never = RandomResizedCrop(8, crop_scale=(0.005, 0.01)).boxes(draws(50), 4, 4)
+    assert never.tolist() == [[0, 0, 4, 4]] * 50
+    seldom = RandomResizedCrop(8, crop_scale=(0.01, 0.03)).boxes(draws(200), 4, 4)
+    assert seldom[:, 2:].min() == 1
 
 
 def test_where_the_whole_image_has_a_fitting_ratio_it_is_the_fallback():
@@ -156,4 +158,4 @@ def test_a_sample_alone_is_cropped_as_in_the_batch():
     images = torch.randint(0, 256, (12, 3, 50, 70), dtype=torch.uint8)
     crop, numbers = RandomResizedCrop(24), draws(12)
     alone = [crop.sample(images[row], numbers[row : row + 1]) for row in range(12)]
-    torch.testing.assert_close(crop(images / 255, numbers), torch.stack(alone), rtol=0, atol=1e-5)
+    torch.testing.assert_close(crop(images / 255, numbers), torch.stack(alone) / 255, rtol=0, atol=1e-5)

@@ -1,0 +1,80 @@
+"""`contrast export`: the backbone as safetensors with a card, for plain torchvision or timm."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from contrast.errors import InputError
+
+if TYPE_CHECKING:
+    from contrast.commands.encoder import LoadedRun
+
+__all__ = ["main"]
+
+EPILOG = """examples:
+  contrast export runs/first                                writes runs/first/export
+  contrast export runs/first/checkpoints/epoch=99.ckpt --output encoder-100
+
+The card's `rebuild` is Python that makes the network again without this package where torchvision or timm has it. Its
+`evaluations` are those of exactly these weights."""
+
+
+def main(argv: list[str]) -> int:
+    """Write weights and card, print the weights' path.
+
+    Raises:
+        InputError: where there is no such run or checkpoint, or no folder to write to.
+    """
+    arguments = _parser().parse_args(argv)
+    from contrast.commands.encoder import load_run  # imports torch and Lightning: seconds
+
+    run = load_run(arguments.source)
+    if arguments.output is None and run.folder is None:
+        raise InputError(f"{str(arguments.source)!r} is in no run folder: say where to write with --output FOLDER")
+    from contrast.evaluation import export
+
+    folder = arguments.output or (run.folder.export if run.folder else Path())
+    print(export(run.backbone, _card(run), folder))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="contrast export",
+        description="Write a run's backbone as backbone.safetensors and card.json.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("source", type=Path, metavar="RUN", help="run folder (its last checkpoint) or .ckpt file")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="where to write (default: RUN/export)")
+    return parser
+
+
+def _card(run: LoadedRun) -> dict[str, Any]:
+    return {
+        "method": run.method,
+        "epoch": run.epoch,
+        "fingerprint": run.encoder.fingerprint,
+        "input": {
+            "image_size": run.encoder.image_size,
+            "channels": run.encoder.channels,
+            "mean": list(run.encoder.mean),
+            "std": list(run.encoder.std),
+            "pixels": "scaled to [0, 1], then standardised",
+        },
+        "data": run.data.describe("train"),
+        "configuration": run.config,
+        "evaluations": _evaluations(run),
+    }
+
+
+def _evaluations(run: LoadedRun) -> list[dict[str, Any]]:
+    """Results of exactly these weights, in order of file name."""
+    if run.folder is None:
+        return []
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(run.folder.evaluations.glob("*.json"))]
+    return [result for result in results if result.get("fingerprint") == run.encoder.fingerprint]

@@ -1,0 +1,50 @@
+"""`contrast knn`: weighted nearest-neighbour accuracy of an encoder on a labelled set."""
+
+from __future__ import annotations
+
+import argparse
+
+from contrast.commands.probe import add_source, load_source, report, told
+
+__all__ = ["main"]
+
+EPILOG = """examples:
+  contrast knn runs/first
+  contrast knn runs/first --neighbours 20
+  contrast knn --weights resnet50.pth --backbone resnet50 --data configs/data/imagenet100.yaml
+
+Nothing is chosen or trained: a test sample gets the class of most weight among its nearest train samples."""
+
+
+def main(argv: list[str]) -> int:
+    """Evaluate, print accuracy, interval and protocol in short, and the result's path.
+
+    Raises:
+        InputError: for anything wrong with the source, the data or the options.
+    """
+    arguments = _parser().parse_args(argv)
+    run, root = load_source(arguments)
+    from contrast.evaluation import choose_device, evaluate_knn
+
+    device = choose_device(arguments.device)
+    neighbours, temperature = arguments.neighbours, arguments.temperature
+    report(evaluate_knn(run.encoder, run.data, root.features, device, neighbours, temperature, told=told(run)), root)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="contrast knn",
+        description="Accuracy of the weighted cosine kNN on frozen features.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add_source(parser)
+    parser.add_argument(
+        "--neighbours", type=int, default=200, metavar="K", help="default: 200; 20 is usual on small sets"
+    )
+    parser.add_argument(
+        "--temperature", type=float, default=0.1, metavar="T", help="weights are exp(s / T); default: 0.1"
+    )
+    return parser

@@ -1,0 +1,180 @@
+"""`contrast probe`: linear probe, few-label probe or fine-tuning of an encoder on a labelled set."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from contrast.errors import InputError
+from contrast.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from contrast.commands.encoder import LoadedRun
+    from contrast.evaluation import FineTuning, Result
+
+__all__ = ["add_source", "load_source", "main", "report", "told"]
+
+EPILOG = """examples:
+  contrast probe runs/first                                  all labels, frozen features
+  contrast probe runs/first --fraction 0.01 --seeds 5        one label in a hundred
+  contrast probe runs/first --finetune --fraction 0.1        end to end
+  contrast probe runs/stl --data configs/data/stl10_labelled.yaml
+  contrast probe --weights moco_v2_800ep.pth.tar --backbone resnet50 --data configs/data/imagenet100.yaml
+
+Hyperparameters are chosen on a held-out fifth of the labelled train samples, never on test. The result is a JSON file
+that states the whole protocol; features are kept in RUN/features and computed once."""
+
+
+def main(argv: list[str]) -> int:
+    """Evaluate, print one line and the result's path.
+
+    Raises:
+        InputError: for anything wrong with the source, the data or the options.
+    """
+    arguments = _parser().parse_args(argv)
+    _check(arguments)
+    run, root = load_source(arguments)
+    report(_evaluate(run, root, arguments), root)
+    return 0
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """The options that say what is evaluated, on what, and where results go."""
+    parser.add_argument(
+        "source", nargs="?", type=Path, metavar="RUN", help="run folder (its last checkpoint) or .ckpt file"
+    )
+    parser.add_argument(
+        "--data",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="YAML with a data section to evaluate on (default: the run's own)",
+    )
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="in place of RUN: an official MoCo checkpoint, a torchvision or timm state dict, an exported backbone",
+    )
+    parser.add_argument(
+        "--backbone", metavar="NAME", help="with --weights: torchvision's name, say resnet50, or timm/NAME"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="gets evaluations/ and features/ (default: RUN; for weights from elsewhere runs/ and the file's name)",
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
+
+
+def load_source(arguments: argparse.Namespace) -> tuple[LoadedRun, RunFolder]:
+    """What the options of `add_source` name, and the folder that gets the results.
+
+    Raises:
+        InputError: where they name nothing or two things, or what they name cannot be loaded.
+    """
+    if (arguments.source is None) == (arguments.weights is None):
+        raise InputError("give either RUN or --weights FILE")
+    if (arguments.weights is None) != (arguments.backbone is None):
+        raise InputError("--weights and --backbone go together: give the file and the architecture, say resnet50")
+    from contrast.commands.encoder import load_foreign, load_run  # imports torch and Lightning: seconds
+
+    if arguments.weights is not None:
+        run = load_foreign(arguments.weights, arguments.backbone, arguments.data)
+    else:
+        run = load_run(arguments.source, arguments.data)
+    run.data.setup("test")  # refuses sets whose classes differ
+    elsewhere = RunFolder(Path("runs") / run.checkpoint.name.split(".")[0])
+    return run, RunFolder(arguments.output) if arguments.output else run.folder or elsewhere
+
+
+def told(run: LoadedRun) -> dict[str, Any]:
+    """Where the encoder is from, for a result."""
+    if run.folder is None or not run.checkpoint.is_relative_to(run.folder.path):
+        return {"run": None, "checkpoint": str(run.checkpoint)}
+    return {"run": run.folder.path.name, "checkpoint": str(run.checkpoint.relative_to(run.folder.path))}
+
+
+def report(result: Result, root: RunFolder) -> None:
+    """Write the result, print accuracy, interval and protocol in short, and the file's path."""
+    from contrast.evaluation import write_result
+
+    path = write_result(root.evaluations, result)
+    low, middle, high = (
+        f"{100 * end:.2f}" for end in (result.interval.low, result.interval.mean, result.interval.high)
+    )
+    protocol = result.protocol
+    print(f"{result.command}: top-1 {middle} % [{low}, {high}]")
+    print(
+        f"  {protocol['classifier']}; {protocol['train_samples']:,} labels, {protocol['test_samples']:,} test samples"
+    )
+    print(f"  selection: {protocol['selection']}")
+    print(f"  interval: {protocol['interval']}")
+    print(path)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="contrast probe",
+        description="Accuracy of a linear classifier on frozen features, or of the fine-tuned encoder.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add_source(parser)
+    parser.add_argument("--fraction", type=float, metavar="F", help="share of the train labels to see (default: 1)")
+    parser.add_argument("--per-class", type=int, metavar="N", help="or so many labels a class")
+    parser.add_argument(
+        "--seeds", type=int, metavar="N", help="so many choices of labels and held-out parts (default: 5; finetune: 3)"
+    )
+    parser.add_argument("--finetune", action="store_true", help="train the backbone too (default: frozen features)")
+    parser.add_argument("--epochs", type=int, metavar="N", help="with --finetune: default 20")
+    parser.add_argument(
+        "--flip",
+        type=float,
+        metavar="P",
+        help="with --finetune: probability of a left-to-right flip (default: as in pretraining, else 0.5)",
+    )
+    return parser
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse at once what needs no loading to be seen wrong; fill the default amount of labels."""
+    if arguments.fraction is not None and arguments.per_class is not None:
+        raise InputError("--fraction and --per-class exclude each other: give one")
+    if arguments.fraction is None and arguments.per_class is None:
+        arguments.fraction = 1.0
+    for name in ("seeds", "epochs"):
+        if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
+            raise InputError(f"--{name} {getattr(arguments, name)}: give at least 1")
+    if not arguments.finetune and (arguments.epochs is not None or arguments.flip is not None):
+        raise InputError("--epochs and --flip are of fine-tuning: add --finetune")
+
+
+def _evaluate(run: LoadedRun, root: RunFolder, arguments: argparse.Namespace) -> Result:
+    from contrast.evaluation import choose_device, evaluate_finetuning, evaluate_probe
+
+    device = choose_device(arguments.device)
+    fraction, per_class = arguments.fraction, arguments.per_class
+    if arguments.finetune:
+        seeds = range(arguments.seeds or 3)
+        settings = _settings(run, arguments)
+        return evaluate_finetuning(
+            run.encoder, run.data, device, seeds, settings, fraction=fraction, per_class=per_class, told=told(run)
+        )
+    seeds = range(arguments.seeds or 5)
+    return evaluate_probe(
+        run.encoder, run.data, root.features, device, seeds, fraction=fraction, per_class=per_class, told=told(run)
+    )
+
+
+def _settings(run: LoadedRun, arguments: argparse.Namespace) -> FineTuning:
+    from contrast.evaluation import FineTuning
+
+    views = run.config.get("data", {}).get("init_args", {}).get("views", {}).get("init_args", {})
+    # A recipe that does not flip says that a mirror image is of another class.
+    flip = views.get("flip", 0.5) if arguments.flip is None else arguments.flip
+    return FineTuning(epochs=arguments.epochs or 20, flip=flip)

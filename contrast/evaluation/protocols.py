@@ -1,0 +1,202 @@
+"""Whole evaluations: from an encoder and a labelled data module to a result that states its protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from contrast.data import ImageData
+from contrast.evaluation.device import made_with
+from contrast.evaluation.encoder import Encoder
+from contrast.evaluation.features import features_of
+from contrast.evaluation.finetune import FineTuning, load_images
+from contrast.evaluation.knn import knn_top1
+from contrast.evaluation.over_seeds import SeedResult, finetune_over_seeds, probe_over_seeds
+from contrast.evaluation.probe import FALLBACK, GRID
+from contrast.evaluation.results import Result, accuracy_interval
+
+__all__ = ["evaluate_finetuning", "evaluate_knn", "evaluate_probe"]
+
+Told = Mapping[str, Any]
+"""What a result says of its encoder besides the encoder's own description: run and checkpoint."""
+
+
+def evaluate_probe(
+    encoder: Encoder,
+    data: ImageData,
+    cache: Path,
+    device: torch.device,
+    seeds: Sequence[int],
+    *,
+    fraction: float | None = None,
+    per_class: int | None = None,
+    told: Told | None = None,
+) -> Result:
+    """The linear probe on frozen features, one a seed.
+
+    Args:
+        encoder: what is evaluated.
+        data: its train set is learned from, its test set reported on.
+        cache: folder of cached features.
+        device: where everything runs.
+        seeds: one probe each.
+        fraction: share of the train labels that a probe sees.
+        per_class: or labels a class.
+        told: goes into the result beside the encoder's description.
+
+    Raises:
+        InputError: where the data lack labels or a test set, or the amount of labels is out of range.
+    """
+    classes = data.classes
+    train = features_of(encoder, data, "train", cache, device).to(device)
+    test = features_of(encoder, data, "test", cache, device).to(device)
+    amount = {"fraction": fraction, "per_class": per_class}
+    results = probe_over_seeds(
+        train, test, classes, seeds, fraction=fraction, per_class=per_class, progress="linear probes"
+    )
+    grid = ", ".join(f"{strength:g}" for strength in GRID)
+    protocol = {
+        "features": "backbone output, frozen, standardised by mean and deviation of the labelled train samples",
+        "classifier": "multinomial logistic regression with an L2 penalty, full-batch L-BFGS",
+        "selection": _selection(f"L2 strength from {grid}", f"L2 strength {FALLBACK:g}", results),
+    }
+    return _over_seeds("probe", encoder, data, results, amount, protocol, fraction != 1, device, told)
+
+
+def evaluate_finetuning(
+    encoder: Encoder,
+    data: ImageData,
+    device: torch.device,
+    seeds: Sequence[int],
+    settings: FineTuning,
+    *,
+    fraction: float | None = None,
+    per_class: int | None = None,
+    told: Told | None = None,
+) -> Result:
+    """The encoder and a linear head trained end to end, once a seed; arguments as in `evaluate_probe`.
+
+    Args:
+        encoder: where training starts.
+        data: its train set is learned from, its test set reported on; both are held in memory.
+        device: where everything runs.
+        seeds: one training each.
+        settings: how to train.
+        fraction: share of the train labels that a training sees.
+        per_class: or labels a class.
+        told: goes into the result beside the encoder's description.
+
+    Raises:
+        InputError: as `evaluate_probe`.
+    """
+    classes = data.classes
+    train = load_images(data.evaluation_loader("train"), "images of train")
+    test = load_images(data.evaluation_loader("test"), "images of test")
+    amount = {"fraction": fraction, "per_class": per_class}
+    results = finetune_over_seeds(
+        encoder, train, test, classes, seeds, settings, device,
+        fraction=fraction, per_class=per_class, progress="fine-tuning",
+    )  # fmt: skip
+    rates = ", ".join(f"{rate:g}" for rate in settings.rates)
+    protocol = {
+        "features": "backbone output, trained further",
+        "classifier": "linear, from zero, trained with the backbone: SGD with Nesterov momentum, cosine, last epoch",
+        "selection": _selection(f"learning rate from {rates}", f"learning rate {settings.rates[0]:g}", results),
+        "fine_tuning": asdict(settings),
+        "train_transform": "random crop and flip of the evaluation image",
+    }
+    return _over_seeds("finetune", encoder, data, results, amount, protocol, True, device, told)
+
+
+def evaluate_knn(
+    encoder: Encoder,
+    data: ImageData,
+    cache: Path,
+    device: torch.device,
+    neighbours: int = 200,
+    temperature: float = 0.1,
+    *,
+    told: Told | None = None,
+) -> Result:
+    """The weighted cosine kNN on frozen features; arguments and errors as in `evaluate_probe` and `knn_top1`."""
+    classes = data.classes
+    train = features_of(encoder, data, "train", cache, device).to(device)
+    test = features_of(encoder, data, "test", cache, device).to(device)
+    top1 = knn_top1(test.features, test.labels, train.features, train.labels, classes, neighbours, temperature)
+    interval, over = accuracy_interval([top1], len(test.labels), seeds_differ=False)
+    protocol = {
+        **_of_data(data),
+        "train_samples": len(train.labels),
+        "features": "backbone output, frozen, unit length",
+        "classifier": "weighted kNN: cosine, weight exp(s / t), class sums",
+        "neighbours": neighbours,
+        "temperature": temperature,
+        "selection": "none: neighbours and temperature as given",
+        "seeds": [],
+        "interval": over,
+    }
+    return Result(
+        command="knn",
+        label=f"k-{neighbours}",
+        fingerprint=encoder.fingerprint,
+        encoder={**(told or {}), **encoder.description},
+        per_seed=[{"seed": None, "top1": top1}],
+        chosen=[],
+        interval=interval,
+        protocol=protocol,
+        made_with=made_with(device),
+    )
+
+
+def _over_seeds(
+    command: str,
+    encoder: Encoder,
+    data: ImageData,
+    results: Sequence[SeedResult],
+    amount: Mapping[str, float | None],
+    protocol: Mapping[str, Any],
+    seeds_differ: bool,
+    device: torch.device,
+    told: Told | None,
+) -> Result:
+    said = _of_data(data)
+    interval, over = accuracy_interval([result.top1 for result in results], said["test_samples"], seeds_differ)
+    fraction, per_class = amount["fraction"], amount["per_class"]
+    return Result(
+        command=command,
+        label=f"fraction-{fraction:g}" if fraction is not None else f"per-class-{per_class}",
+        fingerprint=encoder.fingerprint,
+        encoder={**(told or {}), **encoder.description},
+        per_seed=[{"seed": result.seed, "top1": result.top1} for result in results],
+        chosen=[{"seed": result.seed, **result.chosen} for result in results],
+        interval=interval,
+        protocol={
+            **said,
+            "train_samples": results[0].train_samples,
+            **amount,
+            **protocol,
+            "seeds": [result.seed for result in results],
+            "interval": over,
+        },
+        made_with=made_with(device),
+    )
+
+
+def _of_data(data: ImageData) -> dict[str, Any]:
+    train, test = data.describe("train"), data.describe("test")
+    return {
+        "data": {"train": train, "test": test},
+        "test_samples": test["samples"],
+        "transform": test["transform"],
+        "metric": "top-1 accuracy",
+    }
+
+
+def _selection(choice: str, fallback: str, results: Sequence[SeedResult]) -> str:
+    if any(result.chosen["held_out_accuracy"] is None for result in results):
+        return f"none, as one label a class leaves none to hold out: {fallback} as it stands"
+    return f"{choice} by accuracy on a held-out 20 % of the labelled train samples, stratified; refitted on all of them"
