@@ -66,8 +66,8 @@ def _look_into(root: str) -> tuple[list[str], list[str]]:
     if not os.path.isdir(root):
         raise InputError(f"{root!r} is a file, no folder of images: give a folder, unpacked if this is an archive")
     entries = _visible(root)
-    files = [entry.name for entry in entries if not entry.is_dir() and _is_image(entry.name)]
-    return files, [entry.name for entry in entries if entry.is_dir()]
+    files = [entry.name for entry in entries if not _is_folder(entry) and _is_image(entry.name)]
+    return files, [entry.name for entry in entries if _is_folder(entry)]
 
 
 def _visible(folder: str) -> list[os.DirEntry[str]]:
@@ -76,6 +76,11 @@ def _visible(folder: str) -> list[os.DirEntry[str]]:
             return sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: _natural(e.name))
     except PermissionError as error:
         raise InputError(f"the folder {folder!r} cannot be read: {error.strerror}") from error
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    # entry.is_dir() raises for a link to itself; os.path.isdir says no.
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
 def _natural(name: str) -> tuple[list[str | int], str]:
@@ -93,7 +98,7 @@ def _images_under(folder: str, above: frozenset[str] = frozenset()) -> Iterator[
     if here in above:  # a link to a folder that this one lies in
         return
     for entry in _visible(folder):
-        if entry.is_dir():
+        if _is_folder(entry):
             yield from _images_under(entry.path, above | {here})
         elif _is_image(entry.name):
             yield entry.path

@@ -120,7 +120,11 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path):
     write(tmp_path, "store/1.png", "root/a/2.png")
     os.symlink(tmp_path / "store", tmp_path / "root" / "b")
     os.symlink(tmp_path / "root", tmp_path / "root" / "a" / "up")
-    assert relative(ImageFolder(tmp_path / "root", class_folders=False)) == ["a/2.png", "b/1.png"]
+    os.symlink("3.png", tmp_path / "root" / "b" / "3.png")
+    folder = ImageFolder(tmp_path / "root", class_folders=False)
+    assert relative(folder) == ["a/2.png", "b/1.png", "b/3.png"]
+    with pytest.raises(InputError, match=r"b/3.png' cannot be read: Too many levels"):
+        folder[2]
 
 
 def test_published_files_are_read_by_content(tmp_path: Path):
@@ -226,6 +230,16 @@ def test_leaving_out_everything_is_refused(tmp_path: Path):
         ImageFolder(tmp_path, on_corrupt="skip")
     write(tmp_path, "b/1.png")
     with pytest.raises(InputError, match=r"class folder 'a' .* without an image that decodes"):
+        ImageFolder(tmp_path, on_corrupt="skip")
+
+
+def test_a_file_that_may_not_be_read_is_not_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    write(tmp_path, "1.png", "2.png")
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(InputError, match="cannot be read: Permission denied"):
         ImageFolder(tmp_path, on_corrupt="skip")
 
 
