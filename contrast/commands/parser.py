@@ -85,7 +85,7 @@ def resolve(parser: jsonargparse.ArgumentParser, config: Config) -> tuple[Any, C
         InputError: one line, for the first thing that does not fit.
     """
     typed = _refused_in_one_line(lambda: parser.parse_object(config))
-    plain = yaml.safe_load(parser.dump(typed, skip_none=False))
+    plain = yaml.safe_load(parser.dump(typed, skip_unset=False))
     return typed, plain
 
 

@@ -131,9 +131,17 @@ class ImageData(lightning.LightningDataModule):
         if self.test_images is not None:
             check_same_classes(self.train_images.source, self.test_images.source)
 
-    def train_dataloader(self) -> ResumableLoader:
+    @property
+    def batches_per_epoch(self) -> int:
+        """Whole batches that each process sees in an epoch."""
+        return self.train_samples // (self.batch_size * self._processes()[1])
+
+    def _processes(self) -> tuple[int, int]:
         trainer = self.trainer
-        rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
+        return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+
+    def train_dataloader(self) -> ResumableLoader:
+        rank, world = self._processes()
         if self.batch_size * world > self.train_samples:
             raise InputError(
                 f"data.batch_size {self.batch_size} on {world} processes is larger than the {self.train_samples} "

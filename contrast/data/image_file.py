@@ -9,7 +9,7 @@ import warnings
 import zlib
 from pathlib import Path
 
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from contrast.errors import InputError
 
@@ -94,6 +94,6 @@ def _open(data: bytes) -> Image.Image:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         return "it is no image, or one of a format that is not read"
     return " ".join(str(error).split()) or type(error).__name__

@@ -67,7 +67,7 @@ class FineTuning:
 
     epochs: int = 20
     batch_size: int = 64
-    rates: tuple[float, ...] = (0.003, 0.01, 0.03)
+    rates: tuple[float, ...] = (0.01, 0.03, 0.1)
     momentum: float = 0.9
     crop_scale: tuple[float, float] = (0.5, 1.0)
     flip: float = 0.5

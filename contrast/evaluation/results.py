@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from contrast.evaluation.intervals import Interval, mean_interval, wilson_interval
@@ -16,7 +17,7 @@ from contrast.evaluation.intervals import Interval, mean_interval, wilson_interv
 __all__ = ["Result", "accuracy_interval", "write_json", "write_result"]
 
 _OVER_SEEDS = "95 %, Student's t over {} seeds: how far other seeds would move the mean on this test set"
-_OVER_ITEMS = "95 %, Wilson's over {} test samples, at the mean accuracy: {}"
+_OVER_ITEMS = "95 %, Wilson's over {} test samples at the mean accuracy, since {}"
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Result:
 
 
 def accuracy_interval(accuracies: Sequence[float], items: int, seeds_differ: bool) -> tuple[Interval, str]:
-    """Mean and 95 % interval of the accuracies of several seeds, and in words what the interval is over.
+    """Mean and 95 % interval of the accuracies of several seeds, within [0, 1], and in words what the interval is over.
 
     Args:
         accuracies: one a seed.
@@ -61,10 +62,12 @@ def accuracy_interval(accuracies: Sequence[float], items: int, seeds_differ: boo
         seeds_differ: whether another seed is another experiment (other labels, another course of training). Where it
             is not, a spread over seeds would be zero or nearly so and claim a certainty that n test samples lack.
     """
+    mean = fmean(accuracies)
     if seeds_differ and len(accuracies) > 1:
-        return mean_interval(accuracies), _OVER_SEEDS.format(len(accuracies))
-    reason = "one seed" if len(accuracies) == 1 else "every seed sees all labels, so seeds hardly differ"
-    mean = sum(accuracies) / len(accuracies)
+        over_seeds = mean_interval(accuracies)
+        within = Interval(mean, max(0.0, over_seeds.low), min(1.0, over_seeds.high))
+        return within, _OVER_SEEDS.format(len(accuracies))
+    reason = "one seed was run" if seeds_differ else "all labels are seen and seeds differ in their choices at most"
     return wilson_interval(mean, items), _OVER_ITEMS.format(items, reason)
 
 

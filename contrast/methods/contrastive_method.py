@@ -100,8 +100,7 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
         batch_size = self._global_batch_size()
         for group in optimizer.param_groups:
             group["lr"] = scaled_rate(group["lr"], batch_size, self._rate_scaling, self._rate_reference)
-        total = int(self.trainer.estimated_stepping_batches)
-        per_epoch = max(1, int(self.trainer.num_training_batches) // self.trainer.accumulate_grad_batches)
+        total, per_epoch = self._steps()
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: self._schedule.factor(step, total, per_epoch)
         )
@@ -125,6 +124,24 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
         if data is None:
             raise InputError("rate scaling needs the batch size: train with a data module that has `batch_size`")
         return int(data.batch_size) * self.trainer.world_size * self.trainer.accumulate_grad_batches
+
+    def _steps(self) -> tuple[int, int]:
+        """Optimiser steps of the whole run, and of an epoch.
+
+        Not Lightning's `estimated_stepping_batches`: it sets the loaders up before a checkpoint is restored, after
+        which Lightning no longer hands them their state, and a run resumed in mid-epoch replays the epoch.
+        """
+        trainer = self.trainer
+        batches = trainer.datamodule.batches_per_epoch  # type: ignore[attr-defined]  # Lightning types no data module
+        limit = trainer.limit_train_batches
+        batches = min(batches, limit) if isinstance(limit, int) else int(batches * (limit or 1.0))
+        per_epoch = max(1, -(-batches // trainer.accumulate_grad_batches))
+        ends = [trainer.max_steps] if trainer.max_steps > 0 else []
+        if trainer.max_epochs is not None and trainer.max_epochs > 0:
+            ends.append(trainer.max_epochs * per_epoch)
+        if not ends:
+            raise InputError("the schedule needs an end: set trainer.max_epochs or trainer.max_steps above 0")
+        return min(ends), per_epoch
 
 
 def unit_rows(embeddings: Tensor, loss: Loss) -> Tensor:

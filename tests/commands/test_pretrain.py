@@ -81,6 +81,7 @@ def test_a_run_stopped_in_mid_epoch_resumes_bit_for_bit(method: str, workers: in
     if method == "MoCo":
         backbone = "{class_path: ConvNet, init_args: {widths: [4, 8]}}"
         arguments = ["--model", "MoCo", "--model.bank.size", 40, "--model.backbone", backbone, *arguments]
+        arguments = ["--model.head", "MoCoV2Head", *arguments]
     whole, cut = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "cut")
     assert pretrain(whole.path, *arguments) == 0
     # Stopped after step 4 of 6, the first of the second epoch: the schedule must still be the whole run's.

@@ -77,8 +77,7 @@ def test_garbage_test_labels_change_no_choice():
     train = _images(80, 0)
     honest, garbage = _images(20, 1), _images(20, 1, labels=1 - torch.arange(20) % 2)
     results = [
-        finetune_over_seeds(_encoder(), train, test, 2, [0], QUICK, CPU, per_class=30)[0]
-        for test in (honest, garbage)
+        finetune_over_seeds(_encoder(), train, test, 2, [0], QUICK, CPU, per_class=30)[0] for test in (honest, garbage)
     ]
     assert results[0].chosen == results[1].chosen
     assert abs(results[0].top1 - 0.5) > 0.2  # the two do differ

@@ -84,3 +84,5 @@ def test_one_experiment_has_an_interval_over_test_samples_and_says_so():
     interval, words = accuracy_interval([0.9, 0.92, 0.91], 100, seeds_differ=True)
     assert interval == mean_interval([0.9, 0.92, 0.91])
     assert "3 seeds" in words
+    interval, _ = accuracy_interval([0.5, 0.99], 100, seeds_differ=True)
+    assert (interval.low, interval.high) == (0.0, 1.0)  # no accuracy lies beyond
