@@ -21,10 +21,10 @@ __all__ = ["Composition", "compose", "read_yaml"]
 Config = dict[str, Any]
 
 # What a flag may go into where the files say nothing: `--model.loss.objective DCL` over a method's own default.
-_CLASS_IF_UNSAID: dict[tuple[str, ...], str] = {
-    ("model", "backbone"): "ResNet",
-    ("model", "loss"): "ContrastiveLoss",
-    ("model", "bank"): "KeyQueue",
+_UNSAID: dict[tuple[str, ...], Config] = {
+    ("model", "backbone"): {"class_path": "ResNet"},
+    ("model", "loss"): {"class_path": "ContrastiveLoss", "init_args": {"objective": {"class_path": "InfoNCE"}}},
+    ("model", "bank"): {"class_path": "KeyQueue"},
 }
 
 
@@ -55,9 +55,8 @@ class Composition:
         self.config = self._merge(self.config, over, ())
 
     def _merge(self, base: Any, over: Any, path: tuple[str, ...]) -> Any:
-        unsaid = _CLASS_IF_UNSAID.get(path)
-        if base is None and unsaid and isinstance(over, dict) and "class_path" not in over:
-            base = {"class_path": unsaid}
+        if base is None and isinstance(over, dict) and "class_path" not in over:
+            base = _UNSAID.get(path)
         if isinstance(base, str) and isinstance(over, dict):
             base = {"class_path": base}
         if _names_class(base):

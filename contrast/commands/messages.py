@@ -27,6 +27,10 @@ def one_line(message: str, classes: dict[str, list[str]] | None = None) -> str:
     reasons = [reason for reason in reasons if reason and not _NOISE.search(reason)]
     reason = next((each for each in reasons if "dot import path" in each), reasons[0] if reasons else message)
     path = ".".join(key.removesuffix(".init_args") for key in keys)
+    if typed := re.fullmatch(r"Expected an? <class '(\w+)'>", reason.rstrip(".")):
+        # Where a value may also be left out, the value stands on a line of its own, the innermost one first.
+        given = re.search(r"Given value: (.*)", message)
+        reason = f"Expected a <class '{typed[1]}'>. Got value: {given[1] if given else 'nothing'}"
     return (f"{path}: " if path else "") + _worded(reason, path, classes or {})
 
 

@@ -20,6 +20,7 @@ from contrast.commands.choices import SLOTS, choices
 from contrast.commands.configuration import Config
 from contrast.commands.messages import one_line
 from contrast.data import ImageData
+from contrast.data.failures import construction_error
 from contrast.errors import InputError
 from contrast.methods import ContrastiveMethod
 
@@ -32,6 +33,10 @@ CALLBACKS: dict[str, type[lightning.Callback]] = {
     "checkpoints": Checkpoints,
 }
 """Sections of a configuration that set a callback which every run has."""
+
+# A configuration may name any class but those of modules such as os and subprocess: jsonargparse has the list, and
+# enforces it once settings are made.
+jsonargparse.set_parsing_settings(import_path_denylist=[])
 
 _GIVEN = {"folder", "config"}  # arguments of callbacks that the command fills
 
@@ -106,22 +111,12 @@ def _refused_in_one_line(action: Callable[[], Any]) -> Any:
         if not isinstance(error, jsonargparse.ArgumentError) and _is_ours(error):
             raise
         raise InputError(one_line(str(error), known)) from error
-    except (RuntimeError, OSError) as error:
-        raise InputError(_missing_data(error)) from error
+    except (RuntimeError, OSError) as error:  # what data set classes raise of their files
+        raise construction_error("data", {}, error) from error
 
 
 def _is_ours(error: BaseException) -> bool:
     return isinstance(error, InputError) and "\n" not in str(error)
-
-
-def _missing_data(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    if "download=True" in text:
-        return (
-            "the data set's files are not in its root folder: put them there, set root to where they are, or set "
-            "download to true"
-        )
-    return text
 
 
 def _spec(value: Any) -> Config:

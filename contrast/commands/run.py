@@ -8,10 +8,12 @@ from typing import Any
 import jsonargparse
 import lightning
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Checkpoint
 
 from contrast.callbacks import AtomicCheckpoints, FiniteLoss, Progress, StepRandomness
 from contrast.commands.configuration import short
+from contrast.commands.encoder import read_checkpoint
 from contrast.commands.parser import CALLBACKS, build, resolve
 from contrast.data import ImageData
 from contrast.data.failures import worker_message
@@ -32,6 +34,8 @@ def fit(parser: jsonargparse.ArgumentParser, config: dict[str, Any], folder: Run
         folder: where everything goes.
         resume: whether to go on from the folder's last checkpoint.
     """
+    if resume:
+        read_checkpoint(folder.last_checkpoint)  # refuses a damaged one in one line, before anything is built
     lightning.seed_everything(config["seed_everything"], workers=True, verbose=False)
     typed, _ = resolve(parser, _in_folder(config, folder))
     built = build(parser, typed)
@@ -111,11 +115,14 @@ def _trainer(built: Any, config: dict[str, Any], folder: RunFolder) -> lightning
         settings["logger"] = False
     if settings["accelerator"] == "cpu" or not torch.cuda.is_available():
         settings["accelerator"] = "cpu" if settings["accelerator"] == "auto" else settings["accelerator"]
-    return lightning.Trainer(
-        **settings,
-        callbacks=[*callbacks, *ours],
-        plugins=[AtomicCheckpoints(), *(plugins if isinstance(plugins, list) else [plugins])],
-    )
+    try:
+        return lightning.Trainer(
+            **settings,
+            callbacks=[*callbacks, *ours],
+            plugins=[AtomicCheckpoints(), *(plugins if isinstance(plugins, list) else [plugins])],
+        )
+    except (ValueError, TypeError, MisconfigurationException) as error:
+        raise InputError(f"trainer: {error}") from error
 
 
 def _callback(name: str, settings: Any, config: dict[str, Any], folder: RunFolder) -> lightning.Callback:

@@ -80,12 +80,16 @@ def batches(loader: DataLoader[LabelledBatch], progress: str | None) -> Iterator
         progress: what the bar on stderr says; None shows none.
 
     Raises:
-        InputError: where the loader yields nothing, or what its workers refused.
+        InputError: where the loader yields nothing or a sample without a label, or what its workers refused.
     """
     empty = True
     try:
         for batch in tqdm(loader, desc=progress, disable=progress is None, leave=False):
             empty = False
+            if bool((batch.label < 0).any()):
+                raise InputError(
+                    f"sample {int(batch.index[batch.label < 0][0])} has no label: evaluate on a labelled set"
+                )
             yield batch
     except InputError as error:
         raise InputError(worker_message(error)) from error

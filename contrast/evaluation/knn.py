@@ -10,7 +10,7 @@ from torch import Tensor
 from contrast.errors import InputError
 from contrast.nearest import nearest
 
-__all__ = ["knn_top1", "weighted_knn_scores"]
+__all__ = ["check_knn", "knn_top1", "weighted_knn_scores"]
 
 
 def weighted_knn_scores(
@@ -46,15 +46,24 @@ def weighted_knn_scores(
         >>> weighted_knn_scores(torch.tensor([[2.0, 0.0]]), keys, torch.tensor([1, 0]), 2, neighbours=1).argmax().item()
         1
     """
-    if neighbours > len(keys):
-        raise InputError(f"{neighbours} neighbours of {len(keys)} training samples: ask for at most {len(keys)}")
-    if not temperature >= 0.0015:  # exp(1 / 0.0014) is beyond float64
-        raise InputError(f"a kNN temperature of {temperature} overflows exp(1 / t): give at least 0.0015")
+    check_knn(neighbours, temperature, len(keys))
     if int(labels.min()) < 0 or int(labels.max()) >= classes:
         raise InputError(f"labels from {int(labels.min())} to {int(labels.max())} are not among {classes} classes")
     scores, columns = nearest(F.normalize(query, dim=1), F.normalize(keys, dim=1), neighbours)
     weights = torch.exp(scores.double() / temperature)
     return weights.new_zeros(len(query), classes).scatter_add_(1, labels[columns], weights)
+
+
+def check_knn(neighbours: int, temperature: float, samples: int) -> None:
+    """Refuse what `weighted_knn_scores` cannot do with so many training samples.
+
+    Raises:
+        InputError: as there.
+    """
+    if not 1 <= neighbours <= samples:
+        raise InputError(f"{neighbours} neighbours of {samples} training samples: ask for 1 to {samples}")
+    if not temperature >= 0.0015:  # exp(1 / 0.0014) is beyond float64
+        raise InputError(f"a kNN temperature of {temperature} overflows exp(1 / t): give at least 0.0015")
 
 
 def knn_top1(

@@ -14,7 +14,8 @@ from contrast.evaluation.device import made_with
 from contrast.evaluation.encoder import Encoder
 from contrast.evaluation.features import features_of
 from contrast.evaluation.finetune import FineTuning, load_images
-from contrast.evaluation.knn import knn_top1
+from contrast.evaluation.knn import check_knn, knn_top1
+from contrast.evaluation.labels import label_subset
 from contrast.evaluation.over_seeds import SeedResult, finetune_over_seeds, probe_over_seeds
 from contrast.evaluation.probe import FALLBACK, GRID
 from contrast.evaluation.results import Result, accuracy_interval
@@ -51,7 +52,7 @@ def evaluate_probe(
     Raises:
         InputError: where the data lack labels or a test set, or the amount of labels is out of range.
     """
-    classes = data.classes
+    classes = _classes(data, fraction, per_class)
     train = features_of(encoder, data, "train", cache, device).to(device)
     test = features_of(encoder, data, "test", cache, device).to(device)
     amount = {"fraction": fraction, "per_class": per_class}
@@ -93,7 +94,7 @@ def evaluate_finetuning(
     Raises:
         InputError: as `evaluate_probe`.
     """
-    classes = data.classes
+    classes = _classes(data, fraction, per_class)
     train = load_images(data.evaluation_loader("train"), "images of train")
     test = load_images(data.evaluation_loader("test"), "images of test")
     amount = {"fraction": fraction, "per_class": per_class}
@@ -124,6 +125,7 @@ def evaluate_knn(
 ) -> Result:
     """The weighted cosine kNN on frozen features; arguments and errors as in `evaluate_probe` and `knn_top1`."""
     classes = data.classes
+    check_knn(neighbours, temperature, data.train_samples)  # before features that may take an hour
     train = features_of(encoder, data, "train", cache, device).to(device)
     test = features_of(encoder, data, "test", cache, device).to(device)
     top1 = knn_top1(test.features, test.labels, train.features, train.labels, classes, neighbours, temperature)
@@ -184,6 +186,14 @@ def _over_seeds(
         },
         made_with=made_with(device),
     )
+
+
+def _classes(data: ImageData, fraction: float | None, per_class: int | None) -> int:
+    """How many classes there are; refuses an amount of labels that is out of range before hours go into features."""
+    classes = data.classes
+    if data.train_labels is not None:
+        label_subset(data.train_labels, 0, fraction=fraction, per_class=per_class)
+    return classes
 
 
 def _of_data(data: ImageData) -> dict[str, Any]:

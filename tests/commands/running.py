@@ -6,16 +6,7 @@ from pathlib import Path
 
 from contrast.cli import main
 
-SMALL = [
-    "--config", "configs/demo.yaml",
-    "--model.backbone.widths", "[4, 8]",
-    "--model.head.output_width", "8",
-    "--data.limit", "96",
-    "--data.batch_size", "32",
-    "--trainer.max_epochs", "2",
-    "--metrics.every_n_steps", "1",
-    "--scores.every_n_steps", "1",
-]  # fmt: skip
+SMALL = ["--config", "configs/demo.yaml", "--config", "tests/commands/small.yaml"]
 
 
 def pretrain(folder: Path, *arguments: object, small: bool = True) -> int:

@@ -53,7 +53,7 @@ def test_method_and_loss_in_both_orders(order: int) -> None:
         "init_args": {
             "loss": {
                 "class_path": "ContrastiveLoss",
-                "init_args": {"objective": "DCL", "temperature": 0.1},
+                "init_args": {"objective": {"class_path": "DCL"}, "temperature": 0.1},
             }
         },
     }

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from contrast.data.batch import LabelledBatch
 from contrast.errors import InputError
@@ -42,6 +42,26 @@ def test_extraction_keeps_the_order_and_the_last_partial_batch():
 def test_an_empty_data_set_is_refused():
     with pytest.raises(InputError, match="empty"):
         extract(_encoder(), DataLoader([]), torch.device("cpu"))
+
+
+def test_a_sample_without_a_label_is_refused():
+    rows = [
+        LabelledBatch(torch.zeros(1, 2, 2, dtype=torch.uint8), torch.tensor(i), torch.tensor(1 - i)) for i in range(3)
+    ]
+    with pytest.raises(InputError, match="sample 2 has no label"):
+        extract(_encoder(), DataLoader(rows, batch_size=3), torch.device("cpu"))
+
+
+def test_what_a_worker_refuses_is_one_line():
+    class Damaged(Dataset):
+        def __len__(self) -> int:
+            return 4
+
+        def __getitem__(self, index: int):
+            raise InputError("a.png is empty")
+
+    with pytest.raises(InputError, match=r"\Aa\.png is empty\Z"):
+        extract(_encoder(), DataLoader(Damaged(), num_workers=1), torch.device("cpu"))
 
 
 def test_progress_goes_to_stderr_alone(capsys):

@@ -71,7 +71,8 @@ def test_small_temperatures_stay_finite():
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"neighbours": 9}, "9 neighbours of 8 training samples: ask for at most 8"),
+        ({"neighbours": 9}, "9 neighbours of 8 training samples: ask for 1 to 8"),
+        ({"neighbours": 0}, "0 neighbours of 8"),
         ({"temperature": 0.0}, "temperature of 0.0"),
         ({"temperature": float("nan")}, "temperature of nan"),
         ({"classes": 2}, "not among 2 classes"),

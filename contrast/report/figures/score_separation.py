@@ -9,6 +9,7 @@ from contrast.report.figure import Chart, Figure, Missing, Table
 from contrast.report.lines import Axis, line_chart
 from contrast.report.numbers import rounded
 from contrast.report.run_record import RunRecord, Snapshot
+from contrast.report.series import thin
 
 __all__ = ["mean_gap", "score_separation", "sensitivity_index"]
 
@@ -44,12 +45,12 @@ def score_separation(runs: Sequence[RunRecord]) -> Figure | Missing:
     """Gap and d′ at every snapshot."""
     table: Table = {"run": [], "step": [], "gap": [], "d_prime": []}
     for run in runs:
-        for snapshot in run.snapshots:
-            if mean_gap(snapshot) is not None:
-                table["run"].append(run.name)
-                table["step"].append(snapshot.step)
-                table["gap"].append(rounded(mean_gap(snapshot)))
-                table["d_prime"].append(rounded(sensitivity_index(snapshot)))
+        both = [snapshot for snapshot in run.snapshots if mean_gap(snapshot) is not None]
+        for place in thin([mean_gap(snapshot) for snapshot in both]):
+            table["run"].append(run.name)
+            table["step"].append(both[place].step)
+            table["gap"].append(rounded(mean_gap(both[place])))
+            table["d_prime"].append(rounded(sensitivity_index(both[place])))
     if not table["run"]:
         return Missing(
             NAME,

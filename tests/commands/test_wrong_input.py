@@ -1,0 +1,147 @@
+"""Whatever is given wrongly ends in one line that names the value and the mend, and exit code 2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from contrast.cli import main
+from tests.commands.running import SMALL, pretrain
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """A folder of 40 images, one of them cut short."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(40):
+        Image.new("L", (8, 8), number * 6).save(folder / f"{number:02d}.png")
+    damaged = folder / "07.png"
+    damaged.write_bytes(damaged.read_bytes()[:50])
+    return folder
+
+
+def folder_of(path: Path) -> list[str]:
+    source = f"{{class_path: contrast.data.ImageFolder, init_args: {{root: {path}}}}}"
+    return ["--data.train", source, "--data.test", "null", "--data.limit", "null", "--data.batch_size", "16"]
+
+
+def refused(capsys: pytest.CaptureFixture[str], code: int, *words: str) -> None:
+    error = capsys.readouterr().err
+    lines = [line for line in error.split("\r")[-1].splitlines() if "contrast pretrain: error: " in line]
+    assert code == 2, error
+    assert len(lines) == 1, error
+    assert "Traceback" not in error
+    for word in words:
+        assert word in lines[0], lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--model.loss.temprature", "0.1"], ["no argument 'temprature'", "check its spelling"]),
+        (["--modle.loss", "DCL"], ["modle"]),
+        (["--trainer.max_epochs", "ten"], ["trainer.max_epochs", "'ten' is no int"]),
+        (["--data.batch_size", "many"], ["batch_size", "'many' is no int"]),
+        (["--model.loss.temperature", "-0.1"], ["temperature -0.1 is not above 0"]),
+        (["--model.loss.objective", "DLC"], ["no class 'DLC'", "did you mean 'DCL'"]),
+        (["--data.batch_size", "1"], ["batch_size 1 leaves no negatives", "at least 2"]),
+        (["--data.batch_size", "97"], ["batch_size 97", "96 training samples"]),
+        (["--model.backbone", "ResNot"], ["no class 'ResNot'", "did you mean 'ResNet'"]),
+        (["--model.backbone", "{class_path: ResNet, init_args: {name: resnet19}}"], ["resnet19", "did you mean"]),
+        (["--model", "MoCo"], ["65536", "96", "--model.bank.size"]),
+        (["--trainer.max_epochs", "-1"], ["trainer.max_epochs"]),
+        (["--trainer.accelerator", "abacus"], ["abacus"]),
+        (["--config", "nowhere.yaml"], ["nowhere.yaml", "No such file"]),
+        (["--model.loss.objective"], ["--model.loss.objective has no value"]),
+        (["surprise"], ["'surprise' belongs to no flag"]),
+        (["--data.test.train", "maybe"], ["'maybe' is no bool"]),
+        (["--model.loss", "os.system"], ["os.system"]),
+        (["--data.views.size", "0"], ["size"]),
+    ],
+)  # fmt: skip
+def test_configurations(
+    arguments: list[str], words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused(capsys, pretrain(tmp_path / "run", *arguments), *words)
+
+
+def test_a_missing_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refused(capsys, pretrain(tmp_path / "run", *folder_of(tmp_path / "none")), str(tmp_path / "none"))
+
+
+def test_missing_files_of_a_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = f"{{class_path: torchvision.datasets.CIFAR10, init_args: {{root: {tmp_path}}}}}"
+    refused(capsys, pretrain(tmp_path / "run", "--data.train", source), "download")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_corrupt_image(workers: int, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = pretrain(images.parent / "run", *folder_of(images), "--data.workers", workers)
+    refused(capsys, code, str(images / "07.png"), "on_corrupt: skip")
+
+
+def test_a_corrupt_image_is_skipped_on_request(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pretrain(images.parent / "run", *folder_of(images), "--data.train.on_corrupt", "skip") == 0
+    assert "39 training images" in capsys.readouterr().err
+
+
+def test_a_run_folder_in_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    kept = folder / "precious.txt"
+    kept.write_text("kept")
+    refused(capsys, pretrain(folder), str(folder), "--resume", "another name")
+    assert [*folder.iterdir()] == [kept]
+
+
+def test_a_checkpoint_of_another_architecture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    assert pretrain(folder) == 0
+    capsys.readouterr()
+    code = main(["pretrain", "--resume", str(folder), "--model.backbone.widths", "[4, 16]"])
+    refused(capsys, code, "another architecture", "last.ckpt", "size mismatch")
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", None])
+def test_a_damaged_checkpoint(content: bytes | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    assert pretrain(folder) == 0
+    checkpoint = folder / "checkpoints/last.ckpt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000] if content is None else content)
+    capsys.readouterr()
+    refused(capsys, main(["pretrain", "--resume", str(folder)]), "last.ckpt", "damaged")
+
+
+def test_a_checkpoint_that_would_run_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple:
+            return (Path.touch, (tmp_path / "sprung",))
+
+    folder = tmp_path / "run"
+    assert pretrain(folder) == 0
+    torch.save({"state_dict": Trap()}, folder / "checkpoints/last.ckpt")
+    capsys.readouterr()
+    refused(capsys, main(["pretrain", "--resume", str(folder)]), "last.ckpt")
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_an_unknown_command_and_no_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pretrian"]) == 2
+    assert "did you mean 'pretrain'" in capsys.readouterr().err
+    assert main([]) == 0
+    assert "usage: contrast COMMAND" in capsys.readouterr().out
+
+
+def test_flags_have_no_abbreviations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refused(capsys, main(["pretrain", *SMALL, "--run", str(tmp_path / "run"), "--trainer.max_e", "1"]), "max_e")
