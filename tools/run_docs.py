@@ -69,7 +69,8 @@ def _environment() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    pages = [Path(page).resolve() for page in sys.argv[1:]] or [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    every = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    pages = [Path(page).resolve() for page in sys.argv[1:]] or every
     failures = sum(run(page) for page in pages)
     print(f"{len(pages)} pages, {failures} failed blocks")
     raise SystemExit(bool(failures))

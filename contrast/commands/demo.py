@@ -129,8 +129,8 @@ def table(summary: dict[str, Any]) -> str:
     """The summary as a small table of top-1 accuracies in percent."""
     rows = [("features", "linear probe", f"{_PER_CLASS} labels a class", f"kNN-{_NEIGHBOURS}")]
     for title, start in (("pretrained", ""), ("random encoder", "random_init_"), ("raw pixels", "raw_pixel_")):
-        values = (summary[f"{start}{kind}_top1"] for kind in ("linear", "few_label", "knn"))
-        rows.append((title, *(f"{value:.1%}" for value in values)))
+        linear, few_label, knn = (f"{summary[f'{start}{kind}_top1']:.1%}" for kind in ("linear", "few_label", "knn"))
+        rows.append((title, linear, few_label, knn))
     lines = [f"{a:<15}{b:>14}{c:>19}{d:>9}" for a, b, c, d in rows]
     gain = summary["few_label_gain_low"]
     note = (

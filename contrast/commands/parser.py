@@ -54,7 +54,7 @@ def run_parser() -> jsonargparse.ArgumentParser:
 
 
 def evaluation_parser(with_model: bool) -> jsonargparse.ArgumentParser:
-    """The parser of what an evaluation needs of a run: seed and data, and the model unless weights come from elsewhere."""
+    """The parser of what an evaluation needs: seed and data, and the model unless weights come from elsewhere."""
     parser = jsonargparse.ArgumentParser(prog="contrast", exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--seed_everything", type=int, default=0)
     if with_model:

@@ -9,14 +9,14 @@ from typing import Any, Literal
 
 import lightning
 import torch
-from contrast.data.indexed import IndexedImages
-from contrast.data.labels import check_same_classes, labels_of
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from contrast.data.batch import Batch, LabelledBatch
+from contrast.data.batch import Batch
 from contrast.data.images import CentreImages, TrainingImages, collate_labelled, collate_training
+from contrast.data.indexed import IndexedImages
+from contrast.data.labels import check_same_classes, labels_of
 from contrast.data.loader import EpochBatches, ResumableLoader
 from contrast.data.views import Views
 from contrast.errors import InputError
@@ -104,7 +104,7 @@ class ImageData(lightning.LightningDataModule):
     def describe(self, split: Split) -> dict[str, Any]:
         """What an evaluation on one set was made on, as JSON: class, number of samples and their transform."""
         images = self.train_images if split == "train" or self.test_images is None else self.test_images
-        source = images.source
+        source: object = images.source
         while isinstance(source, Subset):
             source = source.dataset
         return {
@@ -157,8 +157,8 @@ class ImageData(lightning.LightningDataModule):
             persistent_workers=False,
         )
 
-    def evaluation_loader(self, split: Split, limit: int | None = None) -> DataLoader[LabelledBatch]:
-        """Labelled uint8 images of one set in their own order, scaled and cropped to the views' size.
+    def evaluation_loader(self, split: Split, limit: int | None = None) -> DataLoader[Any]:
+        """Batches (`LabelledBatch`) of labelled uint8 images of one set in their own order, scaled and cropped to the views' size.
 
         Args:
             split: which set; "train" is what was pretrained on.

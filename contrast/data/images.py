@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from contrast.data.indexed import IndexedImages
 from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as transforms
 
 from contrast.data.batch import Batch, LabelledBatch
+from contrast.data.indexed import IndexedImages
 from contrast.data.views import Views
 from contrast.errors import InputError
 
@@ -69,7 +69,8 @@ def centre(image: UInt8[Tensor, "c h w"], size: int) -> UInt8[Tensor, "c {size} 
         return image
     shorter = round(size * 256 / 224) if min(height, width) > size else size
     resized = transforms.resize(image, [shorter], antialias=True)
-    return transforms.center_crop(resized, [size, size])
+    middle: Tensor = transforms.center_crop(resized, [size, size])
+    return middle
 
 
 def collate_training(samples: Sequence[tuple[Tensor, int]]) -> Batch:

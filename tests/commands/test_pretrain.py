@@ -98,7 +98,7 @@ def test_a_run_stopped_in_mid_epoch_resumes_bit_for_bit(method: str, workers: in
     assert losses[0] == losses[1]
 
 
-STOP = '''
+STOP = """
 import os, signal
 import lightning
 
@@ -109,7 +109,7 @@ class StopAt(lightning.Callback):
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if trainer.global_step == self.step:
             os.kill(os.getpid(), signal.SIGINT)
-'''
+"""
 
 
 def test_epochs_differ_in_order() -> None:
@@ -155,7 +155,7 @@ def test_a_loss_class_outside_the_package(tmp_path: Path, monkeypatch: pytest.Mo
     }
 
 
-OUTSIDE = '''
+OUTSIDE = """
 from contrast.losses import Loss, LossOutput
 
 class SquaredDistance(Loss):
@@ -167,7 +167,7 @@ class SquaredDistance(Loss):
         (each,) = pairs
         losses = (each.query - each.positive).norm(dim=-1) ** self.power
         return LossOutput(losses.mean(), losses.detach(), None, (each.detached(),))
-'''
+"""
 
 
 def test_an_infinite_loss_stops_the_run_with_step_value_and_cause(

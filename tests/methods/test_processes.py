@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def work(rank: int, parts: list[slice], folder: str) -> None:
 
 @pytest.mark.parametrize("cuts", [[0, 6, 12], [0, 5, 12], [0, 4, 8, 12]], ids=["2", "2 uneven", "3"])
 def test_processes_equal_one(cuts: list[int], tmp_path: Path) -> None:
-    parts = [slice(a, b) for a, b in zip(cuts, cuts[1:], strict=False)]
+    parts = [slice(a, b) for a, b in itertools.pairwise(cuts)]
     multiprocessing.spawn(work, args=(parts, str(tmp_path)), nprocs=len(parts))
     one = step(slice(0, SAMPLES))
     many = [torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in range(len(parts))]
