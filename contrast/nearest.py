@@ -68,9 +68,7 @@ def _search_faiss(query: Tensor, keys: Tensor, count: int) -> tuple[Tensor, Tens
     faiss = _faiss()
     # faiss keeps a thread pool of its own; it is given what torch was told to use.
     faiss.omp_set_num_threads(torch.get_num_threads())
-    scores, columns = faiss.knn(
-        query.contiguous().numpy(), keys.contiguous().numpy(), count, metric=faiss.METRIC_INNER_PRODUCT
-    )
+    scores, columns = faiss.knn(query.numpy(), keys.numpy(), count, metric=faiss.METRIC_INNER_PRODUCT)
     return torch.from_numpy(scores), torch.from_numpy(columns)
 
 

@@ -158,7 +158,7 @@ class ImageData(lightning.LightningDataModule):
         )
 
     def evaluation_loader(self, split: Split, limit: int | None = None) -> DataLoader[Any]:
-        """Batches (`LabelledBatch`) of labelled uint8 images of one set in their own order, scaled and cropped to the views' size.
+        """Labelled uint8 images of one set (`LabelledBatch`), in their own order, at the size of the views.
 
         Args:
             split: which set; "train" is what was pretrained on.

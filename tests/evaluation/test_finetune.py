@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import DataLoader
 
 from contrast.data.batch import LabelledBatch
@@ -91,7 +92,9 @@ def test_one_label_a_class_takes_the_first_rate():
 
 
 def test_no_batch_is_of_one_image():
-    finetune(_encoder(), _images(17, 0), 2, FineTuning(1, 8, (0.1,)), seed=0, device=CPU)  # batch norm would refuse
+    net = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64))  # refuses a batch of one
+    encoder = Encoder(net, 64, 8, 1, (0.5,), (0.25,), fingerprint(net), {})
+    finetune(encoder, _images(17, 0), 2, FineTuning(1, 8, (0.1,)), seed=0, device=CPU)
     with pytest.raises(InputError, match="fine-tuning on 1 sample"):
         finetune(_encoder(), _images(1, 0), 2, QUICK, seed=0, device=CPU)
 
