@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
 import time
 from pathlib import Path
@@ -13,9 +14,10 @@ from contrast.commands.shipped import shipped_configuration
 from contrast.run_folder import RunFolder
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from contrast.commands.encoder import LoadedRun
-    from contrast.evaluation.encoder import Encoder
-    from contrast.evaluation.features import Features
+    from contrast.evaluation import Encoder, Result
 
 __all__ = ["main"]
 
@@ -46,72 +48,60 @@ def main(arguments: list[str]) -> int:
 
 def evaluate(folder: RunFolder) -> dict[str, Any]:
     """The demo's numbers: a probe on all labels, probes on few, and kNN, for the run and its two baselines."""
-    import lightning
-
     from contrast.commands.encoder import load_run
-    from contrast.evaluation.encoder import raw_pixels, with_backbone
-    from contrast.evaluation.intervals import paired_difference
+    from contrast.evaluation import paired_difference, raw_pixels, with_backbone, write_result
 
     run = load_run(folder.path)
-    lightning.seed_everything(run.config["seed_everything"], verbose=False)
-    untrained = _untrained(run)
-    encoders = {
-        "pretrained": run.encoder,
+    ours = _results(run.encoder, run, folder)
+    for result in ours.values():
+        write_result(folder.evaluations, result)
+    baselines = {
         "raw_pixel": raw_pixels(run.encoder),
-        "random_init": with_backbone(run.encoder, untrained, {"weights": "random"}),
+        "random_init": with_backbone(run.encoder, _untrained(run), {"weights": "random"}),
     }
-    found = {name: _numbers(encoder, run) for name, encoder in encoders.items()}
-    ours = found.pop("pretrained")
-    gains = {name: paired_difference(ours["few_label"], each["few_label"]) for name, each in found.items()}
-    summary = {
-        "linear_top1": ours["linear"],
-        "knn_top1": ours["knn"],
-        "few_label_top1": sum(ours["few_label"]) / len(_SPLITS),
-        "few_label_gain_low": min(gain.low for gain in gains.values()),
-    }
-    for name, each in found.items():
-        summary[f"{name}_linear_top1"] = each["linear"]
-        summary[f"{name}_knn_top1"] = each["knn"]
-        summary[f"{name}_few_label_top1"] = sum(each["few_label"]) / len(_SPLITS)
-        summary[f"few_label_gain_over_{name}"] = [gains[name].mean, gains[name].low, gains[name].high]
-    summary["test_images"] = len(run.data.test_images or ())
-    return summary
+    summary = _accuracies("", ours)
+    gains = {}
+    for name, encoder in baselines.items():
+        theirs = _results(encoder, run, folder)
+        gain = paired_difference(_top1s(ours["few_label"]), _top1s(theirs["few_label"]))
+        summary |= _accuracies(f"{name}_", theirs)
+        gains[f"few_label_gain_over_{name}"] = [round(each, 4) for each in (gain.mean, gain.low, gain.high)]
+    lowest = min(low for _, low, _ in gains.values())
+    assert run.data.test_images is not None  # the digits have one
+    return summary | {"few_label_gain_low": lowest, **gains, "test_images": len(run.data.test_images)}
 
 
-def _untrained(run: LoadedRun) -> Any:
+def _results(encoder: Encoder, run: LoadedRun, folder: RunFolder) -> dict[str, Result]:
+    from contrast.commands.probe import told
+    from contrast.evaluation import choose_device, evaluate_knn, evaluate_probe
+
+    device, cache, about = choose_device("auto"), folder.features, told(run)
+    return {
+        "linear": evaluate_probe(encoder, run.data, cache, device, [0], fraction=1.0, told=about),
+        "few_label": evaluate_probe(encoder, run.data, cache, device, _SPLITS, per_class=_PER_CLASS, told=about),
+        "knn": evaluate_knn(encoder, run.data, cache, device, _NEIGHBOURS, told=about),
+    }
+
+
+def _accuracies(start: str, results: dict[str, Result]) -> dict[str, Any]:
+    return {f"{start}{name}_top1": round(result.interval.mean, 4) for name, result in results.items()}
+
+
+def _top1s(result: Result) -> list[float]:
+    return [seed["top1"] for seed in result.per_seed]
+
+
+def _untrained(run: LoadedRun) -> nn.Module:
     """The run's backbone with the weights that a new one starts from."""
-    import copy
+    import lightning
 
+    lightning.seed_everything(run.config["seed_everything"], verbose=False)
     backbone = copy.deepcopy(run.backbone)
     for module in backbone.modules():
         reset = getattr(module, "reset_parameters", None)
         if reset is not None:
             reset()
     return backbone
-
-
-def _numbers(encoder: Encoder, run: LoadedRun) -> dict[str, Any]:
-    from contrast.evaluation.knn import knn_top1
-    from contrast.evaluation.over_seeds import probe_over_seeds
-
-    train, test = (_features(encoder, run, split) for split in ("train", "test"))
-    classes = run.data.classes
-
-    (all_labels,) = probe_over_seeds(train, test, classes, [0], fraction=1.0)
-    few_labels = probe_over_seeds(train, test, classes, _SPLITS, per_class=_PER_CLASS)
-    return {
-        "linear": all_labels.top1,
-        "few_label": [result.top1 for result in few_labels],
-        "knn": knn_top1(test.features, test.labels, train.features, train.labels, classes, _NEIGHBOURS),
-    }
-
-
-def _features(encoder: Encoder, run: LoadedRun, split: Any) -> Features:
-    import torch
-
-    from contrast.evaluation.features import extract
-
-    return extract(encoder, run.data.evaluation_loader(split), torch.device("cpu"))
 
 
 def _finish(folder: RunFolder, summary: dict[str, Any]) -> None:

@@ -74,7 +74,16 @@ def _card(run: LoadedRun) -> dict[str, Any]:
 
 def _evaluations(run: LoadedRun) -> list[dict[str, Any]]:
     """Results of exactly these weights, in order of file name."""
-    if run.folder is None:
-        return []
-    results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(run.folder.evaluations.glob("*.json"))]
+    files = sorted(run.folder.evaluations.glob("*.json")) if run.folder else []
+    results = [_result(path) for path in files]
     return [result for result in results if result.get("fingerprint") == run.encoder.fingerprint]
+
+
+def _result(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise InputError(f"{str(path)!r} is no whole JSON object: remove it, or evaluate again")
+    return content

@@ -179,5 +179,5 @@ def _quieten() -> None:
 
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    for about in ("does not have many workers", "Trying to infer the `batch_size`"):
+    for about in ("does not have many workers", "Trying to infer the `batch_size`", "LeafSpec"):
         warnings.filterwarnings("ignore", message=f".*{about}.*")

@@ -131,6 +131,13 @@ def test_an_export_is_the_trained_backbone_with_its_own_numbers(run, capsys):
     assert torch.equal(plain.eval()(images), load_run(run).backbone.eval()(images))
 
 
+def test_a_damaged_result_is_named(run, capsys):
+    (run / "evaluations").mkdir()
+    (run / "evaluations" / "cut.json").write_text('{"top1": 0.')
+    assert main(["export", str(run)]) == 2
+    assert "cut.json' is no whole JSON object" in capsys.readouterr().err
+
+
 def test_a_checkpoint_outside_a_run_is_exported_where_it_is_told(run, tmp_path, capsys):
     checkpoint = shutil.copy(run / "checkpoints" / "last.ckpt", tmp_path / "alone.ckpt")
     assert main(["export", str(checkpoint)]) == 2

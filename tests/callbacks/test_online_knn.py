@@ -1,0 +1,153 @@
+"""The online accuracy against one taken by hand, and that taking it leaves no trace in the training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pytest
+import torch
+from torch import Tensor
+
+from contrast.callbacks import OnlineKNN
+from contrast.data import Digits, ImageData, SimCLRViews
+from contrast.errors import InputError
+from contrast.methods import ContrastiveMethod
+from contrast.records import read_rows
+from contrast.run_folder import RunFolder
+from tests.callbacks.fitting import BATCH, SAMPLES, digits, fit, moco, simclr
+
+
+def by_hand(method: ContrastiveMethod, data: ImageData, neighbours: int, temperature: float) -> float:
+    """Top-1 of weighted kNN, query by query and neighbour by neighbour."""
+    assert data.test_images is not None
+    method.eval()
+
+    def features(images: Any) -> tuple[list[Tensor], list[int]]:
+        rows, labels = [], []
+        for image, _, label in images:
+            pixel = (image[None].float() / 255 - 0.5) / 0.25
+            with torch.no_grad():
+                row = method.backbone(pixel)[0].double()
+            rows.append(row / row.norm())
+            labels.append(label)
+        return rows, labels
+
+    keys, classes = features([data.train_images[place] for place in range(SAMPLES)])
+    queries, truth = features([data.test_images[place] for place in range(len(data.test_images))])
+    right = 0
+    for query, true in zip(queries, truth, strict=True):
+        scores = [float(query @ key) for key in keys]
+        nearest = sorted(range(len(keys)), key=lambda place: -scores[place])[:neighbours]
+        votes = dict.fromkeys(range(10), 0.0)
+        for place in nearest:
+            votes[classes[place]] += float(torch.tensor(scores[place] / temperature).exp())
+        right += max(votes, key=lambda name: votes[name]) == true
+    method.train()
+    return right / len(truth)
+
+
+def accuracies(folder: RunFolder) -> list[tuple[int, int, float]]:
+    return [(row["step"], row["epoch"], row["online/knn_top1"]) for row in read_rows(folder.metrics)]
+
+
+@pytest.mark.parametrize("make", [simclr, moco])
+def test_it_is_knn_on_standardised_images_of_the_backbone_as_it_is(
+    make: Callable[[], ContrastiveMethod], tmp_path: Path
+) -> None:
+    folder, method, data = RunFolder(tmp_path), make(), digits()
+    fit(tmp_path, method, [OnlineKNN(folder, 2, neighbours=7, temperature=0.2)], data)
+    ((step, epoch, accuracy),) = accuracies(folder)
+    assert (step, epoch) == (6, 1)
+    assert accuracy == pytest.approx(by_hand(method, data, 7, 0.2), abs=1.5 / 360)  # one tie may fall either way
+    assert 0.2 < accuracy < 1
+
+
+@pytest.mark.parametrize(("every", "epochs"), [(0, []), (1, [0, 1, 2]), (2, [1, 2]), (3, [2]), (10, [2])])
+def test_it_is_taken_every_few_epochs_and_after_the_last(every: int, epochs: list[int], tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    fit(tmp_path, simclr(), [OnlineKNN(folder, every)], max_epochs=3, limit_train_batches=1)
+    assert [epoch for _, epoch, _ in accuracies(folder)] == epochs
+
+
+@pytest.mark.parametrize("make", [simclr, moco])
+def test_training_goes_on_as_if_it_had_not_been_taken(make: Callable[[], ContrastiveMethod], tmp_path: Path) -> None:
+    """Weights, batch norm's statistics, queue and random numbers: all bit by bit, though taken twice on the way."""
+    modes: list[bool] = []
+
+    class Modes(lightning.Callback):
+        def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+            modes.extend(module.training for module in pl_module.modules())
+
+    states = []
+    for every in (0, 1):
+        method = make()
+        fit(tmp_path, method, [OnlineKNN(RunFolder(tmp_path), every), Modes()], max_epochs=3)
+        states.append(method.state_dict())
+    assert len(accuracies(RunFolder(tmp_path))) == 3
+    assert any("running_mean" in name for name in states[0])
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]), name
+    assert all(modes)
+
+
+def test_batch_norm_counts_training_batches_alone(tmp_path: Path) -> None:
+    method = simclr()
+    fit(tmp_path, method, [OnlineKNN(RunFolder(tmp_path), 1)])
+    counts = {int(value) for name, value in method.state_dict().items() if name.endswith("num_batches_tracked")}
+    assert counts == {12}  # two views of six batches
+
+
+def test_a_module_that_was_not_training_is_left_so(tmp_path: Path) -> None:
+    method = simclr()
+    frozen = next(module for module in method.backbone.modules() if isinstance(module, torch.nn.BatchNorm2d))
+
+    class Freeze(lightning.Callback):
+        def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+            frozen.eval()
+
+    fit(tmp_path, method, [Freeze(), OnlineKNN(RunFolder(tmp_path), 1)])
+    assert not frozen.training
+    assert method.backbone.training
+
+
+class Unlabelled(torch.utils.data.Dataset[Tensor]):
+    def __len__(self) -> int:
+        return 64
+
+    def __getitem__(self, index: int) -> Tensor:
+        return Digits()[index][0]
+
+
+class PartlyLabelled(Digits):
+    def __init__(self) -> None:
+        super().__init__()
+        self.labels[::2] = -1
+
+
+@pytest.mark.parametrize(("train", "test"), [(Digits, None), (Unlabelled, Digits), (PartlyLabelled, Digits)])
+def test_it_is_silent_where_there_is_nothing_to_compare_with(train: Any, test: Any, tmp_path: Path) -> None:
+    held_out = None if test is None else test(train=False)
+    data = ImageData(train(), SimCLRViews(size=8, blur=0.0), held_out, BATCH, workers=0, channels=1)
+    fit(tmp_path, simclr(), [OnlineKNN(RunFolder(tmp_path), 1)], data, limit_train_batches=1, max_epochs=1)
+    assert not RunFolder(tmp_path).metrics.exists()
+
+
+def test_no_more_samples_than_the_limit_are_looked_at(tmp_path: Path) -> None:
+    folder, method, seen = RunFolder(tmp_path), simclr(), []
+    method.backbone.register_forward_hook(
+        lambda module, inputs, output: seen.append(0 if module.training else len(output))
+    )
+    # Fewer samples than neighbours: all of them are.
+    fit(tmp_path, method, [OnlineKNN(folder, 1, neighbours=500, limit=40)], max_epochs=1)
+    assert sum(seen) == 40 + 40
+    assert len(accuracies(folder)) == 1
+
+
+@pytest.mark.parametrize("arguments", [{"every_n_epochs": -1}, {"neighbours": 0}, {"limit": 0}])
+def test_arguments_out_of_range_are_refused(arguments: dict[str, int], tmp_path: Path) -> None:
+    ((name, value),) = arguments.items()
+    with pytest.raises(InputError, match=f"{name} {value}"):
+        OnlineKNN(RunFolder(tmp_path), **arguments)
