@@ -1,0 +1,127 @@
+"""The logger overlays: what reaches W&B and TensorBoard is what the run's own files hold, and nobody is asked."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from contrast.records import read_rows
+from contrast.run_folder import RunFolder
+from tests.commands.running import SMALL, pretrain
+from tests.commands.wandb_log import history, summary
+
+ROOT = Path(__file__).parents[2]
+
+
+def scalars(folder: RunFolder) -> list[dict[str, Any]]:
+    """Rows of metrics.jsonl as a logger gets them."""
+    return [{name: row[name] for name in row if name != "seconds"} for row in read_rows(folder.metrics)]
+
+
+def test_wandb_offline_without_account_network_or_terminal(tmp_path: Path) -> None:
+    folder, home, scratch = RunFolder(tmp_path / "run"), tmp_path / "home", tmp_path / "scratch"
+    for made in (home, scratch):
+        made.mkdir()
+    names = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
+    nowhere = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:9")
+    command = [sys.executable, "-m", "contrast", "pretrain", *SMALL, "--config", "configs/logger/wandb.yaml"]
+    done = subprocess.run(
+        [*command, "--online_knn.every_n_epochs", "1", "--run", folder.path],
+        cwd=ROOT,
+        env={**names, **nowhere, "HOME": str(home), "TMPDIR": str(scratch)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        start_new_session=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "deprecated" not in done.stderr
+    assert "log_every_n_steps" not in done.stderr
+    (file,) = folder.path.glob("wandb/offline-run-*/run-*.wandb")
+    assert not [path for path in (*home.rglob("*"), *scratch.rglob("*")) if path.is_file()]
+    assert not (ROOT / "wandb").exists()
+    check_wandb(folder, file)
+
+
+def check_wandb(folder: RunFolder, file: Path) -> None:
+    rows = history(file)
+    logged = [
+        {("step" if name == "trainer/global_step" else name): value for name, value in row.items() if name[0] != "_"}
+        for row in rows
+        if not any(name.startswith("scores/") for name in row)
+    ]
+    assert logged == scalars(folder)
+    assert {"train/loss", "train/rate", "online/knn_top1"} <= {name for row in logged for name in row}
+    for kind in ("positive", "negative"):
+        histograms = {row["trainer/global_step"]: row[f"scores/{kind}"] for row in rows if f"scores/{kind}" in row}
+        assert [*histograms] == [1, 2, 3, 4, 5, 6]
+        for row in read_rows(folder.scores)[1:]:
+            histogram = histograms[row["step"]]
+            assert histogram["_type"] == "histogram"
+            assert histogram["values"] == row[kind]["counts"]
+            assert np.allclose(histogram["bins"], np.linspace(-1, 1, 101))
+        assert summary(file)[f"scores/{kind}"] == histograms[6]
+    last = {name: value for row in logged for name, value in row.items() if name not in ("step", "epoch")}
+    assert {name: summary(file)[name] for name in last} == last
+
+
+def test_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monkeypatch.chdir(ROOT)
+    folder = RunFolder(tmp_path / "run")
+    overlay = ["--config", "configs/logger/tensorboard.yaml", "--online_knn.every_n_epochs", "1"]
+    assert pretrain(folder.path, *overlay) == 0
+    events = EventAccumulator(str(folder.path / "tensorboard"), {"scalars": 0, "histograms": 0}).Reload()
+    rows = scalars(folder)
+    for name in {name for row in rows for name in row} - {"step"}:
+        expected = [(row["step"], row[name]) for row in rows if name in row]
+        found = [(event.step, event.value) for event in events.Scalars(name)]
+        assert [step for step, _ in found] == [step for step, _ in expected]
+        assert np.allclose([value for _, value in found], [value for _, value in expected])
+    for kind in ("positive", "negative"):
+        found = events.Histograms(f"scores/{kind}")
+        recorded = read_rows(folder.scores)[1:]
+        assert [event.step for event in found] == [row["step"] for row in recorded]
+        for event, row in zip(found, recorded, strict=True):
+            histogram, own = event.histogram_value, row[kind]
+            assert counts(histogram) == own["counts"]
+            assert histogram.num == sum(own["counts"])
+            # Of the bins' middles, so right to half a bin.
+            assert histogram.sum / histogram.num == pytest.approx(own["mean"], abs=0.01)
+
+
+def counts(histogram: Any) -> list[int]:
+    """Counts by bin; TensorBoard's files leave out empty bins at both ends."""
+    edges = np.linspace(-1, 1, 101)[1:]
+    found = [0] * 100
+    for limit, count in zip(histogram.bucket_limit, histogram.bucket, strict=True):
+        found[int(np.abs(edges - limit).argmin())] += int(count)
+    return found
+
+
+def test_other_loggers_get_the_scalars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    folder = RunFolder(tmp_path / "run")
+    table = "{class_path: lightning.pytorch.loggers.CSVLogger, init_args: {save_dir: '{run}', name: csv, version: ''}}"
+    assert pretrain(folder.path, "--trainer.logger", table) == 0
+    lines = (folder.path / "csv/metrics.csv").read_text().splitlines()
+    assert len(lines) == 1 + 6
+
+
+def test_without_an_overlay_no_logger_is_loaded(tmp_path: Path) -> None:
+    program = (
+        "import sys; from contrast.cli import main\n"
+        "code = main(sys.argv[1:]); print(code, [name for name in ('wandb', 'tensorboard') if name in sys.modules])"
+    )
+    words = ["pretrain", *SMALL, "--run", str(tmp_path / "run")]
+    done = subprocess.run([sys.executable, "-c", program, *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "0 []\n", done.stderr
+    assert not [path for path in (tmp_path / "run").iterdir() if path.name in ("wandb", "tensorboard")]

@@ -1,0 +1,48 @@
+"""A reader of W&B's offline run files, which W&B itself has no public one for."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from wandb.proto import wandb_internal_pb2
+
+_BLOCK, _HEAD = 32_768, 7
+
+
+def records(path: Path) -> Iterator[wandb_internal_pb2.Record]:
+    """Every record of a ``.wandb`` file: LevelDB's log format, in which records are cut at blocks of 32 KiB."""
+    data, place, parts = path.read_bytes(), _HEAD, b""
+    assert data.startswith(b":W&B"), path
+    while place + _HEAD <= len(data):
+        left = _BLOCK - place % _BLOCK
+        if left < _HEAD:  # too little for a head: filled up
+            place += left
+            continue
+        length, kind = struct.unpack_from("<HB", data, place + 4)  # after a checksum; kinds: whole, first, middle, last
+        parts += data[place + _HEAD : place + _HEAD + length]
+        place += _HEAD + length
+        if kind in (1, 4):
+            yield wandb_internal_pb2.Record.FromString(parts)
+            parts = b""
+
+
+def history(path: Path) -> list[dict[str, Any]]:
+    """What was logged, row by row."""
+    return [_values(record.history.item) for record in records(path) if record.WhichOneof("record_type") == "history"]
+
+
+def summary(path: Path) -> dict[str, Any]:
+    """What W&B shows for the run as a whole."""
+    found: dict[str, Any] = {}
+    for record in records(path):
+        if record.WhichOneof("record_type") == "summary":
+            found |= _values(record.summary.update)
+    return found
+
+
+def _values(items: Any) -> dict[str, Any]:
+    return {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items}
