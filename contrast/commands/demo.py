@@ -72,7 +72,7 @@ def evaluate(folder: RunFolder) -> dict[str, Any]:
 
 
 def _results(encoder: Encoder, run: LoadedRun, folder: RunFolder) -> dict[str, Result]:
-    from contrast.commands.probe import told
+    from contrast.commands.source import told
     from contrast.evaluation import choose_device, evaluate_knn, evaluate_probe
 
     device, cache, about = choose_device("auto"), folder.features, told(run)

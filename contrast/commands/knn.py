@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from contrast.commands.probe import add_source, load_source, report, told
+from contrast.commands.source import add_source, load_source, report, told
 
 __all__ = ["main"]
 

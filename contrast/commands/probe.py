@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from contrast.commands.source import add_source, load_source, report, told
 from contrast.errors import InputError
 from contrast.run_folder import RunFolder
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from contrast.commands.encoder import LoadedRun
     from contrast.evaluation import FineTuning, Result
 
-__all__ = ["add_source", "load_source", "main", "report", "told"]
+__all__ = ["main"]
 
 EPILOG = """examples:
   contrast probe runs/first                                  all labels, frozen features
@@ -37,83 +37,6 @@ def main(argv: list[str]) -> int:
     run, root = load_source(arguments)
     report(_evaluate(run, root, arguments), root)
     return 0
-
-
-def add_source(parser: argparse.ArgumentParser) -> None:
-    """The options that say what is evaluated, on what, and where results go."""
-    parser.add_argument(
-        "source", nargs="?", type=Path, metavar="RUN", help="run folder (its last checkpoint) or .ckpt file"
-    )
-    parser.add_argument(
-        "--data",
-        action="append",
-        default=[],
-        type=Path,
-        metavar="FILE",
-        help="YAML with a data section to evaluate on (default: the run's own)",
-    )
-    parser.add_argument(
-        "--weights",
-        type=Path,
-        metavar="FILE",
-        help="in place of RUN: an official MoCo checkpoint, a torchvision or timm state dict, an exported backbone",
-    )
-    parser.add_argument(
-        "--backbone", metavar="NAME", help="with --weights: torchvision's name, say resnet50, or timm/NAME"
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        metavar="FOLDER",
-        help="gets evaluations/ and features/ (default: RUN; for weights from elsewhere runs/ and the file's name)",
-    )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
-
-
-def load_source(arguments: argparse.Namespace) -> tuple[LoadedRun, RunFolder]:
-    """What the options of `add_source` name, and the folder that gets the results.
-
-    Raises:
-        InputError: where they name nothing or two things, or what they name cannot be loaded.
-    """
-    if (arguments.source is None) == (arguments.weights is None):
-        raise InputError("give either RUN or --weights FILE")
-    if (arguments.weights is None) != (arguments.backbone is None):
-        raise InputError("--weights and --backbone go together: give the file and the architecture, say resnet50")
-    from contrast.commands.encoder import load_foreign, load_run  # imports torch and Lightning: seconds
-
-    if arguments.weights is not None:
-        run = load_foreign(arguments.weights, arguments.backbone, arguments.data)
-    else:
-        run = load_run(arguments.source, arguments.data)
-    run.data.setup("test")  # refuses sets whose classes differ
-    elsewhere = RunFolder(Path("runs") / run.checkpoint.name.split(".")[0])
-    return run, RunFolder(arguments.output) if arguments.output else run.folder or elsewhere
-
-
-def told(run: LoadedRun) -> dict[str, Any]:
-    """Where the encoder is from, for a result."""
-    if run.folder is None or not run.checkpoint.is_relative_to(run.folder.path):
-        return {"run": None, "checkpoint": str(run.checkpoint)}
-    return {"run": run.folder.path.name, "checkpoint": str(run.checkpoint.relative_to(run.folder.path))}
-
-
-def report(result: Result, root: RunFolder) -> None:
-    """Write the result, print accuracy, interval and protocol in short, and the file's path."""
-    from contrast.evaluation import write_result
-
-    path = write_result(root.evaluations, result)
-    low, middle, high = (
-        f"{100 * end:.2f}" for end in (result.interval.low, result.interval.mean, result.interval.high)
-    )
-    protocol = result.protocol
-    print(f"{result.command}: top-1 {middle} % [{low}, {high}]")
-    print(
-        f"  {protocol['classifier']}; {protocol['train_samples']:,} labels, {protocol['test_samples']:,} test samples"
-    )
-    print(f"  selection: {protocol['selection']}")
-    print(f"  interval: {protocol['interval']}")
-    print(path)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -45,4 +45,11 @@ def summary(path: Path) -> dict[str, Any]:
 
 
 def _values(items: Any) -> dict[str, Any]:
-    return {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items}
+    found: dict[str, Any] = {}
+    for item in items:
+        *path, name = item.nested_key or [item.key]
+        place = found
+        for part in path:
+            place = place.setdefault(part, {})
+        place[name] = json.loads(item.value_json)
+    return found
