@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from contrast.commands.encoder import LoadedRun
     from contrast.evaluation import Encoder, Result
 
-__all__ = ["main"]
+__all__ = ["main", "untrained"]
 
 _SPLITS = range(5)
 _PER_CLASS = 10
@@ -57,7 +57,7 @@ def evaluate(folder: RunFolder) -> dict[str, Any]:
         write_result(folder.evaluations, result)
     baselines = {
         "raw_pixel": raw_pixels(run.encoder),
-        "random_init": with_backbone(run.encoder, _untrained(run), {"weights": "random"}),
+        "random_init": with_backbone(run.encoder, untrained(run), {"weights": "random"}),
     }
     summary = _accuracies("", ours)
     gains = {}
@@ -91,7 +91,7 @@ def _top1s(result: Result) -> list[float]:
     return [seed["top1"] for seed in result.per_seed]
 
 
-def _untrained(run: LoadedRun) -> nn.Module:
+def untrained(run: LoadedRun) -> nn.Module:
     """The run's backbone with the weights that a new one starts from."""
     import lightning
 

@@ -25,7 +25,9 @@ def one_line(message: str, classes: dict[str, list[str]] | None = None) -> str:
     reasons = [re.sub(r"^[-\s]+", "", line).strip() for line in message.splitlines()]
     reasons = [re.sub(r"^.*?Parser key \"[^\"]*\":\s*", "", reason) for reason in reasons]
     reasons = [reason for reason in reasons if reason and not _NOISE.search(reason)]
-    reason = next((each for each in reasons if "dot import path" in each), reasons[0] if reasons else message)
+    reason = reasons[0] if reasons else message
+    if "Expected a <class" not in reason:
+        reason = next((each for each in reasons if "dot import path" in each), reason)
     path = ".".join(key.removesuffix(".init_args") for key in keys)
     if typed := re.fullmatch(r"Expected an? <class '(\w+)'>", reason.rstrip(".")):
         # Where a value may also be left out, the value stands on a line of its own, the innermost one first.

@@ -1,0 +1,177 @@
+"""Every configuration that is shipped does what its first line says, on small files of the published formats."""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torchvision
+import yaml
+
+from contrast.cli import main
+from contrast.commands.configuration import compose
+from contrast.records import read_rows
+from contrast.run_folder import RunFolder
+from tests.data.formats import (
+    own_checksums,
+    write_cifar10,
+    write_cifar100,
+    write_fashion_mnist,
+    write_imagenet_folder,
+    write_stl10,
+)
+
+ROOT = Path(__file__).parents[2]
+EVERY = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").rglob("*.yaml"))
+EXPERIMENTS = [name for name in EVERY if name.startswith("configs/experiment/")]
+OVERLAYS = [name for name in EVERY if name.startswith(("configs/logger/", "configs/trainer/"))]
+SETS = ("digits", "fashion_mnist", "cifar10", "cifar100", "stl10", "imagenet100", "imagenet")
+
+IMAGES = 40
+SMALLER = [
+    *("--data.batch_size", "16", "--data.workers", "0"),
+    *("--trainer.limit_train_batches", "2", "--trainer.max_epochs", "1"),
+    *("--model.backbone.name", "resnet18", "--model.backbone.base_width", "8"),
+    *("--metrics.every_n_steps", "1", "--scores.every_n_steps", "1"),
+]
+
+
+def first_line(name: str) -> str:
+    return (ROOT / name).read_text().splitlines()[0]
+
+
+def command(name: str) -> list[str]:
+    """The words after `contrast` of the command in a file's first line."""
+    program, *words = shlex.split(first_line(name).removeprefix("# "))
+    assert program == "contrast"
+    return words
+
+
+def files(words: list[str]) -> list[str]:
+    return [value for flag, value in zip(words, words[1:], strict=False) if flag == "--config"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with configs/ and every data set, small, under data/."""
+    folder = tmp_path_factory.mktemp("shipped")
+    (folder / "configs").symlink_to(ROOT / "configs")
+    data = folder / "data"
+    for write in (write_cifar10, write_cifar100, write_stl10, write_fashion_mnist):
+        write(data, IMAGES)
+    for name in ("imagenet", "imagenet100"):
+        write_imagenet_folder(data / name, IMAGES)
+    with ExitStack() as sums:
+        for name in ("CIFAR10", "CIFAR100", "STL10"):
+            sums.enter_context(own_checksums(getattr(torchvision.datasets, name), data))
+        yield folder
+
+
+def test_every_method_has_an_experiment_on_every_set() -> None:
+    expected = {f"configs/experiment/{data}_{method}.yaml" for data in SETS for method in ("simclr", "mocov2")}
+    assert expected <= set(EXPERIMENTS)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_the_first_line_says_what_a_file_is(name: str) -> None:
+    line = first_line(name)
+    assert re.match(r"# \S.{20,}", line)
+    if name in EXPERIMENTS:
+        assert line.startswith("# contrast pretrain --config configs/")
+        assert files(command(name))[-1] == name
+        assert (ROOT / name).read_text().splitlines()[1].startswith("# ")
+    if name in OVERLAYS:
+        assert line.startswith(f"# Overlay: --config {name}. ")
+
+
+def leaves(config: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if isinstance(config, dict):
+        for key, value in config.items():
+            yield from leaves(value, (*path, key))
+    else:
+        yield path, config
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_what_an_experiment_says_is_what_is_resolved(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    words = command(name)
+    assert compose([Path(file) for file in files(words)], ()).notes == []  # no file drops what an earlier one said
+    assert main([*words, "--print_config"]) == 0
+    resolved = dict(leaves(yaml.safe_load(capsys.readouterr().out)))
+    for path, value in leaves(yaml.safe_load((ROOT / name).read_text())):
+        if path[-1] == "class_path":
+            assert resolved[path].rpartition(".")[2] == value.rpartition(".")[2]
+        else:
+            assert resolved[path] == value, path
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_trains(
+    name: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    words, folder = command(name), RunFolder(place / "runs" / Path(name).stem)
+    smaller = list(SMALLER)
+    if "imagenet" in name:
+        smaller += ["--data.views.size", "64"]
+    if "mocov2" in name:
+        smaller += ["--model.bank.size", "24"]
+    assert main([*words, *smaller, "--online_knn.every_n_epochs", "1", "--run", str(folder.path)]) == 0
+    said = capsys.readouterr().err
+    assert "note " not in said
+    assert ("method  MoCo, ResNet" if "mocov2" in name else "method  SimCLR, ResNet") in said
+    rows = read_rows(folder.metrics)
+    losses = [row["train/loss"] for row in rows if "train/loss" in row]
+    assert [row["step"] for row in rows if "train/loss" in row] == [1, 2]
+    assert all(math.isfinite(loss) for loss in losses)
+    gauged = any("online/knn_top1" in row for row in rows)
+    assert gauged == ("stl10" not in name)  # of whose training images most have no label
+    config = yaml.safe_load(folder.config.read_text())
+    negatives = 24 if "mocov2" in name else 30
+    queries = 16 if "mocov2" in name else 32
+    first = read_rows(folder.scores)[1]
+    assert sum(first["positive"]["counts"]) == queries
+    assert sum(first["negative"]["counts"]) == queries * negatives
+    assert config["trainer"]["max_epochs"] == 1
+    assert folder.last_checkpoint.is_file()
+
+
+def test_a_run_on_stl10_is_evaluated_on_its_labelled_images(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    run = place / "runs/evaluated"
+    words = command("configs/experiment/stl10_simclr.yaml")
+    assert main([*words, *SMALLER, "--trainer.limit_train_batches", "1", "--run", str(run)]) == 0
+    capsys.readouterr()
+    assert main(["knn", str(run), "--data", "configs/data/stl10_labelled.yaml", "--neighbours", "5"]) == 0
+    assert f"{IMAGES} labels, {IMAGES} test samples" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_an_overlay_lies_over_the_demo(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert main([*command("configs/demo.yaml"), "--config", name, "--print_config"]) == 0
+    printed = capsys.readouterr()
+    resolved = dict(leaves(yaml.safe_load(printed.out)))
+    assert printed.err == ""
+    for path, value in leaves(yaml.safe_load((ROOT / name).read_text())):
+        assert resolved[path] == value, path
+
+
+def test_help_names_configurations_that_there_are() -> None:
+    sources = [ROOT / "contrast/cli.py", *(ROOT / "contrast/commands").glob("*.py")]
+    named = {name for source in sources for name in re.findall(r"configs/[\w/]+\.yaml", source.read_text())}
+    assert named
+    assert named <= set(EVERY)
