@@ -13,6 +13,8 @@ import tests.shapes  # noqa: F401  # the hook names it and expects it to be load
 install_import_hook("contrast", "tests.shapes.check")
 
 os.environ.setdefault("WANDB_MODE", "offline")
-torch.set_num_threads(min(2, torch.get_num_threads()))
+# Small tensors gain nothing from threads, and several test processes would fight over the cores.
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 GOLDEN = Path(__file__).parent / "golden"

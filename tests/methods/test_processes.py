@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +49,6 @@ def step(rows: slice) -> dict[str, Any]:
 
 def work(rank: int, parts: list[slice], folder: str) -> None:
     torch.set_num_threads(1)
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=len(parts))
     torch.save(step(parts[rank]), f"{folder}/{rank}.pt")
     dist.barrier()
@@ -79,3 +77,34 @@ def test_processes_equal_one(cuts: list[int], tmp_path: Path) -> None:
     for each in many:
         for key, expected in one["queue"].items():
             torch.testing.assert_close(each["queue"][key], expected)
+
+
+def keys(rows: slice) -> torch.Tensor:
+    """MoCo's keys of some of the images, shuffled across processes on the way; no norm looks at the batch."""
+    from contrast.methods import MoCo
+    from contrast.models import ConvNet
+
+    torch.manual_seed(0)
+    method = MoCo(ConvNet((4, 8), channels=1, image_size=8), bank=None).eval()
+    images = torch.randn(SAMPLES, 1, 8, 8, generator=torch.Generator().manual_seed(2))
+    seen: list[torch.Tensor] = []
+    method.key_encoder.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    found = method.embed_keys(images[rows])
+    shuffled = not torch.equal(seen[0], images[rows])
+    assert shuffled == dist.is_initialized()
+    return found
+
+
+def encode_keys(rank: int, parts: list[slice], folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=len(parts))
+    torch.save(keys(parts[rank]), f"{folder}/{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def test_keys_shuffled_across_processes_come_back_in_order(tmp_path: Path) -> None:
+    parts = [slice(0, 6), slice(6, 12)]
+    multiprocessing.spawn(encode_keys, args=(parts, str(tmp_path)), nprocs=2)
+    many = torch.cat([torch.load(tmp_path / f"{rank}.pt") for rank in range(2)])
+    torch.testing.assert_close(many, keys(slice(0, SAMPLES)))
