@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from contrast.records import append_row, last_row_per_step, read_rows
 
-small = settings(deadline=None, max_examples=40)
+small = settings(deadline=None, max_examples=20)
 values = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text())
 rows_of_anything = st.lists(st.dictionaries(st.text(), st.one_of(values, st.lists(values, max_size=3)), max_size=4))
 

@@ -35,10 +35,17 @@ class Metrics(lightning.Callback):
         self.folder, self.every_n_steps = folder, every_n_steps
         self._started = self._last_time = time.perf_counter()
         self._last_step = 0
+        self._rate = 0.0
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._started = self._last_time = time.perf_counter()
         self._last_step = trainer.global_step
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        # When the step is over, the schedule has set the next one's.
+        self._rate = trainer.optimizers[0].param_groups[0]["lr"]
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -46,7 +53,7 @@ class Metrics(lightning.Callback):
         step = trainer.global_step
         if step == self._last_step or (step % self.every_n_steps and step != 1):
             return
-        row = {"train/loss": outputs["loss"].item(), "train/rate": trainer.optimizers[0].param_groups[0]["lr"]}
+        row = {"train/loss": outputs["loss"].item(), "train/rate": self._rate}
         now = time.perf_counter()
         row["train/samples_per_second"] = self._samples(trainer, batch, step) / (now - self._last_time)
         loss = getattr(pl_module, "loss", None)
@@ -55,8 +62,16 @@ class Metrics(lightning.Callback):
         self._last_time, self._last_step = now, step
         record(self.folder, trainer, row, seconds=now - self._started)
 
-    def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
-        if trainer.is_global_zero and stage == "fit":
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._write_table(trainer)
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        self._write_table(trainer)
+
+    def _write_table(self, trainer: lightning.Trainer) -> None:
+        if trainer.is_global_zero:
             write_table(self.folder)
 
     def _samples(self, trainer: lightning.Trainer, batch: Any, step: int) -> int:

@@ -71,10 +71,12 @@ class OnlineKNN(lightning.Callback):
         self, module: lightning.LightningModule, data: ImageData, loader: Iterable[LabelledBatch]
     ) -> tuple[Tensor, Tensor]:
         features, labels = [], []
+        training = {part: part.training for part in module.modules()}
         module.eval()
         for batch in loader:
             images = data.standardise(batch.inputs.to(module.device).float() / 255)
             features.append(module(images).float())
             labels.append(batch.label)
-        module.train()
+        for part, was_training in training.items():
+            part.training = was_training
         return torch.cat(features), torch.cat(labels).to(module.device)

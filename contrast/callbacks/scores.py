@@ -65,23 +65,30 @@ class ScoreRecorder(lightning.Callback):
         if every_n_steps < 0:
             raise InputError(f"scores.every_n_steps {every_n_steps} is negative; 0 records nothing")
         self.folder, self.every_n_steps = folder, every_n_steps
-        self._last_step = -1
+        self._step = 0
+        self._sums: tuple[ScoreSums, ScoreSums] | None = None
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        self._last_step = trainer.global_step
         if trainer.is_global_zero and self.every_n_steps and not self.folder.scores.exists():
             edges = [round(-1 + 2 * edge / BINS, 6) for edge in range(BINS + 1)]
             append_row(self.folder.scores, {"format": 1, "edges": edges})
 
     @torch.no_grad()
+    def on_before_backward(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, loss: Tensor
+    ) -> None:
+        """Add up scores now: after backward a bank's rows are the next step's."""
+        step = trainer.global_step + 1
+        observed = self.every_n_steps and (step % self.every_n_steps == 0 or step == 1)
+        if observed and self._sums is None and isinstance(pl_module.seen, LossOutput):
+            self._step, self._sums = step, sum_scores(pl_module.loss, pl_module.seen)
+
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        step = trainer.global_step
-        if not self.every_n_steps or step == self._last_step or (step % self.every_n_steps and step != 1):
+        if self._sums is None or trainer.global_step < self._step:  # the latter while gradients accumulate
             return
-        self._last_step = step
-        positive, negative = sum_scores(pl_module.loss, outputs["output"])
+        step, (positive, negative), self._sums = self._step, self._sums, None
         row = {"positive": positive.row(), "negative": negative.row()}
         if trainer.is_global_zero:
             append_row(self.folder.scores, {"step": step, "epoch": trainer.current_epoch, **row})

@@ -69,7 +69,7 @@ def main(arguments: list[str]) -> int:
 
 def read_request(arguments: list[str]) -> Request:
     """Split the command line into what this command reads itself and the flags of a configuration."""
-    listed = "\n".join(f"  {slot:<11}" + ", ".join(choices(slot)) for slot in _LISTED)
+    listed = "\n".join(f"  {slot:<13}" + ", ".join(choices(slot)) for slot in _LISTED)
     parser = argparse.ArgumentParser(
         prog="contrast pretrain",
         usage="contrast pretrain [--config FILE]... [--SECTION.NAME VALUE]... [--run FOLDER] [--resume FOLDER]",

@@ -110,6 +110,7 @@ def _trainer(built: Any, config: dict[str, Any], folder: RunFolder) -> lightning
         "enable_model_summary": False,
         "use_distributed_sampler": False,  # EpochBatches shares out the samples
         "num_sanity_val_steps": 0,
+        "log_every_n_steps": 1,  # of Lightning's own logging, which only the progress bar reads
     }
     if settings["logger"] is None:
         settings["logger"] = False

@@ -46,7 +46,8 @@ class ImageData(lightning.LightningDataModule):
         limit: pretrain on so many samples, chosen by the seed; None takes all.
 
     Raises:
-        InputError: for a batch size of 1, one larger than the data set, or a limit out of range.
+        InputError: for a batch size of 1 or a limit out of range; when training starts, for a batch larger than the
+            data set.
     """
 
     def __init__(
@@ -74,11 +75,6 @@ class ImageData(lightning.LightningDataModule):
             raise InputError(f"data.batch_size {batch_size} leaves no negatives: give at least 2")
         if workers < 0:
             raise InputError(f"data.workers {workers} is negative: give 0 to load in the main process")
-        if batch_size > self.train_samples:
-            raise InputError(
-                f"data.batch_size {batch_size} is larger than the {self.train_samples} training samples, so that no "
-                f"whole batch exists: give at most {self.train_samples}"
-            )
 
     @property
     def train_samples(self) -> int:
@@ -128,6 +124,12 @@ class ImageData(lightning.LightningDataModule):
         return digest.hexdigest()[:16]
 
     def setup(self, stage: str) -> None:
+        _, world = self._processes()
+        if stage == "fit" and self.batch_size * world > self.train_samples:
+            raise InputError(
+                f"data.batch_size {self.batch_size} on {world} process(es) is larger than the {self.train_samples} "
+                f"training samples, so that no whole batch exists: give at most {self.train_samples // world}"
+            )
         if self.test_images is not None:
             check_same_classes(self.train_images.source, self.test_images.source)
 
@@ -142,11 +144,6 @@ class ImageData(lightning.LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         rank, world = self._processes()
-        if self.batch_size * world > self.train_samples:
-            raise InputError(
-                f"data.batch_size {self.batch_size} on {world} processes is larger than the {self.train_samples} "
-                f"training samples: give at most {self.train_samples // world}"
-            )
         images = TrainingImages(self.train_images, self.views, self.views_in, self.seed)
         return ResumableLoader(
             images,

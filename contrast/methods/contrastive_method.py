@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from contrast.banks import MemoryBank
 from contrast.data.batch import Batch
 from contrast.errors import InputError
-from contrast.losses import Loss
+from contrast.losses import Loss, LossOutput
 from contrast.models import Backbone, Head
 from contrast.optim import Schedule, parameter_groups, scaled_rate
 from contrast.pairs import Pairs
@@ -42,6 +42,10 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
         schedule: the rate's course over the run.
         rate_scaling: how the rate grows with the global batch size over `rate_reference`: linear, sqrt or none.
         rate_reference: the batch size for which the optimiser's rate is meant.
+
+    Attributes:
+        seen: from the loss until after backward, what the loss saw. Observers that look at negatives do so then (in
+            `on_before_backward`): the pairs hold a bank's own rows, which the step's keys replace once it is over.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
         self._optimizer, self._schedule = optimizer, schedule
         self._rate_scaling, self._rate_reference = rate_scaling, rate_reference
         self._unstored: list[tuple[MemoryBank, Tensor, Tensor]] = []
+        self.seen: LossOutput | None = None
 
     @abstractmethod
     def pairs(self, batch: Batch) -> Sequence[Pairs]:
@@ -80,7 +85,8 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         self.loss.begin_step(self.current_epoch, self.global_step)
         output = self.loss(*self.pairs(batch))
-        return {"loss": output.loss, "output": dataclasses.replace(output, loss=output.loss.detach())}
+        self.seen = dataclasses.replace(output, loss=output.loss.detach())
+        return {"loss": output.loss, "output": self.seen}
 
     def on_train_epoch_start(self) -> None:
         self.loss.begin_epoch(self.current_epoch)
@@ -91,6 +97,7 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
 
     def on_after_backward(self) -> None:
         # Not at the batch's end: checkpoints are taken there first, and would lack this step's keys.
+        self.seen = None
         for bank, keys, index in self._unstored:
             bank.store(keys, index)
         self._unstored.clear()

@@ -101,7 +101,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
     }[when]
     with monkeypatch.context() as patched:
         patched.setattr(place, name, failure)
-        with pytest.raises(OSError, match="No space|Input/output"):
+        with pytest.raises(OSError, match=r"No space|Input/output"):
             writer.save_checkpoint({"step": torch.tensor(2)}, path)
     assert path.read_bytes() == old
     assert [*path.parent.iterdir()] == [path]

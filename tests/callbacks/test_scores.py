@@ -40,7 +40,8 @@ def described(scores: list[float]) -> dict[str, Any]:
     for score in scores:
         counts[min(max(math.floor((score + 1) / 0.02), 0), 99)] += 1
     mean = sum(scores) / len(scores)
-    return {"counts": counts, "mean": mean, "std": math.sqrt(sum((score - mean) ** 2 for score in scores) / len(scores))}
+    variance = sum((score - mean) ** 2 for score in scores) / len(scores)
+    return {"counts": counts, "mean": mean, "std": math.sqrt(variance)}
 
 
 def every_score(pairs: Pairs) -> tuple[list[float], list[float]]:
@@ -209,5 +210,5 @@ def test_a_resumed_run_appends_to_the_same_file_without_a_second_header(tmp_path
 
 
 def test_a_negative_interval_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="scores.every_n_steps -1 is negative"):
+    with pytest.raises(InputError, match=r"scores\.every_n_steps -1 is negative"):
         ScoreRecorder(RunFolder(tmp_path), -1)

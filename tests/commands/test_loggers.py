@@ -118,14 +118,3 @@ def test_other_loggers_get_the_scalars(tmp_path: Path, monkeypatch: pytest.Monke
     with open(folder.path / "csv/metrics.csv", newline="") as file:
         found = {int(row["step"]): float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]}
     assert found == {row["step"]: row["train/loss"] for row in scalars(folder) if "train/loss" in row}
-
-
-def test_without_an_overlay_no_logger_is_loaded(tmp_path: Path) -> None:
-    program = (
-        "import sys; from contrast.cli import main\n"
-        "code = main(sys.argv[1:]); print(code, [name for name in ('wandb', 'tensorboard') if name in sys.modules])"
-    )
-    words = ["pretrain", *SMALL, "--run", str(tmp_path / "run")]
-    done = subprocess.run([sys.executable, "-c", program, *words], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout == "0 []\n", done.stderr
-    assert not [path for path in (tmp_path / "run").iterdir() if path.name in ("wandb", "tensorboard")]

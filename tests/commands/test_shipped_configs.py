@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import shlex
@@ -31,13 +32,14 @@ ROOT = Path(__file__).parents[2]
 EVERY = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").rglob("*.yaml"))
 EXPERIMENTS = [name for name in EVERY if name.startswith("configs/experiment/")]
 OVERLAYS = [name for name in EVERY if name.startswith(("configs/logger/", "configs/trainer/"))]
+METHODS = ("simclr", "mocov1", "mocov2", "mocov2plus")
 SETS = ("digits", "fashion_mnist", "cifar10", "cifar100", "stl10", "imagenet100", "imagenet")
 
 IMAGES = 40
 SMALLER = [
     *("--data.batch_size", "16", "--data.workers", "0"),
     *("--trainer.limit_train_batches", "2", "--trainer.max_epochs", "1"),
-    *("--model.backbone.name", "resnet18", "--model.backbone.base_width", "8"),
+    *("--model.backbone.name", "resnet18", "--model.backbone.base_width", "16"),
     *("--metrics.every_n_steps", "1", "--scores.every_n_steps", "1"),
 ]
 
@@ -54,7 +56,7 @@ def command(name: str) -> list[str]:
 
 
 def files(words: list[str]) -> list[str]:
-    return [value for flag, value in zip(words, words[1:], strict=False) if flag == "--config"]
+    return [value for flag, value in itertools.pairwise(words) if flag == "--config"]
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +65,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("shipped")
     (folder / "configs").symlink_to(ROOT / "configs")
     data = folder / "data"
-    for write in (write_cifar10, write_cifar100, write_stl10, write_fashion_mnist):
+    for write in (write_cifar10, write_stl10, write_fashion_mnist):
         write(data, IMAGES)
+    write_cifar100(data, 100)  # an image of every class
     for name in ("imagenet", "imagenet100"):
         write_imagenet_folder(data / name, IMAGES)
     with ExitStack() as sums:
@@ -76,6 +79,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def test_every_method_has_an_experiment_on_every_set() -> None:
     expected = {f"configs/experiment/{data}_{method}.yaml" for data in SETS for method in ("simclr", "mocov2")}
     assert expected <= set(EXPERIMENTS)
+    assert {f"configs/method/{name}.yaml" for name in METHODS} == {name for name in EVERY if "/method/" in name}
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -122,7 +126,7 @@ def test_an_experiment_trains(
     words, folder = command(name), RunFolder(place / "runs" / Path(name).stem)
     smaller = list(SMALLER)
     if "imagenet" in name:
-        smaller += ["--data.views.size", "64"]
+        smaller += ["--data.views.size", "96"]  # the smallest round size at which the stem is still that of 224
     if "mocov2" in name:
         smaller += ["--model.bank.size", "24"]
     assert main([*words, *smaller, "--online_knn.every_n_epochs", "1", "--run", str(folder.path)]) == 0
@@ -143,6 +147,29 @@ def test_an_experiment_trains(
     assert sum(first["negative"]["counts"]) == queries * negatives
     assert config["trainer"]["max_epochs"] == 1
     assert folder.last_checkpoint.is_file()
+
+
+@pytest.mark.parametrize(
+    ("files", "views", "queries"),
+    [
+        (["simclr"], "SimCLRViews", 32),
+        (["mocov1"], "MoCoV1Views", 16),
+        (["mocov2"], "MoCoV2Views", 16),
+        (["mocov2", "mocov2plus"], "MoCoV2Views", 32),
+    ],
+    ids=METHODS,
+)
+def test_a_method_needs_no_experiment(
+    files: list[str], views: str, queries: int, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    folder = RunFolder(place / "runs" / f"method_{files[-1]}")
+    words = [word for name in files for word in ("--config", f"configs/method/{name}.yaml")]
+    words += ["--config", "configs/data/digits.yaml", "--data.views", views, "--data.views.size", "8"]
+    bank = [] if views == "SimCLRViews" else ["--model.bank.size", "24"]
+    assert main(["pretrain", *words, *SMALLER, *bank, "--run", str(folder.path)]) == 0
+    first = read_rows(folder.scores)[1]
+    assert sum(first["positive"]["counts"]) == queries
 
 
 def test_a_run_on_stl10_is_evaluated_on_its_labelled_images(
