@@ -32,7 +32,8 @@ class FiniteLoss(lightning.Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         loss = outputs["loss"].detach().double()
-        embeddings = torch.stack([pairs.query.isfinite().all() for pairs in outputs["output"].pairs]).all()
+        finite = [pairs.query.isfinite().all() for pairs in outputs["output"].pairs]
+        embeddings = torch.stack(finite).all() if finite else torch.ones_like(loss)
         seen = torch.stack([torch.full_like(loss, trainer.global_step), loss, embeddings.double()])
         if self._noted is None:
             self._noted = torch.zeros_like(seen)

@@ -63,7 +63,7 @@ class OnlineKNN(lightning.Callback):
         classes = int(max(labels.max(), truth.max())) + 1
         neighbours = min(self.neighbours, len(keys))
         accuracy = knn_top1(queries, truth, keys, labels, classes, neighbours, self.temperature)
-        pl_module.log("online/knn_top1", accuracy, logger=False)
+        pl_module.log("online/knn_top1", accuracy, logger=False, sync_dist=True)
         record(self.folder, trainer, {"online/knn_top1": accuracy})
 
     @torch.no_grad()

@@ -48,5 +48,5 @@ def _worded(reason: str, path: str, classes: dict[str, list[str]]) -> str:
     if option := re.search(r"Option '([^']+)' is not accepted", reason):
         return f"no argument {option[1]!r} here: check its spelling, or which class it belongs to"
     if typed := re.search(r"Expected an? <class '(\w+)'>\. Got value: (.*)", reason):
-        return f"{typed[2].strip()!r} is no {typed[1]}: give a {typed[1]}"
+        return f"{typed[2].strip()!r} is no {typed[1]}: give {'an' if typed[1] == 'int' else 'a'} {typed[1]}"
     return reason

@@ -24,7 +24,16 @@ from contrast.data.failures import construction_error
 from contrast.errors import InputError
 from contrast.methods import ContrastiveMethod
 
-__all__ = ["CALLBACKS", "build", "complete", "evaluation_parser", "import_from_here", "resolve", "run_parser"]
+__all__ = [
+    "CALLBACKS",
+    "build",
+    "complete",
+    "evaluation_parser",
+    "import_from_here",
+    "refused_in_one_line",
+    "resolve",
+    "run_parser",
+]
 
 CALLBACKS: dict[str, type[lightning.Callback]] = {
     "metrics": Metrics,
@@ -73,6 +82,8 @@ def complete(config: Config) -> Config:
     size = views.get("init_args", {}).get("size", _default(views.get("class_path"), "size"))
     if config.get("model"):
         model = _spec(config["model"])
+        if "class_path" not in model:
+            raise InputError("model has no class: add --config configs/method/simclr.yaml, say, or --model SimCLR")
         backbone = {"class_path": "ResNet"} | _spec(model.get("init_args", {}).get("backbone"))
         takes = {"image_size": size, "channels": said.get("channels", 3)}
         fits = {name: value for name, value in takes.items() if value and _takes(backbone["class_path"], name)}
@@ -89,7 +100,7 @@ def resolve(parser: jsonargparse.ArgumentParser, config: Config) -> tuple[Any, C
     Raises:
         InputError: one line, for the first thing that does not fit.
     """
-    typed = _refused_in_one_line(lambda: parser.parse_object(config))
+    typed = refused_in_one_line(lambda: parser.parse_object(config))
     plain = yaml.safe_load(parser.dump(typed, skip_unset=False))
     return typed, plain
 
@@ -100,10 +111,11 @@ def build(parser: jsonargparse.ArgumentParser, typed: Any) -> Any:
     Raises:
         InputError: one line, for what a constructor refused.
     """
-    return _refused_in_one_line(lambda: parser.instantiate(typed))
+    return refused_in_one_line(lambda: parser.instantiate(typed))
 
 
-def _refused_in_one_line(action: Callable[[], Any]) -> Any:
+def refused_in_one_line(action: Callable[[], Any]) -> Any:
+    """What `action` returns; what it raises of a configuration, as an `InputError` of one line."""
     known = {slot: choices(slot) for slot in SLOTS}
     try:
         return action()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shutil
 import sys
 import time
 import warnings
@@ -37,7 +38,8 @@ Classes by their short names, or any class by its dotted path:
 examples:
   contrast pretrain
   contrast pretrain --config configs/demo.yaml --model.loss.objective DCL --trainer.max_epochs 2
-  contrast pretrain --config configs/experiment/cifar10_mocov2.yaml --config configs/logger/wandb.yaml --run runs/m2
+  contrast pretrain --config configs/method/mocov2.yaml --config configs/data/cifar10.yaml \\
+      --config configs/experiment/cifar10_mocov2.yaml --config configs/logger/wandb.yaml --run runs/m2
   contrast pretrain --resume runs/m2"""
 
 
@@ -123,7 +125,7 @@ def pretrain(request: Request) -> RunFolder:
     typed_side.import_from_here()
     parser = typed_side.run_parser()
     if request.typed_help:
-        parser.parse_args(list(request.typed_help))
+        typed_side.refused_in_one_line(lambda: parser.parse_args(list(request.typed_help)))
     _, plain = typed_side.resolve(parser, typed_side.complete(composition.config))
     if request.print_config:
         print(_as_yaml(plain), end="")
@@ -133,7 +135,13 @@ def pretrain(request: Request) -> RunFolder:
     folder = _folder(request, plain)
     for note in composition.notes:
         print(f"note    {note}", file=sys.stderr)
-    fit(parser, plain, folder, resume=request.resume is not None)
+    try:
+        fit(parser, plain, folder, resume=request.resume is not None)
+    except InputError:
+        # Refused before its first step, a run leaves nothing behind that would be in the way of the next try.
+        if request.resume is None and not (folder.metrics.exists() or folder.last_checkpoint.exists()):
+            shutil.rmtree(folder.path, ignore_errors=True)
+        raise
     return folder
 
 

@@ -24,6 +24,8 @@ from contrast.run_folder import RunFolder
 
 __all__ = ["fit"]
 
+_UNFIT = (64, "64", "64-true", "16-true", "bf16-true", "transformer-engine", "transformer-engine-float16")
+
 
 def fit(parser: jsonargparse.ArgumentParser, config: dict[str, Any], folder: RunFolder, resume: bool) -> None:
     """Build everything and train to the end.
@@ -112,6 +114,8 @@ def _trainer(built: Any, config: dict[str, Any], folder: RunFolder) -> lightning
         "num_sanity_val_steps": 0,
         "log_every_n_steps": 1,  # of Lightning's own logging, which only the progress bar reads
     }
+    if settings["precision"] in _UNFIT:
+        raise InputError(f"trainer.precision {settings['precision']}: images are float32; give 32-true or bf16-mixed")
     if settings["logger"] is None:
         settings["logger"] = False
     if settings["accelerator"] == "cpu" or not torch.cuda.is_available():

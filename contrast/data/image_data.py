@@ -52,7 +52,7 @@ class ImageData(lightning.LightningDataModule):
 
     def __init__(
         self,
-        train: Dataset,  # type: ignore[type-arg]  # jsonargparse finds no arguments of a subclass of Dataset[Any]
+        train: Dataset,  # type: ignore[type-arg]  # annotated Dataset[Any], jsonargparse takes no class's arguments
         views: Views,
         test: Dataset | None = None,  # type: ignore[type-arg]  # as above
         batch_size: int = 256,

@@ -64,6 +64,7 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
         self._rate_scaling, self._rate_reference = rate_scaling, rate_reference
         self._unstored: list[tuple[MemoryBank, Tensor, Tensor]] = []
         self.seen: LossOutput | None = None
+        self._begun = -1
 
     @abstractmethod
     def pairs(self, batch: Batch) -> Sequence[Pairs]:
@@ -83,13 +84,14 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
         return unit_rows(self.head(self.backbone(images)), self.loss)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        # Not in on_train_epoch_start, which Lightning leaves out where a run resumes in mid-epoch.
+        if self._begun != self.current_epoch:
+            self.loss.begin_epoch(self.current_epoch)
+            self._begun = self.current_epoch
         self.loss.begin_step(self.current_epoch, self.global_step)
         output = self.loss(*self.pairs(batch))
         self.seen = dataclasses.replace(output, loss=output.loss.detach())
         return {"loss": output.loss, "output": self.seen}
-
-    def on_train_epoch_start(self) -> None:
-        self.loss.begin_epoch(self.current_epoch)
 
     def remember(self, bank: MemoryBank, keys: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> None:
         """Have `bank` store these keys once backward is done with its buffers."""

@@ -68,12 +68,15 @@ def refused(capsys: pytest.CaptureFixture[str], code: int, *words: str) -> None:
         (["--data.test.train", "maybe"], ["'maybe' is no bool"]),
         (["--model.loss", "os.system"], ["os.system"]),
         (["--data.views.size", "0"], ["size"]),
+        (["--trainer.precision", "64-true"], ["trainer.precision 64-true", "32-true"]),
+        (["--model.help", "Nope"], ["Nope"]),
     ],
 )  # fmt: skip
 def test_configurations(
     arguments: list[str], words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     refused(capsys, pretrain(tmp_path / "run", *arguments), *words)
+    assert not (tmp_path / "run").exists()  # nothing in the way of the next try
 
 
 def test_a_missing_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,6 +137,12 @@ def test_a_checkpoint_that_would_run_code(tmp_path: Path, capsys: pytest.Capture
     capsys.readouterr()
     refused(capsys, main(["pretrain", "--resume", str(folder)]), "last.ckpt")
     assert not (tmp_path / "sprung").exists()
+
+
+def test_a_model_without_a_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    experiment = ["--config", "configs/data/digits.yaml", "--config", "configs/experiment/digits_simclr.yaml"]
+    code = main(["pretrain", *experiment, "--run", str(tmp_path / "run")])
+    refused(capsys, code, "model has no class", "--model SimCLR")
 
 
 def test_an_unknown_command_and_no_command(capsys: pytest.CaptureFixture[str]) -> None:
