@@ -15,7 +15,7 @@ from contrast.callbacks import Checkpoints, FiniteLoss
 from contrast.errors import RunStopped
 from contrast.losses import DCL, ContrastiveLoss, LossOutput
 from contrast.run_folder import RunFolder
-from tests.callbacks.fitting import fit, simclr
+from tests.callbacks.fitting import Steps, fit, simclr
 
 
 class Spoil(lightning.Callback):
@@ -56,6 +56,13 @@ def test_the_run_stops_at_the_step_and_says_why(what: str, value: str, cause: st
         kept = torch.load(folder.last_checkpoint, weights_only=True)
         assert kept["global_step"] == step - 1
         assert all(weight.isfinite().all() for weight in kept["state_dict"].values())
+
+
+def test_on_a_cpu_every_step_is_looked_at(tmp_path: Path) -> None:
+    steps = Steps()
+    with pytest.raises(RunStopped, match="at step 4"):
+        fit(tmp_path, simclr(), [Spoil(4, "encoder"), steps, FiniteLoss(RunFolder(tmp_path))])
+    assert len(steps.losses) == 4
 
 
 def test_a_finite_run_is_left_alone(tmp_path: Path) -> None:

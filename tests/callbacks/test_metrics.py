@@ -147,7 +147,8 @@ def test_one_process_of_many_writes(tmp_path: Path) -> None:
     logger, folder = Logged(), RunFolder(tmp_path)
     trainer = Mock(lightning.Trainer, is_global_zero=False, global_step=5, current_epoch=1, loggers=[logger])
     record(folder, trainer, {"online/knn_top1": 0.5})
-    Metrics(folder).teardown(trainer, simclr(), "fit")
+    Metrics(folder).on_train_end(trainer, simclr())
+    Metrics(folder).on_exception(trainer, simclr(), RuntimeError())
     assert not any(tmp_path.iterdir())
     assert logger.rows == []
     trainer.is_global_zero = True

@@ -58,10 +58,10 @@ def test_it_is_knn_on_standardised_images_of_the_backbone_as_it_is(
     make: Callable[[], ContrastiveMethod], tmp_path: Path
 ) -> None:
     folder, method, data = RunFolder(tmp_path), make(), digits()
-    fit(tmp_path, method, [OnlineKNN(folder, 2, neighbours=7, temperature=0.2)], data)
+    fit(tmp_path, method, [OnlineKNN(folder, 2, neighbours=40, temperature=5.0)], data)
     ((step, epoch, accuracy),) = accuracies(folder)
     assert (step, epoch) == (6, 1)
-    assert accuracy == pytest.approx(by_hand(method, data, 7, 0.2), abs=1.5 / 360)  # one tie may fall either way
+    assert accuracy == pytest.approx(by_hand(method, data, 40, 5.0), abs=1.5 / 360)  # one tie may fall either way
     assert 0.2 < accuracy < 1
 
 
@@ -137,9 +137,12 @@ def test_it_is_silent_where_there_is_nothing_to_compare_with(train: Any, test: A
 
 def test_no_more_samples_than_the_limit_are_looked_at(tmp_path: Path) -> None:
     folder, method, seen = RunFolder(tmp_path), simclr(), []
-    method.backbone.register_forward_hook(
-        lambda module, inputs, output: seen.append(0 if module.training else len(output))
-    )
+
+    def look(module: Any, inputs: Any, output: Tensor) -> None:
+        seen.append(0 if module.training else len(output))
+        assert module.training or not output.requires_grad
+
+    method.backbone.register_forward_hook(look)
     # Fewer samples than neighbours: all of them are.
     fit(tmp_path, method, [OnlineKNN(folder, 1, neighbours=500, limit=40)], max_epochs=1)
     assert sum(seen) == 40 + 40
