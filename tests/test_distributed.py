@@ -14,8 +14,8 @@ import torch.multiprocessing as multiprocessing
 from contrast.distributed import gather, gather_detached, global_mean, rank, world_size
 from contrast.pairs import in_batch_pairs
 
-ROWS = (2, 0, 3)
-"""Rows of each of three ranks: different numbers, and one of them none."""
+ROWS = (2, 3)
+"""Rows of each rank: different numbers."""
 
 
 def rows_of(process: int) -> torch.Tensor:
@@ -42,7 +42,7 @@ def look(process: int) -> dict[str, Any]:
         "gathered": gathered.detach(),
         "gradient": rows.grad,
         "whole numbers": gather_detached(torch.full((ROWS[process],), process)),
-        "truths": gather_detached(torch.full((ROWS[process], 1), process == 2)),
+        "truths": gather_detached(torch.full((process, 1), True)),  # none on the first rank
         "detached": gather_detached(rows).requires_grad,
         "mean": mean.detach(),
         "mean's gradient": values.grad,
@@ -62,43 +62,42 @@ def work(process: int, folder: str) -> None:
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What each of three processes saw."""
+    """What each process saw."""
     folder: Path = tmp_path_factory.mktemp("processes")
     multiprocessing.spawn(work, args=(str(folder),), nprocs=len(ROWS))
     return [torch.load(folder / f"{process}.pt", weights_only=True) for process in range(len(ROWS))]
 
 
 def test_every_rank_has_all_rows_in_order_of_rank(found: list[dict[str, Any]]) -> None:
-    everyone = torch.cat([rows_of(process) for process in range(3)])
+    everyone = torch.cat([rows_of(process) for process in range(2)])
     for process, seen in enumerate(found):
-        assert seen["place"] == (process, 3)
+        assert seen["place"] == (process, 2)
         assert torch.equal(seen["gathered"], everyone)
-        assert seen["whole numbers"].tolist() == [0, 0, 2, 2, 2]
-        assert seen["truths"].tolist() == [[False], [False], [True], [True], [True]]
+        assert seen["whole numbers"].tolist() == [0, 0, 1, 1, 1]
+        assert seen["truths"].tolist() == [[True]]
         assert seen["detached"] is False
 
 
 def test_a_rows_gradient_is_the_sum_of_what_every_rank_asks_of_it(found: list[dict[str, Any]]) -> None:
-    asked = sum(weight_of(process) for process in range(3))
+    asked = weight_of(0) + weight_of(1)
     assert torch.equal(torch.cat([seen["gradient"] for seen in found]), asked)
 
 
 def test_the_ranks_shares_average_to_the_mean_and_so_do_their_gradients(found: list[dict[str, Any]]) -> None:
-    everyone = torch.cat([rows_of(process)[:, 0] for process in range(3)])
+    everyone = torch.cat([rows_of(process)[:, 0] for process in range(2)])
     torch.testing.assert_close(torch.stack([seen["mean"] for seen in found]).mean(), everyone.mean())
-    # As DistributedDataParallel averages over ranks, here over those that hold none of the rows too.
     torch.testing.assert_close(
-        torch.cat([seen["mean's gradient"] for seen in found]) / 3, torch.full((5,), 1 / 5.0).double()
+        torch.cat([seen["mean's gradient"] for seen in found]) / 2, torch.full((5,), 1 / 5.0).double()
     )
 
 
 def test_heads_are_gathered_row_by_row(found: list[dict[str, Any]]) -> None:
-    parts = [torch.cat([rows_of(process), rows_of(process) + 0.5]) for process in range(3)]
-    mirrored = [torch.cat([-rows_of(process), -rows_of(process) + 0.5]) for process in range(3)]
+    parts = [torch.cat([rows_of(process), rows_of(process) + 0.5]) for process in range(2)]
+    mirrored = [torch.cat([-rows_of(process), -rows_of(process) + 0.5]) for process in range(2)]
     expected = torch.stack([torch.cat(parts), torch.cat(mirrored)])
     for seen in found:
         assert torch.equal(seen["negatives"], expected)
-        assert seen["negative_index"].tolist() == [0, 1, 0, 1, 20, 21, 22, 20, 21, 22]
+        assert seen["negative_index"].tolist() == [0, 1, 0, 1, 10, 11, 12, 10, 11, 12]
 
 
 def test_alone_everything_is_what_it_is() -> None:

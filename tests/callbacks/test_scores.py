@@ -188,6 +188,16 @@ def test_rows_of_a_run(make: Callable[[], ContrastiveMethod], tmp_path: Path) ->
     assert all(len(line) < 2_000 for line in folder.scores.read_text().splitlines())
 
 
+def test_accumulated_batches_are_one_step_and_one_row(tmp_path: Path) -> None:
+    folder, steps = RunFolder(tmp_path), Steps()
+    fit(tmp_path, moco(), [steps, ScoreRecorder(folder, 1)], accumulate_grad_batches=3)
+    recorded = read_rows(folder.scores)[1:]
+    assert [row["step"] for row in recorded] == [1, 2]
+    for row, first_batch in zip(recorded, (0, 3), strict=True):
+        scores = [every_score(pairs) for pairs in steps.pairs[first_batch]]
+        check(row["negative"], [score for _, negative in scores for score in negative], moved=5)
+
+
 def test_recording_changes_no_training(tmp_path: Path) -> None:
     weights = []
     for every in (0, 1):
