@@ -54,11 +54,12 @@ class OnlineKNN(lightning.Callback):
         data = getattr(trainer, "datamodule", None)
         if not self.every_n_epochs or (done % self.every_n_epochs and not last) or not isinstance(data, ImageData):
             return
-        if data.test_images is None or data.train_labels is None:
+        labelled = data.train_labels is not None and bool((data.train_labels >= 0).all())
+        if data.test_images is None or not labelled:
             return
         keys, labels = self._features(pl_module, data, data.evaluation_loader("train", self.limit))
         queries, truth = self._features(pl_module, data, data.evaluation_loader("test", self.limit))
-        if int(labels.min()) < 0 or int(truth.min()) < 0:
+        if int(truth.min()) < 0:
             return
         classes = int(max(labels.max(), truth.max())) + 1
         neighbours = min(self.neighbours, len(keys))

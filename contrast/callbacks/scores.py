@@ -31,7 +31,8 @@ class ScoreSums:
     def add(self, score: Tensor, offered: Tensor | None = None) -> None:
         """Add scores, (*h, b, t) or (*h, b), those that `offered` (b, t) keeps."""
         kept = torch.ones_like(score) if offered is None else offered.to(score.dtype).expand_as(score)
-        place = ((score + 1) * (BINS / 2)).long().clamp_(0, BINS - 1)
+        # Clamped before the cast, which would send a huge score to the other end; NaN clamps to nothing.
+        place = ((score + 1) * (BINS / 2)).nan_to_num(0.0).clamp(0, BINS - 1).long()
         self.counts.scatter_add_(0, place.flatten(), kept.flatten().double())
         values = score.double()
         weight = kept.double()

@@ -16,7 +16,7 @@ __all__ = ["main"]
 
 EPILOG = """examples:
   contrast export runs/first                                writes runs/first/export
-  contrast export runs/first/checkpoints/epoch=99.ckpt --output encoder-100
+  contrast export runs/first/checkpoints/epoch-0100.ckpt --output encoder-100
 
 The card's `rebuild` is Python that makes the network again without this package where torchvision or timm has it. Its
 `evaluations` are those of exactly these weights."""

@@ -57,6 +57,8 @@ def load_source(arguments: argparse.Namespace) -> tuple[LoadedRun, RunFolder]:
         raise InputError("give either RUN or --weights FILE")
     if (arguments.weights is None) != (arguments.backbone is None):
         raise InputError("--weights and --backbone go together: give the file and the architecture, say resnet50")
+    if arguments.source is not None and not arguments.source.is_file():
+        RunFolder.existing(arguments.source)  # refused before torch is imported
     from contrast.commands.encoder import load_foreign, load_run  # imports torch and Lightning: seconds
 
     if arguments.weights is not None:

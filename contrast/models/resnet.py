@@ -101,6 +101,9 @@ class ResNet(Backbone):
             load_weights(self, weights)
 
     def forward(self, images: Float[Tensor, "b c height width"]) -> Float[Tensor, "b d"]:
+        if self.base_width < 16 and images.device.type == "cpu":
+            # torch 2.15 on a CPU can crash in the backward pass of so narrow a 1x1 convolution in channels_last.
+            images = images.contiguous()
         maps = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         maps = self.layer4(self.layer3(self.layer2(self.layer1(maps))))
         features: Tensor = self.fc(torch.flatten(self.avgpool(maps), 1))
