@@ -86,6 +86,6 @@ def _at_least_float32(rows: Tensor) -> Tensor:
 def _faiss() -> Any:
     # Imported on first use: it takes a second and most commands search nothing.
     faiss = importlib.import_module("faiss")
-    # By default faiss searches without BLAS where b · d < 128,000: up to six times slower (256 queries, 65,536 keys).
+    # By default faiss searches without BLAS where b · d < 128,000, the slower way.
     faiss.cvar.distance_compute_blas_threshold = 1
     return faiss

@@ -196,7 +196,7 @@ class ImageData(lightning.LightningDataModule):
     def standardise(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """``(x - mean) / std`` for images in [0, 1], channel by channel."""
         mean, std = (images.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
-        # Convolutions take this layout for theirs, and are the faster for it.
+        # The layout that convolutions prefer, on a CPU and on CUDA.
         return (images.contiguous(memory_format=torch.channels_last) - mean) / std
 
 

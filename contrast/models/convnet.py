@@ -58,6 +58,6 @@ class ConvNet(Backbone):
 
 def _stage(inputs: int, outputs: int, halve: bool) -> nn.Sequential:
     convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
-    # Pooled before the norm, not after the ReLU: a third faster on a CPU.
+    # Pooled before the norm, not after the ReLU: the norm then has a quarter of the values to work on.
     pooling = nn.MaxPool2d(2) if halve else nn.Identity()
     return nn.Sequential(convolution, pooling, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
