@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from contrast import banks, losses, methods
-    from contrast.pairs import Pairs, in_batch_pairs, queue_pairs
+    from contrast.pairs import Pairs, cross_pairs, in_batch_pairs, queue_pairs
 
-__all__ = ["Pairs", "banks", "in_batch_pairs", "losses", "methods", "queue_pairs"]
+__all__ = ["Pairs", "banks", "cross_pairs", "in_batch_pairs", "losses", "methods", "queue_pairs"]
 
-_FROM_PAIRS = ("Pairs", "in_batch_pairs", "queue_pairs")
+_FROM_PAIRS = ("Pairs", "cross_pairs", "in_batch_pairs", "queue_pairs")
 
 
 def __getattr__(name: str) -> Any:

@@ -5,18 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from contrast.distributed import gather, gather_detached
 from contrast.errors import InputError
 
-__all__ = ["NOT_OFFERED", "UNKNOWN", "Pairs", "in_batch_pairs", "queue_pairs"]
+__all__ = [
+    "MINED",
+    "NOT_OFFERED",
+    "PAIR_MIX",
+    "QUERY_MIX",
+    "UNKNOWN",
+    "Pairs",
+    "cross_pairs",
+    "in_batch_pairs",
+    "queue_pairs",
+]
 
 UNKNOWN = -1
 """A negative of no known sample: equal to nothing, hence never left out."""
 NOT_OFFERED = -2
 """An own negative that is no row at all: neither offered nor counted."""
+MINED, PAIR_MIX, QUERY_MIX = range(3)
+"""Kinds of own negatives: a real row, a mix of two negatives, a mix of the query with a negative."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +45,12 @@ class Pairs:
         index: (b,), which training sample each query is of.
         negative_index: (k,) or (k, 2), of which sample or samples each shared negative is made; -1 is unknown.
         view: (b,), which view the query is; it keys the query's random numbers.
+        placeholder: (k,), shared negatives that are no sample's embedding, such as a queue's random start: they are
+            offered and counted, but never mined.
         excluded: (b, m), columns of `negatives` that this query leaves out; -1 pads.
         own_negatives: (*h, b, s, d), mined or made for one query alone.
         own_negative_index: (b, s); -1 is unknown, -2 is no row: neither offered nor counted.
-        own_negative_kind: (s,), what each own negative is, for observers.
+        own_negative_kind: (s,), what each own negative is (MINED, PAIR_MIX, QUERY_MIX), for observers.
         extra_positives: (*h, b, p, d), further positives of each query.
 
     Raises:
@@ -49,6 +63,7 @@ class Pairs:
     index: Int[Tensor, " b"]
     negative_index: Int[Tensor, " k"] | Int[Tensor, "k 2"]
     view: Int[Tensor, " b"] | None = None
+    placeholder: Bool[Tensor, " k"] | None = None
     excluded: Int[Tensor, "b m"] | None = None
     own_negatives: Float[Tensor, "*h b s d"] | None = None
     own_negative_index: Int[Tensor, "b s"] | None = None
@@ -109,6 +124,8 @@ def queue_pairs(
     keys: Float[Tensor, "*h k d"],
     index: Int[Tensor, " b"],
     key_index: Int[Tensor, " k"],
+    placeholder: Bool[Tensor, " k"] | None = None,
+    view: int = 0,
 ) -> Pairs:
     """One direction against a queue: each query's positive is its key, the negatives are the queue's keys.
 
@@ -120,8 +137,35 @@ def queue_pairs(
         keys: the queue's rows, (*h, k, d), read before this step's keys are stored; used without gradient.
         index: which sample each query is of, (b,).
         key_index: which sample each queue row is of, (k,); -1 is unknown.
+        placeholder: which queue rows are no sample's key but the queue's random start, (k,).
+        view: which view the queries are; it keys their random numbers.
     """
-    return Pairs(query, key.detach(), keys.detach(), index, key_index)
+    views = torch.full_like(index, view)
+    return Pairs(query, key.detach(), keys.detach(), index, key_index, view=views, placeholder=placeholder)
+
+
+def cross_pairs(
+    query: Float[Tensor, "*h n d"], positive: Float[Tensor, "*h n d"], index: Int[Tensor, " n"], view: int = 0
+) -> Pairs:
+    """One direction across two sets of rows: each query's negatives are the other samples' positives, of all processes.
+
+    With InfoNCE this is the cross-entropy over the N positives of a batch, as in NNCLR (Dwibedi et al., ICCV 2021,
+    arXiv 2104.14548, eq. 4) and MoCo v3 (Chen et al., ICCV 2021, arXiv 2104.02057, algorithm 1). Gradient reaches
+    the positives of every process where they carry one.
+
+    Args:
+        query: unit rows, (*h, n, d).
+        positive: unit rows of the same samples, (*h, n, d).
+        index: which sample each row is of, (n,).
+        view: which view the queries are; it keys their random numbers.
+
+    Example:
+        >>> rows = torch.nn.functional.normalize(torch.randn(2, 4, 8), dim=-1)
+        >>> cross_pairs(rows[0], rows[1], torch.arange(4)).negatives.shape
+        torch.Size([4, 8])
+    """
+    views = torch.full_like(index, view)
+    return Pairs(query, positive, _gather_rows(positive), index, gather_detached(index), view=views)
 
 
 def _gather_rows(rows: Tensor) -> Tensor:

@@ -31,6 +31,9 @@ class Purpose(IntEnum):
     QUEUE = 5
     SPLIT = 6
     PROBE = 7
+    HARD_NEGATIVE_MIXING = 8
+    POSITIVE_EXTRAPOLATION = 9
+    NEGATIVE_INTERPOLATION = 10
 
 
 def seed_from(*keys: int) -> int:

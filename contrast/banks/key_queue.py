@@ -19,7 +19,8 @@ class KeyQueue(MemoryBank):
     """A first-in-first-out queue of the newest keys of all processes.
 
     It starts as random unit rows of unknown sample, offered and counted like any other (as in the authors' code);
-    `filled` says how many rows are real. A batch that reaches the end wraps round.
+    `filled` says how many rows are real, and the others are marked as placeholders. A batch that reaches the end wraps
+    round.
 
     Source: MoCo, He et al., CVPR 2020, arXiv 1911.05722, section 3.2.
 
@@ -56,7 +57,8 @@ class KeyQueue(MemoryBank):
         self.register_buffer("filled", torch.zeros((), dtype=torch.int64))
 
     def negatives(self, query: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> Negatives:
-        return Negatives(self.keys, self.index)
+        place = torch.arange(self.size, device=self.filled.device)
+        return Negatives(self.keys, self.index, placeholder=place >= self.filled)
 
     @torch.no_grad()
     def store(self, keys: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 __all__ = ["MemoryBank", "Negatives"]
@@ -18,10 +18,12 @@ class Negatives:
     Attributes:
         keys: rows offered to every query, (k, d).
         index: which sample each is of, (k,); -1 is unknown.
+        placeholder: which of them are no sample's key, (k,): offered and counted, never mined; None if none is.
     """
 
     keys: Float[Tensor, "k d"]
     index: Int[Tensor, " k"]
+    placeholder: Bool[Tensor, " k"] | None = None
 
 
 class MemoryBank(nn.Module, ABC):

@@ -1,28 +1,59 @@
 """Losses: one formula with four slots (transform, temperature, objective, weight), and a second door, `Loss`."""
 
+from contrast.losses.adaptive_temperature import AdaptiveTemperature, amcl_logits
+from contrast.losses.bad_pair_mining import BadPairMining, bad_pair_weights
 from contrast.losses.contrastive import ContrastiveLoss
+from contrast.losses.debiased import HCL, Debiased
+from contrast.losses.feature_transformation import (
+    NegativeInterpolation,
+    PositiveExtrapolation,
+    extrapolate,
+    interpolate,
+)
+from contrast.losses.hard_negative_mixing import HardNegativeMixing, mix_pairs, mix_with_query
+from contrast.losses.hardest_negative import HardestNegative
 from contrast.losses.logits import DenseNegatives, NegativeLogits, PositiveLogits, Tile
-from contrast.losses.loss import Loss, LossOutput
+from contrast.losses.loss import Loss, LossOutput, weighted_mean
 from contrast.losses.objectives import DCL, DCLW, InfoNCE, Objective
 from contrast.losses.pieces import PairTransform, PairWeighting, Piece
+from contrast.losses.same_class_removal import SameClassRemoval
 from contrast.losses.temperature import FixedTemperature, LearnedTemperature, Temperature
+from contrast.losses.tiled import TiledNegatives, negative_logits
 
 __all__ = [
     "DCL",
     "DCLW",
+    "HCL",
+    "AdaptiveTemperature",
+    "BadPairMining",
     "ContrastiveLoss",
+    "Debiased",
     "DenseNegatives",
     "FixedTemperature",
+    "HardNegativeMixing",
+    "HardestNegative",
     "InfoNCE",
     "LearnedTemperature",
     "Loss",
     "LossOutput",
+    "NegativeInterpolation",
     "NegativeLogits",
     "Objective",
     "PairTransform",
     "PairWeighting",
     "Piece",
+    "PositiveExtrapolation",
     "PositiveLogits",
+    "SameClassRemoval",
     "Temperature",
     "Tile",
+    "TiledNegatives",
+    "amcl_logits",
+    "bad_pair_weights",
+    "extrapolate",
+    "interpolate",
+    "mix_pairs",
+    "mix_with_query",
+    "negative_logits",
+    "weighted_mean",
 ]

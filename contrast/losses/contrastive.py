@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
-from contrast.distributed import global_mean
 from contrast.errors import InputError
-from contrast.losses.logits import DenseNegatives, NegativeLogits, PositiveLogits, positive_logits
-from contrast.losses.loss import Loss, LossOutput
+from contrast.losses.logits import NegativeLogits, PositiveLogits, positive_logits
+from contrast.losses.loss import Loss, LossOutput, weighted_mean
 from contrast.losses.objectives import Objective
-from contrast.losses.pieces import PairTransform, PairWeighting, Piece
+from contrast.losses.pieces import PairTransform, PairWeighting
 from contrast.losses.temperature import Temperature, as_temperature
+from contrast.losses.tiled import negative_logits
 from contrast.pairs import Pairs
 
 __all__ = ["ContrastiveLoss"]
@@ -56,24 +56,11 @@ class ContrastiveLoss(Loss):
         if pairs.extra_positives is not None:
             raise InputError("ContrastiveLoss has one positive a query: it cannot use Pairs.extra_positives")
         with torch.autocast(pairs.query.device.type, enabled=False):
-            return positive_logits(pairs, self.temperature), DenseNegatives(pairs, self.temperature)
+            return positive_logits(pairs, self.temperature), negative_logits(pairs, self.temperature)
 
     def forward(self, *pairs: Pairs) -> LossOutput:
         transformed = tuple(self._transform(each) for each in pairs)
-        losses = torch.cat([self._losses(each) for each in transformed])
-        weights = None
-        if self.weighting is not None:
-            weights = self.weighting(losses.detach(), torch.cat([each.index for each in transformed])).detach()
-        loss = global_mean(losses if weights is None else weights * losses)
-        return LossOutput(loss, losses.detach(), weights, tuple(each.detached() for each in transformed))
-
-    def begin_epoch(self, epoch: int) -> None:
-        for piece in self._pieces():
-            piece.begin_epoch(epoch)
-
-    def begin_step(self, epoch: int, step: int) -> None:
-        for piece in self._pieces():
-            piece.begin_step(epoch, step)
+        return weighted_mean([self._losses(each) for each in transformed], transformed, self.weighting)
 
     def _transform(self, pairs: Pairs) -> Pairs:
         for transform in self.transforms:
@@ -84,8 +71,3 @@ class ContrastiveLoss(Loss):
         positive, negatives = self.logits(pairs)
         losses: torch.Tensor = self.objective(positive, negatives)
         return losses if losses.ndim == 1 else losses.flatten(0, -2).sum(dim=0)
-
-    def _pieces(self) -> Iterator[Piece]:
-        for piece in (self.objective, self.temperature, *self.transforms, self.weighting):
-            if isinstance(piece, Piece):
-                yield piece

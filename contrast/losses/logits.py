@@ -12,9 +12,18 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from contrast.losses.temperature import Temperature
-from contrast.pairs import NOT_OFFERED, Pairs
+from contrast.pairs import NOT_OFFERED, UNKNOWN, Pairs
 
-__all__ = ["DenseNegatives", "NegativeLogits", "PositiveLogits", "Tile", "left_out", "positive_logits"]
+__all__ = [
+    "DenseNegatives",
+    "NegativeLogits",
+    "PositiveLogits",
+    "Tile",
+    "left_out",
+    "own_negatives_offered",
+    "positive_logits",
+    "wide",
+]
 
 
 @dataclass(frozen=True)
@@ -78,12 +87,11 @@ class DenseNegatives(NegativeLogits):
         logit = temperature(score, query[..., :, None, :], shared[..., None, :, :])
         offered = ~left_out(pairs, 0, shared.shape[-2])
         self._shared = shared.shape[-2]
-        if pairs.own_negatives is not None and pairs.own_negative_index is not None:
+        if pairs.own_negatives is not None:
             own = wide(pairs.own_negatives)
             own_score = torch.einsum("...bd,...bsd->...bs", query, own)
             own_logit = temperature(own_score, query[..., :, None, :], own)
-            own_index = pairs.own_negative_index
-            own_offered = (own_index != NOT_OFFERED) & (own_index != pairs.index[:, None])
+            own_offered = own_negatives_offered(pairs)
             score, logit = torch.cat([score, own_score], dim=-1), torch.cat([logit, own_logit], dim=-1)
             offered = torch.cat([offered, own_offered], dim=-1)
         self._score, self._logit, self._offered, self._temperature = score, logit, offered, temperature
@@ -94,8 +102,13 @@ class DenseNegatives(NegativeLogits):
         return torch.logsumexp((self._logit * scale).masked_fill(~self._offered, -torch.inf), dim=-1)
 
     def hardest(self) -> tuple[Float[Tensor, "*h b"], Float[Tensor, "*h b"]]:
+        none = self.count == 0
+        if not self._score.shape[-1]:
+            nothing = self._score.new_full(self._score.shape[:-1], -torch.inf)
+            return nothing, nothing
         column = self._score.masked_fill(~self._offered, -torch.inf).argmax(dim=-1, keepdim=True)
-        return self._score.gather(-1, column).squeeze(-1), self._logit.gather(-1, column).squeeze(-1)
+        score, logit = (each.gather(-1, column).squeeze(-1) for each in (self._score, self._logit))
+        return score.masked_fill(none, -torch.inf), logit.masked_fill(none, -torch.inf)
 
     def logit_of(self, score: float) -> Float[Tensor, ""]:
         return self._temperature.of_score(self._score.new_tensor(score))
@@ -131,6 +144,15 @@ def left_out(pairs: Pairs, start: int, stop: int) -> Bool[Tensor, "b t"]:
         extra.scatter_(1, torch.where(here, columns - start, stop - start), True)
         out = out | extra[:, :-1]
     return out
+
+
+def own_negatives_offered(pairs: Pairs) -> Bool[Tensor, "b s"]:
+    """Which of its own negatives each query is offered: rows that there are, and not of its own sample."""
+    index = pairs.own_negative_index
+    if index is None:
+        return pairs.index.new_zeros((len(pairs.index), 0), dtype=torch.bool)
+    unknown = index == UNKNOWN  # equal to nothing, a query's own unknown index included
+    return (index != NOT_OFFERED) & (unknown | (index != pairs.index[:, None]))
 
 
 def wide(rows: Tensor) -> Tensor:

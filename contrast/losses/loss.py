@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from contrast.losses.pieces import Piece
+from contrast.distributed import global_mean
+from contrast.losses.pieces import PairWeighting, Piece
 from contrast.pairs import Pairs
 
-__all__ = ["Loss", "LossOutput"]
+__all__ = ["Loss", "LossOutput", "weighted_mean"]
 
 
 @dataclass(frozen=True)
@@ -46,3 +49,32 @@ class Loss(Piece):
     @abstractmethod
     def forward(self, *pairs: Pairs) -> LossOutput:
         """The loss of these pairs; several where directions have different negatives."""
+
+    def begin_epoch(self, epoch: int) -> None:
+        for piece in self._pieces():
+            piece.begin_epoch(epoch)
+
+    def begin_step(self, epoch: int, step: int) -> None:
+        for piece in self._pieces():
+            piece.begin_step(epoch, step)
+
+    def _pieces(self) -> Iterator[Piece]:
+        return (module for module in self.modules() if isinstance(module, Piece) and not isinstance(module, Loss))
+
+
+def weighted_mean(
+    losses: Sequence[Float[Tensor, "..."]], pairs: Sequence[Pairs], weighting: PairWeighting | None
+) -> LossOutput:
+    """Mean over the queries of all directions and processes of weight times loss.
+
+    Args:
+        losses: each direction's, (b,) a query.
+        pairs: each direction's.
+        weighting: one weight a query; None weighs all alike.
+    """
+    every = torch.cat(list(losses))
+    weights = None
+    if weighting is not None:
+        weights = weighting(every.detach(), torch.cat([each.index for each in pairs])).detach()
+    loss = global_mean(every if weights is None else weights * every)
+    return LossOutput(loss, every.detach(), weights, tuple(each.detached() for each in pairs))

@@ -26,9 +26,14 @@ class Head(nn.Module, ABC):
         input_width: width of the features.
         output_width: width of the embeddings.
 
+    Attributes:
+        head_count: how many heads there are; None where embeddings have no axis for them.
+
     Raises:
         InputError: where one of them is below 1.
     """
+
+    head_count: int | None = None
 
     def __init__(self, input_width: int, output_width: int) -> None:
         super().__init__()
@@ -174,7 +179,7 @@ class MultiHead(Head):
         make = MLPHead if head is None else head
         made = [make(input_width) for _ in range(require_positive("MultiHead", "heads", heads))]
         super().__init__(input_width, made[0].output_width)
-        self.heads = nn.ModuleList(made)
+        self.heads, self.head_count = nn.ModuleList(made), heads
 
     def forward(self, features: Float[Tensor, "b d"]) -> Float[Tensor, "h b e"]:
         return torch.stack([head(features) for head in self.heads])

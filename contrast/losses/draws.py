@@ -1,0 +1,83 @@
+"""Random numbers of transforms: keyed by step, sample and view, never by a place in a batch or a queue."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from contrast.errors import InputError
+from contrast.pairs import Pairs
+from contrast.randomness import uniform
+
+__all__ = ["BetaQuantile", "query_draws", "row_identity", "row_permutation"]
+
+_VIEWS = 8  # bits for the view beside the sample's index
+_COPIES = 24  # bits for which of several rows of one sample
+
+
+class BetaQuantile(nn.Module):
+    """Uniform numbers to Beta(α, α) ones, by the quantile function: from a table of 4,097 points, linear between them.
+
+    Within a table's step the distribution function is off by less than the step, 1/4096.
+
+    Args:
+        alpha: α, above 0.
+
+    Example:
+        >>> BetaQuantile(2.0)(torch.tensor([0.0, 0.5, 1.0])).tolist()
+        [0.0, 0.5, 1.0]
+    """
+
+    table: Tensor
+
+    def __init__(self, alpha: float) -> None:
+        super().__init__()
+        if not alpha > 0:
+            raise InputError(f"alpha {alpha:g} is not above 0: it shapes a Beta distribution")
+        from scipy.special import betaincinv  # half a second, and only the transforms that mix need it
+
+        quantiles = betaincinv(alpha, alpha, torch.linspace(0, 1, 4097, dtype=torch.float64).numpy())
+        self.register_buffer("table", torch.as_tensor(quantiles, dtype=torch.float32), persistent=False)
+
+    def forward(self, uniforms: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        steps = len(self.table) - 1
+        place = uniforms * steps
+        below = place.floor().clamp(max=steps - 1)
+        low = below.long()
+        return torch.lerp(self.table[low], self.table[low + 1], (place - below).to(self.table.dtype))
+
+
+def query_draws(pairs: Pairs, keys: tuple[int, ...], count: int) -> Float[Tensor, "b {count}"]:
+    """`count` uniform numbers a query, each a pure function of (keys, sample, view, column)."""
+    view = 0 if pairs.view is None else pairs.view
+    return uniform(keys, (pairs.index << _VIEWS) + view, count)
+
+
+def row_identity(index: Int[Tensor, " k"]) -> Int[Tensor, " k"]:
+    """A number for each row that depends on its sample alone, and on its rank among rows of the same sample."""
+    order = index.argsort(stable=True)
+    ranked = index[order]
+    place = torch.arange(len(index), device=index.device)
+    first = torch.searchsorted(ranked, ranked)  # where each sample's rows begin
+    identity = torch.empty_like(index)
+    identity[order] = (ranked << _COPIES) + place - first
+    return identity
+
+
+def row_permutation(identity: Int[Tensor, " k"], keys: tuple[int, ...]) -> Int[Tensor, " k"]:
+    """A random permutation that maps rows to rows by what they are: the same whatever order they stand in.
+
+    Args:
+        identity: of each row, from `row_identity`.
+        keys: what the draw is for.
+
+    Returns:
+        Row r's partner is row ``permutation[r]``; every permutation is as likely as any other.
+    """
+    draws = uniform(keys, identity, 4).double()
+    # Two float32 numbers of 24 bits each: ties among a million rows, which would go by place, are then unlikely.
+    source, target = (draws[:, i] + draws[:, i + 1] * 2.0**-24 for i in (0, 2))
+    permutation = torch.empty_like(identity)
+    permutation[source.argsort(stable=True)] = target.argsort(stable=True)
+    return permutation

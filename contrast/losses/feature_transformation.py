@@ -1,0 +1,206 @@
+"""FT: positives pulled apart beyond themselves, negatives mixed with each other."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from contrast.errors import InputError
+from contrast.losses.draws import BetaQuantile, query_draws, row_identity, row_permutation
+from contrast.losses.pieces import PairTransform
+from contrast.pairs import Pairs
+from contrast.randomness import Purpose, uniform
+
+__all__ = ["NegativeInterpolation", "PositiveExtrapolation", "extrapolate", "interpolate"]
+
+normalize = torch.nn.functional.normalize
+
+
+class PositiveExtrapolation(PairTransform):
+    """Positive extrapolation: ``q′ = λ q + (1 - λ) k``, ``k′ = λ k + (1 - λ) q``, λ = 1 + Beta(α, α).
+
+    The pair moves apart along the line through it, so its score falls: ``s′ = s - Σ_d λ_d (λ_d - 1)(q_d - k_d)²``, and
+    may leave [-1, 1]. Gradient reaches q through both q′ and k′. What a bank stores is the original key.
+
+    Source: Zhu et al., ICCV 2021, arXiv 2108.02982. As in the authors' code the rows are not brought back
+    to unit length, and q′ is the query of the negatives too.
+
+    Args:
+        alpha: α; λ is between 1 and 2, and gathers about 1.5 as α grows.
+        each: what has a λ of its own: a `step` (the command in the authors' README), a `pair`, or a `dimension` of a
+            pair.
+        start_epoch: pairs are left alone before this epoch, counted from 0.
+        renormalise: bring q′ and k′ to unit length.
+        seed: of the draws, functions of (seed, step, sample, view); a run's seed if a configuration leaves it out.
+
+    Raises:
+        InputError: where alpha is not above 0 or start_epoch is negative.
+
+    Example:
+        >>> q, k = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+        >>> extrapolate(q, k, torch.tensor(1.5))
+        (tensor([[ 1.5000, -0.5000]]), tensor([[-0.5000,  1.5000]]))
+    """
+
+    def __init__(
+        self,
+        alpha: float = 2.0,
+        each: Literal["step", "pair", "dimension"] = "step",
+        start_epoch: int = 0,
+        renormalise: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.quantile = BetaQuantile(alpha)
+        self.alpha, self.each, self.renormalise, self.seed = alpha, each, renormalise, seed
+        self.start_epoch = self._epoch = _not_negative(start_epoch)
+        self._step = 0
+
+    def begin_step(self, epoch: int, step: int) -> None:
+        self._epoch, self._step = epoch, step
+
+    def forward(self, pairs: Pairs) -> Pairs:
+        if self._epoch < self.start_epoch:
+            return pairs
+        step = 1 + self.quantile(self._uniforms(pairs)).to(pairs.query.dtype)
+        query, positive = extrapolate(pairs.query, pairs.positive, step)
+        if self.renormalise:
+            query, positive = normalize(query, dim=-1), normalize(positive, dim=-1)
+        return dataclasses.replace(pairs, query=query, positive=positive)
+
+    def _uniforms(self, pairs: Pairs) -> Tensor:
+        keys = (self.seed, self._step, Purpose.POSITIVE_EXTRAPOLATION)
+        if self.each == "step":
+            return uniform(keys, pairs.index.new_zeros(1), 1)
+        if self.each == "pair":
+            return query_draws(pairs, keys, 1)
+        return _by_dimension(query_draws(pairs, keys, _width(pairs.query)), pairs.query)
+
+    def extra_repr(self) -> str:
+        return f"alpha={self.alpha:g}, each={self.each}, start_epoch={self.start_epoch}, renormalise={self.renormalise}"
+
+
+class NegativeInterpolation(PairTransform):
+    """Negative interpolation: ``Q′ = λ Q + (1 - λ) Q[permutation]``, λ ~ Beta(α, α).
+
+    Each shared negative is mixed with another, and is from then on a row of two samples: a query leaves it out where
+    either is its own. Gradient reaches in-batch negatives through both places that they have in Q′.
+
+    Source: Zhu et al., ICCV 2021, arXiv 2108.02982; the authors' code does not bring the rows back to unit
+    length either.
+
+    Args:
+        alpha: α; λ gathers about a half as α grows.
+        each: what has a λ of its own: a `step`, a `row` of the negatives, or a `dimension` of a row.
+        start_epoch: negatives are left alone before this epoch, counted from 0.
+        renormalise: bring the rows to unit length.
+        seed: of permutation and draws, functions of (seed, step, sample); a run's seed if a configuration leaves it
+            out.
+
+    Raises:
+        InputError: where alpha is not above 0 or start_epoch is negative; for negatives that are mixed already.
+
+    Example:
+        >>> interpolate(torch.eye(2), torch.tensor([1, 0]), torch.tensor(0.75))
+        tensor([[0.7500, 0.2500],
+                [0.2500, 0.7500]])
+    """
+
+    def __init__(
+        self,
+        alpha: float = 1.6,
+        each: Literal["step", "row", "dimension"] = "step",
+        start_epoch: int = 0,
+        renormalise: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.quantile = BetaQuantile(alpha)
+        self.alpha, self.each, self.renormalise, self.seed = alpha, each, renormalise, seed
+        self.start_epoch = self._epoch = _not_negative(start_epoch)
+        self._step = 0
+
+    def begin_step(self, epoch: int, step: int) -> None:
+        self._epoch, self._step = epoch, step
+
+    def forward(self, pairs: Pairs) -> Pairs:
+        if self._epoch < self.start_epoch:
+            return pairs
+        if pairs.negative_index.ndim == 2:
+            raise InputError("NegativeInterpolation got negatives that are mixes already: name it once")
+        keys = (self.seed, self._step, Purpose.NEGATIVE_INTERPOLATION)
+        identity = row_identity(pairs.negative_index)
+        permutation = row_permutation(identity, keys)
+        step = self.quantile(self._uniforms(pairs.negatives, identity, keys)).to(pairs.negatives.dtype)
+        negatives = interpolate(pairs.negatives, permutation, step)
+        placeholder = pairs.placeholder
+        return dataclasses.replace(
+            pairs,
+            negatives=normalize(negatives, dim=-1) if self.renormalise else negatives,
+            negative_index=torch.stack([pairs.negative_index, pairs.negative_index[permutation]], dim=1),
+            placeholder=None if placeholder is None else placeholder | placeholder[permutation],
+            excluded=None if pairs.excluded is None else _excluded_with(pairs.excluded, permutation),
+        )
+
+    def _uniforms(self, negatives: Tensor, identity: Tensor, keys: tuple[int, ...]) -> Tensor:
+        if self.each == "step":
+            return uniform((*keys, 1), identity.new_zeros(1), 1)
+        if self.each == "row":
+            return uniform((*keys, 1), identity, 1)
+        return _by_dimension(uniform((*keys, 1), identity, _width(negatives)), negatives)
+
+    def extra_repr(self) -> str:
+        return f"alpha={self.alpha:g}, each={self.each}, start_epoch={self.start_epoch}, renormalise={self.renormalise}"
+
+
+def extrapolate(
+    query: Float[Tensor, "*h b d"], key: Float[Tensor, "*h b d"], step: Float[Tensor, "..."]
+) -> tuple[Float[Tensor, "*h b d"], Float[Tensor, "*h b d"]]:
+    """``(λ q + (1 - λ) k, λ k + (1 - λ) q)``; FT, arXiv 2108.02982.
+
+    Args:
+        query, key: the pairs.
+        step: λ, one number or anything that broadcasts against the rows: (b, 1), (b, d). At 1 nothing changes, above
+            it the pair moves apart.
+    """
+    return step * query + (1 - step) * key, step * key + (1 - step) * query
+
+
+def interpolate(
+    keys: Float[Tensor, "*h k d"], permutation: Int[Tensor, " k"], step: Float[Tensor, "..."]
+) -> Float[Tensor, "*h k d"]:
+    """``λ Q + (1 - λ) Q[permutation]``; FT, arXiv 2108.02982.
+
+    Args:
+        keys: the rows Q.
+        permutation: each row's partner.
+        step: λ, one number or anything that broadcasts against the rows: (k, 1), (k, d).
+    """
+    return step * keys + (1 - step) * keys[..., permutation, :]
+
+
+def _by_dimension(draws: Tensor, rows: Tensor) -> Tensor:
+    """One draw for each dimension of each head: (b, h·d) as (*h, b, d)."""
+    *heads, count, width = rows.shape
+    return draws.view(count, *heads, width).movedim(0, -2)
+
+
+def _width(rows: Tensor) -> int:
+    """Numbers that a row has over all heads."""
+    return rows.shape[-1] * (1 if rows.ndim == 2 else rows.shape[0])
+
+
+def _excluded_with(excluded: Tensor, permutation: Tensor) -> Tensor:
+    """Excluded columns, and those that have become partly made of one."""
+    made_of = permutation.argsort()[excluded.clamp(min=0)]
+    return torch.cat([excluded, torch.where(excluded < 0, excluded, made_of)], dim=1)
+
+
+def _not_negative(start_epoch: int) -> int:
+    if start_epoch < 0:
+        raise InputError(f"start_epoch {start_epoch} is negative: epochs count from 0")
+    return start_epoch
