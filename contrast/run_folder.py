@@ -20,6 +20,7 @@ class RunFolder:
         metrics.jsonl          append-only scalars, one row a logged step
         metrics.csv            the same as a table, derived
         scores.jsonl           append-only histograms of positive and negative scores
+        flagged.jsonl          append-only: the samples that bad-pair mining flagged, one row an epoch
         checkpoints/*.ckpt     last.ckpt and what was asked for
         features/              cached features, keyed by checkpoint, data and transform
         evaluations/*.json     results of `contrast probe` and `contrast knn`, each with its protocol
@@ -45,6 +46,10 @@ class RunFolder:
     @property
     def scores(self) -> Path:
         return self.path / "scores.jsonl"
+
+    @property
+    def flagged(self) -> Path:
+        return self.path / "flagged.jsonl"
 
     @property
     def checkpoints(self) -> Path:

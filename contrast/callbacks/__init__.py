@@ -2,6 +2,7 @@
 
 from contrast.callbacks.checkpoints import AtomicCheckpoints, Checkpoints
 from contrast.callbacks.finite_loss import FiniteLoss
+from contrast.callbacks.flagged import FlaggedPairs
 from contrast.callbacks.metrics import Metrics
 from contrast.callbacks.online_knn import OnlineKNN
 from contrast.callbacks.progress import Progress
@@ -12,6 +13,7 @@ __all__ = [
     "AtomicCheckpoints",
     "Checkpoints",
     "FiniteLoss",
+    "FlaggedPairs",
     "Metrics",
     "OnlineKNN",
     "Progress",

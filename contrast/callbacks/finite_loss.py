@@ -8,6 +8,7 @@ import lightning
 import torch
 
 from contrast.errors import RunStopped
+from contrast.losses import Piece
 from contrast.run_folder import RunFolder
 
 __all__ = ["FiniteLoss"]
@@ -52,9 +53,10 @@ class FiniteLoss(lightning.Callback):
         step, value, embeddings = self._noted.tolist()
         if value - value == 0:  # neither NaN nor infinite
             return
+        loss = pl_module.loss.describe() if isinstance(pl_module.loss, Piece) else str(pl_module.loss)
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         cause = (
-            f"the embeddings were finite, so the loss overflowed ({pl_module.loss}): raise its temperature"
+            f"the embeddings were finite, so the loss overflowed ({loss}): raise its temperature"
             if embeddings
             else f"the encoder output NaN or Inf at rate {rate:g}: lower the rate, warm up longer or clip gradients"
         )

@@ -19,6 +19,7 @@ from contrast.callbacks import Checkpoints, Metrics, OnlineKNN, ScoreRecorder
 from contrast.commands.choices import SLOTS, choices
 from contrast.commands.configuration import Config
 from contrast.commands.messages import one_line
+from contrast.commands.training_facts import TrainingFacts
 from contrast.data import ImageData
 from contrast.data.failures import construction_error
 from contrast.errors import InputError
@@ -54,8 +55,9 @@ def run_parser() -> jsonargparse.ArgumentParser:
     """The parser of a whole run: seed, model, data, trainer and the sections of the callbacks."""
     parser = jsonargparse.ArgumentParser(prog="contrast pretrain", exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--seed_everything", type=int, default=0, help="the one seed of the run")
-    parser.add_subclass_arguments(ContrastiveMethod, "model", required=True)
+    # Data first: they are built first, and pieces of a loss may ask for what they say.
     parser.add_subclass_arguments(ImageData, "data", required=True)
+    parser.add_subclass_arguments(ContrastiveMethod, "model", required=True)
     parser.add_class_arguments(lightning.Trainer, "trainer", instantiate=False)
     for name, callback in CALLBACKS.items():
         parser.add_class_arguments(callback, name, instantiate=False, skip=_GIVEN)
@@ -66,9 +68,9 @@ def evaluation_parser(with_model: bool) -> jsonargparse.ArgumentParser:
     """The parser of what an evaluation needs: seed and data, and the model unless weights come from elsewhere."""
     parser = jsonargparse.ArgumentParser(prog="contrast", exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--seed_everything", type=int, default=0)
+    parser.add_subclass_arguments(ImageData, "data", required=True)
     if with_model:
         parser.add_subclass_arguments(ContrastiveMethod, "model", required=True)
-    parser.add_subclass_arguments(ImageData, "data", required=True)
     return parser
 
 
@@ -89,7 +91,10 @@ def complete(config: Config) -> Config:
         fits = {name: value for name, value in takes.items() if value and _takes(backbone["class_path"], name)}
         config["model"] = {
             **model,
-            "init_args": {**model.get("init_args", {}), "backbone": _with(backbone, **fits)},
+            "init_args": {
+                **_seeded(model.get("init_args", {}), config["seed_everything"]),
+                "backbone": _with(backbone, **fits),
+            },
         }
     return config
 
@@ -108,10 +113,14 @@ def resolve(parser: jsonargparse.ArgumentParser, config: Config) -> tuple[Any, C
 def build(parser: jsonargparse.ArgumentParser, typed: Any) -> Any:
     """The objects of a resolved configuration.
 
+    A piece of a loss that takes `samples` or `labels` and was given none gets the training set's: the one way in which
+    a label reaches a loss.
+
     Raises:
         InputError: one line, for what a constructor refused.
     """
-    return refused_in_one_line(lambda: parser.instantiate(typed))
+    facts = TrainingFacts()
+    return refused_in_one_line(lambda: parser.instantiate(typed, instantiators=facts.instantiators()))
 
 
 def refused_in_one_line(action: Callable[[], Any]) -> Any:
@@ -142,6 +151,19 @@ def _with(spec: Config, **values: Any) -> Config:
     return {**spec, "init_args": {**values, **(spec.get("init_args") or {})}}
 
 
+def _seeded(value: Any, seed: int, slot: str = "") -> Any:
+    """A part of a configuration in which every class that takes a seed, and has none, gets the run's."""
+    if isinstance(value, list):
+        return [_seeded(item, seed, slot) for item in value]
+    if isinstance(value, str) and slot in SLOTS and _takes(value, "seed"):
+        return {"class_path": value, "init_args": {"seed": seed}}
+    if not isinstance(value, dict):
+        return value
+    filled = {key: _seeded(item, seed, key) for key, item in value.items()}
+    named = filled.get("class_path")
+    return _with(filled, seed=seed) if isinstance(named, str) and _takes(named, "seed") else filled
+
+
 def _takes(class_path: str, argument: str) -> bool:
     found = _find(class_path)
     return found is not None and argument in inspect.signature(found).parameters
@@ -160,7 +182,7 @@ def _find(class_path: str) -> type | None:
             return getattr(importlib.import_module(module), name, None)
         except ImportError:
             return None
-    places = (models, data)
+    places = (models, data, losses, banks, methods)
     return next((getattr(place, name) for place in places if hasattr(place, name)), None)
 
 

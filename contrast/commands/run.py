@@ -11,14 +11,14 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Checkpoint
 
-from contrast.callbacks import AtomicCheckpoints, FiniteLoss, Progress, StepRandomness
+from contrast.callbacks import AtomicCheckpoints, FiniteLoss, FlaggedPairs, Progress, StepRandomness
 from contrast.commands.configuration import short
 from contrast.commands.encoder import read_checkpoint
 from contrast.commands.parser import CALLBACKS, build, resolve
 from contrast.data import ImageData
 from contrast.data.failures import worker_message
 from contrast.errors import InputError
-from contrast.losses import ContrastiveLoss, Loss
+from contrast.losses.labels import LabelTable
 from contrast.methods import ContrastiveMethod
 from contrast.run_folder import RunFolder
 
@@ -75,21 +75,17 @@ def describe(model: ContrastiveMethod, data: ImageData, config: dict[str, Any], 
     count = sum(parameter.numel() for parameter in model.trained().parameters())
     source = short(config["data"]["init_args"]["train"]["class_path"])
     views = short(config["data"]["init_args"]["views"]["class_path"])
+    supervised = [module for module in model.loss.modules() if isinstance(module, LabelTable)]
+    labels = "".join(f"labels  of {len(each.table):,} samples reach the loss, by {each.owner}\n" for each in supervised)
     return (
         f"method  {type(model).__name__}, {type(model.backbone).__name__} with {model.backbone.width} features, "
         f"{count / 1e6:.2f} M parameters trained\n"
-        f"loss    {_in_one_line(model.loss)}\n"
+        f"loss    {model.loss.describe()}\n"
+        f"{labels}"
         f"data    {source}, {data.train_samples:,} training images, {views} of {data.views.size} pixels, "
         f"batches of {data.batch_size}\n"
         f"run     {folder.path}"
     )
-
-
-def _in_one_line(loss: Loss) -> str:
-    if not isinstance(loss, ContrastiveLoss):
-        return " ".join(str(loss).split())
-    parts = [str(loss.objective), f"temperature {loss.temperature.extra_repr()}", *map(str, loss.transforms)]
-    return ", ".join([*parts, str(loss.weighting)] if loss.weighting is not None else parts)
 
 
 def _trainer(built: Any, config: dict[str, Any], folder: RunFolder) -> lightning.Trainer:
@@ -100,6 +96,7 @@ def _trainer(built: Any, config: dict[str, Any], folder: RunFolder) -> lightning
     ours: list[lightning.Callback] = [
         StepRandomness(config["seed_everything"]),
         FiniteLoss(folder),
+        FlaggedPairs(folder),
         *(_callback(name, getattr(built, name), config, folder) for name in CALLBACKS if name != "checkpoints"),
         Progress(),
         # Last, so that a checkpoint is taken when everybody else has seen the step.

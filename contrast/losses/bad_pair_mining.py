@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -87,6 +87,7 @@ class BadPairMining(PairWeighting):
         self.register_buffer("mean", torch.zeros((), dtype=torch.float64))
         self.register_buffer("deviation", torch.zeros((), dtype=torch.float64))
         self.register_buffer("begun", torch.tensor(-1))
+        self.register_load_state_dict_pre_hook(_take_size)  # type: ignore[no-untyped-call]  # torch's has no types
 
     @torch.no_grad()
     def begin_epoch(self, epoch: int) -> None:
@@ -127,6 +128,14 @@ class BadPairMining(PairWeighting):
             f"samples={len(self.count)}, warmup_epochs={self.warmup_epochs}, noisy={self.noisy:g}, "
             f"faulty={self.faulty:g}, density={self.density}"
         )
+
+
+def _take_size(mining: torch.nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Be of the size of what is loaded: a run may be evaluated on another data set than it was trained on."""
+    for name in ("total", "count", "is_noisy", "is_faulty"):
+        loaded = state.get(prefix + name)
+        if isinstance(loaded, Tensor):
+            mining.register_buffer(name, torch.zeros_like(loaded, device=getattr(mining, name).device))
 
 
 class Flags(NamedTuple):

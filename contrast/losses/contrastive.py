@@ -11,8 +11,8 @@ from contrast.errors import InputError
 from contrast.losses.logits import NegativeLogits, PositiveLogits, positive_logits
 from contrast.losses.loss import Loss, LossOutput, weighted_mean
 from contrast.losses.objectives import Objective
-from contrast.losses.pieces import PairTransform, PairWeighting
-from contrast.losses.temperature import Temperature, as_temperature
+from contrast.losses.pieces import PairTransform, PairWeighting, Piece
+from contrast.losses.temperature import FixedTemperature, Temperature, as_temperature
 from contrast.losses.tiled import negative_logits
 from contrast.pairs import Pairs
 
@@ -61,6 +61,13 @@ class ContrastiveLoss(Loss):
     def forward(self, *pairs: Pairs) -> LossOutput:
         transformed = tuple(self._transform(each) for each in pairs)
         return weighted_mean([self._losses(each) for each in transformed], transformed, self.weighting)
+
+    def describe(self) -> str:
+        temperature = self.temperature
+        name = temperature.extra_repr() if isinstance(temperature, FixedTemperature) else temperature.describe()
+        pieces = [*self.transforms, *([] if self.weighting is None else [self.weighting])]
+        others = [piece.describe() for piece in pieces if isinstance(piece, Piece)]
+        return ", ".join([self.objective.describe(), f"temperature {name}", *others])
 
     def _transform(self, pairs: Pairs) -> Pairs:
         for transform in self.transforms:

@@ -30,6 +30,7 @@ class LabelTable(nn.Module):
 
     def __init__(self, owner: str, labels: Int[Tensor, " n"] | None) -> None:
         super().__init__()
+        self.owner = owner
         if labels is None:
             raise InputError(f"{owner} learns from labels: give `labels`, one for each training sample")
         # Not in checkpoints: they are the data's, and a run gets them from there again.

@@ -21,6 +21,10 @@ class Piece(nn.Module, ABC):
     def begin_step(self, epoch: int, step: int) -> None:
         """Called before each training step, `step` counted over the whole run."""
 
+    def describe(self) -> str:
+        """What this is and what it was set to, in one line."""
+        return f"{type(self).__name__}({self.extra_repr()})"
+
 
 class PairTransform(Piece):
     """Pairs to pairs, before any score is taken: mixing, extrapolation, removal."""

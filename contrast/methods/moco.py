@@ -45,7 +45,7 @@ class MoCo(ContrastiveMethod):
         backbone: images to features.
         head: the projection head; v2's two layers if left out.
         loss: InfoNCE at temperature 0.2 if left out.
-        bank: the queue; 65,536 keys if left out.
+        bank: the queue; 65,536 keys if left out. Several heads (`MultiHead`) have one each.
         momentum: the share of itself that the key encoder keeps at each step.
         symmetric: v2+, both views as queries, each against a queue of its own; the mean over all queries.
         batch_norm_groups: on one device, normalise each of so many parts of a batch on its own, in place of shuffling
@@ -86,21 +86,30 @@ class MoCo(ContrastiveMethod):
         )
         self.key_encoder = momentum_copy(nn.Sequential(self.backbone, self.head))
         make_bank = bank or KeyQueue
-        self.queues = nn.ModuleList(make_bank(self.head.output_width) for _ in range(1 + symmetric))
-        self.momentum, self.batch_norm_groups = momentum, batch_norm_groups
+        # Direction by direction, and in each one for each head: heads are spaces of their own.
+        queues = (1 + symmetric) * (self.head.head_count or 1)
+        self.queues = nn.ModuleList(make_bank(self.head.output_width) for _ in range(queues))
+        self.momentum, self.symmetric, self.batch_norm_groups = momentum, symmetric, batch_norm_groups
 
     def pairs(self, batch: Batch) -> Sequence[Pairs]:
         first, second = batch.inputs
-        directions = [(first, second)] if len(self.queues) == 1 else [(first, second), (second, first)]
+        directions = [(first, second), (second, first)] if self.symmetric else [(first, second)]
         queries = [self.embed(view) for view, _ in directions]
         update_momentum(nn.Sequential(self.backbone, self.head), self.key_encoder, self.momentum)
         keys = [self.embed_keys(view, direction) for direction, (_, view) in enumerate(directions)]
-        made = []
-        for queue, query, key in zip(self.banks(), queries, keys, strict=True):
-            offered = queue.negatives(query.detach(), batch.index)
-            made.append(queue_pairs(query, key, offered.keys, batch.index, offered.index))
-            self.remember(queue, key, batch.index)
-        return made
+        by_direction = enumerate(zip(queries, keys, strict=True))
+        return [self._against_queue(direction, *rows, batch.index) for direction, rows in by_direction]
+
+    def _against_queue(self, direction: int, query: Tensor, key: Tensor, index: Tensor) -> Pairs:
+        heads = self.head.head_count
+        several, count = heads is not None, heads or 1
+        banks = self.banks()[direction * count : (direction + 1) * count]
+        by_head = list(zip(banks, query if several else [query], key if several else [key], strict=True))
+        offered = [bank.negatives(of_head.detach(), index) for bank, of_head, _ in by_head]
+        for bank, _, of_head in by_head:
+            self.remember(bank, of_head, index)
+        keys = torch.stack([each.keys for each in offered]) if several else offered[0].keys
+        return queue_pairs(query, key, keys, index, offered[0].index, offered[0].placeholder, view=direction)
 
     @torch.no_grad()
     def embed_keys(self, images: Float[Tensor, "b *shape"], direction: int = 0) -> Float[Tensor, "*h b d"]:
@@ -116,6 +125,6 @@ class MoCo(ContrastiveMethod):
         keys = (Purpose.BATCH_SHUFFLE, self.current_epoch, self.global_step, direction)
         order = permutation(len(everyone), *keys).to(images.device)
         mine = order.chunk(len(everyone) // len(images))[rank()] if shared else order
-        encoded = gather_detached(unit_rows(self.key_encoder(everyone[mine]), self.loss))
+        encoded = unit_rows(self.key_encoder(everyone[mine]), self.loss).movedim(-2, 0)  # samples before heads
         start = rank() * len(images) if shared else 0
-        return encoded[order.argsort()[start : start + len(images)]]
+        return gather_detached(encoded)[order.argsort()[start : start + len(images)]].movedim(0, -2)

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from contrast import Pairs, in_batch_pairs, queue_pairs
 from contrast.callbacks import ScoreRecorder
-from contrast.callbacks.scores import BINS, ScoreSums, sum_scores
+from contrast.callbacks.observation import observe
+from contrast.callbacks.score_sums import BINS, ScoreSums
 from contrast.errors import InputError
 from contrast.losses import DCL, ContrastiveLoss, InfoNCE, LearnedTemperature, Loss, LossOutput, PairTransform
 from contrast.methods import ContrastiveMethod
@@ -70,8 +71,8 @@ def check(row: dict[str, Any], scores: list[float], moved: int = 0) -> None:
 
 
 def both(loss: Loss, *pairs: Pairs) -> tuple[dict[str, Any], dict[str, Any]]:
-    positive, negative = sum_scores(loss, loss(*pairs))
-    return positive.row(), negative.row()
+    histograms = observe(loss, loss(*pairs)).histograms
+    return histograms["positive"].row(), histograms["negative"].row()
 
 
 @small

@@ -23,7 +23,7 @@ def step(rows: slice) -> dict[str, Any]:
     """One SimCLR-like and one MoCo-like step on some of the rows; gradients as DDP would average them."""
     from contrast import in_batch_pairs, losses, queue_pairs
     from contrast.banks import KeyQueue
-    from contrast.callbacks.scores import sum_scores
+    from contrast.callbacks.observation import observe
 
     inputs = embeddings()[:, rows].requires_grad_()
     first, second = torch.nn.functional.normalize(inputs, dim=-1)
@@ -41,8 +41,8 @@ def step(rows: slice) -> dict[str, Any]:
         gradients = torch.autograd.grad(output.loss, [inputs, loss.temperature.log_value], retain_graph=True)
         found[f"{name}/queue"] = (output.loss.detach(), *gradients)
         queue.store(second, index)
-        positive, negative = sum_scores(loss, loss(in_batch_pairs(first, second, index)))
-        found[f"{name}/scores"] = (positive.row(), negative.row())
+        histograms = observe(loss, loss(in_batch_pairs(first, second, index))).histograms
+        found[f"{name}/scores"] = (histograms["positive"].row(), histograms["negative"].row())
     found["queue"] = {key: value.clone() for key, value in queue.state_dict().items()}
     return found
 

@@ -1,0 +1,46 @@
+"""What pieces of a loss may ask of the training set: how many samples, and, for the supervised ones, their labels."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from contrast.data import ImageData
+from contrast.errors import InputError
+from contrast.losses import Piece
+
+__all__ = ["TrainingFacts"]
+
+Instantiator = tuple[Callable[..., Any], type, bool]
+
+
+class TrainingFacts:
+    """Fills `samples` and `labels` of pieces from the data that were built just before them."""
+
+    def __init__(self) -> None:
+        self._data: ImageData | None = None
+
+    def instantiators(self) -> list[Instantiator]:
+        """For jsonargparse: how data and pieces are built."""
+        return [(self._build_data, ImageData, True), (self._build_piece, Piece, True)]
+
+    def _build_data(self, class_type: Callable[..., ImageData], *args: Any, **kwargs: Any) -> ImageData:
+        self._data = class_type(*args, **kwargs)
+        return self._data
+
+    def _build_piece(self, class_type: type[Piece], *args: Any, **kwargs: Any) -> Piece:
+        takes = inspect.signature(class_type).parameters
+        if self._data is not None:
+            if "samples" in takes and kwargs.get("samples") is None:
+                kwargs["samples"] = self._data.train_samples
+            if "labels" in takes and kwargs.get("labels") is None:
+                kwargs["labels"] = self._labels(class_type.__name__)
+        return class_type(*args, **kwargs)
+
+    def _labels(self, name: str) -> Any:
+        assert self._data is not None
+        labels = self._data.train_labels
+        if labels is None:
+            raise InputError(f"{name} learns from labels and the training set has none: give a labelled data.train")
+        return labels
