@@ -31,7 +31,7 @@ from tests.data.formats import (
 ROOT = Path(__file__).parents[2]
 EVERY = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").rglob("*.yaml"))
 EXPERIMENTS = [name for name in EVERY if name.startswith("configs/experiment/")]
-OVERLAYS = [name for name in EVERY if name.startswith(("configs/logger/", "configs/trainer/"))]
+OVERLAYS = [name for name in EVERY if name.startswith(("configs/logger/", "configs/loss/", "configs/trainer/"))]
 METHODS = ("simclr", "mocov1", "mocov2", "mocov2plus")
 SETS = ("digits", "fashion_mnist", "cifar10", "cifar100", "stl10", "imagenet100", "imagenet")
 
@@ -94,12 +94,22 @@ def test_the_first_line_says_what_a_file_is(name: str) -> None:
         assert line.startswith(f"# Overlay: --config {name}. ")
 
 
-def leaves(config: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    if isinstance(config, dict):
-        for key, value in config.items():
+def leaves(config: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    if isinstance(config, dict | list):
+        for key, value in config.items() if isinstance(config, dict) else enumerate(config):
             yield from leaves(value, (*path, key))
     else:
         yield path, config
+
+
+def assert_resolved(said: Any, resolved: Any) -> None:
+    """What a file says is in the resolved configuration; a class may have got its module before its name."""
+    found = dict(leaves(resolved))
+    for path, value in leaves(said):
+        if path[-1] == "class_path":
+            assert found[path].rpartition(".")[2] == value.rpartition(".")[2], path
+        else:
+            assert found[path] == value, path
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -110,12 +120,7 @@ def test_what_an_experiment_says_is_what_is_resolved(
     words = command(name)
     assert compose([Path(file) for file in files(words)], ()).notes == []  # no file drops what an earlier one said
     assert main([*words, "--print_config"]) == 0
-    resolved = dict(leaves(yaml.safe_load(capsys.readouterr().out)))
-    for path, value in leaves(yaml.safe_load((ROOT / name).read_text())):
-        if path[-1] == "class_path":
-            assert resolved[path].rpartition(".")[2] == value.rpartition(".")[2]
-        else:
-            assert resolved[path] == value, path
+    assert_resolved(yaml.safe_load((ROOT / name).read_text()), yaml.safe_load(capsys.readouterr().out))
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -191,10 +196,36 @@ def test_an_overlay_lies_over_the_demo(
     monkeypatch.chdir(ROOT)
     assert main([*command("configs/demo.yaml"), "--config", name, "--print_config"]) == 0
     printed = capsys.readouterr()
-    resolved = dict(leaves(yaml.safe_load(printed.out)))
     assert printed.err == ""
-    for path, value in leaves(yaml.safe_load((ROOT / name).read_text())):
-        assert resolved[path] == value, path
+    assert_resolved(yaml.safe_load((ROOT / name).read_text()), yaml.safe_load(printed.out))
+
+
+SMALL_PIECES = {
+    "hard_negative_mixing": (
+        "hardest: 1024, pairs: 1024, queries: 128, start_epoch: 10",
+        "hardest: 16, pairs: 6, queries: 3, start_epoch: 0",
+    ),
+    "bad_pair_mining": ("warmup_epochs: 50, noisy: 2.0, faulty: 3.0", "warmup_epochs: 1, noisy: 0.5, faulty: 0.5"),
+}
+
+
+@pytest.mark.parametrize("method", ["simclr", "mocov2"])
+@pytest.mark.parametrize("name", [name for name in OVERLAYS if name.startswith("configs/loss/")])
+def test_a_loss_trains_on_simclr_and_moco(
+    name: str, method: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text((ROOT / name).read_text().replace(*SMALL_PIECES.get(Path(name).stem, ("", ""))))
+    folder = RunFolder(tmp_path / "run")
+    words = command(f"configs/experiment/digits_{method}.yaml")
+    bank = ["--model.bank.size", "24"] if method == "mocov2" else []
+    words = [*words, "--config", str(overlay), *SMALLER, *bank, "--trainer.max_epochs", "2", "--run", str(folder.path)]
+    assert main(words) == 0
+    rows = [row for row in read_rows(folder.metrics) if "train/loss" in row]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    assert all(math.isfinite(row["train/loss"]) for row in rows)
+    assert main(["probe", str(folder.path), "--per-class", "2", "--seeds", "1"]) == 0
 
 
 def test_help_names_configurations_that_there_are() -> None:
