@@ -92,7 +92,10 @@ def read_request(arguments: list[str]) -> Request:
     return Request(known.config, _flags(rest), known.run, known.resume, known.print_config)
 
 
-_LISTED = ("model", "objective", "temperature", "backbone", "head", "bank", "schedule", "views", "train")
+_LISTED = (
+    *("model", "loss", "objective", "temperature", "transforms", "weighting"),
+    *("backbone", "head", "bank", "schedule", "views", "train"),
+)
 
 
 def _flags(rest: list[str]) -> list[tuple[str, str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -29,7 +31,7 @@ class AdaptiveTemperature(Temperature):
         beta: β, at least 0; 0 leaves Ω out.
 
     Raises:
-        InputError: for bounds that are none, a negative beta, and embeddings of another width.
+        InputError: for bounds that are none, a beta that is negative or infinite, and embeddings of another width.
 
     Example:
         >>> temperature = AdaptiveTemperature(width=8)
@@ -50,13 +52,15 @@ class AdaptiveTemperature(Temperature):
         super().__init__()
         if width < 1 or hidden_width < 1:
             raise InputError(f"AdaptiveTemperature's width {width} and hidden_width {hidden_width} are to be above 0")
-        if not 0 < lowest < highest:
+        if not 0 < lowest < highest < math.inf:
             raise InputError(
-                f"AdaptiveTemperature needs 0 < lowest < highest, not {lowest:g} and {highest:g}: without a lower "
-                "bound the loss has none"
+                f"AdaptiveTemperature needs 0 < lowest < highest < inf, not {lowest:g} and {highest:g}: without a "
+                "lower bound the loss has none"
             )
-        if not beta >= 0:
-            raise InputError(f"AdaptiveTemperature's beta {beta:g} is negative: it weighs what keeps tau in the middle")
+        if not 0 <= beta < math.inf:
+            raise InputError(
+                f"AdaptiveTemperature's beta {beta:g} is no number from 0 on: it weighs what keeps tau in the middle"
+            )
         self.width, self.lowest, self.highest, self.beta = width, lowest, highest, beta
         self.network = nn.Sequential(
             nn.Linear(width, hidden_width), nn.ReLU(inplace=True), nn.Linear(hidden_width, hidden_width)

@@ -59,8 +59,10 @@ class ContrastiveLoss(Loss):
             return positive_logits(pairs, self.temperature), negative_logits(pairs, self.temperature)
 
     def forward(self, *pairs: Pairs) -> LossOutput:
-        transformed = tuple(self._transform(each) for each in pairs)
-        return weighted_mean([self._losses(each) for each in transformed], transformed, self.weighting)
+        # All of it, not `logits` alone: transforms take scores too, and tiles are made when an objective asks for them.
+        with torch.autocast(pairs[0].query.device.type, enabled=False):
+            transformed = tuple(self._transform(each) for each in pairs)
+            return weighted_mean([self._losses(each) for each in transformed], transformed, self.weighting)
 
     def describe(self) -> str:
         temperature = self.temperature

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -55,7 +57,7 @@ class HCL(Objective):
         beta: β, how much harder negatives count; at least 0.
 
     Raises:
-        InputError: where positive_share is outside [0, 1) or beta is negative.
+        InputError: where positive_share is outside [0, 1), or beta is negative or infinite.
 
     Example:
         >>> from contrast import in_batch_pairs, losses
@@ -68,8 +70,8 @@ class HCL(Objective):
 
     def __init__(self, positive_share: float = 0.1, beta: float = 1.0) -> None:
         super().__init__()
-        if not beta >= 0:
-            raise InputError(f"HCL's beta {beta:g} is negative: it says how much harder negatives count")
+        if not 0 <= beta < math.inf:
+            raise InputError(f"HCL's beta {beta:g} is no number from 0 on: it says how much harder negatives count")
         self.positive_share, self.beta = _share("HCL", positive_share), beta
 
     def forward(self, positive: PositiveLogits, negatives: NegativeLogits) -> Float[Tensor, "*h b"]:

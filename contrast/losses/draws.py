@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -33,8 +35,8 @@ class BetaQuantile(nn.Module):
 
     def __init__(self, alpha: float) -> None:
         super().__init__()
-        if not alpha > 0:
-            raise InputError(f"alpha {alpha:g} is not above 0: it shapes a Beta distribution")
+        if not 0 < alpha < math.inf:
+            raise InputError(f"alpha {alpha:g} is no number above 0: it shapes a Beta distribution")
         from scipy.special import betaincinv  # half a second, and only the transforms that mix need it
 
         quantiles = betaincinv(alpha, alpha, torch.linspace(0, 1, 4097, dtype=torch.float64).numpy())

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from contrast.errors import InputError
 from contrast.losses.draws import BetaQuantile, query_draws, row_identity, row_permutation
+from contrast.losses.logits import wide
 from contrast.losses.pieces import PairTransform
 from contrast.pairs import Pairs
 from contrast.randomness import Purpose, uniform
@@ -38,7 +39,7 @@ class PositiveExtrapolation(PairTransform):
         seed: of the draws, functions of (seed, step, sample, view); a run's seed if a configuration leaves it out.
 
     Raises:
-        InputError: where alpha is not above 0 or start_epoch is negative.
+        InputError: where alpha is not above 0, start_epoch is negative, or `each` is none of the three.
 
     Example:
         >>> q, k = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
@@ -56,6 +57,7 @@ class PositiveExtrapolation(PairTransform):
     ) -> None:
         super().__init__()
         self.quantile = BetaQuantile(alpha)
+        require_one_of(each, ("step", "pair", "dimension"))
         self.alpha, self.each, self.renormalise, self.seed = alpha, each, renormalise, seed
         self.start_epoch = self._epoch = _not_negative(start_epoch)
         self._step = 0
@@ -66,8 +68,9 @@ class PositiveExtrapolation(PairTransform):
     def forward(self, pairs: Pairs) -> Pairs:
         if self._epoch < self.start_epoch:
             return pairs
-        step = 1 + self.quantile(self._uniforms(pairs)).to(pairs.query.dtype)
-        query, positive = extrapolate(pairs.query, pairs.positive, step)
+        query, positive = wide(pairs.query), wide(pairs.positive)
+        step = 1 + self.quantile(self._uniforms(pairs)).to(query.dtype)
+        query, positive = extrapolate(query, positive, step)
         if self.renormalise:
             query, positive = normalize(query, dim=-1), normalize(positive, dim=-1)
         return dataclasses.replace(pairs, query=query, positive=positive)
@@ -102,7 +105,8 @@ class NegativeInterpolation(PairTransform):
             out.
 
     Raises:
-        InputError: where alpha is not above 0 or start_epoch is negative; for negatives that are mixed already.
+        InputError: where alpha is not above 0, start_epoch is negative, or `each` is none of the three; for negatives
+            that are mixed already.
 
     Example:
         >>> interpolate(torch.eye(2), torch.tensor([1, 0]), torch.tensor(0.75))
@@ -120,6 +124,7 @@ class NegativeInterpolation(PairTransform):
     ) -> None:
         super().__init__()
         self.quantile = BetaQuantile(alpha)
+        require_one_of(each, ("step", "row", "dimension"))
         self.alpha, self.each, self.renormalise, self.seed = alpha, each, renormalise, seed
         self.start_epoch = self._epoch = _not_negative(start_epoch)
         self._step = 0
@@ -135,8 +140,9 @@ class NegativeInterpolation(PairTransform):
         keys = (self.seed, self._step, Purpose.NEGATIVE_INTERPOLATION)
         identity = row_identity(pairs.negative_index)
         permutation = row_permutation(identity, keys)
-        step = self.quantile(self._uniforms(pairs.negatives, identity, keys)).to(pairs.negatives.dtype)
-        negatives = interpolate(pairs.negatives, permutation, step)
+        rows = wide(pairs.negatives)
+        step = self.quantile(self._uniforms(rows, identity, keys)).to(rows.dtype)
+        negatives = interpolate(rows, permutation, step)
         placeholder = pairs.placeholder
         return dataclasses.replace(
             pairs,
@@ -204,3 +210,8 @@ def _not_negative(start_epoch: int) -> int:
     if start_epoch < 0:
         raise InputError(f"start_epoch {start_epoch} is negative: epochs count from 0")
     return start_epoch
+
+
+def require_one_of(each: str, known: tuple[str, ...]) -> None:
+    if each not in known:
+        raise InputError(f"each {each!r} is none of {', '.join(known)}: it says what has a coefficient of its own")

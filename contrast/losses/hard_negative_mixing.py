@@ -64,7 +64,7 @@ class HardNegativeMixing(PairTransform):
 
     @torch.no_grad()
     def forward(self, pairs: Pairs) -> Pairs:
-        if self._epoch < self.start_epoch or self.pairs + self.queries == 0:
+        if self._epoch < self.start_epoch or self.pairs + self.queries == 0 or not len(pairs.negative_index):
             return pairs
         hard, count = hardest_rows(pairs, self.hardest)
         draws = query_draws(
@@ -145,9 +145,9 @@ def _wide_index(place: Tensor, width: int) -> Tensor:
 
 
 def _place(uniforms: Tensor, count: Tensor) -> Tensor:
-    """Whole numbers below `count`, (b, s); 0 where it is 0."""
-    places = (uniforms * count[:, None]).long()
-    return torch.minimum(places, count[:, None] - 1).clamp(min=0)  # a float32 product may round up
+    """Whole numbers below `count`, (b, s); 0 where it is 0 or less."""
+    # No draw is above 1 - 2^-24, which in float32 times a whole number never rounds up to that number.
+    return (uniforms * count[:, None]).long()
 
 
 def _with_own(pairs: Pairs, rows: Tensor, index: Tensor, kind: Tensor) -> Pairs:

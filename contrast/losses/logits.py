@@ -134,7 +134,8 @@ def left_out(pairs: Pairs, start: int, stop: int) -> Bool[Tensor, "b t"]:
 
     An unknown index (-1) equals nothing, a query's own unknown index included.
     """
-    of = pairs.negative_index[start:stop].reshape(stop - start, -1)
+    of = pairs.negative_index[start:stop]
+    of = of[:, None] if of.ndim == 1 else of
     same = (pairs.index[:, None, None] == of[None]) & (of[None] >= 0)
     out = same.any(dim=-1)
     if pairs.excluded is not None:

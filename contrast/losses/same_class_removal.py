@@ -45,7 +45,8 @@ class SameClassRemoval(PairTransform):
 
     def forward(self, pairs: Pairs) -> Pairs:
         query = self.labels(pairs.index)
-        rows = self.labels(pairs.negative_index).reshape(len(pairs.negative_index), -1)
+        rows = self.labels(pairs.negative_index)
+        rows = rows[:, None] if rows.ndim == 1 else rows
         same = ((query[:, None, None] == rows[None]) & (rows[None] >= 0)).any(dim=-1)
         most = int(same.sum(dim=1).max()) if same.numel() else 0
         found, columns = same.to(torch.uint8).topk(most, dim=1)

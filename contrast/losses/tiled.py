@@ -97,11 +97,13 @@ class TiledNegatives(NegativeLogits):
             yield Tile(score, logit, own_negatives_offered(self._pairs), own=True, start=0)
 
     def _scores(self, query: Tensor, rows: Tensor, own: bool) -> tuple[Tensor, Tensor]:
-        if own:
-            score = torch.einsum("...bd,...bsd->...bs", query, rows)
-            return score, self._temperature(score, query[..., :, None, :], rows)
-        score = query @ rows.transpose(-1, -2)
-        return score, self._temperature(score, query[..., :, None, :], rows[..., None, :, :])
+        # Here, since tiles are made when they are asked for, and that may be under autocast.
+        with torch.autocast(query.device.type, enabled=False):
+            if own:
+                score = torch.einsum("...bd,...bsd->...bs", query, rows)
+                return score, self._temperature(score, query[..., :, None, :], rows)
+            score = query @ rows.transpose(-1, -2)
+            return score, self._temperature(score, query[..., :, None, :], rows[..., None, :, :])
 
     def _rows(self, tile: Tile, place: Int[Tensor, "*h b"]) -> Tensor:
         """The row that `place` names in this tile, for each query."""

@@ -42,6 +42,25 @@ def test_starts_as_unit_rows_of_unknown_sample_and_is_all_in_the_checkpoint() ->
         assert torch.equal(buffer, dict(other.named_buffers())[name]), name
 
 
+def test_rows_of_the_random_start_are_placeholders_until_keys_replace_them() -> None:
+    queue, nothing = KeyQueue(width=2, size=5), torch.zeros(1, dtype=torch.int64)
+    seen = []
+    for count in (0, 2, 2, 3, 1):
+        queue.store(torch.ones(count, 2), torch.arange(count))
+        offered = queue.negatives(torch.zeros(1, 2), nothing)
+        assert torch.equal(offered.placeholder, offered.index == -1)
+        seen.append(offered.placeholder.tolist())
+    assert [sum(each) for each in seen] == [5, 3, 1, 0, 0]
+    assert seen[1] == [False, False, True, True, True]
+
+
+def test_keys_of_no_known_sample_are_no_placeholders() -> None:
+    queue = KeyQueue(width=2, size=3)
+    queue.store(torch.ones(2, 2), torch.tensor([-1, 4]))
+    offered = queue.negatives(torch.zeros(1, 2), torch.zeros(1, dtype=torch.int64))
+    assert offered.placeholder.tolist() == [False, False, True]
+
+
 def test_a_batch_larger_than_the_queue_is_refused() -> None:
     with pytest.raises(InputError, match="batch of 5 keys does not fit a queue of 4"):
         KeyQueue(2, 4).store(torch.zeros(5, 2), torch.arange(5))

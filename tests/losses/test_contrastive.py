@@ -100,6 +100,15 @@ def test_excluded_columns_and_rows_that_are_none() -> None:
         torch.testing.assert_close(negatives.hardest()[0][i], torch.stack(scores).max())
 
 
+def test_an_unknown_sample_equals_nothing_another_unknown_one_included() -> None:
+    unknown = torch.tensor([-1, -1, 4])
+    pairs = Pairs(
+        rows(0, 3, 4), rows(1, 3, 4), rows(2, 3, 4), unknown, unknown, own_negatives=rows(3, 3, 1, 4),
+        own_negative_index=unknown[:, None],
+    )  # fmt: skip
+    assert ContrastiveLoss(InfoNCE()).logits(pairs)[1].count.tolist() == [4, 4, 2]
+
+
 def test_a_sample_twice_in_a_batch_is_not_its_own_negative() -> None:
     z1, z2 = rows(0, 4, 8), rows(1, 4, 8)
     _, negatives = ContrastiveLoss(InfoNCE()).logits(in_batch_pairs(z1, z2, torch.tensor([0, 1, 2, 2])))
