@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import lightning
 import torch
@@ -16,7 +16,7 @@ from contrast.banks import MemoryBank
 from contrast.data.batch import Batch
 from contrast.errors import InputError
 from contrast.losses import Loss, LossOutput
-from contrast.models import Backbone, Head
+from contrast.models import Backbone, Head, require_fitting
 from contrast.optim import Schedule, parameter_groups, scaled_rate
 from contrast.pairs import Pairs
 
@@ -44,9 +44,15 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
         rate_reference: the batch size for which the optimiser's rate is meant.
 
     Attributes:
+        one_direction: whether it hosts losses that take one direction only.
         seen: from the loss until after backward, what the loss saw. Observers that look at negatives do so then (in
             `on_before_backward`): the pairs hold a bank's own rows, which the step's keys replace once it is over.
+
+    Raises:
+        InputError: for a loss of one direction where the method has both.
     """
+
+    one_direction: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -59,12 +65,18 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
         rate_reference: int,
     ) -> None:
         super().__init__()
+        if not loss.both_directions and not self.one_direction:
+            raise InputError(
+                f"{type(self).__name__} cannot host {type(loss).__name__}, which takes one direction: "
+                "use --model TwoView"
+            )
         self.backbone, self.head, self.loss = backbone, head, loss
         self._optimizer, self._schedule = optimizer, schedule
         self._rate_scaling, self._rate_reference = rate_scaling, rate_reference
         self._unstored: list[tuple[MemoryBank, Tensor, Tensor]] = []
         self.seen: LossOutput | None = None
         self._begun = -1
+        self._total_steps = 0
 
     @abstractmethod
     def pairs(self, batch: Batch) -> Sequence[Pairs]:
@@ -110,17 +122,27 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
         for group in optimizer.param_groups:
             group["lr"] = scaled_rate(group["lr"], batch_size, self._rate_scaling, self._rate_reference)
         total, per_epoch = self._steps()
+        self._total_steps = total
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: self._schedule.factor(step, total, per_epoch)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def trained(self) -> nn.Module:
-        """The modules that the optimiser trains."""
-        return nn.ModuleDict({"backbone": self.backbone, "head": self.head, "loss": self.loss})
+        """The modules that the optimiser trains: all that ask for a gradient, so no bank and no momentum encoder."""
+        asking = {name: child for name, child in self.named_children() if _asks_for_gradient(child)}
+        return nn.ModuleDict(asking)
+
+    def progress(self) -> float:
+        """The share of the run's optimiser steps that are done, within [0, 1]; 0 outside a run."""
+        return min(1.0, self.global_step / self._total_steps) if self._total_steps else 0.0
 
     def setup(self, stage: str) -> None:
-        samples = getattr(getattr(self.trainer, "datamodule", None), "train_samples", None)
+        data = getattr(self.trainer, "datamodule", None)
+        shape = getattr(data, "input_shape", None)
+        if shape is not None:
+            require_fitting(self.backbone, shape)
+        samples = getattr(data, "train_samples", None)
         for bank in self.banks():
             if stage == "fit" and samples is not None and bank.size >= samples:
                 raise InputError(
@@ -151,6 +173,10 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
         if not ends:
             raise InputError("the schedule needs an end: set trainer.max_epochs or trainer.max_steps above 0")
         return min(ends), per_epoch
+
+
+def _asks_for_gradient(module: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in module.parameters())
 
 
 def unit_rows(embeddings: Tensor, loss: Loss) -> Tensor:

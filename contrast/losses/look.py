@@ -1,0 +1,100 @@
+"""LOOK: a query's nearest neighbours are to be of its class."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from contrast.errors import InputError
+from contrast.losses.labelled_logits import labelled_logits
+from contrast.losses.labels import LabelTable
+from contrast.losses.loss import Loss, LossOutput, weighted_mean
+from contrast.losses.pieces import PairWeighting
+from contrast.losses.temperature import Temperature, as_temperature
+from contrast.pairs import Pairs
+
+__all__ = ["LOOK"]
+
+
+class LOOK(Loss):
+    """LOOK: ``-log( Σ_{j∈kNN, same class} exp l_j / Σ_{j∈kNN} exp l_j )``, kNN the query's k nearest labelled rows.
+
+    Leave-one-out: rows of the query's own sample are left out by index, and its own positive (the key) is no
+    neighbour either. A queue's random start and unlabelled rows are none, since they have no class to vote for. Where
+    none of the k is of the query's class, the nearest row that is joins them. Where there is no such row at all, and
+    for an unlabelled query, the query's own positive joins them: its loss is InfoNCE against the neighbours.
+    Neighbours are found by the plain score; several heads have neighbours of their own and are summed.
+
+    Source: Feng et al., ICLR 2022, arXiv 2110.06014, without public code. The formula is not checked against the paper;
+    the number of neighbours, τ and what stands in for missing neighbours are this project's choice.
+
+    Args:
+        labels: one a training sample, (n,), -1 where unlabelled; a configuration's data give them if left out.
+        neighbours: k, at least 1; where fewer rows are offered, all of them.
+        temperature: τ as a number, or a `Temperature`.
+        weighting: one weight a query; None weighs all alike.
+
+    Raises:
+        InputError: where there are no labels, for neighbours below 1, and for pairs with own negatives or extra
+            positives.
+
+    Example:
+        >>> from contrast import queue_pairs
+        >>> query, rows = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.6, 0.8], [-1.0, 0.0]])
+        >>> pairs = queue_pairs(query, query, rows, torch.tensor([0]), torch.tensor([1, 2, 3]))
+        >>> loss = LOOK(labels=torch.tensor([4, 4, 5, 5]), neighbours=2, temperature=1.0)
+        >>> loss(pairs).loss.round(decimals=4)  # log(1 + exp(0.6 - 1))
+        tensor(0.5130)
+    """
+
+    def __init__(
+        self,
+        labels: Int[Tensor, " n"] | None = None,
+        neighbours: int = 200,
+        temperature: float | Temperature = 0.1,
+        weighting: PairWeighting | None = None,
+    ) -> None:
+        super().__init__()
+        if neighbours < 1:
+            raise InputError(f"LOOK's neighbours {neighbours} is below 1: say 200")
+        self.labels = LabelTable("LOOK", labels)
+        self.neighbours = neighbours
+        self.temperature = as_temperature(temperature)
+        self.weighting = weighting
+
+    def forward(self, *pairs: Pairs) -> LossOutput:
+        with torch.autocast(pairs[0].query.device.type, enabled=False):
+            return weighted_mean([self._losses(each) for each in pairs], pairs, self.weighting)
+
+    def _losses(self, pairs: Pairs) -> Float[Tensor, " b"]:
+        seen = labelled_logits("LOOK", pairs, self.labels, self.temperature)
+        voting = seen.offered & seen.labelled
+        if pairs.placeholder is not None:
+            voting = voting & ~pairs.placeholder
+        near = self._nearest(seen.score.detach(), voting)
+        same = seen.same & voting
+        alike = near & same
+        lonely = ~alike.any(dim=-1, keepdim=True)
+        alike = alike | (lonely & _best(seen.score.detach(), same))
+        own = torch.where(alike.any(dim=-1), -torch.inf, seen.positive)[..., None]
+        kept = (torch.cat([own, seen.logit.masked_fill(~rows, -torch.inf)], dim=-1) for rows in (near | alike, alike))
+        everyone, attracted = (torch.logsumexp(logits, dim=-1) for logits in kept)
+        losses = everyone - attracted
+        return losses if losses.ndim == 1 else losses.flatten(0, -2).sum(dim=0)
+
+    def _nearest(self, score: Float[Tensor, "*h b k"], voting: Bool[Tensor, "b k"]) -> Bool[Tensor, "*h b k"]:
+        ranked = score.masked_fill(~voting, -torch.inf)
+        columns = ranked.topk(min(self.neighbours, score.shape[-1]), dim=-1).indices
+        return torch.zeros_like(score, dtype=torch.bool).scatter(-1, columns, True) & voting
+
+    def extra_repr(self) -> str:
+        return f"neighbours={self.neighbours}, temperature={self.temperature.extra_repr()}"
+
+
+def _best(score: Float[Tensor, "*h b k"], rows: Bool[Tensor, "b k"]) -> Bool[Tensor, "*h b k"]:
+    """Which one of these rows has the highest score, for each query; none where there is none."""
+    if not score.shape[-1]:
+        return torch.zeros_like(score, dtype=torch.bool)
+    column = score.masked_fill(~rows, -torch.inf).argmax(dim=-1, keepdim=True)
+    return torch.zeros_like(score, dtype=torch.bool).scatter(-1, column, True) & rows

@@ -1,0 +1,86 @@
+"""Losses of a query and its positive alone: SimSiam's and BYOL's."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from contrast.losses.logits import wide
+from contrast.losses.loss import Loss, LossOutput, weighted_mean
+from contrast.losses.pieces import PairWeighting
+from contrast.losses.temperature import Temperature, as_temperature
+from contrast.pairs import Pairs
+
+__all__ = ["BYOLLoss", "SimSiamLoss"]
+
+
+class SimSiamLoss(Loss):
+    """SimSiam: ``-s`` a query, s the score with its positive; with a temperature ``-2 · logit(s/2)``.
+
+    The mean over the 2N queries of both directions is ``½ D(p1, z2) + ½ D(p2, z1)``. With an `AdaptiveTemperature` a
+    query's loss is ``-s/τ + 2β Ω(τ)``, so that the same mean is AMCL's eq. 2.2 (scores halved, Ω not), summed over
+    heads. The gradient stops at the positive here, whatever a method hands over. Negatives are not looked at.
+
+    Source: Chen and He, CVPR 2021, arXiv 2011.10566, eq. 4; AMCL is Wang et al., ECCV 2024, arXiv 2310.05615.
+
+    Args:
+        temperature: τ as a number, or a `Temperature`; 1 is SimSiam.
+        weighting: one weight a query; None weighs all alike.
+
+    Example:
+        >>> from contrast import in_batch_pairs
+        >>> SimSiamLoss()(in_batch_pairs(torch.eye(3), torch.eye(3), torch.arange(3))).loss
+        tensor(-1.)
+    """
+
+    def __init__(self, temperature: float | Temperature = 1.0, weighting: PairWeighting | None = None) -> None:
+        super().__init__()
+        self.temperature = as_temperature(temperature)
+        self.weighting = weighting
+
+    def forward(self, *pairs: Pairs) -> LossOutput:
+        with torch.autocast(pairs[0].query.device.type, enabled=False):
+            return weighted_mean([self._losses(each) for each in pairs], pairs, self.weighting)
+
+    def _losses(self, pairs: Pairs) -> Tensor:
+        query, positive = wide(pairs.query), wide(pairs.positive).detach()
+        logit = self.temperature((query * positive).sum(dim=-1) / 2, query, positive)
+        return _over_heads(-2 * logit)
+
+    def extra_repr(self) -> str:
+        return f"temperature={self.temperature.extra_repr()}"
+
+
+class BYOLLoss(Loss):
+    """BYOL: ``2 · ‖q - z‖² = 2 (2 - 2s)`` a query, of unit rows.
+
+    The mean over the 2N queries is the sum of the two directions' means, as in the paper. The gradient stops at the
+    positive here, whatever a method hands over. Negatives are not looked at; several heads are summed.
+
+    Source: Grill et al., NeurIPS 2020, arXiv 2006.07733, eq. 2 and the symmetric sum below it.
+
+    Args:
+        weighting: one weight a query; None weighs all alike.
+
+    Example:
+        >>> from contrast import in_batch_pairs
+        >>> BYOLLoss()(in_batch_pairs(torch.eye(2), torch.eye(2).flip(0), torch.arange(2))).loss
+        tensor(4.)
+    """
+
+    def __init__(self, weighting: PairWeighting | None = None) -> None:
+        super().__init__()
+        self.weighting = weighting
+
+    def forward(self, *pairs: Pairs) -> LossOutput:
+        with torch.autocast(pairs[0].query.device.type, enabled=False):
+            return weighted_mean([self._losses(each) for each in pairs], pairs, self.weighting)
+
+    def _losses(self, pairs: Pairs) -> Tensor:
+        score = (wide(pairs.query) * wide(pairs.positive).detach()).sum(dim=-1)
+        return _over_heads(2 * (2 - 2 * score))
+
+
+def _over_heads(losses: Float[Tensor, "*h b"]) -> Float[Tensor, " b"]:
+    return losses if losses.ndim == 1 else losses.flatten(0, -2).sum(dim=0)

@@ -1,0 +1,69 @@
+"""SupCon: every row of the query's class is a positive."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from contrast.losses.labelled_logits import labelled_logits
+from contrast.losses.labels import LabelTable
+from contrast.losses.loss import Loss, LossOutput, weighted_mean
+from contrast.losses.pieces import PairWeighting
+from contrast.losses.temperature import Temperature, as_temperature
+from contrast.pairs import Pairs
+
+__all__ = ["SupCon"]
+
+
+class SupCon(Loss):
+    """SupCon: ``-1/|P| Σ_{p∈P} log( exp l_p / Σ_{a∈A} exp l_a )``, P the query's positives, A all rows but itself.
+
+    P is the query's own positive and every shared row whose label is the query's; A is the own positive and every
+    shared row that is offered. On in-batch pairs this is the paper's loss over the 2N rows; on a queue, A is the key
+    and the queue. Rows of the query's own sample are left out by index, as everywhere. An unlabelled query (-1) has
+    its own positive alone, which makes its loss InfoNCE. Several heads are summed.
+
+    Source: Khosla et al., NeurIPS 2020, arXiv 2004.11362, eq. 2 (L_out), mean over the queries. The authors' code
+    multiplies it with τ/0.07.
+
+    Args:
+        labels: one a training sample, (n,), -1 where unlabelled; a configuration's data give them if left out.
+        temperature: τ as a number, or a `Temperature`.
+        weighting: one weight a query; None weighs all alike.
+
+    Raises:
+        InputError: where there are no labels; for pairs with own negatives or extra positives.
+
+    Example:
+        >>> from contrast import in_batch_pairs
+        >>> z = torch.eye(2)
+        >>> loss = SupCon(labels=torch.tensor([3, 3]), temperature=1.0)
+        >>> loss(in_batch_pairs(z, z, torch.arange(2))).losses.round(decimals=4)  # log(e + 2) - 1/3 each
+        tensor([1.2181, 1.2181, 1.2181, 1.2181])
+    """
+
+    def __init__(
+        self,
+        labels: Int[Tensor, " n"] | None = None,
+        temperature: float | Temperature = 0.1,
+        weighting: PairWeighting | None = None,
+    ) -> None:
+        super().__init__()
+        self.labels = LabelTable("SupCon", labels)
+        self.temperature = as_temperature(temperature)
+        self.weighting = weighting
+
+    def forward(self, *pairs: Pairs) -> LossOutput:
+        with torch.autocast(pairs[0].query.device.type, enabled=False):
+            return weighted_mean([self._losses(each) for each in pairs], pairs, self.weighting)
+
+    def _losses(self, pairs: Pairs) -> Float[Tensor, " b"]:
+        seen = labelled_logits("SupCon", pairs, self.labels, self.temperature)
+        everyone = torch.cat([seen.positive[..., None], seen.logit.masked_fill(~seen.offered, -torch.inf)], dim=-1)
+        attracted = seen.positive + seen.logit.masked_fill(~seen.same, 0).sum(dim=-1)
+        losses = torch.logsumexp(everyone, dim=-1) - attracted / (1 + seen.same.sum(dim=-1))
+        return losses if losses.ndim == 1 else losses.flatten(0, -2).sum(dim=0)
+
+    def extra_repr(self) -> str:
+        return f"temperature={self.temperature.extra_repr()}"

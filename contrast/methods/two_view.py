@@ -1,0 +1,67 @@
+"""Two views, one encoder, no more: the host of Barlow Twins and VICReg."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from contrast.data.batch import Batch
+from contrast.losses import BarlowTwins, Loss
+from contrast.methods.contrastive_method import ContrastiveMethod, HeadFactory, OptimizerFactory, RateScaling
+from contrast.methods.negative_free_pairs import negative_free_pairs
+from contrast.models import Backbone, MLPHead
+from contrast.optim import LARS, Schedule, WarmupCosine
+from contrast.pairs import Pairs, in_batch_pairs
+
+__all__ = ["TwoView"]
+
+
+class TwoView(ContrastiveMethod):
+    """Both views through one encoder: ``L = loss(z1, z2)``, raw or unit rows as the loss asks.
+
+    A loss of one direction (`BarlowTwins`, `VICReg`) gets the first view as queries, the second as positives and no
+    negatives. Any other gets both directions and the batch's negatives, as in `SimCLR`.
+
+    Source: Barlow Twins, Zbontar et al., ICML 2021, arXiv 2103.03230, section 2.2, whose values what is left out takes;
+    VICReg, Bardes et al., ICLR 2022, arXiv 2105.04906, has the same head, optimiser and rate. Both papers' authors end
+    the cosine at a thousandth of the rate, and Barlow Twins has a rate of its own, 0.0048, for norms and biases; here
+    one rate serves all.
+
+    Args:
+        backbone: images to features.
+        head: the projection head; three layers of 8,192 with norms between them if left out.
+        loss: BarlowTwins if left out.
+        optimizer: LARS at 0.2 with weight decay 1e-6 if left out, as in the authors' code; the paper's is 1.5e-6.
+        schedule: ten epochs of warm-up, then cosine to a thousandth, if left out.
+        rate_scaling: of the rate with the global batch size; linear in the paper.
+        rate_reference: the batch size that the rate is meant for.
+    """
+
+    one_direction = True
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: HeadFactory | None = None,
+        loss: Loss | None = None,
+        optimizer: OptimizerFactory | None = None,
+        schedule: Schedule | None = None,
+        rate_scaling: RateScaling = "linear",
+        rate_reference: int = 256,
+    ) -> None:
+        wide = partial(MLPHead, hidden_width=8192, output_width=8192, layers=3, batch_norm=True, bias=False)
+        super().__init__(
+            backbone,
+            (head or wide)(backbone.width),
+            loss or BarlowTwins(),
+            optimizer or partial(LARS, lr=0.2, momentum=0.9, weight_decay=1e-6),
+            schedule or WarmupCosine(warmup_epochs=10, final=0.001),
+            rate_scaling,
+            rate_reference,
+        )
+
+    def pairs(self, batch: Batch) -> Sequence[Pairs]:
+        first, second = (self.embed(view) for view in batch.inputs)
+        if self.loss.both_directions:
+            return [in_batch_pairs(first, second, batch.index)]
+        return [negative_free_pairs(first, second, batch.index)]
