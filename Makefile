@@ -2,9 +2,12 @@ VENV := .venv
 PY := $(VENV)/bin/python
 UV := $(VENV)/bin/uv
 RUN := runs/demo
+GRID := tools/compare/methods.yaml
+OUT = runs/compare/$(basename $(notdir $(GRID)))
+JOBS := 1
 # Nothing here names an index: pip and uv use whatever the machine is set up with.
 INSTALL := UV_LINK_MODE=copy $(UV) pip install -q --compile-bytecode --python $(PY)
-.PHONY: demo test test-slow lint docs lock clean
+.PHONY: demo test test-slow lint docs compare lock clean
 
 # The whole tour on scikit-learn's digits: pretrain, probe, compare with baselines, report. Minutes on two cores.
 demo: $(VENV)/.installed
@@ -26,6 +29,10 @@ lint: $(VENV)/.installed-dev
 # Every command and snippet of README and docs.
 docs: $(VENV)/.installed-dev
 	$(PY) tools/run_docs.py
+
+# A grid of configurations x seeds, and its table: docs/compare.md. It goes on where it was interrupted.
+compare: $(VENV)/.installed
+	$(PY) tools/compare.py $(GRID) --out $(OUT) --jobs $(JOBS)
 
 # The exact versions, for Python 3.11 to 3.13, with no address in them.
 lock: $(VENV)/.uv

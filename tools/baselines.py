@@ -14,7 +14,7 @@ import torch
 
 from contrast.commands.demo import untrained
 from contrast.commands.encoder import load_run
-from contrast.evaluation import Result, evaluate_probe, paired_difference, raw_pixels, with_backbone
+from contrast.evaluation import Result, evaluate_probe, paired_difference, raw_input, with_backbone
 from contrast.run_folder import RunFolder
 
 
@@ -28,7 +28,7 @@ def main() -> None:
     encoders = {
         "pretrained": run.encoder,
         "random encoder": with_backbone(run.encoder, untrained(run), {"weights": "random"}),
-        "raw pixels": raw_pixels(run.encoder),
+        f"raw {run.data.value_name}s": raw_input(run.encoder),
     }
     results: dict[str, Result] = {}
     for name, encoder in encoders.items():

@@ -1,4 +1,4 @@
-"""Run every command and snippet of README.md and docs/*.md, page by page, each page in a folder of its own.
+"""Run every command and snippet of README.md and docs/**/*.md, page by page, each page in a folder of its own.
 
 A fenced block marked ``bash`` is run by ``bash -e``, one marked ``python`` by the interpreter, one marked ``yaml`` or
 ``python`` whose first line is ``# file: NAME`` is written to that file instead. Blocks of one page see each other's
@@ -35,7 +35,8 @@ def run(page: Path) -> int:
     failed = 0
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        (folder / "configs").symlink_to(ROOT / "configs")
+        for name in ("configs", "tools"):
+            (folder / name).symlink_to(ROOT / name)
         for line, language, text in blocks(page):
             if name := _FILE.match(text):
                 (folder / name[1]).parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +70,7 @@ def _environment() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    every = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    every = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     pages = [Path(page).resolve() for page in sys.argv[1:]] or every
     failures = sum(run(page) for page in pages)
     print(f"{len(pages)} pages, {failures} failed blocks")

@@ -1,0 +1,134 @@
+"""The table as Markdown, and its place in a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from contrast.errors import InputError
+
+__all__ = ["check_page", "put_into_page", "rendered"]
+
+_NONE = "–"
+
+
+def rendered(table: Mapping[str, Any], command: str) -> str:
+    """The table, and below it what it was made with.
+
+    Args:
+        table: from `summarise`.
+        command: that made it.
+    """
+    several = bool(table["columns"])
+    kinds = _kinds(table["evaluate"])
+    heads = [*([table["axis"]] if several else []), "method"]
+    for title in kinds.values():
+        heads += [title, f"less {table['baseline']}"]
+    heads += ["time", "loss in a step", "seeds"]
+    lines = [_line(heads), _line(["---"] * len(heads))]
+    for entry in table["entries"]:
+        lines.append(_line([*([entry["column"]] if several else []), entry["row"], *_cells(entry, list(kinds), table)]))
+    return "\n".join([*lines, "", *_notes(table, command)]) + "\n"
+
+
+def _kinds(evaluate: Mapping[str, Any]) -> dict[str, str]:
+    few = f"{evaluate['per_class']} labels a class"
+    return {"linear": "linear probe", "few_label": few, "knn": f"kNN-{evaluate['neighbours']}"}
+
+
+def _cells(entry: Mapping[str, Any], kinds: list[str], table: Mapping[str, Any]) -> list[str]:
+    texts = []
+    for kind in kinds:
+        number = entry["numbers"][kind]
+        texts += [_interval(number, ""), _difference(number["difference"])]
+    ratio, cost = entry["time_ratio"], entry["loss_cost"]
+    share = None if cost is None else cost["share"]
+    return [
+        *texts,
+        "1" if entry["row"] == table["baseline"] else _NONE if ratio is None else f"{ratio:.2f}",
+        _NONE if share is None else f"{100 * share:.1f} %",
+        str(len(entry["seeds"])),
+    ]
+
+
+def _difference(difference: Mapping[str, Any] | None) -> str:
+    if difference is None:
+        return _NONE
+    text = _interval(difference, "+")
+    return f"**{text}**" if difference["low"] > 0 or difference["high"] < 0 else text
+
+
+def _interval(number: Mapping[str, Any], sign: str) -> str:
+    ends = (round(100 * number[end], 1) + 0.0 for end in ("mean", "low", "high"))  # + 0.0: no minus before a zero
+    mean, low, high = (f"{end:{sign}.1f}".replace("-", "−") for end in ends)
+    return f"{mean} ({low} to {high})"
+
+
+def _notes(table: Mapping[str, Any], command: str) -> list[str]:
+    counts = {len(entry["seeds"]) for entry in table["entries"]}
+    wilson = "Wilson's over the test samples" + (", of one seed" if counts == {1} else " where there is one seed")
+    over = wilson if counts == {1} else "Student's t over seeds" + (f", {wilson}" if 1 in counts else "")
+    seeds, commits = ", ".join(map(str, table["seeds"])), ", ".join(table["commits"])
+    base = table["baseline"]
+    notes = [
+        f"Top-1 in %, mean and 95 % interval ({over}); with few labels, a seed's is the mean of "
+        f"{table['evaluate']['splits']} choices of labels. *less {base}*: points above or below it, paired by seed; "
+        "bold where the interval leaves zero out, and where it does not, these seeds show no difference. *time*: of "
+        f"pretraining, {base} = 1. *loss in a step*: the loss, forward and backward, in the time of a training step.",
+        "",
+        f"- `{command}`, commit {commits}, seeds {seeds}",
+        *(f"- {_data(data)}" for data in table["data"]),
+        *(f"- {_machine(machine)}" for machine in table["machines"]),
+    ]
+    if table["unfinished"]:
+        notes.append(f"- not finished: {'; '.join(table['unfinished'])}")
+    return notes
+
+
+def _data(data: Mapping[str, Any]) -> str:
+    train, test = data["train"], data["test"]
+    name = train["set"].rpartition(".")[2]
+    return f"{name}: {train['samples']:,} training samples, {test['samples']:,} test samples"
+
+
+def _machine(machine: Mapping[str, Any]) -> str:
+    device = "" if machine["device"] == "CPU" else f", {machine['device']}"
+    return (
+        f"{machine['processor']}{device}, torch {machine['torch']}, {machine['threads']} thread a cell, "
+        f"{machine['cells_at_a_time']} at a time"
+    )
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _markers(name: str) -> tuple[str, str]:
+    return f"<!-- compare {name}: made by tools/compare.py, not by hand -->", f"<!-- end of compare {name} -->"
+
+
+def check_page(page: Path, name: str) -> None:
+    """Refuse a page that has no place for the table of the grid of this name.
+
+    Raises:
+        InputError: where the page or one of the two markers is missing, or is there twice.
+    """
+    _split(page, name)
+
+
+def put_into_page(page: Path, name: str, text: str) -> None:
+    """Replace what is between the page's two markers; all else stays as it is."""
+    before, after = _split(page, name)
+    begin, end = _markers(name)
+    page.write_text(f"{before}{begin}\n\n{text}\n{end}{after}", encoding="utf-8")
+
+
+def _split(page: Path, name: str) -> tuple[str, str]:
+    begin, end = _markers(name)
+    text = page.read_text(encoding="utf-8") if page.is_file() else ""
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed) or begin in rest or end in before + after:
+        raise InputError(f"{str(page)!r} needs two lines once, for the table to go between: {begin} and {end}")
+    return before, after

@@ -1,0 +1,106 @@
+"""From finished cells to one table: means and intervals over seeds, differences to the baseline paired by seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from contrast.evaluation import accuracy_interval, mean_interval, paired_difference
+from tools.compare.grid import Grid
+
+__all__ = ["ACCURACIES", "Content", "summarise"]
+
+ACCURACIES = ("linear", "few_label", "knn")
+"""Numbers of a cell that are shares of the test samples."""
+
+Content = Mapping[str, Any]
+"""What a cell.json holds."""
+
+
+def summarise(
+    grid: Grid, cells: Sequence[Content], costs: Mapping[tuple[str, str | None], Content], unfinished: Sequence[str]
+) -> dict[str, Any]:
+    """Everything of the table, as JSON.
+
+    Args:
+        grid: the grid.
+        cells: its finished cells.
+        costs: of the loss, by row and column.
+        unfinished: names of the cells that are missing.
+    """
+    found = {(cell["row"], cell["column"], cell["seed"]): cell for cell in cells}
+    entries = []
+    for column in grid.columns:
+        base = _by_seed(found, grid, grid.baseline, column)
+        for row in grid.rows:
+            own = _by_seed(found, grid, row, column)
+            if own:
+                entries.append(_entry(row, column, own, {} if row == grid.baseline else base, costs.get((row, column))))
+    return {
+        "grid": grid.name,
+        "baseline": grid.baseline,
+        "axis": grid.axis,
+        "columns": [column for column in grid.columns if column is not None],
+        "seeds": list(grid.seeds),
+        "evaluate": dict(cells[0]["evaluate"]),
+        "entries": entries,
+        "unfinished": list(unfinished),
+        "commits": _distinct(cells, lambda cell: cell["commit"]),
+        "machines": _distinct(cells, lambda cell: cell["machine"]),
+        "data": _distinct(cells, lambda cell: cell["data"]),
+        "cells": list(cells),
+    }
+
+
+def _by_seed(
+    found: Mapping[tuple[str, str | None, int], Content], grid: Grid, row: str, column: str | None
+) -> dict[int, Content]:
+    return {seed: found[row, column, seed] for seed in grid.seeds if (row, column, seed) in found}
+
+
+def _entry(
+    row: str, column: str | None, own: Mapping[int, Content], base: Mapping[int, Content], cost: Content | None
+) -> dict[str, Any]:
+    shared = [seed for seed in own if seed in base]
+    names = next(iter(own.values()))["numbers"]
+    seconds = [own[seed]["train_seconds"] for seed in shared]
+    against = [base[seed]["train_seconds"] for seed in shared]
+    return {
+        "row": row,
+        "column": column,
+        "seeds": list(own),
+        "numbers": {name: _number(name, own, base, shared) for name in names},
+        "train_seconds": [cell["train_seconds"] for cell in own.values()],
+        "time_ratio": fmean(seconds) / fmean(against) if shared and fmean(against) > 0 else None,
+        "loss_cost": None if cost is None else dict(cost),
+    }
+
+
+def _number(
+    name: str, own: Mapping[int, Content], base: Mapping[int, Content], shared: Sequence[int]
+) -> dict[str, Any]:
+    values = {seed: cell["numbers"][name] for seed, cell in own.items()}
+    difference = None
+    if len(shared) > 1:
+        theirs = [base[seed]["numbers"][name] for seed in shared]
+        difference = vars(paired_difference([values[seed] for seed in shared], theirs)) | {"seeds": list(shared)}
+    return {"values": list(values.values()), **_interval(name, list(values.values()), own), "difference": difference}
+
+
+def _interval(name: str, values: list[float], own: Mapping[int, Content]) -> dict[str, Any]:
+    if name in ACCURACIES:
+        samples = next(iter(own.values()))["data"]["test"]["samples"]
+        interval, over = accuracy_interval(values, samples, seeds_differ=True)
+        return {**vars(interval), "over": over}
+    if len(values) > 1:
+        return vars(mean_interval(values)) | {"over": f"95 %, Student's t over {len(values)} seeds"}
+    return {"mean": values[0], "low": None, "high": None, "over": "one seed was run"}
+
+
+def _distinct(cells: Sequence[Content], part: Callable[[Content], Any]) -> list[Any]:
+    kept: list[Any] = []
+    for cell in cells:
+        if part(cell) not in kept:
+            kept.append(part(cell))
+    return kept
