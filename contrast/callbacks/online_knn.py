@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from contrast.callbacks.metrics import record
-from contrast.data import ImageData
+from contrast.data import TrainingData
 from contrast.data.batch import LabelledBatch
 from contrast.errors import InputError
 from contrast.evaluation.knn import knn_top1
@@ -52,10 +52,10 @@ class OnlineKNN(lightning.Callback):
         done = trainer.current_epoch + 1
         last = done == trainer.max_epochs
         data = getattr(trainer, "datamodule", None)
-        if not self.every_n_epochs or (done % self.every_n_epochs and not last) or not isinstance(data, ImageData):
+        if not self.every_n_epochs or (done % self.every_n_epochs and not last) or not isinstance(data, TrainingData):
             return
         labelled = data.train_labels is not None and bool((data.train_labels >= 0).all())
-        if data.test_images is None or not labelled:
+        if data.test_set is None or not labelled:
             return
         keys, labels = self._features(pl_module, data, data.evaluation_loader("train", self.limit))
         queries, truth = self._features(pl_module, data, data.evaluation_loader("test", self.limit))
@@ -69,14 +69,14 @@ class OnlineKNN(lightning.Callback):
 
     @torch.no_grad()
     def _features(
-        self, module: lightning.LightningModule, data: ImageData, loader: Iterable[LabelledBatch]
+        self, module: lightning.LightningModule, data: TrainingData, loader: Iterable[LabelledBatch]
     ) -> tuple[Tensor, Tensor]:
         features, labels = [], []
         training = {part: part.training for part in module.modules()}
         module.eval()
         for batch in loader:
-            images = data.standardise(batch.inputs.to(module.device).float() / 255)
-            features.append(module(images).float())
+            inputs = data.standardisation(batch.inputs.to(module.device))
+            features.append(module(inputs).float())
             labels.append(batch.label)
         for part, was_training in training.items():
             part.training = was_training

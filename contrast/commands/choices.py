@@ -20,22 +20,23 @@ SLOTS = {
     "head": "Head",
     "bank": "MemoryBank",
     "schedule": "Schedule",
-    "views": "Views",
+    "data": "TrainingData",
+    "views": "RandomViews",
     "train": "Dataset",
     "test": "Dataset",
 }
 """Keys of a configuration that take a class, and what it must be a subclass of."""
 
-_FOLDERS = ("methods", "losses", "models", "banks", "data", "data/views", "optim")
+_OF_LOADERS = {"IndexedImages", "IndexedSeries", "TrainingImages", "TrainingSeries", "CentreImages"}
+
+_FOLDERS = ("methods", "losses", "models", "banks", "data", "data/views", "data/series", "optim")
 
 
 def choices(slot: str) -> list[str]:
     """Names of the package's classes that fit a slot, sorted; a class from elsewhere fits by its dotted path."""
     base = SLOTS[slot]
     names = {name for name, parents in _classes().items() if base in _ancestors(name) and not _abstract(parents)}
-    return sorted(
-        names - {base} - ({"IndexedImages", "TrainingImages", "CentreImages"} if base == "Dataset" else set())
-    )
+    return sorted(names - {base} - (_OF_LOADERS if base == "Dataset" else set()))
 
 
 def _abstract(parents: tuple[str, ...]) -> bool:

@@ -1,4 +1,4 @@
-"""`contrast demo`: pretrain on the digits, evaluate against baselines, write the report; the tour of the project."""
+"""`contrast demo`: pretrain, evaluate against baselines, write the report; on the digits, or by a configuration."""
 
 from __future__ import annotations
 
@@ -6,17 +6,22 @@ import argparse
 import copy
 import sys
 import time
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from contrast.commands.configuration import compose
 from contrast.commands.pretrain import Request, pretrain
 from contrast.commands.shipped import shipped_configuration
+from contrast.errors import InputError
 from contrast.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from torch import nn
 
     from contrast.commands.encoder import LoadedRun
+    from contrast.data import TrainingData
     from contrast.evaluation import Encoder, Result
 
 __all__ = ["main", "untrained"]
@@ -25,38 +30,61 @@ _SPLITS = range(5)
 _PER_CLASS = 10
 _NEIGHBOURS = 20
 
+_EPILOG = """examples:
+  contrast demo --run runs/demo
+  contrast demo --config configs/experiment/japanese_vowels_simclr.yaml --run runs/vowels
+
+The data need labels and a test set."""
+
 
 def main(arguments: list[str]) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(
         prog="contrast demo",
-        description="Pretrain SimCLR on scikit-learn's digits, probe it beside raw pixels and a random encoder, and "
-        "write the report: minutes on two CPU cores.",
-        epilog="example:\n  contrast demo --run runs/demo",
+        description="Pretrain, probe the encoder beside its raw input and a random encoder, and write the report. "
+        "Without a configuration: SimCLR on scikit-learn's digits, minutes on two CPU cores.",
+        epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="the run's folder (default: runs/demo)")
-    run = parser.parse_args(arguments).run
+    parser.add_argument(
+        "--config",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="YAML; later over earlier (default: the digits)",
+    )
+    known = parser.parse_args(arguments)
+    files = known.config or [shipped_configuration("demo.yaml")]
+    _check(files)
     started = time.perf_counter()
-    folder = pretrain(Request(files=[shipped_configuration("demo.yaml")], run=run))
+    folder = pretrain(Request(files=files, run=known.run))
     seconds = time.perf_counter() - started
     summary = evaluate(folder) | {"pretrain_seconds": round(seconds, 1)}
     _finish(folder, summary)
     return 0
 
 
+def _check(files: Sequence[Path]) -> None:
+    """Refuse data without a test set before they are trained on."""
+    data = compose(files, ()).config.get("data") or {}
+    if isinstance(data, dict) and not data.get("init_args", {}).get("test"):
+        raise InputError("the demo evaluates on data.test, and the configuration names none: give a test set")
+
+
 def evaluate(folder: RunFolder) -> dict[str, Any]:
     """The demo's numbers: a probe on all labels, probes on few, and kNN, for the run and its two baselines."""
     from contrast.commands.encoder import load_run
-    from contrast.evaluation import paired_difference, raw_pixels, with_backbone, write_result
+    from contrast.evaluation import paired_difference, raw_input, with_backbone, write_result
 
     run = load_run(folder.path)
     ours = _results(run.encoder, run, folder)
     for result in ours.values():
         write_result(folder.evaluations, result)
     baselines = {
-        "raw_pixel": raw_pixels(run.encoder),
+        f"raw_{run.data.value_name}": raw_input(run.encoder),
         "random_init": with_backbone(run.encoder, untrained(run), {"weights": "random"}),
     }
     summary = _accuracies("", ours)
@@ -67,24 +95,42 @@ def evaluate(folder: RunFolder) -> dict[str, Any]:
         summary |= _accuracies(f"{name}_", theirs)
         gains[f"few_label_gain_over_{name}"] = [round(each, 4) for each in (gain.mean, gain.low, gain.high)]
     lowest = min(low for _, low, _ in gains.values())
-    assert run.data.test_images is not None  # the digits have one
-    return summary | {"few_label_gain_low": lowest, **gains, "test_images": len(run.data.test_images)}
+    return summary | {
+        "few_label_gain_low": lowest,
+        **gains,
+        "samples_name": run.data.samples_name,
+        "value_name": run.data.value_name,
+        f"test_{run.data.samples_name}": ours["linear"].protocol["test_samples"],
+        "few_labels_per_class": ours["few_label"].protocol["per_class"],
+        "neighbours": ours["knn"].protocol["neighbours"],
+    }
 
 
 def _results(encoder: Encoder, run: LoadedRun, folder: RunFolder) -> dict[str, Result]:
     from contrast.commands.source import told
     from contrast.evaluation import choose_device, evaluate_knn, evaluate_probe
 
-    device, cache, about = choose_device("auto"), folder.features, told(run)
+    data, device, cache, about = run.data, choose_device("auto"), folder.features, told(run)
+    # Half a class at most: with all of it, five choices of labels would be one.
+    few, neighbours = min(_PER_CLASS, max(1, _smallest_class(data) // 2)), min(_NEIGHBOURS, data.train_samples)
     return {
-        "linear": evaluate_probe(encoder, run.data, cache, device, [0], fraction=1.0, told=about),
-        "few_label": evaluate_probe(encoder, run.data, cache, device, _SPLITS, per_class=_PER_CLASS, told=about),
-        "knn": evaluate_knn(encoder, run.data, cache, device, _NEIGHBOURS, told=about),
+        "linear": evaluate_probe(encoder, data, cache, device, [0], fraction=1.0, told=about),
+        "few_label": evaluate_probe(encoder, data, cache, device, _SPLITS, per_class=few, told=about),
+        "knn": evaluate_knn(encoder, data, cache, device, neighbours, told=about),
     }
 
 
+def _smallest_class(data: TrainingData) -> int:
+    labels = data.train_labels
+    if labels is None:
+        raise InputError("the demo evaluates, and the train set has no labels: give a labelled data.train")
+    return min(Counter(labels.tolist()).values())
+
+
 def _accuracies(start: str, results: dict[str, Result]) -> dict[str, Any]:
-    return {f"{start}{name}_top1": round(result.interval.mean, 4) for name, result in results.items()}
+    top1s = {f"{start}{name}_top1": round(result.interval.mean, 4) for name, result in results.items()}
+    ranked = {name: result.auroc for name, result in results.items() if result.auroc is not None}
+    return top1s | {f"{start}{name}_macro_auroc": round(auroc.mean, 4) for name, auroc in ranked.items()}
 
 
 def _top1s(result: Result) -> list[float]:
@@ -117,14 +163,16 @@ def _finish(folder: RunFolder, summary: dict[str, Any]) -> None:
 
 def table(summary: dict[str, Any]) -> str:
     """The summary as a small table of top-1 accuracies in percent."""
-    rows = [("features", "linear probe", f"{_PER_CLASS} labels a class", f"kNN-{_NEIGHBOURS}")]
-    for title, start in (("pretrained", ""), ("random encoder", "random_init_"), ("raw pixels", "raw_pixel_")):
+    samples, value = summary["samples_name"], summary["value_name"]
+    few, neighbours = summary["few_labels_per_class"], summary["neighbours"]
+    rows = [("features", "linear probe", f"{few} labels a class", f"kNN-{neighbours}")]
+    for title, start in (("pretrained", ""), ("random encoder", "random_init_"), (f"raw {value}s", f"raw_{value}_")):
         linear, few_label, knn = (f"{summary[f'{start}{kind}_top1']:.1%}" for kind in ("linear", "few_label", "knn"))
         rows.append((title, linear, few_label, knn))
     lines = [f"{a:<15}{b:>14}{c:>19}{d:>9}" for a, b, c, d in rows]
     gain = summary["few_label_gain_low"]
     note = (
-        f"{summary['test_images']} test images; with few labels the mean of {len(_SPLITS)} splits, and the gain over "
-        f"each baseline is at least {100 * gain:.1f} points (95 % interval of the paired difference)"
+        f"{summary[f'test_{samples}']} test {samples}; with few labels the mean of {len(_SPLITS)} splits, and the gain "
+        f"over each baseline is at least {100 * gain:.1f} points (95 % interval of the paired difference)"
     )
     return "\n".join(["", *lines, "", note])

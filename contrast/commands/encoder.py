@@ -13,10 +13,10 @@ import torch
 
 from contrast.commands.configuration import Config, compose, short
 from contrast.commands.parser import build, complete, evaluation_parser, import_from_here, resolve
-from contrast.data import ImageData
+from contrast.data import ImageData, TrainingData
 from contrast.errors import InputError
 from contrast.evaluation.encoder import Encoder, fingerprint
-from contrast.models import Backbone, ResNet, Timm, load_weights
+from contrast.models import Backbone, ResNet, Timm, load_weights, require_fitting
 from contrast.run_folder import RunFolder
 
 __all__ = ["LoadedRun", "load_foreign", "load_run", "read_checkpoint"]
@@ -30,7 +30,7 @@ class LoadedRun:
         folder: the run's folder; None for weights from elsewhere and for checkpoints outside one.
         config: the run's configuration; of weights from elsewhere the data's alone.
         backbone: on the CPU, with its weights.
-        data: train and test sets, and the size, mean and deviation of images.
+        data: train and test sets, and the shape and standardisation of their samples.
         encoder: the backbone as evaluations take it.
         method: the class that trained it; None if unknown.
         epoch: how many epochs it was trained; None if unknown.
@@ -40,7 +40,7 @@ class LoadedRun:
     folder: RunFolder | None
     config: Config
     backbone: Backbone
-    data: ImageData
+    data: TrainingData
     encoder: Encoder
     method: str | None
     epoch: int | None
@@ -87,7 +87,9 @@ def load_foreign(weights: Path | str, architecture: str, data_config: Sequence[P
     if not data_config:
         raise InputError("weights from elsewhere say nothing of data: give --data FILE.yaml with a data section")
     built = _build(_with_data({}, data_config), with_model=False)
-    size, channels = built.data.views.size, built.data.channels
+    if not isinstance(built.data, ImageData):
+        raise InputError(f"--weights are of images, and the data here are {built.data.samples_name}: evaluate a run")
+    channels, size, _ = built.data.input_shape
     backbone: Backbone = (
         Timm(architecture.removeprefix("timm/"), image_size=size, channels=channels)
         if architecture.startswith("timm/")
@@ -139,14 +141,13 @@ def _build(config: Config, with_model: bool) -> Any:
     return build(parser, typed)
 
 
-def _encoder(backbone: Backbone, data: ImageData, description: dict[str, Any]) -> Encoder:
+def _encoder(backbone: Backbone, data: TrainingData, description: dict[str, Any]) -> Encoder:
+    require_fitting(backbone, data.input_shape)
     return Encoder(
         backbone=backbone,
         width=backbone.width,
-        image_size=data.views.size,
-        channels=data.channels,
-        mean=data.mean,
-        std=data.std,
+        input_shape=data.input_shape,
+        standardisation=data.standardisation,
         fingerprint=fingerprint(backbone),
         description={**description, "backbone": backbone.describe()},
     )

@@ -20,7 +20,7 @@ from contrast.commands.choices import SLOTS, choices
 from contrast.commands.configuration import Config
 from contrast.commands.messages import one_line
 from contrast.commands.training_facts import TrainingFacts
-from contrast.data import ImageData
+from contrast.data import TrainingData
 from contrast.data.failures import construction_error
 from contrast.errors import InputError
 from contrast.methods import ContrastiveMethod
@@ -56,7 +56,7 @@ def run_parser() -> jsonargparse.ArgumentParser:
     parser = jsonargparse.ArgumentParser(prog="contrast pretrain", exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--seed_everything", type=int, default=0, help="the one seed of the run")
     # Data first: they are built first, and pieces of a loss may ask for what they say.
-    parser.add_subclass_arguments(ImageData, "data", required=True)
+    parser.add_subclass_arguments(TrainingData, "data", required=True)
     parser.add_subclass_arguments(ContrastiveMethod, "model", required=True)
     parser.add_class_arguments(lightning.Trainer, "trainer", instantiate=False)
     for name, callback in CALLBACKS.items():
@@ -68,7 +68,7 @@ def evaluation_parser(with_model: bool) -> jsonargparse.ArgumentParser:
     """The parser of what an evaluation needs: seed and data, and the model unless weights come from elsewhere."""
     parser = jsonargparse.ArgumentParser(prog="contrast", exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--seed_everything", type=int, default=0)
-    parser.add_subclass_arguments(ImageData, "data", required=True)
+    parser.add_subclass_arguments(TrainingData, "data", required=True)
     if with_model:
         parser.add_subclass_arguments(ContrastiveMethod, "model", required=True)
     return parser
@@ -86,8 +86,9 @@ def complete(config: Config) -> Config:
         model = _spec(config["model"])
         if "class_path" not in model:
             raise InputError("model has no class: add --config configs/method/simclr.yaml, say, or --model SimCLR")
-        backbone = {"class_path": "ResNet"} | _spec(model.get("init_args", {}).get("backbone"))
-        takes = {"image_size": size, "channels": said.get("channels", 3)}
+        kind = config["data"]["class_path"]
+        backbone = {"class_path": _usual_backbone(kind)} | _spec(model.get("init_args", {}).get("backbone"))
+        takes = {"image_size": size, "channels": said.get("channels", _default(kind, "channels"))}
         fits = {name: value for name, value in takes.items() if value and _takes(backbone["class_path"], name)}
         config["model"] = {
             **model,
@@ -164,6 +165,11 @@ def _seeded(value: Any, seed: int, slot: str = "") -> Any:
     return _with(filled, seed=seed) if isinstance(named, str) and _takes(named, "seed") else filled
 
 
+def _usual_backbone(data_class: str) -> str:
+    found = _find(data_class)
+    return "ResNet1d" if found is not None and issubclass(found, data.SeriesData) else "ResNet"
+
+
 def _takes(class_path: str, argument: str) -> bool:
     found = _find(class_path)
     return found is not None and argument in inspect.signature(found).parameters
@@ -179,9 +185,10 @@ def _find(class_path: str) -> type | None:
     module, _, name = class_path.rpartition(".")
     if module:
         try:
-            return getattr(importlib.import_module(module), name, None)
+            found = getattr(importlib.import_module(module), name, None)
         except ImportError:
             return None
+        return found if isinstance(found, type) else None
     places = (models, data, losses, banks, methods)
     return next((getattr(place, name) for place in places if hasattr(place, name)), None)
 

@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="contrast probe",
-        description="Accuracy of a linear classifier on frozen features, or of the fine-tuned encoder.",
+        description="Accuracy and macro AUROC of a linear classifier on frozen features, or of the fine-tuned encoder.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         "--flip",
         type=float,
         metavar="P",
-        help="with --finetune: probability of a left-to-right flip (default: as in pretraining, else 0.5)",
+        help="with --finetune, of images: probability of a left-to-right flip (default: as in pretraining, else 0.5)",
     )
     return parser
 
@@ -95,8 +95,13 @@ def _evaluate(run: LoadedRun, root: RunFolder, arguments: argparse.Namespace) ->
 
 
 def _settings(run: LoadedRun, arguments: argparse.Namespace) -> FineTuning:
+    from contrast.data import ImageData
     from contrast.evaluation import FineTuning
 
+    if not isinstance(run.data, ImageData):
+        if arguments.flip is not None:
+            raise InputError(f"--flip is of images, and the data are {run.data.samples_name}: leave it out")
+        return FineTuning(epochs=arguments.epochs or 20, crop_scale=None)
     views = run.config.get("data", {}).get("init_args", {}).get("views", {}).get("init_args", {})
     # A recipe that does not flip says that a mirror image is of another class.
     flip = views.get("flip", 0.5) if arguments.flip is None else arguments.flip

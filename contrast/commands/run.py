@@ -15,7 +15,7 @@ from contrast.callbacks import AtomicCheckpoints, FiniteLoss, FlaggedPairs, Prog
 from contrast.commands.configuration import short
 from contrast.commands.encoder import read_checkpoint
 from contrast.commands.parser import CALLBACKS, build, resolve
-from contrast.data import ImageData
+from contrast.data import TrainingData
 from contrast.data.failures import worker_message
 from contrast.errors import InputError
 from contrast.losses.labels import LabelTable
@@ -70,11 +70,10 @@ def _in_folder(value: Any, folder: RunFolder) -> Any:
     return value.replace("{run}", str(folder.path)) if isinstance(value, str) else value
 
 
-def describe(model: ContrastiveMethod, data: ImageData, config: dict[str, Any], folder: RunFolder) -> str:
+def describe(model: ContrastiveMethod, data: TrainingData, config: dict[str, Any], folder: RunFolder) -> str:
     """What is about to run, as resolved: method, loss, data, course and folder."""
     count = sum(parameter.numel() for parameter in model.trained().parameters())
     source = short(config["data"]["init_args"]["train"]["class_path"])
-    views = short(config["data"]["init_args"]["views"]["class_path"])
     supervised = [module for module in model.loss.modules() if isinstance(module, LabelTable)]
     labels = "".join(f"labels  of {len(each.table):,} samples reach the loss, by {each.owner}\n" for each in supervised)
     return (
@@ -82,7 +81,7 @@ def describe(model: ContrastiveMethod, data: ImageData, config: dict[str, Any], 
         f"{count / 1e6:.2f} M parameters trained\n"
         f"loss    {model.loss.describe()}\n"
         f"{labels}"
-        f"data    {source}, {data.train_samples:,} training images, {views} of {data.views.size} pixels, "
+        f"data    {source}, {data.train_samples:,} training {data.samples_name}, {data.recipe} of {data.extent}, "
         f"batches of {data.batch_size}\n"
         f"run     {folder.path}"
     )
@@ -112,7 +111,7 @@ def _trainer(built: Any, config: dict[str, Any], folder: RunFolder) -> lightning
         "log_every_n_steps": 1,  # of Lightning's own logging, which only the progress bar reads
     }
     if settings["precision"] in _UNFIT:
-        raise InputError(f"trainer.precision {settings['precision']}: images are float32; give 32-true or bf16-mixed")
+        raise InputError(f"trainer.precision {settings['precision']}: inputs are float32; give 32-true or bf16-mixed")
     if settings["logger"] is None:
         settings["logger"] = False
     if settings["accelerator"] == "cpu" or not torch.cuda.is_available():

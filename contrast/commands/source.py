@@ -86,10 +86,15 @@ def report(result: Result, root: RunFolder) -> None:
         f"{100 * end:.2f}" for end in (result.interval.low, result.interval.mean, result.interval.high)
     )
     protocol = result.protocol
-    print(f"{result.command}: top-1 {middle} % [{low}, {high}]")
+    print(f"{result.command}: top-1 {middle} % [{low}, {high}]{_auroc(result)}")
     print(
         f"  {protocol['classifier']}; {protocol['train_samples']:,} labels, {protocol['test_samples']:,} test samples"
     )
     print(f"  selection: {protocol['selection']}")
     print(f"  interval: {protocol['interval']}")
     print(path)
+
+
+def _auroc(result: Result) -> str:
+    found = result.auroc
+    return f"; macro AUROC {found.mean:.4f} [{found.low:.4f}, {found.high:.4f}]" if found else ""

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from contrast.data import ImageData
+from contrast.data import TrainingData
 from contrast.errors import InputError
 from contrast.losses import Piece
 
@@ -19,13 +19,13 @@ class TrainingFacts:
     """Fills `samples` and `labels` of pieces from the data that were built just before them."""
 
     def __init__(self) -> None:
-        self._data: ImageData | None = None
+        self._data: TrainingData | None = None
 
     def instantiators(self) -> list[Instantiator]:
         """For jsonargparse: how data and pieces are built."""
-        return [(self._build_data, ImageData, True), (self._build_piece, Piece, True)]
+        return [(self._build_data, TrainingData, True), (self._build_piece, Piece, True)]
 
-    def _build_data(self, class_type: Callable[..., ImageData], *args: Any, **kwargs: Any) -> ImageData:
+    def _build_data(self, class_type: Callable[..., TrainingData], *args: Any, **kwargs: Any) -> TrainingData:
         self._data = class_type(*args, **kwargs)
         return self._data
 

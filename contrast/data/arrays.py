@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from contrast.data.array_file import Array, map_array, read_arrays
 from contrast.data.decode import scale_to_uint8
 from contrast.data.labels import integer_labels
-from contrast.errors import InputError, did_you_mean
+from contrast.errors import InputError
 
 __all__ = ["ArrayImages"]
 
-Array = npt.NDArray[Any]
-
 _CHANNELS = (1, 3, 4)
-_READING_ERRORS = (ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 class ArrayImages(Dataset[tuple[Tensor, int | None]]):
@@ -49,9 +44,9 @@ class ArrayImages(Dataset[tuple[Tensor, int | None]]):
         self.labels: Tensor | None = None
         self._mapped = self.path.lower().endswith(".npy")
         if self._mapped:
-            self._images = _map(self.path)
+            self._images = map_array(self.path, "images")
         else:
-            arrays = _read(self.path, [images] if labels is None else [images, labels])
+            arrays = read_arrays(self.path, [images] if labels is None else [images, labels], "images")
             self._images = arrays[0]
             if labels is not None:
                 self.labels = integer_labels(arrays[1], len(self._images), f"{self.path!r}, {labels!r}")
@@ -73,45 +68,7 @@ class ArrayImages(Dataset[tuple[Tensor, int | None]]):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         if self._mapped:
-            self._images = _channels_last(_map(self.path), self.path)
-
-
-def _map(path: str) -> Array:
-    try:
-        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    except _READING_ERRORS as error:
-        raise InputError(f"{path!r} is no whole .npy file of numbers ({error}): write it by numpy.save") from error
-    return array
-
-
-def _read(path: str, names: list[str]) -> list[Array]:
-    if not path.lower().endswith(".npz"):
-        raise InputError(f"{path!r} is neither .npz nor .npy: write it by numpy.savez(path, images=..., labels=...)")
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            return [_named(archive, name, path) for name in names]
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    except InputError:
-        raise
-    except _READING_ERRORS as error:
-        raise InputError(f"{path!r} is no whole .npz file of numbers ({error}): write it by numpy.savez") from error
-
-
-def _named(archive: np.lib.npyio.NpzFile, name: str, path: str) -> Array:
-    if name not in archive.files:
-        none = "; without labels, set labels: null" if name == "labels" else ""
-        raise InputError(f"{path!r} holds no array {name!r}{did_you_mean(name, archive.files)}{none}")
-    array: Array = archive[name]
-    return array
-
-
-def _unreadable(path: str, error: OSError) -> InputError:
-    if isinstance(error, FileNotFoundError):
-        return InputError(f"there is no file {path!r}: correct `path`, or put the images there")
-    return InputError(f"{path!r} cannot be read: {error.strerror}")
+            self._images = _channels_last(map_array(self.path, "images"), self.path)
 
 
 def _channels_last(images: Array, path: str) -> Array:

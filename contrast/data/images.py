@@ -1,22 +1,18 @@
-"""Samples as loaders want them: cropped for training where need be, centred for evaluation; and their collation."""
+"""Images as loaders want them: cropped for training where need be, centred for evaluation."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as transforms
 
-from contrast.data.batch import Batch, LabelledBatch
 from contrast.data.indexed import IndexedImages
 from contrast.data.views import Views
-from contrast.errors import InputError
 
-__all__ = ["CentreImages", "TrainingImages", "centre", "collate_labelled", "collate_training"]
+__all__ = ["CentreImages", "TrainingImages", "centre"]
 
 
 class TrainingImages(Dataset[tuple[Tensor, int]]):
@@ -71,23 +67,3 @@ def centre(image: UInt8[Tensor, "c h w"], size: int) -> UInt8[Tensor, "c {size} 
     resized = transforms.resize(image, [shorter], antialias=True)
     middle: Tensor = transforms.center_crop(resized, [size, size])
     return middle
-
-
-def collate_training(samples: Sequence[tuple[Tensor, int]]) -> Batch:
-    return Batch(_stack([image for image, _ in samples]), torch.tensor([index for _, index in samples]))
-
-
-def collate_labelled(samples: Sequence[tuple[Tensor, int, int]]) -> LabelledBatch:
-    images, index, label = zip(*samples, strict=True)
-    return LabelledBatch(_stack(images), torch.tensor(index), torch.tensor(label))
-
-
-def _stack(images: Sequence[Tensor]) -> Tensor:
-    shapes = {tuple(image.shape) for image in images}
-    if len(shapes) > 1:
-        small, large = min(shapes), max(shapes)
-        raise InputError(
-            f"images differ in size, {small[-1]}x{small[-2]} and {large[-1]}x{large[-2]} pixels among them: set "
-            "data.views_in to workers, so that they are cropped before they are batched"
-        )
-    return torch.stack(list(images))

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset
 from tqdm import tqdm
 
-from contrast.data.sources import UNLABELLED, ImageSource, map_style, read_label
+from contrast.data.sources import UNLABELLED, Source, map_style, read_label
 from contrast.errors import InputError
 
 __all__ = ["check_same_classes", "integer_labels", "labels_of"]
@@ -21,7 +21,7 @@ __all__ = ["check_same_classes", "integer_labels", "labels_of"]
 _COLUMNS = ("targets", "labels", "_labels")
 
 
-def labels_of(source: Dataset[Any] | ImageSource) -> Int64[Tensor, " n"] | None:
+def labels_of(source: Dataset[Any] | Source) -> Int64[Tensor, " n"] | None:
     """The label of every sample, -1 for one that has none; None where no sample has one.
 
     They are looked up in `.targets`, `.labels` or `._labels`, one integer a sample, through Subset and ConcatDataset,
@@ -47,18 +47,18 @@ def integer_labels(values: npt.NDArray[Any], count: int, name: str) -> Int64[Ten
     if values.ndim != 1 or values.dtype.kind not in "iub":
         raise InputError(f"{name}: {values.dtype} of shape {values.shape}, where ({count},) integers belong")
     if len(values) != count:
-        raise InputError(f"{name}: {len(values)} labels for {count} images: give one an image")
+        raise InputError(f"{name}: {len(values)} labels for {count} samples: give one a sample")
     labels = torch.from_numpy(values.astype(np.int64))
     if bool((labels < UNLABELLED).any()):
         raise InputError(f"{name}: a label is {int(labels.min())}: classes count from 0, -1 stands for none")
     return labels
 
 
-def check_same_classes(train: Dataset[Any] | ImageSource, test: Dataset[Any] | ImageSource) -> None:
+def check_same_classes(train: Dataset[Any] | Source, test: Dataset[Any] | Source) -> None:
     """See that every class tested on was trained on, under the same number; nothing to see where one has no labels.
 
     Raises:
-        InputError: naming classes of the test set of which the training set has no image, or a class that the two
+        InputError: naming classes of the test set of which the training set has no sample, or a class that the two
             count differently (as two folders do if one lacks a class folder).
     """
     train_labels, test_labels = labels_of(train), labels_of(test)
@@ -72,10 +72,10 @@ def check_same_classes(train: Dataset[Any] | ImageSource, test: Dataset[Any] | I
     names = train_names or test_names
     unseen = [_name(label, names) for label in tested if label not in trained]
     if unseen:
-        raise InputError(f"the training set has no image of {_listing(unseen)}, which the test set has: {_MEND}")
+        raise InputError(f"the training set has no sample of {_listing(unseen)}, which the test set has: {_MEND}")
 
 
-_MEND = "give both sets the same classes, an image at least of each"
+_MEND = "give both sets the same classes, a sample at least of each"
 
 
 def _refuse_renumbered(train_names: list[str], test_names: list[str], tested: list[int]) -> None:
@@ -83,7 +83,7 @@ def _refuse_renumbered(train_names: list[str], test_names: list[str], tested: li
     named = [label for label in tested if label < len(test_names)]
     unknown = [repr(test_names[label]) for label in named if test_names[label] not in number]
     if unknown:
-        raise InputError(f"the training set has no image of {_listing(unknown)}, which the test set has: {_MEND}")
+        raise InputError(f"the training set has no sample of {_listing(unknown)}, which the test set has: {_MEND}")
     for label in named:
         name = test_names[label]
         if number[name] != label:
@@ -111,7 +111,7 @@ def _class_names(source: object) -> list[str]:
 
 
 def _listed(source: object) -> Tensor | None:
-    """Labels that need no image to be read, or None."""
+    """Labels that need no sample to be read, or None."""
     if isinstance(source, Subset):
         whole = _listed(source.dataset)
         return None if whole is None else whole[torch.as_tensor(source.indices)]
@@ -126,7 +126,7 @@ def _listed(source: object) -> Tensor | None:
 
 
 def _column(source: object, name: str) -> Tensor | None:
-    assert isinstance(source, ImageSource)
+    assert isinstance(source, Source)
     values = getattr(source, name)
     if values is None:
         return torch.full((len(source),), UNLABELLED)

@@ -1,4 +1,4 @@
-"""Data sets of any class, sample by sample: an image and a label, or one line that says what is wrong and where."""
+"""Data sets of any class, sample by sample: a sample and its label, or one line that says what is wrong and where."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import operator
 import os
 import struct
 import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, Subset
 
-from contrast.data.decode import to_uint8
 from contrast.errors import InputError
 
-__all__ = ["UNLABELLED", "ImageSource", "map_style", "read_label", "read_sample"]
+__all__ = ["UNLABELLED", "Kind", "Source", "map_style", "read_label", "read_sample"]
 
 UNLABELLED = -1
 
@@ -28,83 +28,99 @@ _READING_ERRORS = (OSError, EOFError, SyntaxError, struct.error, zlib.error, Ima
 _PATHS = ("paths", "samples", "_samples", "imgs", "_image_files", "_images")
 
 
+@dataclass(frozen=True)
+class Kind:
+    """What the samples of a data set are, in the words of a message.
+
+    Args:
+        name: of one sample, say "image".
+        hint: what else helps where a file cannot be read.
+    """
+
+    name: str
+    hint: str = ""
+
+
+_ANY = Kind("sample")
+
+
 @runtime_checkable
-class ImageSource(Protocol):
-    """What every map-style data set can do; items are images, or (image, label)."""
+class Source(Protocol):
+    """What every map-style data set can do; items are samples, or (sample, label)."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Any: ...
 
 
-def map_style(source: Dataset[Any] | ImageSource) -> ImageSource:
+def map_style(source: Dataset[Any] | Source, kind: Kind = _ANY) -> Source:
     """The same data set, known to have a length and items.
 
     Raises:
         InputError: for an iterable data set, one without a length, and an empty one.
     """
     name = type(source).__name__
-    if isinstance(source, IterableDataset) or not isinstance(source, ImageSource):
+    if isinstance(source, IterableDataset) or not isinstance(source, Source):
         raise InputError(f"{name} is no map-style data set: it needs __len__ and __getitem__(index)")
     if len(source) == 0:
-        raise InputError(f"{name} holds no image: give one that does")
+        raise InputError(f"{name} holds no {kind.name}: give one that does")
     return source
 
 
-def read_sample(source: ImageSource, index: int, channels: int) -> tuple[UInt8[Tensor, "{channels} h w"], int]:
-    """One image as uint8 and its label, -1 where it has none.
+def read_sample(source: Source, index: int, kind: Kind, convert: Callable[[object], Tensor]) -> tuple[Tensor, int]:
+    """One sample as `convert` makes it and its label, -1 where it has none.
 
     Raises:
-        InputError: naming the data set, the index and, where it is known, the file, for one that is damaged, an image
-            of a form that `to_uint8` refuses, an item that is neither an image nor (image, label).
+        InputError: naming the data set, the index and, where it is known, the file, for one that is damaged, a sample
+            that `convert` refuses, an item that is neither a sample nor (sample, label).
     """
-    item = _item(source, index)
+    item = _item(source, index, kind)
     try:
-        image, label = _image_and_label(item)
-        return to_uint8(image, channels), label
+        sample, label = _sample_and_label(item)
+        return convert(sample), label
     except InputError as error:
-        raise InputError(f"{_place(source, index)}: {error}") from error
+        raise InputError(f"{_place(source, index, kind)}: {error}") from error
     except _READING_ERRORS as error:  # a Pillow image may not have been read so far
-        raise _unreadable(source, index, error) from error
+        raise _unreadable(source, index, kind, error) from error
 
 
-def read_label(source: ImageSource, index: int) -> int:
+def read_label(source: Source, index: int) -> int:
     """The label alone, -1 where there is none; raises as `read_sample` does."""
-    item = _item(source, index)
+    item = _item(source, index, _ANY)
     try:
-        return _image_and_label(item)[1]
+        return _sample_and_label(item)[1]
     except InputError as error:
-        raise InputError(f"{_place(source, index)}: {error}") from error
+        raise InputError(f"{_place(source, index, _ANY)}: {error}") from error
 
 
-def _item(source: ImageSource, index: int) -> object:
+def _item(source: Source, index: int, kind: Kind) -> object:
     try:
         return source[index]
     except _READING_ERRORS as error:
-        raise _unreadable(source, index, error) from error
+        raise _unreadable(source, index, kind, error) from error
 
 
-def _image_and_label(item: object) -> tuple[object, int]:
+def _sample_and_label(item: object) -> tuple[object, int]:
     if not isinstance(item, tuple | list | dict):
         return item, UNLABELLED
     if isinstance(item, dict) or len(item) != 2:
         what = f"a dict of {', '.join(map(str, item))}" if isinstance(item, dict) else f"{len(item)} things"
-        raise InputError(f"an item is {what}: give an image, or (image, label), by a data set class of your own")
-    image, label = item
+        raise InputError(f"an item is {what}: give a sample, or (sample, label), by a data set class of your own")
+    sample, label = item
     if label is None:
-        return image, UNLABELLED
+        return sample, UNLABELLED
     try:
         number = operator.index(label)
     except TypeError:
         raise InputError(f"the label {label!r:.60} is no integer: give the number of a class, or None") from None
     if number < UNLABELLED:
         raise InputError(f"the label {number} is negative: classes count from 0, -1 stands for none")
-    return image, number
+    return sample, number
 
 
-def _place(source: ImageSource, index: int) -> str:
+def _place(source: Source, index: int, kind: Kind) -> str:
     name, path = type(source).__name__, _path(source, index)
-    return f"image {index} of {name}" + (f" ({path})" if path else "")
+    return f"{kind.name} {index} of {name}" + (f" ({path})" if path else "")
 
 
 def _path(source: object, index: int) -> str | None:
@@ -119,9 +135,6 @@ def _path(source: object, index: int) -> str | None:
     return None
 
 
-def _unreadable(source: ImageSource, index: int, error: Exception) -> InputError:
+def _unreadable(source: Source, index: int, kind: Kind, error: Exception) -> InputError:
     reason = " ".join(str(error).split()) or type(error).__name__
-    return InputError(
-        f"{_place(source, index)} does not decode ({reason}): remove or mend the file; contrast.data.ImageFolder can "
-        "leave such files out by on_corrupt: skip"
-    )
+    return InputError(f"{_place(source, index, kind)} does not decode ({reason}): remove or mend the file{kind.hint}")

@@ -3,11 +3,12 @@
 No configuration is read here and nothing is trained with Lightning: `contrast.commands` does the reading.
 """
 
+from contrast.evaluation.auroc import AUROC, auroc_interval, macro_auroc
 from contrast.evaluation.device import choose_device, made_with
-from contrast.evaluation.encoder import Encoder, encode, fingerprint, raw_pixels, standardise, with_backbone
+from contrast.evaluation.encoder import Encoder, encode, fingerprint, raw_input, with_backbone
 from contrast.evaluation.export import export
 from contrast.evaluation.features import Features, cache_key, cached_features, extract, features_of
-from contrast.evaluation.finetune import FineTuned, FineTuning, Images, finetune, load_images
+from contrast.evaluation.finetune import FineTuned, FineTuning, LabelledSet, finetune, load_set
 from contrast.evaluation.intervals import Interval, mean_interval, paired_difference, wilson_interval
 from contrast.evaluation.knn import knn_top1, weighted_knn_scores
 from contrast.evaluation.labels import held_out_split, label_subset
@@ -17,16 +18,18 @@ from contrast.evaluation.protocols import evaluate_finetuning, evaluate_knn, eva
 from contrast.evaluation.results import Result, accuracy_interval, write_json, write_result
 
 __all__ = [
+    "AUROC",
     "Encoder",
     "Features",
     "FineTuned",
     "FineTuning",
-    "Images",
     "Interval",
+    "LabelledSet",
     "LinearProbe",
     "Result",
     "SeedResult",
     "accuracy_interval",
+    "auroc_interval",
     "cache_key",
     "cached_features",
     "choose_device",
@@ -44,13 +47,13 @@ __all__ = [
     "held_out_split",
     "knn_top1",
     "label_subset",
-    "load_images",
+    "load_set",
+    "macro_auroc",
     "made_with",
     "mean_interval",
     "paired_difference",
     "probe_over_seeds",
-    "raw_pixels",
-    "standardise",
+    "raw_input",
     "train_probe",
     "weighted_knn_scores",
     "wilson_interval",

@@ -1,8 +1,9 @@
-"""A frozen encoder: from uint8 images to features, with all that an evaluation must know about it."""
+"""A frozen encoder: from a data set's samples to features, with all that an evaluation must know about it."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,73 +11,65 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from contrast.data.standardisation import Standardisation
 from contrast.errors import InputError
 
-__all__ = ["Encoder", "encode", "fingerprint", "raw_pixels", "standardise", "with_backbone"]
+__all__ = ["Encoder", "encode", "fingerprint", "raw_input", "with_backbone"]
 
 
 @dataclass(frozen=True, eq=False)
 class Encoder:
-    """A backbone in evaluation mode and what turns uint8 images into its input.
+    """A backbone in evaluation mode and what turns samples into its input.
 
     Args:
-        backbone: standardised images (b, c, size, size) to features (b, width); put into evaluation mode here.
-        width: features an image.
-        image_size: height and width of the images that it takes, in pixels.
-        channels: channels of the images that it takes.
-        mean: mean a channel, of pixels scaled to [0, 1].
-        std: standard deviation a channel, likewise.
+        backbone: standardised samples (b, *input_shape) to features (b, width); put into evaluation mode here.
+        width: features a sample.
+        input_shape: of a sample, channels first: (channels, height, width) of an image, (channels, steps) of a series.
+        standardisation: of the samples, uint8 images or float32 series.
         fingerprint: what `fingerprint` says of the backbone; part of the key of cached features.
         description: what the features are of (architecture, checkpoint, epoch), as JSON; stands in every result.
 
     Raises:
-        InputError: where `mean` or `std` is not one number a channel.
+        InputError: where the standardisation is of another number of channels.
     """
 
     backbone: nn.Module
     width: int
-    image_size: int
-    channels: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    input_shape: tuple[int, ...]
+    standardisation: Standardisation
     fingerprint: str
     description: dict[str, Any]
 
     def __post_init__(self) -> None:
-        for name, numbers in (("mean", self.mean), ("std", self.std)):
-            if len(numbers) != self.channels:
-                raise InputError(f"{name} {numbers} is not one number for each of the {self.channels} channels")
+        if self.standardisation.channels != self.input_shape[0]:
+            raise InputError(
+                f"mean {self.standardisation.mean} is not one number for each of the {self.input_shape[0]} channels"
+            )
         self.backbone.eval()
 
 
-def encode(encoder: Encoder, images: UInt8[Tensor, "b c height width"]) -> Float[Tensor, "b d"]:
-    """Features of uint8 images, float32 and without a gradient, on the backbone's device.
+def encode(
+    encoder: Encoder, samples: UInt8[Tensor, "b c height width"] | Float[Tensor, "b c steps"]
+) -> Float[Tensor, "b d"]:
+    """Features of samples as the loader gives them, float32 and without a gradient, on the backbone's device.
 
     Raises:
-        InputError: where the images are not of the encoder's size and channels.
+        InputError: where the samples are not of the encoder's shape.
 
     Example:
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(12, 5))
-        >>> encoder = Encoder(net, 5, 2, 3, (0.5,) * 3, (0.25,) * 3, fingerprint(net), {})
+        >>> encoder = Encoder(net, 5, (3, 2, 2), Standardisation((0.5,) * 3, (0.25,) * 3), fingerprint(net), {})
         >>> encode(encoder, torch.zeros(4, 3, 2, 2, dtype=torch.uint8)).shape
         torch.Size([4, 5])
     """
-    wanted = (encoder.channels, encoder.image_size, encoder.image_size)
-    if tuple(images.shape[1:]) != wanted:
-        raise InputError(f"images of {tuple(images.shape[1:])} do not fit an encoder of {wanted}: set the views' size")
+    found = tuple(samples.shape[1:])
+    if found != encoder.input_shape:
+        raise InputError(f"samples of {found} do not fit an encoder of {encoder.input_shape}: check the data's section")
     weight = next(encoder.backbone.parameters(), None)
-    images = images if weight is None else images.to(weight.device, non_blocking=True)
-    # The layout that convolutions prefer, on a CPU and on CUDA; it costs nothing here.
-    pixels = images.to(torch.float32, memory_format=torch.channels_last) / 255
+    samples = samples if weight is None else samples.to(weight.device, non_blocking=True)
     with torch.no_grad():
-        features: Tensor = encoder.backbone(standardise(encoder, pixels))
+        features: Tensor = encoder.backbone(encoder.standardisation(samples))
     return features.float()
-
-
-def standardise(encoder: Encoder, pixels: Float[Tensor, "b c height width"]) -> Float[Tensor, "b c height width"]:
-    """(pixels − mean) / std, channel by channel, for pixels in [0, 1]."""
-    mean, std = (pixels.new_tensor(numbers).view(1, -1, 1, 1) for numbers in (encoder.mean, encoder.std))
-    return (pixels - mean) / std
 
 
 def fingerprint(module: nn.Module) -> str:
@@ -91,18 +84,15 @@ def fingerprint(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def raw_pixels(encoder: Encoder) -> Encoder:
-    """The baseline without a network: the standardised pixels that `encoder` would see, flattened."""
+def raw_input(encoder: Encoder) -> Encoder:
+    """The baseline without a network: the standardised sample that `encoder` would see, flattened."""
     backbone = nn.Flatten()
-    return Encoder(
+    return replace(
+        encoder,
         backbone=backbone,
-        width=encoder.channels * encoder.image_size**2,
-        image_size=encoder.image_size,
-        channels=encoder.channels,
-        mean=encoder.mean,
-        std=encoder.std,
+        width=math.prod(encoder.input_shape),
         fingerprint=fingerprint(backbone),
-        description={"architecture": "raw pixels, standardised"},
+        description={"architecture": "raw input, standardised"},
     )
 
 

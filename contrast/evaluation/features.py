@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from contrast.data import ImageData
+from contrast.data import TrainingData
 from contrast.data.batch import LabelledBatch
 from contrast.data.failures import worker_message
 from contrast.errors import InputError
@@ -56,7 +56,7 @@ def extract(
 
     Args:
         encoder: what computes them.
-        loader: uint8 images with labels.
+        loader: samples with labels.
         device: where the encoder runs.
         progress: what the bar on stderr says; None shows none.
 
@@ -98,7 +98,7 @@ def batches(loader: DataLoader[LabelledBatch], progress: str | None) -> Iterator
 
 
 def features_of(
-    encoder: Encoder, data: ImageData, split: Literal["train", "test"], folder: Path, device: torch.device
+    encoder: Encoder, data: TrainingData, split: Literal["train", "test"], folder: Path, device: torch.device
 ) -> Features:
     """Features of one set of a data module, from the folder's cache if they are there.
 
@@ -121,14 +121,13 @@ def cache_key(encoder: Encoder, data: Mapping[str, Any]) -> str:
 
     Args:
         encoder: what computes the features; its description says where it came from and is no part of the key.
-        data: the data set, its arguments and the transform of its images, as JSON.
+        data: the data set, its arguments and the transform of its samples, as JSON.
     """
     parts = {
         "encoder": encoder.fingerprint,
-        "image_size": encoder.image_size,
-        "channels": encoder.channels,
-        "mean": encoder.mean,
-        "std": encoder.std,
+        "input_shape": encoder.input_shape,
+        "mean": encoder.standardisation.mean,
+        "std": encoder.standardisation.std,
         "data": data,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

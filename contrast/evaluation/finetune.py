@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -17,33 +17,33 @@ from tqdm import tqdm
 from contrast.data.batch import LabelledBatch
 from contrast.data.views import RandomResizedCrop
 from contrast.errors import InputError
-from contrast.evaluation.encoder import Encoder, encode, standardise, with_backbone
+from contrast.evaluation.encoder import Encoder, encode, with_backbone
 from contrast.evaluation.features import batches
 from contrast.evaluation.labels import held_out_split
 from contrast.randomness import Purpose, permutation, seed_from, uniform
 
-__all__ = ["FineTuned", "FineTuning", "Images", "finetune", "load_images"]
+__all__ = ["FineTuned", "FineTuning", "LabelledSet", "finetune", "load_set"]
 
 
 @dataclass(frozen=True, eq=False)
-class Images:
-    """A labelled set held in memory, in the order of the data set."""
+class LabelledSet:
+    """A labelled set held in memory, in the order of the data set: uint8 images or float32 series."""
 
-    images: UInt8[Tensor, "n c height width"]
+    inputs: UInt8[Tensor, "n c height width"] | Float[Tensor, "n c steps"]
     labels: Int[Tensor, " n"]
     index: Int[Tensor, " n"]
 
-    def __getitem__(self, positions: Int[Tensor, " m"]) -> Images:
-        return Images(self.images[positions], self.labels[positions], self.index[positions])
+    def __getitem__(self, positions: Int[Tensor, " m"]) -> LabelledSet:
+        return LabelledSet(self.inputs[positions], self.labels[positions], self.index[positions])
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
-def load_images(loader: DataLoader[LabelledBatch], progress: str | None = None) -> Images:
-    """All that a loader yields, in memory as uint8: 154 MB for CIFAR-10's training set."""
-    images, index, labels = (torch.cat(column) for column in zip(*batches(loader, progress), strict=True))
-    return Images(images, labels, index)
+def load_set(loader: DataLoader[LabelledBatch], progress: str | None = None) -> LabelledSet:
+    """All that a loader yields, in memory as it is: 154 MB for CIFAR-10's training set."""
+    inputs, index, labels = (torch.cat(column) for column in zip(*batches(loader, progress), strict=True))
+    return LabelledSet(inputs, labels, index)
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,11 @@ class FineTuning:
 
     Args:
         epochs: passes over the labelled samples.
-        batch_size: images a step.
+        batch_size: samples a step.
         rates: initial learning rates to choose from.
         momentum: of SGD with Nesterov's momentum.
-        crop_scale: smallest and largest share of an image that a random crop keeps.
+        crop_scale: smallest and largest share of an image that a random crop keeps; None neither crops nor flips, the
+            only choice for series: there is no transform that leaves the class of any series as it is.
         flip: probability of a left-to-right flip; 0 where a mirror image is of another class.
 
     Raises:
@@ -69,7 +70,7 @@ class FineTuning:
     batch_size: int = 64
     rates: tuple[float, ...] = (0.01, 0.03, 0.1)
     momentum: float = 0.9
-    crop_scale: tuple[float, float] = (0.5, 1.0)
+    crop_scale: tuple[float, float] | None = (0.5, 1.0)
     flip: float = 0.5
 
     def __post_init__(self) -> None:
@@ -77,6 +78,11 @@ class FineTuning:
             raise InputError(f"{self.epochs} epochs with batches of {self.batch_size}: give at least 1 and 2")
         if not self.rates or min(self.rates) <= 0:
             raise InputError(f"learning rates {self.rates} to choose from: give one or more above 0")
+
+    @property
+    def transform(self) -> str:
+        """What is done to a training sample, in words."""
+        return "none" if self.crop_scale is None else "random crop and flip of the evaluation image"
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,21 +101,22 @@ class FineTuned:
     rate: float
     held_out_accuracy: float | None = None
 
-    def accuracy(self, images: Images, batch_size: int = 512) -> float:
-        """Share of the images whose largest logit is their class."""
-        device = self.head.weight.device
-        hits = 0
-        for positions in torch.split(torch.arange(len(images)), batch_size):
-            batch = images[positions]
+    def logits(self, samples: LabelledSet, batch_size: int = 512) -> Float[Tensor, "n classes"]:
+        """One logit a class, on the CPU."""
+        device, rows = self.head.weight.device, []
+        for positions in torch.split(torch.arange(len(samples)), batch_size):
             with torch.no_grad():
-                logits = self.head(encode(self.encoder, batch.images.to(device)))
-            hits += int((logits.argmax(dim=1).cpu() == batch.labels).sum())
-        return hits / len(images)
+                rows.append(self.head(encode(self.encoder, samples[positions].inputs.to(device))).cpu())
+        return torch.cat(rows)
+
+    def accuracy(self, samples: LabelledSet, batch_size: int = 512) -> float:
+        """Share of the samples whose largest logit is their class."""
+        return float((self.logits(samples, batch_size).argmax(dim=1) == samples.labels).double().mean())
 
 
 def finetune(
     encoder: Encoder,
-    train: Images,
+    train: LabelledSet,
     classes: int,
     settings: FineTuning,
     seed: int,
@@ -131,8 +138,10 @@ def finetune(
         progress: what the bar on stderr says; None shows none.
 
     Raises:
-        InputError: where there are fewer than two samples.
+        InputError: where there are fewer than two samples, or crops are asked of series.
     """
+    if settings.crop_scale is not None and len(encoder.input_shape) != 3:
+        raise InputError(f"crops are of images, and a sample here is of {encoder.input_shape}: give crop_scale None")
     if len(train) < 2:
         raise InputError(f"fine-tuning on {len(train)} sample: give at least 2, by a larger fraction of the labels")
     fit, held = held_out_split(train.labels, seed)
@@ -150,7 +159,7 @@ def finetune(
 
 def _train(
     encoder: Encoder,
-    train: Images,
+    train: LabelledSet,
     classes: int,
     settings: FineTuning,
     rate: float,
@@ -169,8 +178,8 @@ def _train(
         optimizer = torch.optim.SGD(parameters, lr=rate, momentum=settings.momentum, nesterov=settings.momentum > 0)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs * per_epoch)
         for epoch in tqdm(range(settings.epochs), desc=progress, disable=progress is None, leave=False):
-            for pixels, labels in _batches(train, encoder.image_size, per_epoch, settings, (seed, epoch), device):
-                loss = F.cross_entropy(head(backbone(standardise(encoder, pixels))), labels)
+            for inputs, labels in _batches(train, encoder, per_epoch, settings, (seed, epoch), device):
+                loss = F.cross_entropy(head(backbone(inputs)), labels)
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
                 optimizer.step()
@@ -180,12 +189,14 @@ def _train(
 
 
 def _batches(
-    train: Images, size: int, count: int, settings: FineTuning, keys: tuple[int, int], device: torch.device
+    train: LabelledSet, encoder: Encoder, count: int, settings: FineTuning, keys: tuple[int, int], device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Random crops in [0, 1] and labels of one epoch, in `count` batches of nearly equal size: none of one image."""
+    """Standardised inputs and labels of one epoch, in `count` batches of nearly equal size: none of one sample."""
     seed, epoch = keys
-    crop = RandomResizedCrop(size, settings.crop_scale, flip=settings.flip)
     for positions in permutation(len(train), seed, Purpose.PROBE, epoch).tensor_split(count):
         batch = train[positions]
-        draws = uniform((seed, Purpose.PROBE, epoch), batch.index.to(device), crop.draws)
-        yield crop(batch.images.to(device) / 255, draws), batch.labels.to(device)
+        inputs = batch.inputs.to(device)
+        if settings.crop_scale is not None:
+            crop = RandomResizedCrop(encoder.input_shape[-1], settings.crop_scale, flip=settings.flip)
+            inputs = crop(inputs / 255, uniform((seed, Purpose.PROBE, epoch), batch.index.to(device), crop.draws))
+        yield encoder.standardisation(inputs), batch.labels.to(device)

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
+from contrast.evaluation.auroc import AUROC, macro_auroc
 from contrast.evaluation.encoder import Encoder
 from contrast.evaluation.features import Features
-from contrast.evaluation.finetune import FineTuning, Images, finetune
+from contrast.evaluation.finetune import FineTuning, LabelledSet, finetune
 from contrast.evaluation.labels import label_subset
 from contrast.evaluation.probe import train_probe
 
@@ -25,12 +27,14 @@ class SeedResult:
     Args:
         seed: of the labels seen, the held-out part, and whatever training draws.
         top1: accuracy on the test set.
+        auroc: macro AUROC on the test set; None where no class has an area.
         train_samples: how many labels were seen.
         chosen: what the held-out part decided, and the accuracy there (None where nothing was held out).
     """
 
     seed: int
     top1: float
+    auroc: AUROC | None
     train_samples: int
     chosen: dict[str, Any]
 
@@ -61,14 +65,14 @@ def probe_over_seeds(
         seen = label_subset(train.labels.cpu(), seed, fraction=fraction, per_class=per_class).to(train.labels.device)
         probe = train_probe(train.features[seen], train.labels[seen], classes, seed)
         chosen = {"l2": probe.strength, "held_out_accuracy": probe.held_out_accuracy}
-        results.append(SeedResult(seed, probe.accuracy(test.features, test.labels), len(seen), chosen))
+        results.append(_result(seed, probe.logits(test.features), test.labels, len(seen), chosen))
     return results
 
 
 def finetune_over_seeds(
     encoder: Encoder,
-    train: Images,
-    test: Images,
+    train: LabelledSet,
+    test: LabelledSet,
     classes: int,
     seeds: Sequence[int],
     settings: FineTuning,
@@ -98,5 +102,10 @@ def finetune_over_seeds(
         name = None if progress is None else f"{progress}, seed {seed}"
         tuned = finetune(encoder, train[seen], classes, settings, seed, device, name)
         chosen = {"rate": tuned.rate, "held_out_accuracy": tuned.held_out_accuracy}
-        results.append(SeedResult(seed, tuned.accuracy(test), len(seen), chosen))
+        results.append(_result(seed, tuned.logits(test), test.labels, len(seen), chosen))
     return results
+
+
+def _result(seed: int, logits: Tensor, labels: Tensor, train_samples: int, chosen: dict[str, Any]) -> SeedResult:
+    top1 = float((logits.argmax(dim=1) == labels).double().mean())
+    return SeedResult(seed, top1, macro_auroc(logits, labels), train_samples, chosen)

@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
-from contrast.data import ImageData
+from contrast.data import TrainingData
+from contrast.evaluation.auroc import auroc_interval
 from contrast.evaluation.device import made_with
 from contrast.evaluation.encoder import Encoder
 from contrast.evaluation.features import features_of
-from contrast.evaluation.finetune import FineTuning, load_images
+from contrast.evaluation.finetune import FineTuning, load_set
 from contrast.evaluation.knn import check_knn, knn_top1
 from contrast.evaluation.labels import label_subset
 from contrast.evaluation.over_seeds import SeedResult, finetune_over_seeds, probe_over_seeds
@@ -28,7 +29,7 @@ Told = Mapping[str, Any]
 
 def evaluate_probe(
     encoder: Encoder,
-    data: ImageData,
+    data: TrainingData,
     cache: Path,
     device: torch.device,
     seeds: Sequence[int],
@@ -70,7 +71,7 @@ def evaluate_probe(
 
 def evaluate_finetuning(
     encoder: Encoder,
-    data: ImageData,
+    data: TrainingData,
     device: torch.device,
     seeds: Sequence[int],
     settings: FineTuning,
@@ -95,8 +96,8 @@ def evaluate_finetuning(
         InputError: as `evaluate_probe`.
     """
     classes = _classes(data, fraction, per_class)
-    train = load_images(data.evaluation_loader("train"), "images of train")
-    test = load_images(data.evaluation_loader("test"), "images of test")
+    train = load_set(data.evaluation_loader("train"), f"{data.samples_name} of train")
+    test = load_set(data.evaluation_loader("test"), f"{data.samples_name} of test")
     amount = {"fraction": fraction, "per_class": per_class}
     results = finetune_over_seeds(
         encoder, train, test, classes, seeds, settings, device,
@@ -108,14 +109,14 @@ def evaluate_finetuning(
         "classifier": "linear, from zero, trained with the backbone: SGD with Nesterov momentum, cosine, last epoch",
         "selection": _selection(f"learning rate from {rates}", f"learning rate {settings.rates[0]:g}", results),
         "fine_tuning": asdict(settings),
-        "train_transform": "random crop and flip of the evaluation image",
+        "train_transform": settings.transform,
     }
     return _over_seeds("finetune", encoder, data, results, amount, protocol, True, device, told)
 
 
 def evaluate_knn(
     encoder: Encoder,
-    data: ImageData,
+    data: TrainingData,
     cache: Path,
     device: torch.device,
     neighbours: int = 200,
@@ -157,7 +158,7 @@ def evaluate_knn(
 def _over_seeds(
     command: str,
     encoder: Encoder,
-    data: ImageData,
+    data: TrainingData,
     results: Sequence[SeedResult],
     amount: Mapping[str, float | None],
     protocol: Mapping[str, Any],
@@ -167,15 +168,21 @@ def _over_seeds(
 ) -> Result:
     said = _of_data(data)
     interval, over = accuracy_interval([result.top1 for result in results], said["test_samples"], seeds_differ)
+    areas = [result.auroc for result in results if result.auroc is not None]
+    auroc, auroc_over = auroc_interval(areas, seeds_differ) if areas else (None, "none: a single class is tested")
     fraction, per_class = amount["fraction"], amount["per_class"]
     return Result(
         command=command,
         label=f"fraction-{fraction:g}" if fraction is not None else f"per-class-{per_class}",
         fingerprint=encoder.fingerprint,
         encoder={**(told or {}), **encoder.description},
-        per_seed=[{"seed": result.seed, "top1": result.top1} for result in results],
+        per_seed=[
+            {"seed": result.seed, "top1": result.top1, "macro_auroc": result.auroc and result.auroc.value}
+            for result in results
+        ],
         chosen=[{"seed": result.seed, **result.chosen} for result in results],
         interval=interval,
+        auroc=auroc,
         protocol={
             **said,
             "train_samples": results[0].train_samples,
@@ -183,12 +190,14 @@ def _over_seeds(
             **protocol,
             "seeds": [result.seed for result in results],
             "interval": over,
+            "macro_auroc": "one class against the rest, of the softmax; mean over the classes that the test set has",
+            "macro_auroc_interval": auroc_over,
         },
         made_with=made_with(device),
     )
 
 
-def _classes(data: ImageData, fraction: float | None, per_class: int | None) -> int:
+def _classes(data: TrainingData, fraction: float | None, per_class: int | None) -> int:
     """How many classes there are; refuses an amount of labels that is out of range before hours go into features."""
     classes = data.classes
     if data.train_labels is not None:
@@ -196,7 +205,7 @@ def _classes(data: ImageData, fraction: float | None, per_class: int | None) -> 
     return classes
 
 
-def _of_data(data: ImageData) -> dict[str, Any]:
+def _of_data(data: TrainingData) -> dict[str, Any]:
     train, test = data.describe("train"), data.describe("test")
     return {
         "data": {"train": train, "test": test},

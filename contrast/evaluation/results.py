@@ -32,6 +32,7 @@ class Result:
         per_seed: one mapping a seed, with its top1.
         chosen: what the held-out part of the train set decided, one mapping a seed.
         interval: mean and 95 % interval of top-1.
+        auroc: mean and 95 % interval of the macro AUROC; None where it was not taken or no class has an area.
         protocol: all that the numbers depend on besides the encoder.
         made_with: device and versions, by which the last digits may differ.
     """
@@ -45,6 +46,7 @@ class Result:
     interval: Interval
     protocol: Mapping[str, Any]
     made_with: Mapping[str, Any]
+    auroc: Interval | None = None
 
     @property
     def file_name(self) -> str:
@@ -80,12 +82,18 @@ def write_result(folder: Path, result: Result) -> Path:
         "fingerprint": result.fingerprint,
         "top1": result.interval.mean,
         "top1_interval": [result.interval.low, result.interval.high],
+        **_auroc(result),
         "per_seed": list(result.per_seed),
         "chosen": list(result.chosen),
         "protocol": dict(result.protocol),
         "made_with": dict(result.made_with),
     }
     return write_json(folder / result.file_name, content)
+
+
+def _auroc(result: Result) -> dict[str, Any]:
+    found = result.auroc
+    return {} if found is None else {"macro_auroc": found.mean, "macro_auroc_interval": [found.low, found.high]}
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> Path:

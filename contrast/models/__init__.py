@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from contrast.models.backbone import Backbone
+from contrast.models.backbone import Backbone, require_fitting
 from contrast.models.convnet import ConvNet
+from contrast.models.dilated_convnet import DilatedConvNet
 from contrast.models.heads import Head, LinearHead, MLPHead, MoCoV2Head, MultiHead, SimCLRHead
 from contrast.models.momentum import momentum_copy, update_momentum
 from contrast.models.resnet import ResNet
+from contrast.models.resnet1d import ResNet1d
 from contrast.models.split_batch_norm import split_batch_norm
 from contrast.models.timm_backbone import Timm
 from contrast.models.weights import load_weights
@@ -14,16 +16,19 @@ from contrast.models.weights import load_weights
 __all__ = [
     "Backbone",
     "ConvNet",
+    "DilatedConvNet",
     "Head",
     "LinearHead",
     "MLPHead",
     "MoCoV2Head",
     "MultiHead",
     "ResNet",
+    "ResNet1d",
     "SimCLRHead",
     "Timm",
     "load_weights",
     "momentum_copy",
+    "require_fitting",
     "split_batch_norm",
     "update_momentum",
 ]

@@ -22,7 +22,7 @@ from tests.callbacks.fitting import BATCH, SAMPLES, digits, fit, moco, simclr
 
 def by_hand(method: ContrastiveMethod, data: ImageData, neighbours: int, temperature: float) -> float:
     """Top-1 of weighted kNN, query by query and neighbour by neighbour."""
-    assert data.test_images is not None
+    assert data.test_set is not None
     method.eval()
 
     def features(images: Any) -> tuple[list[Tensor], list[int]]:
@@ -35,8 +35,8 @@ def by_hand(method: ContrastiveMethod, data: ImageData, neighbours: int, tempera
             labels.append(label)
         return rows, labels
 
-    keys, classes = features([data.train_images[place] for place in range(SAMPLES)])
-    queries, truth = features([data.test_images[place] for place in range(len(data.test_images))])
+    keys, classes = features([data.train_set[place] for place in range(SAMPLES)])
+    queries, truth = features([data.test_set[place] for place in range(len(data.test_set))])
     right = 0
     for query, true in zip(queries, truth, strict=True):
         scores = [float(query @ key) for key in keys]

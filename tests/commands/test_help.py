@@ -31,7 +31,7 @@ OPTIONS = {
     "knn": ["RUN", "--data", "--weights", "--backbone", "--output", "--neighbours", "--temperature"],
     "report": ["RUN", "--output"],
     "export": ["RUN", "--output"],
-    "demo": ["--run"],
+    "demo": ["--run", "--config"],
 }
 
 

@@ -31,8 +31,20 @@ from tests.data.formats import (
 ROOT = Path(__file__).parents[2]
 EVERY = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").rglob("*.yaml"))
 EXPERIMENTS = [name for name in EVERY if name.startswith("configs/experiment/")]
+SERIES = [name for name in EXPERIMENTS if "class_path: SeriesData" in (ROOT / name).read_text()]
 OVERLAYS = [name for name in EVERY if name.startswith(("configs/logger/", "configs/loss/", "configs/trainer/"))]
 METHODS = ("simclr", "mocov1", "mocov2", "mocov2plus")
+OTHERS = {
+    "nnclr": "NNCLR",
+    "mocov3": "MoCoV3",
+    "simsiam": "SimSiam",
+    "byol": "BYOL",
+    "barlow_twins": "TwoView",
+    "vicreg": "TwoView",
+    "supcon": "SimCLR",
+    "look": "MoCo",
+}
+"""Further methods, on the digits alone, and their classes."""
 SETS = ("digits", "fashion_mnist", "cifar10", "cifar100", "stl10", "imagenet100", "imagenet")
 
 IMAGES = 40
@@ -78,8 +90,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def test_every_method_has_an_experiment_on_every_set() -> None:
     expected = {f"configs/experiment/{data}_{method}.yaml" for data in SETS for method in ("simclr", "mocov2")}
-    assert expected <= set(EXPERIMENTS)
-    assert {f"configs/method/{name}.yaml" for name in METHODS} == {name for name in EVERY if "/method/" in name}
+    assert expected | {f"configs/experiment/digits_{method}.yaml" for method in OTHERS} <= set(EXPERIMENTS)
+    assert {f"configs/method/{name}.yaml" for name in (*METHODS, *OTHERS)} == {
+        name for name in EVERY if "/method/" in name
+    }
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -123,7 +137,37 @@ def test_what_an_experiment_says_is_what_is_resolved(
     assert_resolved(yaml.safe_load((ROOT / name).read_text()), yaml.safe_load(capsys.readouterr().out))
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", SERIES)
+def test_an_experiment_with_series_trains(
+    name: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    folder = RunFolder(place / "runs" / Path(name).stem)
+    smaller = ["--trainer.max_epochs", "2", "--model.backbone.blocks", "[1, 1]", "--metrics.every_n_steps", "1"]
+    assert main([*command(name), *smaller, "--online_knn.every_n_epochs", "1", "--run", str(folder.path)]) == 0
+    said = capsys.readouterr().err
+    assert "note " not in said
+    assert "method  SimCLR, ResNet1d" in said
+    rows = read_rows(folder.metrics)
+    losses = [row["train/loss"] for row in rows if "train/loss" in row]
+    assert len(losses) == 4
+    assert all(math.isfinite(loss) for loss in losses)
+    assert any("online/knn_top1" in row for row in rows)
+
+
+def test_a_set_of_series_may_be_another(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(ROOT)
+    for name in ("japanese_vowels", "basic_motions"):
+        overlay = f"configs/data/{name}.yaml"
+        assert main([*command(SERIES[0]), "--config", overlay, "--print_config"]) == 0
+        printed = capsys.readouterr()
+        assert printed.err == ""
+        assert_resolved(yaml.safe_load((ROOT / overlay).read_text()), yaml.safe_load(printed.out))
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in EXPERIMENTS if name.endswith(("_simclr.yaml", "_mocov2.yaml")) and name not in SERIES]
+)
 def test_an_experiment_trains(
     name: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -152,6 +196,28 @@ def test_an_experiment_trains(
     assert sum(first["negative"]["counts"]) == queries * negatives
     assert config["trainer"]["max_epochs"] == 1
     assert folder.last_checkpoint.is_file()
+
+
+@pytest.mark.parametrize("method", OTHERS)
+@pytest.mark.parametrize("experiment", [True, False], ids=["experiment", "method alone"])
+def test_another_method_trains(
+    method: str, experiment: bool, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    folder = RunFolder(place / "runs" / f"{method}_{experiment}")
+    words = command(f"configs/experiment/digits_{method}.yaml")
+    if not experiment:
+        words = [*words[:-2], "--data.views", "SimCLRViews", "--data.views.size", "8"]
+        if method in ("barlow_twins", "vicreg"):  # of 140 million weights otherwise
+            words += ["--model.head.hidden_width", "64", "--model.head.output_width", "64"]
+    bank = ["--model.bank.size", "24"] if method in ("nnclr", "look") else []
+    assert main([*words, *SMALLER, *bank, "--run", str(folder.path)]) == 0
+    said = capsys.readouterr().err
+    assert "note " not in said
+    assert f"method  {OTHERS[method]}, ResNet" in said
+    losses = [row["train/loss"] for row in read_rows(folder.metrics) if "train/loss" in row]
+    assert len(losses) == 2
+    assert all(math.isfinite(loss) for loss in losses)
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def test_arrays_that_are_no_images_are_named(tmp_path: Path, stack: np.ndarray, 
 @pytest.mark.parametrize(
     ("labels", "named"),
     [
-        (LABELS[:4], "4 labels for 5 images"),
+        (LABELS[:4], "4 labels for 5 samples"),
         (LABELS[:, None], "(5, 1)"),
         (LABELS.astype(float), "float64"),
         (LABELS - 2, "a label is -2"),

@@ -90,11 +90,11 @@ def test_subsets_and_concatenations_keep_their_columns():
 
 
 def test_a_column_that_does_not_fit_is_refused():
-    with pytest.raises(InputError, match=r"Labelled.targets: 3 labels for 2 images"):
+    with pytest.raises(InputError, match=r"Labelled.targets: 3 labels for 2 samples"):
         labels_of(Labelled([0, 0], targets=[0, 1, 2]))
     with pytest.raises(InputError, match=r"Labelled.labels: a label is -3"):
         labels_of(Labelled([0, 0], labels=[0, -3]))
-    with pytest.raises(InputError, match=r"image 1 of Labelled: the label 'dog' is no integer"):
+    with pytest.raises(InputError, match=r"sample 1 of Labelled: the label 'dog' is no integer"):
         labels_of(Labelled([0, "dog"]))
 
 
@@ -117,12 +117,12 @@ def test_the_same_classes_pass():
 def test_a_class_that_was_never_trained_is_named():
     train = Labelled([0, 1, 0], classes=["a", "b", "c"])
     test = Labelled([0, 2], classes=["a", "b", "c"])
-    assert "the training set has no image of class 'c', which the test set has" in refusal(train, test)
-    assert "no image of classes 2, 3, 4, 5, 6 and 3 more" in refusal(Labelled([0, 1]), Labelled(list(range(10))))
-    assert "no image of class ('tench, Tinca')" in refusal(
+    assert "the training set has no sample of class 'c', which the test set has" in refusal(train, test)
+    assert "no sample of classes 2, 3, 4, 5, 6 and 3 more" in refusal(Labelled([0, 1]), Labelled(list(range(10))))
+    assert "no sample of class ('tench, Tinca')" in refusal(
         Labelled([0], classes=["a", ("tench", "Tinca")]), Labelled([1], classes=["a", ("tench", "Tinca")])
     ).replace("class 'tench, Tinca'", "class ('tench, Tinca')")
-    assert "no image of class 1, which" in refusal(Subset(Labelled([0, 1, 1]), [0]), Labelled([0, 1]))
+    assert "no sample of class 1, which" in refusal(Subset(Labelled([0, 1, 1]), [0]), Labelled([0, 1]))
 
 
 def test_folders_that_count_their_classes_differently_are_refused(tmp_path: Path):
@@ -132,6 +132,6 @@ def test_folders_that_count_their_classes_differently_are_refused(tmp_path: Path
     every, two, new = (ImageFolder(tmp_path / name / "train") for name in ("all", "two", "new"))
     assert "class 'cat' is number 2 of the training set and number 1 of the test set" in refusal(every, two)
     assert "class 'cat' is number 1 of the training set and number 2 of the test set" not in refusal(two, every)
-    assert "no image of class 'bee'" in refusal(two, every)
-    assert "no image of class 'dog'" in refusal(every, new)
+    assert "no sample of class 'bee'" in refusal(two, every)
+    assert "no sample of class 'dog'" in refusal(every, new)
     check_same_classes(every, ImageFolder(tmp_path / "all" / "test"))

@@ -8,12 +8,14 @@ import pytest
 import torch
 from torch import nn
 
+from contrast.data import Standardisation
 from contrast.errors import InputError
-from contrast.evaluation import Encoder, encode, fingerprint, raw_pixels, with_backbone
+from contrast.evaluation import Encoder, encode, fingerprint, raw_input, with_backbone
 
 
 def _encoder(backbone: nn.Module, width: int) -> Encoder:
-    return Encoder(backbone, width, 4, 2, (0.5, 0.25), (0.5, 2.0), fingerprint(backbone), {"architecture": "test"})
+    scaled = Standardisation((0.5, 0.25), (0.5, 2.0))
+    return Encoder(backbone, width, (2, 4, 4), scaled, fingerprint(backbone), {"architecture": "test"})
 
 
 def _images(count: int = 3) -> torch.Tensor:
@@ -22,13 +24,13 @@ def _images(count: int = 3) -> torch.Tensor:
 
 def test_the_backbone_sees_standardised_pixels():
     images = _images()
-    pixels = encode(raw_pixels(_encoder(nn.Identity(), 1)), images).view(3, 2, 4, 4)
+    pixels = encode(raw_input(_encoder(nn.Identity(), 1)), images).view(3, 2, 4, 4)
     for channel, (mean, std) in enumerate([(0.5, 0.5), (0.25, 2.0)]):
         torch.testing.assert_close(pixels[:, channel], (images[:, channel].float() / 255 - mean) / std)
 
 
-def test_raw_pixels_are_as_wide_as_an_image():
-    encoder = raw_pixels(_encoder(nn.Identity(), 1))
+def test_raw_input_is_as_wide_as_an_image():
+    encoder = raw_input(_encoder(nn.Identity(), 1))
     assert encoder.width == encode(encoder, _images()).shape[1] == 32
 
 
@@ -49,7 +51,7 @@ def test_images_that_do_not_fit_are_refused(shape):
 
 def test_one_number_for_each_channel():
     with pytest.raises(InputError, match="not one number for each of the 3 channels"):
-        Encoder(nn.Flatten(), 48, 4, 3, (0.5,), (0.5, 0.5, 0.5), "", {})
+        Encoder(nn.Flatten(), 48, (3, 4, 4), Standardisation((0.5,), (0.5,)), "", {})
 
 
 def _net() -> nn.Module:
@@ -84,6 +86,6 @@ def test_another_backbone_takes_the_same_images():
     encoder = _encoder(_net(), 12)
     torch.manual_seed(1)
     fresh = with_backbone(encoder, nn.Sequential(nn.Conv2d(2, 3, 3), nn.Flatten()), {"architecture": "random"})
-    assert (fresh.mean, fresh.std, fresh.width) == (encoder.mean, encoder.std, encoder.width)
+    assert (fresh.standardisation, fresh.width) == (encoder.standardisation, encoder.width)
     assert fresh.fingerprint != encoder.fingerprint
     assert encode(fresh, _images()).shape == (3, 12)

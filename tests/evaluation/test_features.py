@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from contrast.data import Standardisation
 from contrast.data.batch import LabelledBatch
 from contrast.errors import InputError
 from contrast.evaluation import Encoder, Features, cache_key, cached_features, encode, extract, fingerprint
@@ -21,7 +22,7 @@ DATA = {"class_path": "contrast.data.Digits", "split": "train", "samples": 7, "t
 def _encoder(seed: int = 0) -> Encoder:
     torch.manual_seed(seed)
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
-    return Encoder(net, 3, 2, 1, (0.5,), (0.5,), fingerprint(net), {"checkpoint": "last.ckpt"})
+    return Encoder(net, 3, (1, 2, 2), Standardisation((0.5,), (0.5,)), fingerprint(net), {"checkpoint": "last.ckpt"})
 
 
 def _loader(samples: int = 7) -> DataLoader:
@@ -74,13 +75,13 @@ def test_progress_goes_to_stderr_alone(capsys):
 def test_the_key_changes_with_each_ingredient():
     encoder = _encoder()
     keys = [cache_key(encoder, DATA), cache_key(_encoder(seed=1), DATA)]
-    changed = {"image_size": 3, "channels": 1, "mean": (0.4,), "std": (0.6,), "fingerprint": "0"}
-    for name, value in changed.items():
-        if value != getattr(encoder, name):
-            keys.append(cache_key(dataclasses.replace(encoder, **{name: value}), DATA))
+    scales = [Standardisation((0.4,), (0.5,)), Standardisation((0.5,), (0.6,))]
+    changed = [("input_shape", (1, 3, 3)), ("input_shape", (1, 4)), ("fingerprint", "0")]
+    for name, value in [*changed, *(("standardisation", scale) for scale in scales)]:
+        keys.append(cache_key(dataclasses.replace(encoder, **{name: value}), DATA))
     for name, value in {"class_path": "x", "split": "test", "samples": 8, "transform": {"size": 3}}.items():
         keys.append(cache_key(encoder, DATA | {name: value}))
-    assert len(set(keys)) == len(keys) == 10
+    assert len(set(keys)) == len(keys) == 11
     described = dataclasses.replace(encoder, description={"checkpoint": "moved.ckpt"})
     assert cache_key(described, DATA) == keys[0]  # weights count, not where they lie
 

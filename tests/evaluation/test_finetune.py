@@ -7,30 +7,32 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from contrast.data import Standardisation
 from contrast.data.batch import LabelledBatch
 from contrast.errors import InputError
 from contrast.evaluation import (
     Encoder,
     FineTuning,
-    Images,
+    LabelledSet,
     finetune,
     finetune_over_seeds,
     fingerprint,
-    load_images,
+    load_set,
 )
-from contrast.models import ConvNet
+from contrast.models import ConvNet, ResNet1d
 
 CPU = torch.device("cpu")
+SCALED = Standardisation((0.5,), (0.25,))
 QUICK = FineTuning(epochs=6, batch_size=16, rates=(1e-6, 0.1), crop_scale=(0.8, 1.0))
 
 
 def _encoder() -> Encoder:
     torch.manual_seed(0)
     net = ConvNet((4, 8), channels=1, image_size=8)
-    return Encoder(net, 8, 8, 1, (0.5,), (0.25,), fingerprint(net), {"architecture": "convnet"})
+    return Encoder(net, 8, (1, 8, 8), SCALED, fingerprint(net), {"architecture": "convnet"})
 
 
-def _images(samples: int, seed: int, labels: torch.Tensor | None = None) -> Images:
+def _images(samples: int, seed: int, labels: torch.Tensor | None = None) -> LabelledSet:
     """Bars of 2 pixels, upright or lying."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(samples) % 2 if labels is None else labels
@@ -39,7 +41,7 @@ def _images(samples: int, seed: int, labels: torch.Tensor | None = None) -> Imag
         bars = image if label == 0 else image.transpose(1, 2)
         bars[:, 1:3] += 150
         bars[:, 5:7] += 150
-    return Images(images, labels, torch.arange(samples))
+    return LabelledSet(images, labels, torch.arange(samples))
 
 
 def test_it_learns_and_takes_the_rate_that_learns():
@@ -93,7 +95,7 @@ def test_one_label_a_class_takes_the_first_rate():
 
 def test_no_batch_is_of_one_image():
     net = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64))  # refuses a batch of one
-    encoder = Encoder(net, 64, 8, 1, (0.5,), (0.25,), fingerprint(net), {})
+    encoder = Encoder(net, 64, (1, 8, 8), SCALED, fingerprint(net), {})
     finetune(encoder, _images(17, 0), 2, FineTuning(1, 8, (0.1,)), seed=0, device=CPU)
     with pytest.raises(InputError, match="fine-tuning on 1 sample"):
         finetune(_encoder(), _images(1, 0), 2, QUICK, seed=0, device=CPU)
@@ -101,12 +103,12 @@ def test_no_batch_is_of_one_image():
 
 def test_all_that_a_loader_yields():
     whole = _images(7, 0)
-    rows = [LabelledBatch(whole.images[i], whole.index[i] + 50, whole.labels[i]) for i in range(7)]
-    found = load_images(DataLoader(rows, batch_size=3))
-    assert torch.equal(found.images, whole.images)
+    rows = [LabelledBatch(whole.inputs[i], whole.index[i] + 50, whole.labels[i]) for i in range(7)]
+    found = load_set(DataLoader(rows, batch_size=3))
+    assert torch.equal(found.inputs, whole.inputs)
     assert found.index.tolist() == list(range(50, 57))
     with pytest.raises(InputError, match="empty"):
-        load_images(DataLoader([]))
+        load_set(DataLoader([]))
 
 
 @pytest.mark.parametrize(
@@ -115,3 +117,54 @@ def test_all_that_a_loader_yields():
 def test_what_cannot_be_is_refused(arguments):
     with pytest.raises(InputError, match="give"):
         FineTuning(**arguments)
+
+
+def _series(samples: int, seed: int) -> LabelledSet:
+    """Slow and fast sines in one channel, far from mean 0."""
+    phase = torch.rand(samples, 1, 1, generator=torch.Generator().manual_seed(seed))
+    labels = torch.arange(samples) % 2
+    rate = torch.where(labels == 0, 1.0, 4.0)[:, None, None]
+    series = 100 + 10 * torch.sin(2 * torch.pi * (rate * torch.linspace(0, 1, 24) + phase))
+    return LabelledSet(series, labels, torch.arange(samples))
+
+
+def _series_encoder() -> Encoder:
+    torch.manual_seed(0)
+    net = ResNet1d((1, 1), base_width=4)
+    return Encoder(net, 8, (1, 24), Standardisation((100.0,), (7.0,)), fingerprint(net), {})
+
+
+def test_series_are_learned_as_they_are():
+    settings = FineTuning(epochs=8, batch_size=16, rates=(0.1,), crop_scale=None)
+    assert settings.transform == "none"
+    tuned = finetune(_series_encoder(), _series(60, 0), 2, settings, seed=0, device=CPU)
+    assert tuned.accuracy(_series(40, 1)) > 0.9
+    logits = tuned.logits(_series(40, 1), batch_size=7)
+    assert logits.shape == (40, 2)
+    assert torch.equal(logits.argmax(1), tuned.logits(_series(40, 1)).argmax(1))
+
+
+def test_a_network_trains_on_the_standardised_series_themselves():
+    seen: list[torch.Tensor] = []
+
+    class Watching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(()))
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            if self.training:
+                seen.append(inputs.detach())
+            return self.weight * inputs.flatten(1)
+
+    train = _series(4, 0)  # two of a class
+    encoder = Encoder(Watching(), 24, (1, 24), Standardisation((100.0,), (7.0,)), "", {})
+    finetune(encoder, train, 2, FineTuning(1, 8, (0.1,), crop_scale=None), seed=0, device=CPU)
+    expected = (train.inputs - 100) / 7
+    last = seen[-1]
+    assert torch.equal(last.flatten(1).sort(dim=0).values, expected.flatten(1).sort(dim=0).values)
+
+
+def test_crops_of_series_are_refused():
+    with pytest.raises(InputError, match=r"crops are of images, and a sample here is of \(1, 24\)"):
+        finetune(_series_encoder(), _series(20, 0), 2, QUICK, seed=0, device=CPU)

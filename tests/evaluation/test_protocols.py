@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from contrast.data import Digits, ImageData
+from contrast.data import Digits, ImageData, Standardisation
 from contrast.data.views import SimCLRViews
 from contrast.errors import InputError
 from contrast.evaluation import (
@@ -20,7 +20,7 @@ from contrast.evaluation import (
     evaluate_probe,
     fingerprint,
     knn_top1,
-    raw_pixels,
+    raw_input,
     with_backbone,
     write_result,
 )
@@ -56,11 +56,11 @@ def _data(test: Dataset | None = None) -> ImageData:
 def _convnet() -> Encoder:
     torch.manual_seed(0)
     net = ConvNet((4, 8), channels=1, image_size=8)
-    return Encoder(net, 8, 8, 1, (0.5,), (0.25,), fingerprint(net), {"architecture": "convnet"})
+    return Encoder(net, 8, (1, 8, 8), Standardisation((0.5,), (0.25,)), fingerprint(net), {"architecture": "convnet"})
 
 
 def _pixels() -> Encoder:
-    return raw_pixels(_convnet())
+    return raw_input(_convnet())
 
 
 def test_the_probe_states_its_protocol(tmp_path):
@@ -70,7 +70,7 @@ def test_the_probe_states_its_protocol(tmp_path):
     assert result.protocol["seeds"] == [0, 1, 2]
     assert result.protocol["data"]["test"]["set"].endswith("Digits")
     assert "held-out 20 %" in result.protocol["selection"]
-    assert result.encoder == {"run": "first", "architecture": "raw pixels, standardised"}
+    assert result.encoder == {"run": "first", "architecture": "raw input, standardised"}
     assert [choice.keys() for choice in result.chosen] == [{"seed", "l2", "held_out_accuracy"}] * 3
     assert 0.7 < result.interval.low < result.interval.mean < result.interval.high < 1
     content = json.loads(write_result(tmp_path, result).read_text())

@@ -7,7 +7,7 @@ from contrast.data.views.colour import ColourJitter, RandomGrey
 from contrast.data.views.crop import RandomResizedCrop
 from contrast.data.views.recipes import MoCoV1Views, MoCoV2Views, SimCLRViews
 from contrast.data.views.step import Step
-from contrast.data.views.views import Views
+from contrast.data.views.views import RandomViews, Views
 
 __all__ = [
     "ColourJitter",
@@ -16,6 +16,7 @@ __all__ = [
     "MoCoV2Views",
     "RandomGrey",
     "RandomResizedCrop",
+    "RandomViews",
     "SimCLRViews",
     "Step",
     "Views",

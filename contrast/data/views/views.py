@@ -14,15 +14,37 @@ from contrast.data.views.step import Step
 from contrast.errors import InputError
 from contrast.randomness import Purpose, uniform
 
-__all__ = ["Views"]
+__all__ = ["RandomViews", "Views"]
 
 
-class Views(nn.Module, ABC):
-    """Random views of images, made in batches on the device that the images are on.
+class RandomViews(nn.Module, ABC):
+    """Random views of samples of any kind, made in batches on the device that the samples are on.
 
     Every random number is a pure function of (seed, epoch, view, sample index): a view is the same alone or in any
-    batch, in a worker or on the device, before or after a restart. A recipe is a subclass whose constructor says which
-    crop and which steps.
+    batch, in a worker or on the device, before or after a restart.
+
+    Attributes:
+        count: views a sample.
+    """
+
+    count: int = 2
+
+    @abstractmethod
+    def forward(
+        self, samples: Tensor, index: Int[Tensor, " b"], epoch: int, seed: int
+    ) -> tuple[Float[Tensor, "b c *space"], ...]:
+        """The views of a batch of samples.
+
+        Args:
+            samples: of one shape.
+            index: which training sample each is.
+            epoch: number of the epoch.
+            seed: of the run.
+        """
+
+
+class Views(RandomViews, ABC):
+    """Random views of images; a recipe is a subclass whose constructor says which crop and which steps.
 
     Args:
         crop: what is cut out, and whether it is flipped.
@@ -30,11 +52,9 @@ class Views(nn.Module, ABC):
 
     Attributes:
         size: side of a view in pixels.
-        count: views a sample.
     """
 
     size: int
-    count: int = 2
 
     @abstractmethod
     def __init__(self, crop: RandomResizedCrop, steps: Sequence[Step]) -> None:

@@ -1,0 +1,76 @@
+"""Named arrays of an ``.npz`` and memory-mapped ones of an ``.npy``; what is wrong with a file, in one line."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from contrast.errors import InputError, did_you_mean
+
+__all__ = ["Array", "map_array", "read_arrays"]
+
+Array = npt.NDArray[Any]
+
+_READING_ERRORS = (ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+def map_array(path: str, samples: str) -> Array:
+    """The array of an ``.npy``, memory-mapped.
+
+    Args:
+        path: the file.
+        samples: what it holds, for messages, say "images".
+
+    Raises:
+        InputError: for a missing or damaged file, and one with pickled objects.
+    """
+    try:
+        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError as error:
+        raise _unreadable(path, samples, error) from error
+    except _READING_ERRORS as error:
+        raise InputError(f"{path!r} is no whole .npy file of numbers ({error}): write it by numpy.save") from error
+    return array
+
+
+def read_arrays(path: str, names: Sequence[str], samples: str) -> list[Array]:
+    """The arrays of these names in an ``.npz``.
+
+    Args:
+        path: the file. Pickled objects in it are never loaded.
+        names: of the arrays.
+        samples: what they hold, for messages.
+
+    Raises:
+        InputError: for a missing or damaged file, and a name that is not in it.
+    """
+    if not path.lower().endswith(".npz"):
+        raise InputError(f"{path!r} is neither .npz nor .npy: write it by numpy.savez(path, {samples}=..., labels=...)")
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            return [_named(archive, name, path) for name in names]
+    except OSError as error:
+        raise _unreadable(path, samples, error) from error
+    except InputError:
+        raise
+    except _READING_ERRORS as error:
+        raise InputError(f"{path!r} is no whole .npz file of numbers ({error}): write it by numpy.savez") from error
+
+
+def _named(archive: np.lib.npyio.NpzFile, name: str, path: str) -> Array:
+    if name not in archive.files:
+        none = "; without labels, set labels: null" if name == "labels" else ""
+        raise InputError(f"{path!r} holds no array {name!r}{did_you_mean(name, archive.files)}{none}")
+    array: Array = archive[name]
+    return array
+
+
+def _unreadable(path: str, samples: str, error: OSError) -> InputError:
+    if isinstance(error, FileNotFoundError):
+        return InputError(f"there is no file {path!r}: correct `path`, or put the {samples} there")
+    return InputError(f"{path!r} cannot be read: {error.strerror}")

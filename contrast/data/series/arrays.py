@@ -1,0 +1,59 @@
+"""Series from one numpy file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jaxtyping import Float32
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from contrast.data.array_file import map_array, read_arrays
+from contrast.data.labels import integer_labels
+from contrast.data.series.values import to_series
+from contrast.errors import InputError
+
+__all__ = ["ArraySeries"]
+
+
+class ArraySeries(Dataset[tuple[Tensor, int | None]]):
+    """The series of an ``.npz`` with named arrays, or of an ``.npy``, which has no labels; held in memory as float32.
+
+    Series are (sample, channel, step), or (sample, step) of one channel, integers or floats.
+
+    Args:
+        path: the file. Pickled objects in it are never loaded.
+        series: the name of the series in an ``.npz``.
+        labels: the name of the labels, (sample,) integers, in an ``.npz``; None where there are none.
+
+    Attributes:
+        labels: int64, (n,), or None.
+
+    Raises:
+        InputError: for a missing or damaged file, names that are not in it, arrays that are no series or labels, and
+            a number that is missing (NaN), naming sample and channel.
+    """
+
+    def __init__(self, path: str | Path, series: str = "series", labels: str | None = "labels") -> None:
+        self.path = str(Path(path).expanduser())
+        self.labels: Tensor | None = None
+        if self.path.lower().endswith(".npy"):
+            array, *rest = [map_array(self.path, "series")]
+        else:
+            array, *rest = read_arrays(self.path, [series] if labels is None else [series, labels], "series")
+        if array.ndim not in (2, 3) or not array.size:
+            raise InputError(f"{self.path!r}: series of shape {array.shape}: give (sample, channel, step)")
+        if rest:
+            self.labels = integer_labels(rest[0], len(array), f"{self.path!r}, {labels!r}")
+        self._series: list[Tensor] = []
+        for place, each in enumerate(array):
+            try:
+                self._series.append(to_series(each))
+            except InputError as error:
+                raise InputError(f"{self.path!r}, series {place}: {error}") from error
+
+    def __len__(self) -> int:
+        return len(self._series)
+
+    def __getitem__(self, index: int) -> tuple[Float32[Tensor, "c t"], int | None]:
+        return self._series[index], None if self.labels is None else int(self.labels[index])

@@ -1,0 +1,71 @@
+"""What turns the values of a data set into what a network takes: mean 0 and deviation 1, channel by channel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from contrast.errors import InputError
+
+__all__ = ["Standardisation"]
+
+
+@dataclass(frozen=True)
+class Standardisation:
+    """``(x − mean) / std``, channel by channel; whole numbers from 0 to 255 count as 0 to 1.
+
+    Args:
+        mean: one number a channel.
+        std: likewise, above 0.
+
+    Raises:
+        InputError: where the two are not of one length, or a deviation is not above 0.
+
+    Example:
+        >>> standardised = Standardisation((1.0,), (2.0,))
+        >>> standardised(torch.tensor([[[1.0, 5.0]]])).tolist()
+        [[[0.0, 2.0]]]
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != len(self.std):
+            raise InputError(f"{len(self.mean)} means and {len(self.std)} deviations: give one of each a channel")
+        if min(self.std) <= 0:
+            raise InputError(f"data.std {self.std} divides the data: give numbers above 0")
+
+    @classmethod
+    def given(cls, mean: Sequence[float], std: Sequence[float], channels: int) -> Standardisation:
+        """From one number for all channels, or one a channel."""
+        return cls(_per_channel("mean", mean, channels), _per_channel("std", std, channels))
+
+    @property
+    def channels(self) -> int:
+        """For how many channels it is."""
+        return len(self.mean)
+
+    def __call__(
+        self, inputs: UInt8[Tensor, "b c *space"] | Float[Tensor, "b c *space"]
+    ) -> Float[Tensor, "b c *space"]:
+        """A batch as a network takes it, in float32 where it was uint8."""
+        # The layout that convolutions of images prefer, on a CPU and on CUDA; a series has but one.
+        layout = torch.channels_last if inputs.ndim == 4 else torch.contiguous_format
+        if inputs.dtype == torch.uint8:
+            values = inputs.to(torch.float32, memory_format=layout) / 255
+        else:
+            values = inputs.contiguous(memory_format=layout)
+        shape = (1, -1, *(1,) * (inputs.ndim - 2))
+        mean, std = (values.new_tensor(numbers).view(shape) for numbers in (self.mean, self.std))
+        return (values - mean) / std
+
+
+def _per_channel(name: str, values: Sequence[float], channels: int) -> tuple[float, ...]:
+    if len(values) not in (1, channels):
+        raise InputError(f"data.{name} has {len(values)} numbers for {channels} channels: give one, or one a channel")
+    return tuple(values) if len(values) == channels else tuple(values) * channels

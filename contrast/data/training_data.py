@@ -1,0 +1,228 @@
+"""The data of a run: what a training set, a test set and the loaders over them are, whatever a sample is."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import lightning
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from contrast.data.batch import Batch
+from contrast.data.collate import collate_labelled, collate_training
+from contrast.data.indexed import IndexedSamples
+from contrast.data.labels import check_same_classes, labels_of
+from contrast.data.loader import EpochBatches, ResumableLoader
+from contrast.data.standardisation import Standardisation
+from contrast.errors import InputError
+from contrast.randomness import Purpose, permutation
+
+__all__ = ["Split", "TrainingData"]
+
+Split = Literal["train", "test"]
+
+
+class TrainingData(lightning.LightningDataModule, ABC):
+    """Samples for pretraining and for evaluation; a subclass says what a sample is and how its views are made.
+
+    Views are made on the device, in batches. Labels, if there are any, never reach a training batch.
+
+    Args:
+        train: what is pretrained on.
+        test: what evaluations report on; None where there is none.
+        batch_size: samples a process and step, at least 2.
+        workers: loader processes.
+        seed: of the order and of every view.
+        limit: pretrain on so many samples, chosen by the seed; None takes all.
+
+    Attributes:
+        train_set: what is pretrained on, after `limit`.
+        test_set: what evaluations report on, or None.
+        samples_name: what several samples are called, say "images".
+        value_name: what one number of a sample is called, say "pixel".
+
+    Raises:
+        InputError: for a batch size of 1 or a limit out of range; when training starts, for a batch larger than the
+            data set.
+    """
+
+    samples_name: ClassVar[str]
+    value_name: ClassVar[str]
+
+    def __init__(
+        self,
+        train: IndexedSamples,
+        test: IndexedSamples | None,
+        batch_size: int,
+        workers: int,
+        seed: int,
+        limit: int | None,
+    ) -> None:
+        super().__init__()
+        self.train_set = train if limit is None else train.subset(_choose(len(train), limit, seed))
+        self.test_set = test
+        self.batch_size, self.workers, self.seed = batch_size, workers, seed
+        if batch_size < 2:
+            raise InputError(f"data.batch_size {batch_size} leaves no negatives: give at least 2")
+        if workers < 0:
+            raise InputError(f"data.workers {workers} is negative: give 0 to load in the main process")
+
+    @property
+    @abstractmethod
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of a sample as the network takes it, channels first."""
+
+    @property
+    @abstractmethod
+    def standardisation(self) -> Standardisation:
+        """What makes the network's input of a sample."""
+
+    @abstractmethod
+    def describe_input(self) -> dict[str, Any]:
+        """What an exported network is given, as JSON: size, channels, mean and std, and what its values are."""
+
+    @property
+    @abstractmethod
+    def extent(self) -> str:
+        """How large a sample is, in words."""
+
+    @property
+    @abstractmethod
+    def transform(self) -> str:
+        """What is done to a sample before a network evaluates it, in words."""
+
+    @property
+    @abstractmethod
+    def recipe(self) -> str:
+        """Name of the class that makes the views."""
+
+    @abstractmethod
+    def make_views(self, batch: Batch, epoch: int) -> Batch:
+        """The batch with its samples replaced by standardised views."""
+
+    @abstractmethod
+    def _trained_on(self) -> Dataset[tuple[Tensor, int]]:
+        """The training set by (epoch, position), without labels."""
+
+    @abstractmethod
+    def _evaluated(self, samples: Any) -> Dataset[tuple[Tensor, int, int]]:
+        """Samples with index and label, as evaluations see them."""
+
+    @property
+    def train_samples(self) -> int:
+        """How many samples are pretrained on."""
+        return len(self.train_set)
+
+    @cached_property
+    def train_labels(self) -> Int[Tensor, " n"] | None:
+        """Labels of the samples that are pretrained on, for observers; None where there are none."""
+        return labels_of(self.train_set.source)
+
+    @property
+    def classes(self) -> int:
+        """How many classes the labels of the train set name.
+
+        Raises:
+            InputError: where the train set has no labels.
+        """
+        if self.train_labels is None:
+            raise InputError("the train set has no labels to evaluate with: give --data FILE.yaml with a labelled set")
+        return int(self.train_labels.max()) + 1
+
+    def describe(self, split: Split) -> dict[str, Any]:
+        """What an evaluation on one set was made on, as JSON: class, number of samples and their transform."""
+        samples = self._set(split)
+        source: object = samples.source
+        while isinstance(source, Subset):
+            source = source.dataset
+        return {
+            "set": f"{type(source).__module__}.{type(source).__qualname__}",
+            "split": split,
+            "samples": len(samples),
+            "contents": _contents(samples),
+            "transform": self.transform,
+        }
+
+    def setup(self, stage: str) -> None:
+        _, world = self._processes()
+        if stage == "fit" and self.batch_size * world > self.train_samples:
+            raise InputError(
+                f"data.batch_size {self.batch_size} on {world} process(es) is larger than the {self.train_samples} "
+                f"training samples, so that no whole batch exists: give at most {self.train_samples // world}"
+            )
+        if self.test_set is not None:
+            check_same_classes(self.train_set.source, self.test_set.source)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Whole batches that each process sees in an epoch."""
+        return self.train_samples // (self.batch_size * self._processes()[1])
+
+    def _processes(self) -> tuple[int, int]:
+        trainer = self.trainer
+        return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+
+    def train_dataloader(self) -> ResumableLoader:
+        rank, world = self._processes()
+        return ResumableLoader(
+            self._trained_on(),
+            batch_sampler=EpochBatches(self.train_samples, self.batch_size, self.seed, rank, world),
+            num_workers=self.workers,
+            collate_fn=collate_training,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=False,
+        )
+
+    def evaluation_loader(self, split: Split, limit: int | None = None) -> DataLoader[Any]:
+        """Labelled samples of one set (`LabelledBatch`), in their own order and all of one shape.
+
+        Args:
+            split: which set; "train" is what was pretrained on.
+            limit: so many of them at most, chosen by the seed.
+
+        Raises:
+            InputError: where there is no test set.
+        """
+        if split == "test" and self.test_set is None:
+            raise InputError("the data have no test set: give data.test to evaluate on")
+        samples = self._set(split)
+        if limit is not None and limit < len(samples):
+            samples = samples.subset(_choose(len(samples), limit, self.seed))
+        return DataLoader(
+            self._evaluated(samples),
+            batch_size=max(256, self.batch_size),
+            num_workers=self.workers,
+            collate_fn=collate_labelled,
+        )
+
+    def _set(self, split: Split) -> IndexedSamples:
+        return self.train_set if split == "train" or self.test_set is None else self.test_set
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Views of a training batch, on the device it has just reached; any other batch as it is."""
+        if not isinstance(batch, Batch):
+            return batch
+        epoch = self.trainer.current_epoch if self.trainer is not None else 0
+        return self.make_views(batch, epoch)
+
+
+def _contents(samples: IndexedSamples) -> str:
+    """A checksum of the labels, and of the first, middle and last sample: enough to tell one set from another."""
+    digest = hashlib.sha256()
+    labels = labels_of(samples.source)
+    if labels is not None:
+        digest.update(labels.numpy().tobytes())
+    for place in (0, len(samples) // 2, len(samples) - 1):
+        digest.update(samples[place][0].numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _choose(samples: int, limit: int, seed: int) -> Tensor:
+    if not 1 <= limit <= samples:
+        raise InputError(f"data.limit {limit} is not between 1 and the {samples} training samples")
+    return permutation(samples, seed, Purpose.SPLIT)[:limit].sort().values

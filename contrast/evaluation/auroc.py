@@ -1,0 +1,103 @@
+"""Macro AUROC: how well a classifier ranks the samples of each class above all others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist, fmean
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from contrast.evaluation.intervals import Interval, mean_interval
+
+__all__ = ["AUROC", "auroc_interval", "macro_auroc"]
+
+_OVER_SEEDS = "95 %, Student's t over {} seeds: how far other seeds would move the mean on this test set"
+_OVER_ITEMS = "95 %, normal with DeLong's standard error over the test samples; of no width at 1"
+
+
+@dataclass(frozen=True)
+class AUROC:
+    """One classifier's macro AUROC on a test set.
+
+    Args:
+        value: the mean over classes.
+        error: its standard error over test samples.
+    """
+
+    value: float
+    error: float
+
+
+def macro_auroc(logits: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -> AUROC | None:
+    """The mean over classes of the area under the ROC curve of one class against the rest.
+
+    ``A_c = P(p_c(x) > p_c(y)) + P(p_c(x) = p_c(y)) / 2``, x a sample of class c, y one of any other, p the softmax of
+    the logits. A class of which the test set has no sample, or nothing else, has no area and is left out of the mean.
+
+    The standard error is that of the mean of A_c, by DeLong's components: sample i of class c adds
+    ``(share of others below it − A_c) / n_c`` to class c's term, one of another class
+    ``(share of class c above it − A_c) / (n − n_c)``, and the error is the root of the sum of squares over samples.
+
+    Args:
+        logits: one a class.
+        labels: true classes.
+
+    Returns:
+        None where no class has an area.
+
+    Source: Hand and Till, A Simple Generalisation of the Area Under the ROC Curve (Machine Learning 2001), for one
+    against the rest; DeLong, DeLong and Clarke-Pearson, Comparing the Areas under Two or More Correlated ROC Curves
+    (Biometrics 1988), without their n / (n − 1).
+
+    Example:
+        >>> macro_auroc(torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0]]), torch.tensor([0, 1, 1])).value
+        1.0
+    """
+    shares = logits.double().cpu().softmax(dim=1)
+    labels = labels.cpu()
+    areas, components = [], torch.zeros(len(labels)).double()
+    for number in range(shares.shape[1]):
+        of_class = labels == number
+        if bool(of_class.any()) and not bool(of_class.all()):
+            inside, outside = _placements(shares[of_class, number], shares[~of_class, number])
+            area = float(inside.mean())
+            areas.append(area)
+            components[of_class] += (inside - area) / len(inside)
+            components[~of_class] += (outside - area) / len(outside)
+    if not areas:
+        return None
+    return AUROC(fmean(areas), float(components.square().sum().sqrt()) / len(areas))
+
+
+def auroc_interval(found: Sequence[AUROC], seeds_differ: bool) -> tuple[Interval, str]:
+    """Mean and 95 % interval of the areas of several seeds, within [0, 1], and in words what the interval is over.
+
+    Args:
+        found: one a seed.
+        seeds_differ: whether another seed is another experiment; see `accuracy_interval`.
+    """
+    values = [each.value for each in found]
+    if seeds_differ and len(values) > 1:
+        interval, over = mean_interval(values), _OVER_SEEDS.format(len(values))
+    else:
+        half = NormalDist().inv_cdf(0.975) * fmean(each.error for each in found)
+        mean = fmean(values)
+        interval, over = Interval(mean, mean - half, mean + half), _OVER_ITEMS
+    return Interval(interval.mean, max(0.0, interval.low), min(1.0, interval.high)), over
+
+
+def _placements(inside: Tensor, outside: Tensor) -> tuple[Tensor, Tensor]:
+    """For each of `inside` the share of `outside` below it, for each of `outside` the share of `inside` above it.
+
+    A tie counts half.
+    """
+    return _share_below(inside, outside), 1 - _share_below(outside, inside)
+
+
+def _share_below(values: Tensor, others: Tensor) -> Tensor:
+    ranked = others.sort().values
+    below, not_above = (torch.searchsorted(ranked, values, right=right).double() for right in (False, True))
+    return (below + not_above) / 2 / len(others)

@@ -1,0 +1,47 @@
+"""Mean 0 and deviation 1, of images and of series, against a loop over channels."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from contrast.data import Standardisation
+from contrast.errors import InputError
+
+SCALED = Standardisation((0.5, 0.25), (0.5, 2.0))
+
+
+def test_whole_numbers_count_as_0_to_1():
+    images = torch.randint(0, 256, (3, 2, 4, 5), dtype=torch.uint8)
+    found = SCALED(images)
+    assert found.dtype == torch.float32
+    for channel in range(2):
+        expected = (images[:, channel].float() / 255 - SCALED.mean[channel]) / SCALED.std[channel]
+        assert torch.equal(found[:, channel], expected)
+    assert torch.equal(SCALED(images.float() / 255), found)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_numbers_of_series_are_taken_as_they_are(dtype: torch.dtype):
+    series = 100 * torch.randn(3, 2, 7, dtype=dtype)
+    found = SCALED(series)
+    assert found.dtype == dtype
+    for channel in range(2):
+        assert torch.equal(found[:, channel], (series[:, channel] - SCALED.mean[channel]) / SCALED.std[channel])
+
+
+def test_one_number_stands_for_all_channels():
+    assert Standardisation.given([0.5], [1.0, 2.0, 3.0], 3) == Standardisation((0.5,) * 3, (1.0, 2.0, 3.0))
+
+
+def test_images_are_laid_out_for_convolutions():
+    assert SCALED(torch.rand(2, 2, 4, 5)).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_what_cannot_be_is_refused():
+    with pytest.raises(InputError, match=r"data\.mean has 2 numbers for 3 channels"):
+        Standardisation.given([0.0, 0.0], [1.0], 3)
+    with pytest.raises(InputError, match="divides the data: give numbers above 0"):
+        Standardisation.given([0.0], [1.0, 0.0], 2)
+    with pytest.raises(InputError, match="2 means and 1 deviations"):
+        Standardisation((0.0, 0.0), (1.0,))
