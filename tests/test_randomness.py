@@ -162,6 +162,9 @@ def test_purposes_and_permutations_are_never_renumbered() -> None:
         "QUEUE": 5,
         "SPLIT": 6,
         "PROBE": 7,
+        "HARD_NEGATIVE_MIXING": 8,
+        "POSITIVE_EXTRAPOLATION": 9,
+        "NEGATIVE_INTERPOLATION": 10,
     }
     assert seed_from(0, Purpose.QUEUE) == 5921022579797597485
     assert permutation(8, 0, Purpose.ORDER, 3).tolist() == [3, 4, 5, 6, 7, 0, 2, 1]
