@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from typing import Literal
 
 import torch
@@ -21,7 +22,31 @@ __all__ = ["NegativeInterpolation", "PositiveExtrapolation", "extrapolate", "int
 normalize = torch.nn.functional.normalize
 
 
-class PositiveExtrapolation(PairTransform):
+class FeatureTransformation(PairTransform, ABC):
+    """What both halves of FT share: how coefficients are drawn, and from when on."""
+
+    def __init__(self, alpha: float, each: str, start_epoch: int, renormalise: bool, seed: int) -> None:
+        super().__init__()
+        self.quantile = BetaQuantile(alpha)
+        self.alpha, self.each, self.renormalise, self.seed = alpha, each, renormalise, seed
+        self.start_epoch = self._epoch = _not_negative(start_epoch)
+        self._step = 0
+
+    def begin_step(self, epoch: int, step: int) -> None:
+        self._epoch, self._step = epoch, step
+
+    def forward(self, pairs: Pairs) -> Pairs:
+        return pairs if self._epoch < self.start_epoch else self._transform(pairs)
+
+    @abstractmethod
+    def _transform(self, pairs: Pairs) -> Pairs:
+        """The pairs once the method has begun."""
+
+    def extra_repr(self) -> str:
+        return f"alpha={self.alpha:g}, each={self.each}, start_epoch={self.start_epoch}, renormalise={self.renormalise}"
+
+
+class PositiveExtrapolation(FeatureTransformation):
     """Positive extrapolation: ``q′ = λ q + (1 - λ) k``, ``k′ = λ k + (1 - λ) q``, λ = 1 + Beta(α, α).
 
     The pair moves apart along the line through it, so its score falls: ``s′ = s - Σ_d λ_d (λ_d - 1)(q_d - k_d)²``, and
@@ -55,19 +80,10 @@ class PositiveExtrapolation(PairTransform):
         renormalise: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.quantile = BetaQuantile(alpha)
         require_one_of(each, ("step", "pair", "dimension"))
-        self.alpha, self.each, self.renormalise, self.seed = alpha, each, renormalise, seed
-        self.start_epoch = self._epoch = _not_negative(start_epoch)
-        self._step = 0
+        super().__init__(alpha, each, start_epoch, renormalise, seed)
 
-    def begin_step(self, epoch: int, step: int) -> None:
-        self._epoch, self._step = epoch, step
-
-    def forward(self, pairs: Pairs) -> Pairs:
-        if self._epoch < self.start_epoch:
-            return pairs
+    def _transform(self, pairs: Pairs) -> Pairs:
         query, positive = wide(pairs.query), wide(pairs.positive)
         step = 1 + self.quantile(self._uniforms(pairs)).to(query.dtype)
         query, positive = extrapolate(query, positive, step)
@@ -83,11 +99,8 @@ class PositiveExtrapolation(PairTransform):
             return query_draws(pairs, keys, 1)
         return _by_dimension(query_draws(pairs, keys, _width(pairs.query)), pairs.query)
 
-    def extra_repr(self) -> str:
-        return f"alpha={self.alpha:g}, each={self.each}, start_epoch={self.start_epoch}, renormalise={self.renormalise}"
 
-
-class NegativeInterpolation(PairTransform):
+class NegativeInterpolation(FeatureTransformation):
     """Negative interpolation: ``Q′ = λ Q + (1 - λ) Q[permutation]``, λ ~ Beta(α, α).
 
     Each shared negative is mixed with another, and is from then on a row of two samples: a query leaves it out where
@@ -122,19 +135,10 @@ class NegativeInterpolation(PairTransform):
         renormalise: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.quantile = BetaQuantile(alpha)
         require_one_of(each, ("step", "row", "dimension"))
-        self.alpha, self.each, self.renormalise, self.seed = alpha, each, renormalise, seed
-        self.start_epoch = self._epoch = _not_negative(start_epoch)
-        self._step = 0
+        super().__init__(alpha, each, start_epoch, renormalise, seed)
 
-    def begin_step(self, epoch: int, step: int) -> None:
-        self._epoch, self._step = epoch, step
-
-    def forward(self, pairs: Pairs) -> Pairs:
-        if self._epoch < self.start_epoch:
-            return pairs
+    def _transform(self, pairs: Pairs) -> Pairs:
         if pairs.negative_index.ndim == 2:
             raise InputError("NegativeInterpolation got negatives that are mixes already: name it once")
         keys = (self.seed, self._step, Purpose.NEGATIVE_INTERPOLATION)
@@ -158,9 +162,6 @@ class NegativeInterpolation(PairTransform):
         if self.each == "row":
             return uniform((*keys, 1), identity, 1)
         return _by_dimension(uniform((*keys, 1), identity, _width(negatives)), negatives)
-
-    def extra_repr(self) -> str:
-        return f"alpha={self.alpha:g}, each={self.each}, start_epoch={self.start_epoch}, renormalise={self.renormalise}"
 
 
 def extrapolate(
