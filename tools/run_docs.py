@@ -2,7 +2,7 @@
 
 A fenced block marked ``bash`` is run by ``bash -e``, one marked ``python`` by the interpreter, one marked ``yaml`` or
 ``python`` whose first line is ``# file: NAME`` is written to that file instead. Blocks of one page see each other's
-files. ``make`` targets are left to CI, which runs them itself.
+files. ``make`` targets are left to CI, which runs them itself. Pages run side by side, one a core, each on one thread.
 
     python tools/run_docs.py [PAGE ...]
 """
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,7 +49,8 @@ def run(page: Path) -> int:
             started = time.perf_counter()
             done = subprocess.run(command, cwd=folder, env=_environment(), capture_output=True, text=True)
             verdict = "ok" if done.returncode == 0 else f"FAILED with {done.returncode}"
-            print(f"{page.relative_to(ROOT)}:{line}: {language} {verdict}, {time.perf_counter() - started:.1f} s")
+            took = time.perf_counter() - started
+            print(f"{page.relative_to(ROOT)}:{line}: {language} {verdict}, {took:.1f} s", flush=True)
             if done.returncode:
                 failed += 1
                 print(text, done.stdout[-3000:], done.stderr[-3000:], sep="\n")
@@ -66,12 +68,14 @@ def _command(language: str, text: str) -> list[str] | None:
 
 def _environment() -> dict[str, str]:
     binaries = Path(sys.executable).parent
-    return {**os.environ, "PATH": f"{binaries}:{os.environ['PATH']}", "WANDB_MODE": "offline", "WANDB_SILENT": "true"}
+    ours = {"PATH": f"{binaries}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    return {**os.environ, **ours, "WANDB_MODE": "offline", "WANDB_SILENT": "true"}
 
 
 if __name__ == "__main__":
     every = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     pages = [Path(page).resolve() for page in sys.argv[1:]] or every
-    failures = sum(run(page) for page in pages)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        failures = sum(pool.map(run, pages))
     print(f"{len(pages)} pages, {failures} failed blocks")
     raise SystemExit(bool(failures))
