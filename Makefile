@@ -2,7 +2,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 UV := $(VENV)/bin/uv
 RUN := runs/demo
-GRID := tools/compare/methods.yaml
+GRID := tools/compare/fashion_methods.yaml
 OUT = runs/compare/$(basename $(notdir $(GRID)))
 JOBS := 1
 # Nothing here names an index: pip and uv use whatever the machine is set up with.

@@ -7,14 +7,16 @@
 Two kinds, as the authors of DBPM name them (Lan et al., ICLR 2024, arXiv 2302.03357): a *faulty* pair's second view is
 of another sample, a *noisy* pair's views are the same. Which samples are broken is a function of the run's seed. The
 second command prints precision and recall of what the mining flagged in the last epoch, beside those of taking as many
-pairs by their loss in the last epoch alone.
+pairs, or as many as are broken, by their loss in the last epoch alone.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import lightning
@@ -24,6 +26,8 @@ import yaml
 from torch import Tensor
 
 from contrast.data import SimCLRViews
+from contrast.errors import InputError
+from contrast.evaluation import mean_interval
 from contrast.randomness import Purpose, uniform
 from contrast.records import read_rows
 from contrast.run_folder import RunFolder
@@ -91,7 +95,7 @@ class LastLosses(lightning.Callback):
 
 
 def found(run: RunFolder) -> list[dict[str, Any]]:
-    """Precision and recall of one run's flags and of its last epoch's losses, one row a kind of broken pair."""
+    """Precision and recall of one run's flags and of its last epoch's losses, one row a kind of pairs and a choice."""
     config = yaml.safe_load(run.config.read_text())
     views = config["data"]["init_args"]["views"]["init_args"]
     losses = torch.from_numpy(np.load(run.path / "last_losses.npz")["losses"])  # NaN where never seen in that epoch
@@ -100,33 +104,68 @@ def found(run: RunFolder) -> list[dict[str, Any]]:
     rows = []
     for name, what, largest in (("faulty", FAULTY, True), ("noisy", NOISY, False)):
         truth = kind == what
+        if not truth.any():
+            continue
         order = losses.nan_to_num(-torch.inf if largest else torch.inf).argsort(descending=largest)
-        chosen = {"last loss, as many as are broken": order[: int(truth.sum())]}
+        chosen = {}
         if flagged:
             mined = torch.tensor(flagged[-1][name], dtype=torch.int64)
-            chosen = {"flagged": mined, "last loss, as many as flagged": order[: len(mined)], **chosen}
+            chosen = {"mining": mined, "last loss, as many": order[: len(mined)]}
+        chosen["last loss, as many as are broken"] = order[: int(truth.sum())]
         for by, samples in chosen.items():
-            hits = int(truth[samples].sum())
-            rows.append(
-                {
-                    "run": str(run.path),
-                    "kind": name,
-                    "by": by,
-                    "count": len(samples),
-                    "precision": hits / len(samples) if len(samples) else None,
-                    "recall": hits / int(truth.sum()) if truth.any() else None,
-                }
-            )
+            rows.append({"kind": name, "by": by, "count": len(samples), **_rates(truth, samples)})
     return rows
 
 
-def main() -> None:
+def _rates(truth: Tensor, samples: Tensor) -> dict[str, float | None]:
+    hits = int(truth[samples].sum())
+    return {"precision": hits / len(samples) if len(samples) else None, "recall": hits / int(truth.sum())}
+
+
+def table(runs: Iterable[RunFolder]) -> str:
+    """Markdown: runs of one folder are seeds of one configuration, and are a line together."""
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for run in runs:
+        for row in found(run):
+            groups.setdefault((row["kind"], run.path.resolve().parent.name, row["by"]), []).append(row)
+    lines = ["| pairs | run | chosen by | samples | precision | recall | seeds |", f"|{' --- |' * 7}"]
+    for names, rows in sorted(groups.items(), key=lambda group: group[0][0]):  # the faulty first, else in order
+        samples = f"{fmean(row['count'] for row in rows):.0f}"
+        numbers = [_percent([row[rate] for row in rows]) for rate in ("precision", "recall")]
+        lines.append(f"| {' | '.join([*names, samples, *numbers, str(len(rows))])} |")
+    return "\n".join(lines)
+
+
+def _percent(rates: list[float | None]) -> str:
+    known = [100 * rate for rate in rates if rate is not None]
+    if len(known) < len(rates):  # nothing was chosen
+        return "–"
+    if len(known) == 1:
+        return f"{known[0]:.1f}"
+    over = mean_interval(known)
+    return f"{over.mean:.1f} ({over.low:.1f} to {over.high:.1f})"
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Print the table: 0, or 2 for a folder that is no run or kept no losses."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.add_argument("runs", nargs="+", type=Path)
-    for run in parser.parse_args().runs:
-        for row in found(RunFolder.existing(run)):
-            print(json.dumps(row))
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    try:
+        print(table(_with_losses(run) for run in parser.parse_args(words).runs))
+    except InputError as error:
+        print(f"broken_pairs: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _with_losses(path: Path) -> RunFolder:
+    run = RunFolder.existing(path)
+    if not (run.path / "last_losses.npz").exists():
+        raise InputError(
+            f"no last_losses.npz in {str(path)!r}: train it with the callback tools.broken_pairs.LastLosses"
+        )
+    return run
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -1,6 +1,6 @@
 """Run a grid of configurations x seeds and make one table of it; docs/compare.md says how.
 
-python tools/compare.py tools/compare/methods.yaml --jobs 2
+python tools/compare.py tools/compare/fashion_methods.yaml --jobs 2
 """
 
 from __future__ import annotations

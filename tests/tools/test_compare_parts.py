@@ -130,7 +130,8 @@ def two_axes(tmp_path: Path, columns: dict[Any, Any]) -> dict[str, Any]:
     for row, gain in (("SimCLR", 0.0), ("DCL", 0.03)):
         for place, column in enumerate(columns):
             made += [made_up(row, str(column), seed, 0.7 + gain + 0.01 * seed + 0.05 * place) for seed in grid.seeds]
-    costs = {("DCL", str(column)): {"share": 0.125} for column in columns}
+    costs = {("DCL", str(column)): {"share": 0.125, "step_seconds": 0.3} for column in columns}
+    costs |= {("SimCLR", str(column)): {"share": None, "step_seconds": 0.25} for column in columns}
     return summarise(grid, made, costs, [])
 
 
@@ -139,9 +140,9 @@ def test_the_markdown_shows_gains_by_seed_and_bold_where_zero_is_out(tmp_path: P
     lines = text.splitlines()
     assert lines[0].startswith("| batch size | method | linear probe | less SimCLR | 10 labels a class |")
     assert lines[2].startswith("| 16 | SimCLR | 71.0 (68.5 to 73.5) | – |")
-    assert lines[2].endswith("| 1 | – | 3 |")
+    assert lines[2].endswith("| 2 s | 1 | – | 3 |")
     assert lines[3].startswith("| 16 | DCL | 74.0 (71.5 to 76.5) | **+3.0 (+3.0 to +3.0)** |")
-    assert lines[3].endswith("| 1.00 | 12.5 % | 3 |")
+    assert lines[3].endswith("| 2 s | 1.20 | 12.5 % | 3 |")
     assert lines[5].startswith("| 64 | DCL | 79.0 (76.5 to 81.5) | **+3.0 (+3.0 to +3.0)** |")
     assert "- `the command`, commit 0123456789, seeds 0, 1, 2" in lines
     assert "- Digits: 1,437 training samples, 360 test samples" in lines
@@ -154,8 +155,9 @@ def test_a_difference_that_may_be_zero_is_not_bold_and_only_shared_seeds_pair(tm
     table = summarise(grid, base + other, {}, ["B / seed 0"])
     _, entry = table["entries"]
     assert entry["seeds"] == entry["numbers"]["linear"]["difference"]["seeds"] == [1, 2]
-    assert entry["time_ratio"] == 1.5
+    assert entry["step_ratio"] is None  # nothing was timed
     line = rendered(table, "c").splitlines()[3]
+    assert line.endswith("| 3 s | – | – | 2 |")
     assert line.startswith("| B | 72.0 (46.6 to 97.4) | +0.5 (−18.6 to +19.6) | ")
     assert "**" not in line
     assert "95 % interval (Student's t over seeds);" in rendered(table, "c")

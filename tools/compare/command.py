@@ -22,8 +22,8 @@ __all__ = ["main"]
 
 _EPILOG = """\
 examples:
-  python tools/compare.py tools/compare/methods.yaml --jobs 2
-  python tools/compare.py tools/compare/methods.yaml --docs docs/compare.md
+  python tools/compare.py tools/compare/fashion_methods.yaml --jobs 2
+  python tools/compare.py tools/compare/fashion_methods.yaml --docs docs/compare.md
   python tools/compare.py batches.yaml --figure docs/images/batches.svg --metric few_label
 
 A finished cell is never run again, and a cell that was interrupted goes on where it was: the same command goes on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from contrast.errors import InputError
@@ -25,7 +26,7 @@ def rendered(table: Mapping[str, Any], command: str) -> str:
     heads = [*([table["axis"]] if several else []), "method"]
     for title in kinds.values():
         heads += [title, f"less {table['baseline']}"]
-    heads += ["time", "loss in a step", "seeds"]
+    heads += ["time", "a step", "loss in a step", "seeds"]
     lines = [_line(heads), _line(["---"] * len(heads))]
     for entry in table["entries"]:
         lines.append(_line([*([entry["column"]] if several else []), entry["row"], *_cells(entry, list(kinds), table)]))
@@ -42,10 +43,11 @@ def _cells(entry: Mapping[str, Any], kinds: list[str], table: Mapping[str, Any])
     for kind in kinds:
         number = entry["numbers"][kind]
         texts += [_interval(number, ""), _difference(number["difference"])]
-    ratio, cost = entry["time_ratio"], entry["loss_cost"]
+    ratio, cost = entry["step_ratio"], entry["loss_cost"]
     share = None if cost is None else cost["share"]
     return [
         *texts,
+        f"{fmean(entry['train_seconds']):.0f} s",
         "1" if entry["row"] == table["baseline"] else _NONE if ratio is None else f"{ratio:.2f}",
         _NONE if share is None else f"{100 * share:.1f} %",
         str(len(entry["seeds"])),
@@ -75,10 +77,11 @@ def _notes(table: Mapping[str, Any], command: str) -> list[str]:
         f"Top-1 in %, mean and 95 % interval ({over}); with few labels, a seed's is the mean of "
         f"{table['evaluate']['splits']} choices of labels. *less {base}*: points above or below it, paired by seed; "
         "bold where the interval leaves zero out, and where it does not, these seeds show no difference. *time*: of "
-        f"pretraining, {base} = 1. *loss in a step*: the loss, forward and backward, in the time of a training step.",
+        f"pretraining, beside other cells. *a step*: of training, nothing beside it, {base} = 1. *loss in a step*: the "
+        "loss, forward and backward, in that time.",
         "",
         f"- `{command}`, commit {commits}, seeds {seeds}",
-        *(f"- {_data(data)}" for data in table["data"]),
+        *dict.fromkeys(f"- {_data(data)}" for data in table["data"]),  # what differs may be the views alone
         *(f"- {_machine(machine)}" for machine in table["machines"]),
     ]
     if table["unfinished"]:

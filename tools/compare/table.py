@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from statistics import fmean
 from typing import Any
 
 from contrast.evaluation import accuracy_interval, mean_interval, paired_difference
@@ -36,7 +35,10 @@ def summarise(
         for row in grid.rows:
             own = _by_seed(found, grid, row, column)
             if own:
-                entries.append(_entry(row, column, own, {} if row == grid.baseline else base, costs.get((row, column))))
+                against = {} if row == grid.baseline else base
+                entries.append(
+                    _entry(row, column, own, against, costs.get((row, column)), costs.get((grid.baseline, column)))
+                )
     return {
         "grid": grid.name,
         "baseline": grid.baseline,
@@ -60,19 +62,23 @@ def _by_seed(
 
 
 def _entry(
-    row: str, column: str | None, own: Mapping[int, Content], base: Mapping[int, Content], cost: Content | None
+    row: str,
+    column: str | None,
+    own: Mapping[int, Content],
+    base: Mapping[int, Content],
+    cost: Content | None,
+    base_cost: Content | None,
 ) -> dict[str, Any]:
     shared = [seed for seed in own if seed in base]
     names = next(iter(own.values()))["numbers"]
-    seconds = [own[seed]["train_seconds"] for seed in shared]
-    against = [base[seed]["train_seconds"] for seed in shared]
+    steps = [None if each is None else each["step_seconds"] for each in (cost, base_cost)]
     return {
         "row": row,
         "column": column,
         "seeds": list(own),
         "numbers": {name: _number(name, own, base, shared) for name in names},
         "train_seconds": [cell["train_seconds"] for cell in own.values()],
-        "time_ratio": fmean(seconds) / fmean(against) if shared and fmean(against) > 0 else None,
+        "step_ratio": steps[0] / steps[1] if None not in steps else None,
         "loss_cost": None if cost is None else dict(cost),
     }
 
