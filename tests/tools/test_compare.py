@@ -94,7 +94,7 @@ def test_the_table_is_what_its_cells_say(done: Done) -> None:
         assert (found["mean"], found["low"], found["high"]) == (over.mean, max(0.0, over.low), min(1.0, over.high))
         assert (found["difference"]["mean"], found["difference"]["low"]) == (difference.mean, difference.low)
     assert dcl["train_seconds"] == [cell["train_seconds"] for cell in values["DCL"]]
-    assert simclr["step_ratio"] == 1
+    assert (simclr["base"], dcl["base"], simclr["step_ratio"]) == (None, "SimCLR", None)
     assert dcl["step_ratio"] == dcl["loss_cost"]["step_seconds"] / simclr["loss_cost"]["step_seconds"]
     for cell in values["DCL"]:
         assert cell["numbers"]["few_label"] == pytest.approx(sum(split["top1"] for split in cell["per_split"]) / 2)

@@ -70,7 +70,7 @@ def test_the_shipped_grids_resolve(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         ({"baseline": "B"}, "baseline 'B' is no row"),
         ({"rows": {}}, "has no rows"),
         ({"rows": {"a/b": None}}, "'a/b' cannot name a folder"),
-        ({"rows": {"A": {"model.loss": "DCL"}}}, "rows, A: no key 'model.loss'; known: files, flags"),
+        ({"rows": {"A": {"model.loss": "DCL"}}}, "rows, A: no key 'model.loss'; known: against, files, flags"),
         ({"rows": {"A": {"flags": ["DCL"]}}}, "flags a mapping of dotted names"),
         ({"evaluate": {"splits": 0}}, "evaluate.splits 0: give a whole number from 1"),
     ],
@@ -164,6 +164,31 @@ def test_a_difference_that_may_be_zero_is_not_bold_and_only_shared_seeds_pair(tm
     alone = rendered(summarise(grid, [*base, other[0]], {}, []), "c")
     assert "(Student's t over seeds, Wilson's over the test samples where there is one seed);" in alone
     assert alone.splitlines()[3].startswith("| B | 70.0 (65.1 to 74.5) | – | ")
+
+
+def test_a_row_is_compared_with_the_one_it_names(tmp_path: Path) -> None:
+    rows = {"A": None, "B": None, "B + C": {"against": "B"}}
+    grid = read_grid(write_grid(tmp_path / "g.yaml", rows, seeds=[0, 1]))
+    tops = {"A": 0.7, "B": 0.8, "B + C": 0.81}
+    made = [made_up(row, None, seed, top + 0.01 * seed) for row, top in tops.items() for seed in (0, 1)]
+    costs = {(row, None): {"share": 0.5, "step_seconds": step} for row, step in zip(tops, (0.1, 0.2, 0.3), strict=True)}
+    table = summarise(grid, made, costs, [])
+    assert [(entry["base"], entry["step_ratio"]) for entry in table["entries"]] == [
+        (None, None),
+        ("A", pytest.approx(2.0)),
+        ("B", pytest.approx(1.5)),
+    ]
+    lines = rendered(table, "c").splitlines()
+    assert lines[0].startswith("| method | against | linear probe | less its base |")
+    assert lines[2].startswith("| A | – | 70.5 ")
+    assert lines[4].startswith("| B + C | B | 81.5 (75.1 to 87.9) | **+1.0 (+1.0 to +1.0)** |")
+
+
+@pytest.mark.parametrize("base", ["D", "B"])
+def test_a_row_against_no_other_row_is_refused(tmp_path: Path, base: str) -> None:
+    file = write_grid(tmp_path / "g.yaml", {"A": None, "B": {"against": base}}, seeds=[0])
+    with pytest.raises(InputError, match=f"rows, B: against '{base}', which is no other row"):
+        read_grid(file)
 
 
 def test_a_loss_of_points_is_bold_too_and_a_zero_has_no_minus() -> None:

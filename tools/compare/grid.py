@@ -81,6 +81,7 @@ class Grid:
         common: what every cell is laid over.
         seeds: one run each.
         baseline: the row that the others are compared with, seed by seed.
+        against: of rows that are compared with another one than that, which.
         rows, columns: overlays by their names; a grid without columns has the one column None.
         axis: what the columns are, for tables and figures.
         evaluation: what is measured.
@@ -90,10 +91,15 @@ class Grid:
     common: Overlay
     seeds: tuple[int, ...]
     baseline: str
+    against: Mapping[str, str]
     rows: Mapping[str, Overlay]
     columns: Mapping[str | None, Overlay]
     axis: str
     evaluation: Evaluation
+
+    def base(self, row: str) -> str | None:
+        """The row that this one is compared with; None for the baseline."""
+        return self.against.get(row, None if row == self.baseline else self.baseline)
 
     def cells(self, out: Path) -> list[Cell]:
         """All cells, seed by seed, so that an early table has every row."""
@@ -141,7 +147,8 @@ def read_grid(file: Path) -> Grid:
     """
     said = read_yaml(file)
     _known(str(file), said, ("common", "seeds", "baseline", "rows", "columns", "axis", "evaluate"))
-    rows = _overlays("rows", said.get("rows"))
+    against = _against(said.get("rows"))
+    rows = _overlays("rows", said.get("rows"), ("files", "flags", "against"))
     columns = dict[str | None, Overlay](_overlays("columns", said.get("columns")).items())
     if not rows:
         raise InputError(f"{str(file)!r} has no rows: name at least one configuration under `rows:`")
@@ -153,6 +160,7 @@ def read_grid(file: Path) -> Grid:
         common=_overlay("common", said.get("common")),
         seeds=_seeds(said.get("seeds", [0, 1, 2])),
         baseline=baseline,
+        against=against,
         rows=rows,
         columns=columns or {None: Overlay()},
         axis=str(said.get("axis", "column")),
@@ -168,10 +176,20 @@ def _known(where: str, said: Any, names: tuple[str, ...]) -> None:
             raise InputError(f"{where}: no key {name!r}{did_you_mean(str(name), names)}")
 
 
-def _overlays(where: str, said: Any) -> dict[str, Overlay]:
+def _against(rows: Any) -> dict[str, str]:
+    pairs = rows.items() if isinstance(rows, dict) else ()
+    found = {str(name): str(row["against"]) for name, row in pairs if isinstance(row, dict) and "against" in row}
+    names = [str(name) for name, _ in pairs]
+    for name, base in found.items():
+        if base not in names or base == name:
+            raise InputError(f"rows, {name}: against {base!r}, which is no other row{did_you_mean(base, names)}")
+    return found
+
+
+def _overlays(where: str, said: Any, keys: tuple[str, ...] = ("files", "flags")) -> dict[str, Overlay]:
     if not isinstance(said or {}, dict):
         raise InputError(f"{where} is {said!r}: write a mapping of names to overlays")
-    found = {str(name): _overlay(f"{where}, {name}", overlay) for name, overlay in (said or {}).items()}
+    found = {str(name): _overlay(f"{where}, {name}", overlay, keys) for name, overlay in (said or {}).items()}
     for name in found:  # each is a folder's name
         if "/" in name or name.startswith(".") or name != name.strip() or not name:
             raise InputError(
@@ -180,10 +198,10 @@ def _overlays(where: str, said: Any) -> dict[str, Overlay]:
     return found
 
 
-def _overlay(where: str, said: Any) -> Overlay:
+def _overlay(where: str, said: Any, keys: tuple[str, ...] = ("files", "flags")) -> Overlay:
     if said is None:
         return Overlay()
-    _known(where, said, ("files", "flags"))
+    _known(where, said, keys)
     files, flags = said.get("files") or [], said.get("flags") or {}
     if not isinstance(files, list) or not isinstance(flags, dict):
         raise InputError(f"{where}: files are a list of paths, flags a mapping of dotted names to values")

@@ -12,6 +12,7 @@ from contrast.errors import InputError
 __all__ = ["check_page", "put_into_page", "rendered"]
 
 _NONE = "–"
+_SEVERAL = "its base"
 
 
 def rendered(table: Mapping[str, Any], command: str) -> str:
@@ -21,15 +22,17 @@ def rendered(table: Mapping[str, Any], command: str) -> str:
         table: from `summarise`.
         command: that made it.
     """
-    several = bool(table["columns"])
-    kinds = _kinds(table["evaluate"])
-    heads = [*([table["axis"]] if several else []), "method"]
+    kinds, base = _kinds(table["evaluate"]), _base(table)
+    # What the first cells of a line are, and which are shown.
+    first = {"column": table["axis"], "row": "method", "base": "against"}
+    shown = [key for key in first if key == "row" or (table["columns"] if key == "column" else base == _SEVERAL)]
+    heads = [first[key] for key in shown]
     for title in kinds.values():
-        heads += [title, f"less {table['baseline']}"]
+        heads += [title, f"less {base}"]
     heads += ["time", "a step", "loss in a step", "seeds"]
     lines = [_line(heads), _line(["---"] * len(heads))]
     for entry in table["entries"]:
-        lines.append(_line([*([entry["column"]] if several else []), entry["row"], *_cells(entry, list(kinds), table)]))
+        lines.append(_line([*(entry[key] or _NONE for key in shown), *_cells(entry, list(kinds))]))
     return "\n".join([*lines, "", *_notes(table, command)]) + "\n"
 
 
@@ -38,7 +41,12 @@ def _kinds(evaluate: Mapping[str, Any]) -> dict[str, str]:
     return {"linear": "linear probe", "few_label": few, "knn": f"kNN-{evaluate['neighbours']}"}
 
 
-def _cells(entry: Mapping[str, Any], kinds: list[str], table: Mapping[str, Any]) -> list[str]:
+def _base(table: Mapping[str, Any]) -> str:
+    bases = {entry["base"] for entry in table["entries"]} - {None}
+    return _SEVERAL if bases - {table["baseline"]} else table["baseline"]
+
+
+def _cells(entry: Mapping[str, Any], kinds: list[str]) -> list[str]:
     texts = []
     for kind in kinds:
         number = entry["numbers"][kind]
@@ -48,7 +56,7 @@ def _cells(entry: Mapping[str, Any], kinds: list[str], table: Mapping[str, Any])
     return [
         *texts,
         f"{fmean(entry['train_seconds']):.0f} s",
-        "1" if entry["row"] == table["baseline"] else _NONE if ratio is None else f"{ratio:.2f}",
+        "1" if entry["base"] is None else _NONE if ratio is None else f"{ratio:.2f}",
         _NONE if share is None else f"{100 * share:.1f} %",
         str(len(entry["seeds"])),
     ]
@@ -72,7 +80,7 @@ def _notes(table: Mapping[str, Any], command: str) -> list[str]:
     wilson = "Wilson's over the test samples" + (", of one seed" if counts == {1} else " where there is one seed")
     over = wilson if counts == {1} else "Student's t over seeds" + (f", {wilson}" if 1 in counts else "")
     seeds, commits = ", ".join(map(str, table["seeds"])), ", ".join(table["commits"])
-    base = table["baseline"]
+    base = _base(table)
     notes = [
         f"Top-1 in %, mean and 95 % interval ({over}); with few labels, a seed's is the mean of "
         f"{table['evaluate']['splits']} choices of labels. *less {base}*: points above or below it, paired by seed; "

@@ -31,13 +31,12 @@ def summarise(
     found = {(cell["row"], cell["column"], cell["seed"]): cell for cell in cells}
     entries = []
     for column in grid.columns:
-        base = _by_seed(found, grid, grid.baseline, column)
         for row in grid.rows:
-            own = _by_seed(found, grid, row, column)
+            own, base = (_by_seed(found, grid, name, column) for name in (row, grid.base(row)))
             if own:
-                against = {} if row == grid.baseline else base
+                cost, base_cost = (costs.get((name, column)) for name in (row, grid.base(row)))
                 entries.append(
-                    _entry(row, column, own, against, costs.get((row, column)), costs.get((grid.baseline, column)))
+                    {"row": row, "base": grid.base(row), "column": column, **_entry(own, base, cost, base_cost)}
                 )
     return {
         "grid": grid.name,
@@ -56,14 +55,12 @@ def summarise(
 
 
 def _by_seed(
-    found: Mapping[tuple[str, str | None, int], Content], grid: Grid, row: str, column: str | None
+    found: Mapping[tuple[str | None, str | None, int], Content], grid: Grid, row: str | None, column: str | None
 ) -> dict[int, Content]:
     return {seed: found[row, column, seed] for seed in grid.seeds if (row, column, seed) in found}
 
 
 def _entry(
-    row: str,
-    column: str | None,
     own: Mapping[int, Content],
     base: Mapping[int, Content],
     cost: Content | None,
@@ -73,8 +70,6 @@ def _entry(
     names = next(iter(own.values()))["numbers"]
     steps = [None if each is None else each["step_seconds"] for each in (cost, base_cost)]
     return {
-        "row": row,
-        "column": column,
         "seeds": list(own),
         "numbers": {name: _number(name, own, base, shared) for name in names},
         "train_seconds": [cell["train_seconds"] for cell in own.values()],
