@@ -34,6 +34,7 @@ class Purpose(IntEnum):
     HARD_NEGATIVE_MIXING = 8
     POSITIVE_EXTRAPOLATION = 9
     NEGATIVE_INTERPOLATION = 10
+    BANK_MINING = 11
 
 
 def seed_from(*keys: int) -> int:

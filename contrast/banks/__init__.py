@@ -1,6 +1,19 @@
 """Memory banks: where negatives from beyond the batch come from."""
 
+from contrast.banks.faiss_bank import FaissBank, Neighbours
 from contrast.banks.key_queue import KeyQueue
+from contrast.banks.key_store import KeyStore
 from contrast.banks.memory_bank import MemoryBank, Negatives
+from contrast.banks.mining import Hardest, Mining, Stratified
 
-__all__ = ["KeyQueue", "MemoryBank", "Negatives"]
+__all__ = [
+    "FaissBank",
+    "Hardest",
+    "KeyQueue",
+    "KeyStore",
+    "MemoryBank",
+    "Mining",
+    "Negatives",
+    "Neighbours",
+    "Stratified",
+]

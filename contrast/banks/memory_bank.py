@@ -13,17 +13,21 @@ __all__ = ["MemoryBank", "Negatives"]
 
 @dataclass(frozen=True)
 class Negatives:
-    """What a bank offers to a batch of queries.
+    """What a bank offers to a batch of queries: rows to all of them, rows to each one, or both.
 
     Attributes:
         keys: rows offered to every query, (k, d).
         index: which sample each is of, (k,); -1 is unknown.
         placeholder: which of them are no sample's key, (k,): offered and counted, never mined; None if none is.
+        own: rows for each query alone, (b, s, d).
+        own_index: which sample each of those is of, (b, s); -1 is unknown, -2 is no row.
     """
 
     keys: Float[Tensor, "k d"]
     index: Int[Tensor, " k"]
     placeholder: Bool[Tensor, " k"] | None = None
+    own: Float[Tensor, "b s d"] | None = None
+    own_index: Int[Tensor, "b s"] | None = None
 
 
 class MemoryBank(nn.Module, ABC):
@@ -37,6 +41,9 @@ class MemoryBank(nn.Module, ABC):
     """
 
     size: int
+
+    def require_fitting(self, samples: int) -> None:
+        """Raise an InputError where the bank does not fit a training set of so many samples."""
 
     @abstractmethod
     def negatives(self, query: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> Negatives:

@@ -19,6 +19,7 @@ SLOTS = {
     "backbone": "Backbone",
     "head": "Head",
     "bank": "MemoryBank",
+    "mining": "Mining",
     "schedule": "Schedule",
     "data": "TrainingData",
     "views": "RandomViews",

@@ -144,11 +144,8 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
             require_fitting(self.backbone, shape)
         samples = getattr(data, "train_samples", None)
         for bank in self.banks():
-            if stage == "fit" and samples is not None and bank.size >= samples:
-                raise InputError(
-                    f"a memory bank of {bank.size} keys is not smaller than the data set of {samples} samples, so it "
-                    f"would hold each query's own sample: set --model.bank.size below {samples}"
-                )
+            if stage == "fit" and samples is not None:
+                bank.require_fitting(samples)
 
     def _global_batch_size(self) -> int:
         data = getattr(self.trainer, "datamodule", None)

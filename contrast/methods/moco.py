@@ -22,6 +22,7 @@ from contrast.methods.contrastive_method import (
     RateScaling,
     unit_rows,
 )
+from contrast.methods.offered import with_offered
 from contrast.models import Backbone, MoCoV2Head, momentum_copy, split_batch_norm, update_momentum
 from contrast.optim import Schedule, WarmupCosine
 from contrast.pairs import Pairs, queue_pairs
@@ -108,8 +109,8 @@ class MoCo(ContrastiveMethod):
         offered = [bank.negatives(of_head.detach(), index) for bank, of_head, _ in by_head]
         for bank, _, of_head in by_head:
             self.remember(bank, of_head, index)
-        keys = torch.stack([each.keys for each in offered]) if several else offered[0].keys
-        return queue_pairs(query, key, keys, index, offered[0].index, offered[0].placeholder, view=direction)
+        none = query.new_zeros((*query.shape[:-2], 0, query.shape[-1]))
+        return with_offered(queue_pairs(query, key, none, index, index[:0], view=direction), offered)
 
     @torch.no_grad()
     def embed_keys(self, images: Float[Tensor, "b *shape"], direction: int = 0) -> Float[Tensor, "*h b d"]:

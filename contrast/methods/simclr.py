@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from torch import nn
+
 from contrast.data.batch import Batch
 from contrast.losses import ContrastiveLoss, InfoNCE, Loss
-from contrast.methods.contrastive_method import ContrastiveMethod, HeadFactory, OptimizerFactory, RateScaling
+from contrast.methods.contrastive_method import (
+    BankFactory,
+    ContrastiveMethod,
+    HeadFactory,
+    OptimizerFactory,
+    RateScaling,
+)
+from contrast.methods.offered import with_offered
 from contrast.models import Backbone, SimCLRHead
 from contrast.optim import LARS, Schedule, WarmupCosine
 from contrast.pairs import Pairs, in_batch_pairs
@@ -18,12 +27,15 @@ __all__ = ["SimCLR"]
 class SimCLR(ContrastiveMethod):
     """SimCLR: ``L = NT-Xent`` over the 2N rows of two views; negatives are the batch's, of all processes.
 
+    With a memory bank, which is not the paper's, queries meet what it offers besides; it stores the first views.
+
     Source: Chen et al., ICML 2020, arXiv 2002.05709, algorithm 1. What is left out takes the paper's value.
 
     Args:
         backbone: images to features.
         head: the projection head; the paper's two layers of the backbone's width to 128 if left out.
         loss: InfoNCE at temperature 0.5 if left out, the paper's best on CIFAR-10.
+        bank: past embeddings as further negatives, one bank a head; none if left out.
         optimizer: LARS at 0.3 with weight decay 1e-6 if left out.
         schedule: ten epochs of warm-up, then cosine, if left out.
         rate_scaling: of the rate with the global batch size; linear in the paper.
@@ -35,6 +47,7 @@ class SimCLR(ContrastiveMethod):
         backbone: Backbone,
         head: HeadFactory | None = None,
         loss: Loss | None = None,
+        bank: BankFactory | None = None,
         optimizer: OptimizerFactory | None = None,
         schedule: Schedule | None = None,
         rate_scaling: RateScaling = "linear",
@@ -49,7 +62,17 @@ class SimCLR(ContrastiveMethod):
             rate_scaling,
             rate_reference,
         )
+        banks = 0 if bank is None else self.head.head_count or 1
+        self.memory = nn.ModuleList(bank(self.head.output_width) for _ in range(banks) if bank is not None)
 
     def pairs(self, batch: Batch) -> Sequence[Pairs]:
         first, second = (self.embed(view) for view in batch.inputs)
-        return [in_batch_pairs(first, second, batch.index)]
+        pairs = in_batch_pairs(first, second, batch.index)
+        if not self.memory:
+            return [pairs]
+        queries, keys = (rows if self.head.head_count else rows[None] for rows in (pairs.query.detach(), first))
+        banks = self.banks()
+        offered = [bank.negatives(rows, pairs.index) for bank, rows in zip(banks, queries, strict=True)]
+        for bank, rows in zip(banks, keys, strict=True):
+            self.remember(bank, rows, batch.index)
+        return [with_offered(pairs, offered)]

@@ -1,0 +1,149 @@
+"""A bank as large as the data set, out of which each query meets its nearest keys."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from contrast.banks.key_store import KeyStore, Storage
+from contrast.banks.memory_bank import MemoryBank, Negatives
+from contrast.banks.mining import Hardest, Mining
+from contrast.distributed import gather_detached
+from contrast.errors import InputError
+from contrast.nearest import nearest
+from contrast.pairs import NOT_OFFERED, UNKNOWN
+from contrast.randomness import Purpose, seed_from, uniform
+
+__all__ = ["FaissBank", "Neighbours"]
+
+
+class Neighbours(NamedTuple):
+    """Stored rows of each query, nearest first: inner products and places; -inf and -1 where there are no more."""
+
+    score: Float[Tensor, "b n"]
+    row: Int[Tensor, "b n"]
+
+
+class FaissBank(MemoryBank):
+    """Keys of up to a whole data set, of which a query is offered its own nearest ones.
+
+    ``negatives(q) = top-k { k_j : q · k_j, j not of q's sample }``, exact, or what another `Mining` chooses. For the
+    first `warmup_steps` queries meet as many rows drawn at random, the same for all, as they would a queue's; before
+    the very first keys, random unit rows. Keys of several processes are stored by all.
+
+    Source: the search is FAISS's, Douze et al., arXiv 2401.08281; hard negatives out of a large store follow ANCE,
+    Xiong et al., ICLR 2021, arXiv 2007.00808.
+
+    Args:
+        width: d, the embeddings' width.
+        size: rows.
+        per_sample: keep the newest key of each sample, in place of the newest keys.
+        mining: which rows a query meets; the 1,024 nearest if left out.
+        warmup_steps: how many steps queries meet random rows.
+        storage: what keys are rounded to.
+        budget_gib: what the rows may take, in memory and again in each checkpoint, in GiB.
+        seed: of the draws; a run's seed if a configuration leaves it out.
+
+    Raises:
+        InputError: where a size is below 1, the rows pass the budget, or a key is not finite.
+
+    Example:
+        >>> bank = FaissBank(width=2, size=4, mining=Hardest(2))
+        >>> bank.store(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.8, 0.6]]), torch.tensor([5, 6, 7]))
+        >>> bank.negatives(torch.tensor([[1.0, 0.0]]), torch.tensor([5])).own_index
+        tensor([[7, 6]])
+    """
+
+    steps: Tensor
+
+    def __init__(
+        self,
+        width: int,
+        size: int = 65536,
+        per_sample: bool = False,
+        mining: Mining | None = None,
+        warmup_steps: int = 0,
+        storage: Storage = "float32",
+        budget_gib: float = 4.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if warmup_steps < 0:
+            raise InputError(f"FaissBank's warmup_steps {warmup_steps} is negative: give 0 or more")
+        self.rows = KeyStore(width, size, per_sample, storage, budget_gib)
+        self.size, self.seed, self.warmup_steps = size, seed, warmup_steps
+        self.mining = mining or Hardest()
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    def require_fitting(self, samples: int) -> None:
+        if self.rows.per_sample and self.size < samples:
+            raise InputError(
+                f"one row a sample needs {samples} rows, and the bank has {self.size}: set --model.bank.size {samples}"
+            )
+
+    @torch.no_grad()
+    def negatives(self, query: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> Negatives:
+        step, filled = int(self.steps), int(self.rows.filled)
+        if not filled:
+            return self._start(query)
+        if step < self.warmup_steps:
+            return self._drawn(step, filled, query)
+        search = partial(self._nearest_rows, query, index)
+        row = self.mining.choose(search, filled, index, self.seed, step)
+        own = self.rows.keys[row.clamp(min=0)].to(query.dtype)
+        own_index = torch.where(row < 0, NOT_OFFERED, self.rows.index[row.clamp(min=0)])
+        nothing = query.new_zeros((0, query.shape[1]))
+        return Negatives(nothing, index.new_zeros(0), own=own, own_index=own_index)
+
+    @torch.no_grad()
+    def neighbours(self, query: Float[Tensor, "b d"], index: Int[Tensor, " b"], count: int) -> Neighbours:
+        """The `count` nearest rows of each query that are not of its own sample.
+
+        Args:
+            query: rows to search for.
+            index: which sample each is of; -1 leaves nothing out.
+            count: rows a query, of which there may be fewer.
+        """
+        filled = int(self.rows.filled)
+        keys, stored = self.rows.keys[:filled], self.rows.index[:filled]
+        spare = 1 if self.rows.per_sample else 2  # own rows that the search may come upon
+        while True:
+            most = min(count + spare, filled)
+            score, row = nearest(query.float(), keys, most)
+            own = (stored[row] == index[:, None]) & (index[:, None] != UNKNOWN)
+            if most == filled or int((~own).sum(dim=1).min()) >= count:
+                break
+            spare *= 4
+        order = own.long().argsort(dim=1, stable=True)  # own rows to the end, the others as they are
+        score, row = score.masked_fill(own, -torch.inf).gather(1, order), row.masked_fill(own, -1).gather(1, order)
+        missing = max(0, count - most)
+        score = torch.nn.functional.pad(score[:, :count], (0, missing), value=-torch.inf)
+        return Neighbours(score, torch.nn.functional.pad(row[:, :count], (0, missing), value=-1))
+
+    @torch.no_grad()
+    def store(self, keys: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> None:
+        self.rows.write(gather_detached(keys), gather_detached(index), int(self.steps))
+        self.steps.add_(1)
+
+    def extra_repr(self) -> str:
+        return f"mining={self.mining}, warmup_steps={self.warmup_steps}"
+
+    def _nearest_rows(self, query: Tensor, index: Tensor, count: int) -> Tensor:
+        return self.neighbours(query, index, count).row
+
+    def _start(self, query: Tensor) -> Negatives:
+        generator = torch.Generator().manual_seed(seed_from(self.seed, Purpose.QUEUE))
+        start = torch.randn(self.mining.count, query.shape[1], generator=generator).to(query)
+        unknown = torch.full((len(start),), UNKNOWN, device=query.device)
+        return Negatives(torch.nn.functional.normalize(start, dim=-1), unknown, placeholder=unknown == UNKNOWN)
+
+    def _drawn(self, step: int, filled: int, query: Tensor) -> Negatives:
+        """As many rows as a query would be offered, or all while there are fewer: the same for all queries."""
+        keys, everyone = (self.seed, step, Purpose.BANK_MINING, 2), torch.zeros(1, dtype=torch.int64)
+        draws = uniform(keys, everyone.to(query.device), self.mining.count)[0]
+        row = (draws.double() * filled).long() if filled > self.mining.count else torch.arange(filled).to(query.device)
+        return Negatives(self.rows.keys[row].to(query.dtype), self.rows.index[row])
