@@ -52,6 +52,7 @@ class Pairs:
         own_negative_index: (b, s); -1 is unknown, -2 is no row: neither offered nor counted.
         own_negative_kind: (s,), what each own negative is (MINED, PAIR_MIX, QUERY_MIX), for observers.
         extra_positives: (*h, b, p, d), further positives of each query.
+        extra_positive_index: (b, p), which sample each is of; -1 is unknown, -2 is no row.
 
     Raises:
         InputError: where the shapes do not belong together; it names them.
@@ -69,6 +70,7 @@ class Pairs:
     own_negative_index: Int[Tensor, "b s"] | None = None
     own_negative_kind: Int[Tensor, " s"] | None = None
     extra_positives: Float[Tensor, "*h b p d"] | None = None
+    extra_positive_index: Int[Tensor, "b p"] | None = None
 
     def __post_init__(self) -> None:
         *heads, queries, width = self.query.shape
@@ -87,6 +89,8 @@ class Pairs:
                 )
         if (self.own_negatives is None) != (self.own_negative_index is None):
             raise InputError("Pairs takes own_negatives and own_negative_index together, not one without the other")
+        if (self.extra_positives is None) != (self.extra_positive_index is None):
+            raise InputError("Pairs takes extra_positives and extra_positive_index together, not one without the other")
 
     def detached(self) -> Pairs:
         """The same pairs without gradient, for observers."""

@@ -24,7 +24,7 @@ class Observation:
     Attributes:
         histograms: of scores: `positive`, `negative` (all), and `mined`, `pair_mix`, `query_mix` where there are any.
         averages: `proxy/accuracy`, the share of queries whose positive's score outranks all negatives', and
-            `proxy/accuracy_without_own`, the same without mined and made ones, where there are some;
+            `proxy/accuracy_without_mixes`, the same against real rows alone, where there are mixes;
             `temperature/head{h}/positive` and `.../negative` of an `AdaptiveTemperature`; `bad_pairs/noisy`,
             `bad_pairs/faulty` and `bad_pairs/weight` of a `BadPairMining`: shares of the step's samples, and the mean
             weight of those that are flagged.
@@ -68,17 +68,20 @@ class _Sums:
         temperature = loss.temperature if isinstance(loss.temperature, AdaptiveTemperature) else None
         if temperature is not None:
             self._add_temperatures("positive", temperature.of_pairs(pairs.query, pairs.positive))
-        hardest = {own: torch.full_like(positives.score, -torch.inf) for own in (False, True)}
+        hardest = {mixed: torch.full_like(positives.score, -torch.inf) for mixed in (False, True)}
+        with_mixes = False
         for tile in negatives.tiles():
             self.histogram("negative").add(tile.score, tile.offered)
-            highest = tile.score.masked_fill(~tile.offered, -torch.inf).amax(dim=-1) if tile.score.shape[-1] else None
-            if highest is not None:
-                hardest[tile.own] = torch.maximum(hardest[tile.own], highest)
+            offered, made = tile.score.masked_fill(~tile.offered, -torch.inf), _made(pairs, tile)
+            for mixed, columns in ((False, offered[..., ~made]), (True, offered[..., made])):
+                if columns.shape[-1]:
+                    hardest[mixed] = torch.maximum(hardest[mixed], columns.amax(dim=-1))
+                    with_mixes |= mixed
             if tile.own:
                 self._add_kinds(pairs, tile)
             if temperature is not None:
                 self._add_temperatures("negative", temperature.of_pairs(*_meeting(pairs, tile)), tile.offered)
-        self._add_proxy(positives.score, hardest, pairs.own_negatives is not None)
+        self._add_proxy(positives.score, hardest, with_mixes)
 
     def _add_kinds(self, pairs: Pairs, tile: Tile) -> None:
         kinds = pairs.own_negative_kind
@@ -95,10 +98,10 @@ class _Sums:
         for head, values in enumerate(by_head):
             self.average(f"temperature/head{head}/{side}").add(values, offered)
 
-    def _add_proxy(self, positive: Tensor, hardest: Mapping[bool, Tensor], with_own: bool) -> None:
+    def _add_proxy(self, positive: Tensor, hardest: Mapping[bool, Tensor], with_mixes: bool) -> None:
         self.average("proxy/accuracy").add(positive > torch.maximum(hardest[False], hardest[True]))
-        if with_own:
-            self.average("proxy/accuracy_without_own").add(positive > hardest[False])
+        if with_mixes:
+            self.average("proxy/accuracy_without_mixes").add(positive > hardest[False])
 
     def add_weights(self, mining: BadPairMining, output: LossOutput) -> None:
         index = torch.cat([pairs.index for pairs in output.pairs])
@@ -107,6 +110,13 @@ class _Sums:
         self.average("bad_pairs/noisy").add(mining.is_noisy[index])
         self.average("bad_pairs/faulty").add(mining.is_faulty[index])
         self.average("bad_pairs/weight").add(output.weights, flagged)
+
+
+def _made(pairs: Pairs, tile: Tile) -> Tensor:
+    """Which columns of a tile are mixes rather than rows of a sample, (t,)."""
+    if tile.own and pairs.own_negative_kind is not None:
+        return pairs.own_negative_kind != MINED
+    return torch.zeros(tile.score.shape[-1], dtype=torch.bool, device=tile.score.device)
 
 
 def _meeting(pairs: Pairs, tile: Tile) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ from contrast.losses.bad_pair_mining import BadPairMining, bad_pair_weights
 from contrast.losses.barlow_twins import BarlowTwins, amcl_barlow, cross_correlation
 from contrast.losses.contrastive import ContrastiveLoss
 from contrast.losses.debiased import HCL, Debiased
+from contrast.losses.false_negatives import FalseNegativeAttraction, FalseNegativeRemoval
 from contrast.losses.feature_transformation import (
     NegativeInterpolation,
     PositiveExtrapolation,
@@ -37,6 +38,8 @@ __all__ = [
     "ContrastiveLoss",
     "Debiased",
     "DenseNegatives",
+    "FalseNegativeAttraction",
+    "FalseNegativeRemoval",
     "FixedTemperature",
     "HardNegativeMixing",
     "HardestNegative",

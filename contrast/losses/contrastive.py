@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from contrast.errors import InputError
 from contrast.losses.logits import NegativeLogits, PositiveLogits, positive_logits
 from contrast.losses.loss import Loss, LossOutput, weighted_mean
 from contrast.losses.objectives import Objective
 from contrast.losses.pieces import PairTransform, PairWeighting, Piece
+from contrast.losses.several_positives import mean_over_positives
 from contrast.losses.temperature import FixedTemperature, Temperature, as_temperature
 from contrast.losses.tiled import negative_logits
 from contrast.pairs import Pairs
@@ -22,6 +22,8 @@ __all__ = ["ContrastiveLoss"]
 class ContrastiveLoss(Loss):
     """``L = mean_b weight_b · Σ_h objective(positive logit, negative logits)``, with
     ``logit = temperature(score(transform(pairs)))``.
+
+    A query with further positives (`Pairs.extra_positives`) has the mean of the objective over all of them.
 
     Args:
         objective: from logits to one loss a query.
@@ -53,8 +55,6 @@ class ContrastiveLoss(Loss):
 
     def logits(self, pairs: Pairs) -> tuple[PositiveLogits, NegativeLogits]:
         """Positive and negative logits of pairs that are already transformed; observers call it under no_grad."""
-        if pairs.extra_positives is not None:
-            raise InputError("ContrastiveLoss has one positive a query: it cannot use Pairs.extra_positives")
         with torch.autocast(pairs.query.device.type, enabled=False):
             return positive_logits(pairs, self.temperature), negative_logits(pairs, self.temperature)
 
@@ -78,5 +78,9 @@ class ContrastiveLoss(Loss):
 
     def _losses(self, pairs: Pairs) -> torch.Tensor:
         positive, negatives = self.logits(pairs)
-        losses: torch.Tensor = self.objective(positive, negatives)
+        losses: torch.Tensor
+        if pairs.extra_positives is None:
+            losses = self.objective(positive, negatives)
+        else:
+            losses = mean_over_positives(self.objective, self.temperature, pairs, positive, negatives)
         return losses if losses.ndim == 1 else losses.flatten(0, -2).sum(dim=0)

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from contrast.errors import InputError
 from contrast.losses.draws import query_draws
-from contrast.losses.logits import left_out, wide
+from contrast.losses.logits import wide
 from contrast.losses.pieces import PairTransform
+from contrast.losses.real_negatives import real_scores, rows_at
 from contrast.pairs import NOT_OFFERED, PAIR_MIX, QUERY_MIX, UNKNOWN, Pairs
 from contrast.randomness import Purpose
 
@@ -24,7 +25,7 @@ class HardNegativeMixing(PairTransform):
     ``h = norm(a n_i + (1 - a) n_j)``, a ~ U(0, 1), and ``h′ = norm(b q + (1 - b) n_j)``, b ~ U(0, 1/2), where n are
     rows of unit length among the N of largest score. The mixes are added to the negatives that there are, and carry no
     gradient, neither to the rows nor to the query inside h′. Rows that the query leaves out, and a queue's
-    placeholders, are never mined; a query with fewer than N rows mixes those it has.
+    placeholders, are never mined; what a bank mined for the query is; a query with fewer than N rows mixes those.
 
     Source: Kalantidis et al., NeurIPS 2020, arXiv 2010.01028, section 4. The paper draws two negatives; the
     re-implementations that we know of may draw the same one twice, here the two differ.
@@ -64,7 +65,7 @@ class HardNegativeMixing(PairTransform):
 
     @torch.no_grad()
     def forward(self, pairs: Pairs) -> Pairs:
-        if self._epoch < self.start_epoch or self.pairs + self.queries == 0 or not len(pairs.negative_index):
+        if self._epoch < self.start_epoch or self.pairs + self.queries == 0 or not _any(pairs):
             return pairs
         hard, count = hardest_rows(pairs, self.hardest)
         draws = query_draws(
@@ -87,19 +88,16 @@ class HardNegativeMixing(PairTransform):
         return f"hardest={self.hardest}, pairs={self.pairs}, queries={self.queries}, start_epoch={self.start_epoch}"
 
 
+def _any(pairs: Pairs) -> bool:
+    return len(pairs.negative_index) > 0 or pairs.own_negatives is not None
+
+
 def hardest_rows(pairs: Pairs, most: int) -> tuple[Float[Tensor, "*h b n d"], Int[Tensor, " b"]]:
-    """Each query's hardest shared negatives, and how many of those rows are ones, the same for all heads."""
-    query, shared = wide(pairs.query), wide(pairs.negatives)
-    kept = ~left_out(pairs, 0, shared.shape[-2])
-    if pairs.placeholder is not None:
-        kept = kept & ~pairs.placeholder
-    score = (query @ shared.transpose(-1, -2)).masked_fill(~kept, -torch.inf)
-    most = min(most, shared.shape[-2])
-    column = score.topk(most, dim=-1).indices
-    rows = torch.gather(
-        shared[..., None, :, :].expand(*score.shape, shared.shape[-1]), -2, _wide_index(column, shared.shape[-1])
-    )
-    return rows, kept.sum(dim=-1).clamp(max=most)
+    """Each query's hardest negatives, shared and mined, and how many of those rows are ones, the same for all heads."""
+    score = real_scores(pairs)
+    best, column = score.topk(min(most, score.shape[-1]), dim=-1)
+    count = (~best.isneginf()).sum(dim=-1)
+    return rows_at(pairs, column), count if count.ndim == 1 else count[0]
 
 
 def mix_pairs(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from torch import Tensor
@@ -18,7 +20,7 @@ from contrast.losses import (
 )
 from contrast.losses import contrastive as contrastive_module
 from contrast.losses.tiled import TiledNegatives
-from contrast.pairs import NOT_OFFERED
+from contrast.pairs import MINED, NOT_OFFERED
 
 
 def rows(seed: int, *shape: int) -> Tensor:
@@ -51,10 +53,10 @@ def test_proxy_accuracy_with_and_without_mixes_and_scores_by_kind() -> None:
     output = loss(pairs)
     seen, found = observe(loss, output), values(observe(loss, output))
     (after,) = output.pairs
-    for name, own in (("proxy/accuracy", True), ("proxy/accuracy_without_own", False)):
+    for name, own in (("proxy/accuracy", True), ("proxy/accuracy_without_mixes", False)):
         expected = sum(outranks(after, i, own) for i in range(40)) / 40
         assert found[name] == pytest.approx(expected)
-    assert 0 < found["proxy/accuracy"] < found["proxy/accuracy_without_own"] < 1  # mixes with the query are hard
+    assert 0 < found["proxy/accuracy"] < found["proxy/accuracy_without_mixes"] < 1  # mixes with the query are hard
     scores = torch.einsum("bd,bsd->bs", after.query, after.own_negatives)
     for kind, columns in (("pair_mix", slice(0, 3)), ("query_mix", slice(3, 5))):
         row = seen.histograms[kind].row()
@@ -62,6 +64,25 @@ def test_proxy_accuracy_with_and_without_mixes_and_scores_by_kind() -> None:
         assert row["mean"] == pytest.approx(scores[:, columns].mean().item(), rel=1e-5)
     assert sum(seen.histograms["negative"].row()["counts"]) == 40 * 12 - 10 + 40 * 5
     assert "mined" not in seen.histograms
+
+
+def test_a_banks_rows_are_no_mixes() -> None:
+    query, index = rows(0, 40, 3), torch.arange(40)
+    near = torch.nn.functional.normalize(query + 0.6 * rows(1, 40, 3), dim=-1)
+    own = dataclasses.replace(
+        queue_pairs(query, near, rows(2, 4, 3), index, torch.arange(100, 104)),
+        own_negatives=rows(3, 40, 5, 3),
+        own_negative_index=torch.arange(200, 205).expand(40, 5),
+        own_negative_kind=torch.full((5,), MINED),
+    )
+    plain, mixing = ContrastiveLoss(InfoNCE(), 0.2), HardNegativeMixing(hardest=4, pairs=3, queries=2)
+    seen = observe(plain, plain(own))
+    assert "proxy/accuracy_without_mixes" not in values(seen)
+    assert values(seen)["proxy/accuracy"] == pytest.approx(sum(outranks(own, i, own=True) for i in range(40)) / 40)
+    assert sum(seen.histograms["mined"].row()["counts"]) == 200
+    mixed = ContrastiveLoss(InfoNCE(), 0.2, [mixing])
+    found = values(observe(mixed, mixed(own)))
+    assert found["proxy/accuracy_without_mixes"] == values(seen)["proxy/accuracy"] > found["proxy/accuracy"]
 
 
 @pytest.mark.parametrize("tiled", [False, True])

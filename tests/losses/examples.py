@@ -15,6 +15,8 @@ from contrast.losses import (
     HCL,
     AdaptiveTemperature,
     Debiased,
+    FalseNegativeAttraction,
+    FalseNegativeRemoval,
     HardestNegative,
     HardNegativeMixing,
     InfoNCE,
@@ -52,6 +54,8 @@ TRANSFORMS: dict[str, Callable[[], Sequence[PairTransform]]] = {
     "all": lambda: [_mixing(), PositiveExtrapolation(), NegativeInterpolation(each="dimension")],
     "all, mixed last": lambda: [NegativeInterpolation(), PositiveExtrapolation(each="pair"), _mixing()],
     "oracle and mixing": lambda: [SameClassRemoval(LABELS), _mixing()],
+    "removal": lambda: [FalseNegativeRemoval(most=1, threshold=-1.0)],
+    "attraction and mixing": lambda: [FalseNegativeAttraction(most=1, threshold=0.2), _mixing()],
 }
 
 

@@ -85,6 +85,26 @@ def test_a_pair_mix_is_on_the_segment_of_two_different_offered_rows(seed: int, s
             assert len(made_of) == min(2, len(may))
 
 
+def test_what_a_bank_mined_for_a_query_is_mixed_too() -> None:
+    pairs = against_queue(0, 4, 3, width=16)
+    own = torch.nn.functional.normalize(pairs.query[:, None] + 0.5 * rows(7, 4, 3, 16), dim=-1)  # harder than the queue
+    index = torch.tensor([50, NOT_OFFERED, 51]).expand(4, 3)
+    kind = torch.tensor([MINED, MINED, PAIR_MIX])
+    with_own = dataclasses.replace(pairs, own_negatives=own, own_negative_index=index, own_negative_kind=kind)
+    hard, count = hardest_rows(with_own, 2)
+    alone, _ = hardest_rows(pairs, 1)
+    torch.testing.assert_close(hard[:, 0], own[:, 0])
+    torch.testing.assert_close(hard[:, 1], alone[:, 0])
+    assert count.tolist() == [2] * 4
+    bank = dataclasses.replace(with_own, negatives=pairs.negatives[:0], negative_index=index[0, :0], placeholder=None)
+    hard, count = hardest_rows(bank, 2)
+    torch.testing.assert_close(hard[:, 0], own[:, 0])
+    assert count.tolist() == [1] * 4
+    mixed = HardNegativeMixing(hardest=2, pairs=3, queries=0, start_epoch=0)(bank)
+    torch.testing.assert_close(mixed.own_negatives[:, 3:], own[:, :1].expand(-1, 3, -1))
+    assert mixed.own_negative_kind.tolist() == [MINED, MINED, PAIR_MIX] + [PAIR_MIX] * 3
+
+
 def test_a_query_mix_leans_to_the_negative() -> None:
     pairs = against_queue(0, 4, 12)
     own = HardNegativeMixing(hardest=1, pairs=0, queries=200)(pairs).own_negatives

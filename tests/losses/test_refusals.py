@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -16,6 +17,8 @@ from contrast.losses import (
     BadPairMining,
     ContrastiveLoss,
     Debiased,
+    FalseNegativeAttraction,
+    FalseNegativeRemoval,
     HardNegativeMixing,
     InfoNCE,
     NegativeInterpolation,
@@ -94,14 +97,21 @@ def test_negatives_are_interpolated_once() -> None:
         ContrastiveLoss(InfoNCE(), 0.1, [NegativeInterpolation(), NegativeInterpolation()])(in_batch(0, 3))
 
 
-def test_extra_positives_are_refused() -> None:
-    pairs = in_batch(0, 3)
-    more = Pairs(
-        pairs.query, pairs.positive, pairs.negatives, pairs.index, pairs.negative_index,
-        extra_positives=rows(0, 6, 2, 6),
-    )  # fmt: skip
-    with pytest.raises(InputError, match="extra_positives"):
-        ContrastiveLoss(InfoNCE())(more)
+def test_extra_positives_come_with_their_samples() -> None:
+    with pytest.raises(InputError, match="extra_positives and extra_positive_index together"):
+        dataclasses.replace(in_batch(0, 3), extra_positives=rows(0, 6, 2, 6))
+
+
+def test_false_negatives_that_cannot_be_sought_are_refused() -> None:
+    for made in (FalseNegativeRemoval, FalseNegativeAttraction):
+        for wrong in ({"most": 0}, {"start_epoch": -1}):
+            with pytest.raises(InputError, match=rf"^{made.__name__} of most="):
+                made(**wrong)
+    mixed_first = [NegativeInterpolation(), FalseNegativeAttraction(1, -1.0)]
+    with pytest.raises(InputError, match="put it first"):
+        ContrastiveLoss(InfoNCE(), 0.1, mixed_first)(in_batch(0, 3))
+    with pytest.raises(InputError, match="without extra positives: list it once"):
+        ContrastiveLoss(InfoNCE(), 0.1, [FalseNegativeAttraction(1, -1.0)] * 2)(in_batch(0, 3))
 
 
 def test_pairs_that_do_not_belong_together() -> None:

@@ -182,6 +182,10 @@ def test_what_is_refused_in_one_line() -> None:
         with pytest.raises(InputError, match=rf"^{made.__name__} learns from labels: give `labels`"):
             made()
         with pytest.raises(InputError, match=rf"^{made.__name__} finds positives among shared rows by label"):
-            made(LABELS)(dataclasses.replace(pairs, extra_positives=rows(0, 4, 2, 6)))
+            made(LABELS)(
+                dataclasses.replace(
+                    pairs, extra_positives=rows(0, 4, 2, 6), extra_positive_index=torch.full((4, 2), -1)
+                )
+            )
     with pytest.raises(InputError, match=r"LOOK's neighbours 0 is below 1"):
         LOOK(LABELS, 0)

@@ -194,6 +194,7 @@ def test_a_row_against_no_other_row_is_refused(tmp_path: Path, base: str) -> Non
 def test_a_loss_of_points_is_bold_too_and_a_zero_has_no_minus() -> None:
     assert _difference({"mean": -0.02, "low": -0.03, "high": -0.01}) == "**−2.0 (−3.0 to −1.0)**"
     assert _difference({"mean": -0.0004, "low": -0.01, "high": 0.0092}) == "+0.0 (−1.0 to +0.9)"
+    assert _difference({"mean": -0.0069, "low": -0.0141, "high": -0.0001}) == "−0.7 (−1.4 to +0.0)"
     assert _difference(None) == "–"
 
 

@@ -66,13 +66,17 @@ def _difference(difference: Mapping[str, Any] | None) -> str:
     if difference is None:
         return _NONE
     text = _interval(difference, "+")
-    return f"**{text}**" if difference["low"] > 0 or difference["high"] < 0 else text
+    _, low, high = _percent(difference)
+    return f"**{text}**" if low > 0 or high < 0 else text  # as it is printed: an end of 0.0 leaves zero in
 
 
 def _interval(number: Mapping[str, Any], sign: str) -> str:
-    ends = (round(100 * number[end], 1) + 0.0 for end in ("mean", "low", "high"))  # + 0.0: no minus before a zero
-    mean, low, high = (f"{end:{sign}.1f}".replace("-", "−") for end in ends)
+    mean, low, high = (f"{end:{sign}.1f}".replace("-", "−") for end in _percent(number))
     return f"{mean} ({low} to {high})"
+
+
+def _percent(number: Mapping[str, Any]) -> list[float]:
+    return [round(100 * number[end], 1) + 0.0 for end in ("mean", "low", "high")]  # + 0.0: no minus before a zero
 
 
 def _notes(table: Mapping[str, Any], command: str) -> list[str]:

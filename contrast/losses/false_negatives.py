@@ -1,0 +1,117 @@
+"""False negatives: the nearest rows of other samples, taken out of the negatives or made positives."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from contrast.errors import InputError
+from contrast.losses.pieces import PairTransform
+from contrast.losses.real_negatives import real_scores, rows_at, samples_at
+from contrast.pairs import NOT_OFFERED, Pairs
+
+__all__ = ["FalseNegativeAttraction", "FalseNegativeRemoval"]
+
+
+class FalseNegativeRemoval(PairTransform):
+    """Leaves out the `most` nearest negatives of each query whose score is above `threshold`.
+
+    ``negatives(q) \\ { n among the m nearest : q · n > t }``: rows as near as that are likely of the query's class.
+    Real rows alone are judged, shared ones and a bank's; mixes and a queue's placeholders stay. Heads judge together,
+    by their mean score.
+
+    Source: false-negative elimination, Huynh et al., WACV 2022, arXiv 2011.11765, section 3.2, which judges by further
+    views of the query's image; here the query's own score does.
+
+    Args:
+        most: m, how many rows a query may lose.
+        threshold: t, the score above which it does, in [-1, 1] for unit rows.
+        start_epoch: nothing is left out before this epoch, counted from 0: early scores say little.
+
+    Raises:
+        InputError: where most is below 1, or start_epoch negative.
+
+    Example:
+        >>> from contrast import in_batch_pairs, losses
+        >>> z = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
+        >>> pairs = FalseNegativeRemoval(most=2, threshold=0.7)(in_batch_pairs(z, z, torch.arange(3)))
+        >>> losses.ContrastiveLoss(losses.InfoNCE()).logits(pairs)[1].count.tolist()
+        [2, 2, 4, 2, 2, 4]
+    """
+
+    def __init__(self, most: int = 10, threshold: float = 0.9, start_epoch: int = 0) -> None:
+        super().__init__()
+        if most < 1 or start_epoch < 0:
+            raise InputError(f"{type(self).__name__} of most={most} start_epoch={start_epoch}: give 1 and 0 or more")
+        self.most, self.threshold, self.start_epoch, self._epoch = most, threshold, start_epoch, start_epoch
+
+    def begin_step(self, epoch: int, step: int) -> None:
+        self._epoch = epoch
+
+    @torch.no_grad()
+    def forward(self, pairs: Pairs) -> Pairs:
+        if self._epoch < self.start_epoch:
+            return pairs
+        return _without(pairs, *_nearest_above(pairs, self.most, self.threshold))
+
+    def extra_repr(self) -> str:
+        return f"most={self.most}, threshold={self.threshold:g}, start_epoch={self.start_epoch}"
+
+
+class FalseNegativeAttraction(FalseNegativeRemoval):
+    """The same rows leave the negatives and become positives beside the query's own.
+
+    The loss of a query is then the mean of its objective over all its positives, each against the negatives that are
+    left. Gradient reaches a positive out of the batch, and none out of a bank.
+
+    Source: false-negative attraction, Huynh et al., WACV 2022, arXiv 2011.11765, section 3.2.
+
+    Args:
+        most: m, how many positives a query may gain.
+        threshold: t, the score above which a row is one.
+        start_epoch: nothing changes before this epoch, counted from 0.
+
+    Raises:
+        InputError: also for shared negatives that are made of two samples: put it before the transform that makes them.
+    """
+
+    def forward(self, pairs: Pairs) -> Pairs:
+        if self._epoch < self.start_epoch:
+            return pairs
+        if pairs.negative_index.ndim == 2:
+            raise InputError(
+                "FalseNegativeAttraction behind a transform that mixes shared negatives would make mixes positives: "
+                "put it first in model.loss.transforms"
+            )
+        if pairs.extra_positives is not None:
+            raise InputError("FalseNegativeAttraction takes pairs without extra positives: list it once")
+        with torch.no_grad():
+            column, found = _nearest_above(pairs, self.most, self.threshold)
+        rows = rows_at(pairs, column.expand(*pairs.query.shape[:-2], *column.shape))
+        extra = torch.where(found, samples_at(pairs, column), NOT_OFFERED)
+        made = _without(pairs, column, found)
+        return dataclasses.replace(made, extra_positives=rows, extra_positive_index=extra)
+
+
+def _nearest_above(pairs: Pairs, most: int, threshold: float) -> tuple[Int[Tensor, "b m"], Bool[Tensor, "b m"]]:
+    """Columns of the nearest real negatives, own ones counted behind the shared, and which are above the threshold."""
+    score = real_scores(pairs)
+    score = score.mean(dim=0) if score.ndim == 3 else score
+    best, column = score.topk(min(most, score.shape[1]), dim=1)
+    return column, (best > threshold) & ~best.isneginf()
+
+
+def _without(pairs: Pairs, column: Tensor, found: Tensor) -> Pairs:
+    count = pairs.negatives.shape[-2]
+    excluded = torch.where(found & (column < count), column, -1)
+    if pairs.excluded is not None:
+        excluded = torch.cat([pairs.excluded, excluded], dim=1)
+    index = pairs.own_negative_index
+    if index is not None:
+        gone = torch.zeros((len(index), 1 + index.shape[1]), dtype=torch.bool, device=index.device)
+        place = torch.where(found & (column >= count), column - count + 1, 0)
+        index = index.masked_fill(gone.scatter(1, place, True)[:, 1:], NOT_OFFERED)
+    return dataclasses.replace(pairs, excluded=excluded, own_negative_index=index)
