@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -14,18 +13,10 @@ from contrast.banks.memory_bank import MemoryBank, Negatives
 from contrast.banks.mining import Hardest, Mining
 from contrast.distributed import gather_detached
 from contrast.errors import InputError
-from contrast.nearest import nearest
 from contrast.pairs import NOT_OFFERED, UNKNOWN
 from contrast.randomness import Purpose, seed_from, uniform
 
-__all__ = ["FaissBank", "Neighbours"]
-
-
-class Neighbours(NamedTuple):
-    """Stored rows of each query, nearest first: inner products and places; -inf and -1 where there are no more."""
-
-    score: Float[Tensor, "b n"]
-    row: Int[Tensor, "b n"]
+__all__ = ["FaissBank"]
 
 
 class FaissBank(MemoryBank):
@@ -85,6 +76,10 @@ class FaissBank(MemoryBank):
                 f"one row a sample needs {samples} rows, and the bank has {self.size}: set --model.bank.size {samples}"
             )
 
+    def stored(self) -> tuple[Tensor, Tensor]:
+        filled = int(self.rows.filled)
+        return self.rows.keys[:filled], self.rows.index[:filled]
+
     @torch.no_grad()
     def negatives(self, query: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> Negatives:
         step, filled = int(self.steps), int(self.rows.filled)
@@ -94,35 +89,10 @@ class FaissBank(MemoryBank):
             return self._drawn(step, filled, query)
         search = partial(self._nearest_rows, query, index)
         row = self.mining.choose(search, filled, index, self.seed, step)
-        own = self.rows.keys[row.clamp(min=0)].to(query.dtype)
+        own = self.keys_at(row).to(query.dtype)
         own_index = torch.where(row < 0, NOT_OFFERED, self.rows.index[row.clamp(min=0)])
         nothing = query.new_zeros((0, query.shape[1]))
         return Negatives(nothing, index.new_zeros(0), own=own, own_index=own_index)
-
-    @torch.no_grad()
-    def neighbours(self, query: Float[Tensor, "b d"], index: Int[Tensor, " b"], count: int) -> Neighbours:
-        """The `count` nearest rows of each query that are not of its own sample.
-
-        Args:
-            query: rows to search for.
-            index: which sample each is of; -1 leaves nothing out.
-            count: rows a query, of which there may be fewer.
-        """
-        filled = int(self.rows.filled)
-        keys, stored = self.rows.keys[:filled], self.rows.index[:filled]
-        spare = 1 if self.rows.per_sample else 2  # own rows that the search may come upon
-        while True:
-            most = min(count + spare, filled)
-            score, row = nearest(query.float(), keys, most)
-            own = (stored[row] == index[:, None]) & (index[:, None] != UNKNOWN)
-            if most == filled or int((~own).sum(dim=1).min()) >= count:
-                break
-            spare *= 4
-        order = own.long().argsort(dim=1, stable=True)  # own rows to the end, the others as they are
-        score, row = score.masked_fill(own, -torch.inf).gather(1, order), row.masked_fill(own, -1).gather(1, order)
-        missing = max(0, count - most)
-        score = torch.nn.functional.pad(score[:, :count], (0, missing), value=-torch.inf)
-        return Neighbours(score, torch.nn.functional.pad(row[:, :count], (0, missing), value=-1))
 
     @torch.no_grad()
     def store(self, keys: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> None:

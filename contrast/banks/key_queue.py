@@ -68,6 +68,10 @@ class KeyQueue(MemoryBank):
         place = torch.arange(self.size, device=self.filled.device)
         return Negatives(self.keys, self.index, placeholder=place >= self.filled)
 
+    def stored(self) -> tuple[Tensor, Tensor]:
+        filled = int(self.filled)
+        return self.keys[:filled], self.index[:filled]
+
     @torch.no_grad()
     def store(self, keys: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> None:
         keys, index = gather_detached(keys), gather_detached(index)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+
+from contrast.banks.neighbours import Neighbours, nearest_of_others
 
 __all__ = ["MemoryBank", "Negatives"]
 
@@ -48,6 +51,26 @@ class MemoryBank(nn.Module, ABC):
     @abstractmethod
     def negatives(self, query: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> Negatives:
         """The rows that these queries, of samples `index`, are offered."""
+
+    @abstractmethod
+    def stored(self) -> tuple[Float[Tensor, "k d"], Int[Tensor, " k"]]:
+        """The rows that hold a key, and which sample each is of."""
+
+    @torch.no_grad()
+    def neighbours(self, query: Float[Tensor, "b d"], index: Int[Tensor, " b"], count: int) -> Neighbours:
+        """The `count` nearest stored keys of each query that are not of its own sample.
+
+        Args:
+            query: rows to search for.
+            index: which sample each is of; -1 leaves nothing out.
+            count: rows a query, of which there may be fewer.
+        """
+        return nearest_of_others(query, index, *self.stored(), count)
+
+    def keys_at(self, row: Int[Tensor, "b n"]) -> Float[Tensor, "b n d"]:
+        """The keys of these rows; any where the row is -1."""
+        keys, _ = self.stored()
+        return keys[row.clamp(min=0)]
 
     @abstractmethod
     def store(self, keys: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> None:

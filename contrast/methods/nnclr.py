@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from contrast.banks import KeyQueue
 from contrast.data.batch import Batch
+from contrast.errors import InputError
 from contrast.losses import BYOLLoss, ContrastiveLoss, InfoNCE, Loss, SimSiamLoss
 from contrast.methods.contrastive_method import (
     BankFactory,
@@ -22,9 +23,8 @@ from contrast.methods.contrastive_method import (
 )
 from contrast.methods.fitting import build_predictor, refuse_losses
 from contrast.models import Backbone, MLPHead
-from contrast.nearest import nearest
 from contrast.optim import LARS, Schedule, WarmupCosine
-from contrast.pairs import Pairs, cross_pairs
+from contrast.pairs import UNKNOWN, Pairs, cross_pairs
 
 __all__ = ["NNCLR"]
 
@@ -47,13 +47,15 @@ class NNCLR(ContrastiveMethod):
         predictor: from embeddings to predictions; two layers of 4,096 and 256 if left out.
         loss: InfoNCE at temperature 0.1 if left out.
         bank: the support queue; 98,304 rows if left out.
+        nearest: how many nearest rows the positive is the mean of; 1 is the paper.
         optimizer: LARS at 0.3 with weight decay 1e-6 if left out.
         schedule: ten epochs of warm-up, then cosine, if left out.
         rate_scaling: of the rate with the global batch size; linear in the paper.
         rate_reference: the batch size that the rate is meant for.
 
     Raises:
-        InputError: for several heads, a predictor of another width, and a loss that stops the gradient at positives.
+        InputError: for nearest below 1, several heads, a predictor of another width, and a loss that stops the
+            gradient at positives.
     """
 
     def __init__(
@@ -63,11 +65,14 @@ class NNCLR(ContrastiveMethod):
         predictor: HeadFactory | None = None,
         loss: Loss | None = None,
         bank: BankFactory | None = None,
+        nearest: int = 1,
         optimizer: OptimizerFactory | None = None,
         schedule: Schedule | None = None,
         rate_scaling: RateScaling = "linear",
         rate_reference: int = 256,
     ) -> None:
+        if nearest < 1:
+            raise InputError(f"NNCLR's nearest {nearest} leaves a query no positive: give at least 1")
         three = partial(MLPHead, hidden_width=2048, output_width=256, layers=3, batch_norm=True, final_batch_norm=True)
         super().__init__(
             backbone,
@@ -83,22 +88,23 @@ class NNCLR(ContrastiveMethod):
         width = self.head.output_width
         two = partial(MLPHead, hidden_width=4096, output_width=width, batch_norm=True)
         self.predictor = build_predictor("NNCLR", self.head, predictor or two)
-        self.bank = (bank or partial(KeyQueue, size=98304))(width)
+        self.bank, self.nearest = (bank or partial(KeyQueue, size=98304))(width), nearest
 
     def pairs(self, batch: Batch) -> Sequence[Pairs]:
         projected = [self.head(self.backbone(view)) for view in batch.inputs]
         z1, z2 = (unit_rows(rows, self.loss) for rows in projected)
         p1, p2 = (unit_rows(self.predictor(rows), self.loss) for rows in projected)
-        near1, near2 = (self.neighbours(rows, batch.index) for rows in (z1, z2))
+        near1, near2 = (self.neighbours(rows) for rows in (z1, z2))
         self.remember(self.bank, z1, batch.index)
         return [cross_pairs(near1, p2, batch.index, view=0), cross_pairs(near2, p1, batch.index, view=1)]
 
     @torch.no_grad()
-    def neighbours(self, rows: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> Float[Tensor, "b d"]:
-        """The support row nearest to each embedding; the embedding itself while there is none."""
-        offered = self.bank.negatives(rows, index)
-        known = offered.keys if offered.placeholder is None else offered.keys[~offered.placeholder]
-        if not len(known):
+    def neighbours(self, rows: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+        """The support row nearest to each embedding, or the mean of the nearest; itself while there is none."""
+        nowhere = torch.full((len(rows),), UNKNOWN, device=rows.device)  # the paper leaves no own sample out
+        _, row = self.bank.neighbours(rows, nowhere, self.nearest)
+        found = row >= 0
+        if not found.any():
             return rows.detach()
-        _, columns = nearest(rows, known, 1)
-        return known[columns[:, 0]]
+        keys = self.bank.keys_at(row).to(rows.dtype) * found[..., None]
+        return keys[:, 0] if self.nearest == 1 else unit_rows(keys.sum(1) / found.sum(1, keepdim=True), self.loss)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from contrast.banks import KeyQueue
+from contrast.banks import FaissBank, KeyQueue
 from contrast.data.batch import Batch
 from contrast.errors import InputError
 from contrast.losses import DCL, BYOLLoss, ContrastiveLoss, InfoNCE, SimSiamLoss
@@ -49,7 +49,7 @@ def test_two_steps_of_reference_numbers() -> None:
             z1, z2 = now["z1"].requires_grad_(), now["z2"].requires_grad_()
             method.head, method.predictor = Given(z1, z2), Given(p1, p2)
             for rows, expected in ((z1, now["nn1"]), (z2, now["nn2"])):
-                close(method.neighbours(rows, torch.arange(len(rows))), expected)
+                close(method.neighbours(rows), expected)
             views = torch.zeros(2, parameters["N"], 1, 8, 8)
             output = method.training_step(Batch((views[0], views[1]), torch.arange(parameters["N"])), 0)
             output["loss"].backward()
@@ -121,3 +121,30 @@ def test_what_is_refused_in_one_line() -> None:
     for loss in (SimSiamLoss(), BYOLLoss()):
         with pytest.raises(InputError, match=rf"^NNCLR cannot host {type(loss).__name__}: .*use --model SimSiam$"):
             small("NNCLR", loss=loss)
+
+
+@pytest.mark.parametrize(
+    "bank", [lambda width: KeyQueue(width, 24), lambda width: FaissBank(width, 24, per_sample=True)]
+)
+@pytest.mark.parametrize("nearest", [1, 3])
+def test_a_positive_is_the_mean_of_the_nearest_rows(bank: Any, nearest: int) -> None:
+    method = small("NNCLR", bank=bank, nearest=nearest)
+    rows = normalize(torch.randn(4, 8, generator=torch.Generator().manual_seed(1)), dim=-1)
+    assert torch.equal(method.neighbours(rows), rows)  # nothing is stored
+    keys = normalize(torch.randn(12, 8, generator=torch.Generator().manual_seed(2)), dim=-1)
+    method.bank.store(keys, torch.arange(12))
+    for row, found in zip(rows, method.neighbours(rows), strict=True):
+        order = (keys @ row).argsort(descending=True)[:nearest]
+        torch.testing.assert_close(found, normalize(keys[order].mean(dim=0), dim=0))
+
+
+def test_fewer_rows_than_neighbours_are_averaged() -> None:
+    method = small("NNCLR", nearest=5)
+    keys = normalize(torch.randn(2, 8, generator=torch.Generator().manual_seed(2)), dim=-1)
+    method.bank.store(keys, torch.arange(2))
+    torch.testing.assert_close(method.neighbours(keys[:1]), normalize(keys.mean(dim=0, keepdim=True), dim=-1))
+
+
+def test_no_neighbour_at_all_is_refused() -> None:
+    with pytest.raises(InputError, match="nearest 0 leaves a query no positive"):
+        small("NNCLR", nearest=0)
