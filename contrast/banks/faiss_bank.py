@@ -11,6 +11,7 @@ from torch import Tensor
 from contrast.banks.key_store import KeyStore, Storage
 from contrast.banks.memory_bank import MemoryBank, Negatives
 from contrast.banks.mining import Hardest, Mining
+from contrast.banks.neighbours import Neighbours, nearest_of_others
 from contrast.distributed import gather_detached
 from contrast.errors import InputError
 from contrast.pairs import NOT_OFFERED, UNKNOWN
@@ -24,7 +25,7 @@ class FaissBank(MemoryBank):
 
     ``negatives(q) = top-k { k_j : q · k_j, j not of q's sample }``, exact, or what another `Mining` chooses. For the
     first `warmup_steps` queries meet as many rows drawn at random, the same for all, as they would a queue's; before
-    the very first keys, random unit rows. Keys of several processes are stored by all.
+    the very first keys, random unit rows. With several processes the keys are everyone's.
 
     Source: the search is FAISS's, Douze et al., arXiv 2401.08281; hard negatives out of a large store follow ANCE,
     Xiong et al., ICLR 2021, arXiv 2007.00808.
@@ -37,6 +38,8 @@ class FaissBank(MemoryBank):
         warmup_steps: how many steps queries meet random rows.
         storage: what keys are rounded to.
         budget_gib: what the rows may take, in memory and again in each checkpoint, in GiB.
+        sharded: each of several processes keeps its part of the rows alone, and searches it for all queries; else all
+            keep all rows.
         seed: of the draws; a run's seed if a configuration leaves it out.
 
     Raises:
@@ -60,25 +63,43 @@ class FaissBank(MemoryBank):
         warmup_steps: int = 0,
         storage: Storage = "float32",
         budget_gib: float = 4.0,
+        sharded: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
         if warmup_steps < 0:
             raise InputError(f"FaissBank's warmup_steps {warmup_steps} is negative: give 0 or more")
-        self.rows = KeyStore(width, size, per_sample, storage, budget_gib)
+        self.rows = KeyStore(width, size, per_sample, storage, budget_gib, sharded)
         self.size, self.seed, self.warmup_steps = size, seed, warmup_steps
         self.mining = mining or Hardest()
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
-    def require_fitting(self, samples: int) -> None:
-        if self.rows.per_sample and self.size < samples:
+    def begin(self, samples: int | None) -> None:
+        if self.rows.per_sample and samples is not None and self.size < samples:
             raise InputError(
                 f"one row a sample needs {samples} rows, and the bank has {self.size}: set --model.bank.size {samples}"
             )
+        self.rows.share_out()
 
     def stored(self) -> tuple[Tensor, Tensor]:
-        filled = int(self.rows.filled)
-        return self.rows.keys[:filled], self.rows.index[:filled]
+        return self.rows.held()
+
+    @torch.no_grad()
+    def neighbours(self, query: Float[Tensor, "b d"], index: Int[Tensor, " b"], count: int) -> Neighbours:
+        if self.rows.parts == 1:
+            return super().neighbours(query, index, count)
+        counts = gather_detached(torch.tensor([len(query)], device=query.device)).tolist()
+        found = nearest_of_others(gather_detached(query), gather_detached(index), *self.stored(), count)
+        row = torch.where(found.row < 0, -1, found.row * self.rows.parts + self.rows.part)
+        # (part, everyone's queries, count): this process's queries out of every part, and of those the best.
+        score, row = (gather_detached(each[None]) for each in (found.score, row))
+        mine = slice(sum(counts[: self.rows.part]), sum(counts[: self.rows.part + 1]))
+        score, row = (each[:, mine].movedim(0, 1).flatten(1) for each in (score, row))
+        best, place = score.topk(count, dim=1)
+        return Neighbours(best, row.gather(1, place))
+
+    def keys_at(self, row: Int[Tensor, "b n"]) -> Float[Tensor, "b n d"]:
+        return self.rows.at(row)
 
     @torch.no_grad()
     def negatives(self, query: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> Negatives:
@@ -116,4 +137,4 @@ class FaissBank(MemoryBank):
         keys, everyone = (self.seed, step, Purpose.BANK_MINING, 2), torch.zeros(1, dtype=torch.int64)
         draws = uniform(keys, everyone.to(query.device), self.mining.count)[0]
         row = (draws.double() * filled).long() if filled > self.mining.count else torch.arange(filled).to(query.device)
-        return Negatives(self.rows.keys[row].to(query.dtype), self.rows.index[row])
+        return Negatives(self.keys_at(row[None])[0].to(query.dtype), self.rows.index[row])

@@ -56,8 +56,8 @@ class KeyQueue(MemoryBank):
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
         self.register_buffer("filled", torch.zeros((), dtype=torch.int64))
 
-    def require_fitting(self, samples: int) -> None:
-        if self.size >= samples:
+    def begin(self, samples: int | None) -> None:
+        if samples is not None and self.size >= samples:
             raise InputError(
                 f"a memory bank of {self.size} keys is not smaller than the data set of {samples} samples, so it would "
                 f"hold each query's own sample: set --model.bank.size below {samples}, or take FaissBank, which leaves "

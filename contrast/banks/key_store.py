@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+import torch.distributed as dist
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from contrast.distributed import gather_detached, rank, world_size
 from contrast.errors import InputError
 from contrast.pairs import UNKNOWN
 
@@ -29,9 +31,11 @@ class KeyStore(nn.Module):
         per_sample: the newest key of each sample, in place of the newest keys.
         storage: what keys are rounded to; half precision halves memory and checkpoint.
         budget_gib: what the rows may take, in memory and again in each checkpoint, in GiB.
+        sharded: whether each process keeps every so-manieth row alone, once `share_out` was called.
 
     Attributes:
-        keys: (size, d); rows from `filled` on are zeros.
+        keys: (size, d), or this process's part of them; rows from `filled` on are zeros.
+        parts: how many processes share the keys; row r is the process's whose rank is r modulo that.
         index: (size,), which sample each is of; -1 where it is unknown or there is no key yet.
         written: (size,), the step at which each was written; -1 where there is none.
         filled: how many rows hold a key.
@@ -60,11 +64,13 @@ class KeyStore(nn.Module):
         per_sample: bool = False,
         storage: Storage = "float32",
         budget_gib: float = 4.0,
+        sharded: bool = False,
     ) -> None:
         super().__init__()
         if width < 1 or size < 1:
             raise InputError(f"a bank needs width and size above 0, not width={width} size={size}")
-        self.size, self.per_sample = size, per_sample
+        self.size, self.per_sample, self.sharded = size, per_sample, sharded
+        self.parts, self.part = 1, 0
         dtype = {"float32": torch.float32, "float16": torch.float16}[storage]
         _require_within(size, width, dtype, budget_gib)
         self.register_buffer("keys", torch.zeros(size, width, dtype=dtype))
@@ -89,9 +95,53 @@ class KeyStore(nn.Module):
             keys, index, row = self._rows_of_samples(keys, index)
         else:
             row = self._next_rows(len(keys))
-        self.keys[row] = keys.to(self.keys.dtype)
+        mine = row % self.parts == self.part
+        self.keys[row[mine] // self.parts] = keys[mine].to(self.keys.dtype)
         self.index[row] = index
         self.written[row] = step
+
+    def share_out(self) -> None:
+        """Keep this process's rows alone, if the store is sharded; before any is written, or after a load."""
+        if self.sharded and self.parts == 1 < world_size():
+            self.parts, self.part = world_size(), rank()
+            self.keys = self.keys[self.part :: self.parts].clone()
+
+    def held(self) -> tuple[Tensor, Tensor]:
+        """This process's rows that hold a key, and which sample each is of."""
+        filled = int(self.filled)
+        index = self.index[self.part : filled : self.parts]
+        return self.keys[: len(index)], index
+
+    def at(self, row: Int[Tensor, "b n"]) -> Float[Tensor, "b n d"]:
+        """The keys of these rows, out of all processes; row 0's where a row is -1."""
+        row = row.clamp(min=0)
+        if self.parts == 1:
+            return self.keys[row]
+        counts = gather_detached(torch.tensor([len(row)], device=row.device)).tolist()
+        for asking, wanted in enumerate(torch.split(gather_detached(row), counts)):
+            mine = (wanted % self.parts == self.part)[..., None]
+            found = torch.where(mine, self.keys[torch.where(mine[..., 0], wanted // self.parts, 0)].float(), 0.0)
+            dist.reduce(found, dst=asking)
+            if asking == self.part:
+                keys = found
+        return keys
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        """All processes' rows in the first one's state, so that a run may go on with another number of them."""
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.parts > 1:
+            most = -(-self.size // self.parts)
+            padded = torch.nn.functional.pad(self.keys, (0, 0, 0, most - len(self.keys)))
+            parts = [torch.empty_like(padded) for _ in range(self.parts)] if self.part == 0 else None
+            dist.gather(padded, parts, dst=0)
+            if parts is not None:
+                destination[prefix + "keys"] = torch.stack(parts, dim=1).flatten(0, 1)[: self.size]
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        name = prefix + "keys"
+        if self.parts > 1 and name in state_dict and len(state_dict[name]) == self.size:
+            state_dict[name] = state_dict[name][self.part :: self.parts]
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _next_rows(self, count: int) -> Tensor:
         if count > self.size:

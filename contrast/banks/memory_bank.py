@@ -45,8 +45,12 @@ class MemoryBank(nn.Module, ABC):
 
     size: int
 
-    def require_fitting(self, samples: int) -> None:
-        """Raise an InputError where the bank does not fit a training set of so many samples."""
+    def begin(self, samples: int | None) -> None:
+        """Called once before training, when processes know each other; a training set that does not fit is refused.
+
+        Args:
+            samples: of the training set, None where unknown.
+        """
 
     @abstractmethod
     def negatives(self, query: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> Negatives:

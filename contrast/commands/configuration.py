@@ -25,6 +25,7 @@ _UNSAID: dict[tuple[str, ...], Config] = {
     ("model", "backbone"): {"class_path": "ResNet"},
     ("model", "loss"): {"class_path": "ContrastiveLoss", "init_args": {"objective": {"class_path": "InfoNCE"}}},
     ("model", "bank"): {"class_path": "KeyQueue"},
+    ("model", "bank", "mining"): {"class_path": "Hardest"},
 }
 
 

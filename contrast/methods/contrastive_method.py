@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from contrast.banks import MemoryBank
+from contrast.banks import KeyStore, MemoryBank
 from contrast.data.batch import Batch
 from contrast.errors import InputError
 from contrast.losses import Loss, LossOutput
@@ -143,9 +143,12 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
         if shape is not None:
             require_fitting(self.backbone, shape)
         samples = getattr(data, "train_samples", None)
-        for bank in self.banks():
-            if stage == "fit" and samples is not None:
-                bank.require_fitting(samples)
+        if stage == "fit":
+            for bank in self.banks():
+                bank.begin(samples)
+            # Torch's own name. DistributedDataParallel would overwrite every process's part with the first one's.
+            stores = ((name, module) for name, module in self.named_modules() if isinstance(module, KeyStore))
+            self._ddp_params_and_buffers_to_ignore = [f"{name}.keys" for name, store in stores if store.parts > 1]
 
     def _global_batch_size(self) -> int:
         data = getattr(self.trainer, "datamodule", None)

@@ -257,10 +257,10 @@ def test_keys_that_have_no_row_are_refused() -> None:
     for sample in (-1, 4):
         with pytest.raises(InputError, match=f"no place for sample {sample} in a bank of 4 rows"):
             one.store(unit(2), torch.tensor([0, sample]))
-    one.require_fitting(4)
+    one.begin(4)
     with pytest.raises(InputError, match="one row a sample needs 5 rows"):
-        one.require_fitting(5)
-    FaissBank(4, size=4).require_fitting(5)
+        one.begin(5)
+    FaissBank(4, size=4).begin(5)
 
 
 @pytest.mark.parametrize(

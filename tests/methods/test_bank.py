@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,17 +15,20 @@ import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 from torch import Tensor
 
+from contrast import in_batch_pairs
 from contrast.banks import FaissBank, Hardest, Stratified
 from contrast.losses import ContrastiveLoss, InfoNCE
 from contrast.methods import MoCo, SimCLR
+from contrast.methods.offered import with_offered
 from contrast.models import ConvNet, LinearHead, MultiHead
-from tests.commands.running import pretrain
+from tests.commands.running import SMALL, pretrain
 from tests.methods.small_methods import batch
 
 HEAD = partial(LinearHead, output_width=8)
 HEADS = {"one head": HEAD, "two heads": lambda width: MultiHead(width, HEAD, 2)}
 METHODS = {"SimCLR": SimCLR, "MoCo": MoCo, "MoCo v2+": partial(MoCo, symmetric=True)}
 SAMPLES = 24
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def method(name: str, heads: str = "one head", mining: Any = None, warmup_steps: int = 0) -> Any:
@@ -97,15 +102,16 @@ def embeddings() -> Tensor:
     return torch.nn.functional.normalize(rows, dim=-1)
 
 
-def steps(rows: slice) -> dict[str, tuple[Tensor, ...]]:
+def steps(rows: slice, storage: str, sharded: bool = False) -> dict[str, tuple[Tensor, ...]]:
     """Three steps of some of the rows with each mining: losses, gradients, and what the bank then holds."""
-    from contrast import in_batch_pairs
-    from contrast.methods.offered import with_offered
-
     index = torch.arange(SAMPLES)[rows]
     found: dict[str, tuple[Tensor, ...]] = {}
     for mining, per_sample in itertools.product((Hardest(6), Stratified(2, 3, 4, pool=10)), (False, True)):
-        bank = FaissBank(5, SAMPLES, per_sample, mining, warmup_steps=2)
+        # Fewer rows than keys where it is first in first out, so that they wrap round.
+        bank = FaissBank(
+            5, SAMPLES if per_sample else 35, per_sample, mining, warmup_steps=2, storage=storage, sharded=sharded
+        )
+        bank.begin(SAMPLES)
         for step, inputs in enumerate(embeddings()[:, :, rows]):
             first, second = inputs.requires_grad_()
             pairs = in_batch_pairs(first, second, index)
@@ -114,31 +120,56 @@ def steps(rows: slice) -> dict[str, tuple[Tensor, ...]]:
             (gradient,) = torch.autograd.grad(output.loss, [inputs])
             bank.store(second.detach().float(), index)
             found[f"{mining} {per_sample} {step}"] = (output.loss.detach(), gradient)
-        order = bank.rows.index.argsort()
-        found[f"bank of {mining} {per_sample}"] = (bank.rows.keys[order], bank.rows.index[order])
+        found[f"bank of {mining} {per_sample}"] = bank.state_dict()
+        resumed = FaissBank(5, bank.size, per_sample, mining, storage=storage, sharded=sharded)
+        resumed.begin(SAMPLES)
+        resumed.load_state_dict(_of_the_first(bank.state_dict()))
+        for name, buffer in bank.named_buffers():
+            assert torch.equal(buffer, resumed.get_buffer(name)), name
     return found
 
 
-def work(rank: int, parts: list[slice], folder: str) -> None:
+def _of_the_first(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What a checkpoint holds: the first process's state."""
+    if not dist.is_initialized():
+        return state
+    sent = [state]
+    dist.broadcast_object_list(sent)
+    return sent[0]
+
+
+def work(rank: int, parts: list[slice], storage: str, sharded: bool, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=len(parts))
-    torch.save(steps(parts[rank]), f"{folder}/{rank}.pt")
+    torch.save(steps(parts[rank], storage, sharded), f"{folder}/{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()
 
 
-def test_processes_equal_one(tmp_path: Path) -> None:
-    parts = [slice(0, 9), slice(9, SAMPLES)]
-    multiprocessing.spawn(work, args=(parts, str(tmp_path)), nprocs=2)
-    many = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
-    for name, expected in steps(slice(0, SAMPLES)).items():
+@pytest.mark.parametrize(
+    ("cuts", "storage", "sharded"),
+    [
+        ([0, 9, SAMPLES], "float32", False),
+        ([0, 9, SAMPLES], "float32", True),
+        ([0, 9, SAMPLES], "float16", True),
+        ([0, 5, 12, 17, SAMPLES], "float32", True),
+    ],
+    ids=["2, all keep all", "2, sharded", "2, sharded, half precision", "4, sharded"],
+)
+def test_processes_equal_one(cuts: list[int], storage: str, sharded: bool, tmp_path: Path) -> None:
+    parts = [slice(a, b) for a, b in itertools.pairwise(cuts)]
+    multiprocessing.spawn(work, args=(parts, storage, sharded, str(tmp_path)), nprocs=len(parts))
+    many = [torch.load(tmp_path / f"{rank}.pt") for rank in range(len(parts))]
+    for name, expected in steps(slice(0, SAMPLES), storage).items():
         if name.startswith("bank"):
-            for each in many:
+            for each in many[: 1 if sharded else None]:
                 torch.testing.assert_close(each[name], expected, msg=name)
+            assert not sharded or len(many[1][name]["rows.keys"]) < len(expected["rows.keys"])
         else:
             losses, gradients = zip(*(each[name] for each in many), strict=True)
             torch.testing.assert_close(torch.stack(losses).mean(), expected[0], rtol=1e-6, atol=1e-7, msg=name)
-            torch.testing.assert_close(torch.cat(gradients, 1) / 2, expected[1], rtol=1e-5, atol=1e-7, msg=name)
+            gradient = torch.cat(gradients, 1) / len(parts)
+            torch.testing.assert_close(gradient, expected[1], rtol=1e-5, atol=1e-7, msg=name)
 
 
 @pytest.mark.parametrize("name", ["SimCLR", "MoCo"])
@@ -155,3 +186,22 @@ def test_a_bank_with_too_few_rows_for_one_a_sample_is_refused(
     bank = ["--model.bank", "FaissBank", "--model.bank.size", 95, "--model.bank.per_sample", "true"]
     assert pretrain(tmp_path / "run", "--model", "MoCo", *bank) == 2
     assert "set --model.bank.size 96" in capfd.readouterr().err
+
+
+def test_a_sharded_bank_is_whole_in_the_checkpoint_and_after_it(tmp_path: Path) -> None:
+    first = [*SMALL, "--model", "MoCo", "--run", str(tmp_path / "run")]
+    spread = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    bank = ["--model.bank", "FaissBank", "--model.bank.size", "96", "--model.bank.per_sample", "true"]
+    flags = ["--model.bank.sharded", "true", "--model.bank.mining.count", "8", "--data.batch_size", "16"]
+    # Three steps an epoch; the second epoch goes on from the first one's checkpoint.
+    for epochs, words in ((1, [*first, *spread, *bank, *flags]), (2, ["--resume", str(tmp_path / "run")])):
+        run = [sys.executable, "-m", "contrast", "pretrain", *words, "--trainer.max_epochs", str(epochs)]
+        done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+        state = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        keys, index, written = (state[f"queues.0.rows.{name}"] for name in ("keys", "index", "written"))
+        torch.testing.assert_close(keys.norm(dim=1), torch.ones(96))
+        assert sorted(index.tolist()) == list(range(96))
+        assert int(written.max()) == 3 * epochs - 1
+        # Each row is a key of its own: a part that another overwrote would be there twice.
+        assert len(keys.unique(dim=0)) > 90
