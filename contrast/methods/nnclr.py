@@ -47,11 +47,11 @@ class NNCLR(ContrastiveMethod):
         predictor: from embeddings to predictions; two layers of 4,096 and 256 if left out.
         loss: InfoNCE at temperature 0.1 if left out.
         bank: the support queue; 98,304 rows if left out.
-        nearest: how many nearest rows the positive is the mean of; 1 is the paper.
         optimizer: LARS at 0.3 with weight decay 1e-6 if left out.
         schedule: ten epochs of warm-up, then cosine, if left out.
         rate_scaling: of the rate with the global batch size; linear in the paper.
         rate_reference: the batch size that the rate is meant for.
+        nearest: how many nearest rows the positive is the mean of; 1 is the paper.
 
     Raises:
         InputError: for nearest below 1, several heads, a predictor of another width, and a loss that stops the
@@ -65,11 +65,11 @@ class NNCLR(ContrastiveMethod):
         predictor: HeadFactory | None = None,
         loss: Loss | None = None,
         bank: BankFactory | None = None,
-        nearest: int = 1,
         optimizer: OptimizerFactory | None = None,
         schedule: Schedule | None = None,
         rate_scaling: RateScaling = "linear",
         rate_reference: int = 256,
+        nearest: int = 1,
     ) -> None:
         if nearest < 1:
             raise InputError(f"NNCLR's nearest {nearest} leaves a query no positive: give at least 1")

@@ -35,11 +35,11 @@ class SimCLR(ContrastiveMethod):
         backbone: images to features.
         head: the projection head; the paper's two layers of the backbone's width to 128 if left out.
         loss: InfoNCE at temperature 0.5 if left out, the paper's best on CIFAR-10.
-        bank: past embeddings as further negatives, one bank a head; none if left out.
         optimizer: LARS at 0.3 with weight decay 1e-6 if left out.
         schedule: ten epochs of warm-up, then cosine, if left out.
         rate_scaling: of the rate with the global batch size; linear in the paper.
         rate_reference: the batch size that the rate is meant for.
+        bank: past embeddings as further negatives, one bank a head; none if left out.
     """
 
     def __init__(
@@ -47,11 +47,11 @@ class SimCLR(ContrastiveMethod):
         backbone: Backbone,
         head: HeadFactory | None = None,
         loss: Loss | None = None,
-        bank: BankFactory | None = None,
         optimizer: OptimizerFactory | None = None,
         schedule: Schedule | None = None,
         rate_scaling: RateScaling = "linear",
         rate_reference: int = 256,
+        bank: BankFactory | None = None,
     ) -> None:
         super().__init__(
             backbone,
