@@ -20,7 +20,7 @@ from contrast.losses import (
     InfoNCE,
 )
 from contrast.pairs import MINED, NOT_OFFERED, QUERY_MIX, UNKNOWN
-from tests.losses.examples import against_queue, in_batch, rows, with_gradient
+from tests.losses.examples import OBJECTIVES, against_queue, in_batch, rows, with_gradient
 
 TAU = 0.2
 
@@ -148,3 +148,14 @@ def test_extra_positives_carry_their_samples() -> None:
             else:
                 assert sample in (50, 51, UNKNOWN)
                 assert made.own_negative_index[b][own].tolist() == [NOT_OFFERED]
+
+
+@pytest.mark.parametrize("objective", sorted(set(OBJECTIVES) - {"DCLW"}))  # DCLW compares queries
+def test_any_objective_is_averaged_over_the_positives(objective: str) -> None:
+    made = FalseNegativeAttraction(1, -1.0)(in_batch(0, 5))
+    loss = ContrastiveLoss(OBJECTIVES[objective](), TAU)
+    alone = dataclasses.replace(made, extra_positives=None, extra_positive_index=None)
+    parts = [
+        loss(dataclasses.replace(alone, positive=row)).losses for row in (made.positive, made.extra_positives[:, 0])
+    ]
+    torch.testing.assert_close(loss(made).losses, sum(parts) / 2)

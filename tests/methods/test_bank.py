@@ -21,6 +21,7 @@ from contrast.losses import ContrastiveLoss, InfoNCE
 from contrast.methods import MoCo, SimCLR
 from contrast.methods.offered import with_offered
 from contrast.models import ConvNet, LinearHead, MultiHead
+from contrast.pairs import MINED
 from tests.commands.running import SMALL, pretrain
 from tests.methods.small_methods import batch
 
@@ -66,6 +67,7 @@ def test_queries_meet_their_nearest_keys_of_other_samples(name: str, heads: str)
         assert not own.requires_grad
         assert (pairs.own_negative_index != pairs.index[:, None]).all()
         assert (pairs.own_negative_index != -2).all()
+        assert pairs.own_negative_kind.tolist() == [MINED] * 5
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -95,6 +97,16 @@ def test_keys_are_stored_after_backward_each_in_its_samples_row(name: str) -> No
         keys = pairs.query[:8] if name == "SimCLR" else pairs.positive
         torch.testing.assert_close(bank.rows.keys[:8], keys.detach())
         assert bank.rows.index[:8].tolist() == list(range(3, 11))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_while_it_warms_up_its_rows_are_shared_and_known_by_sample(name: str) -> None:
+    made = filled(name, warmup_steps=3)
+    for bank, pairs in zip(made.banks(), made.pairs(batch(5, start=4)), strict=True):
+        assert pairs.own_negatives is None
+        assert not pairs.placeholder.any()
+        rows, of = pairs.negatives[-5:], pairs.negative_index[-5:]
+        assert torch.equal(rows, bank.rows.keys[of])  # sample s is in row s: 16 samples came in order
 
 
 def embeddings() -> Tensor:
