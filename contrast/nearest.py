@@ -1,41 +1,52 @@
-"""Exact nearest keys by inner product. The one file that imports faiss."""
+"""Exact nearest keys by inner product, by faiss or by torch, within a stated memory."""
 
 from __future__ import annotations
 
-import functools
-import importlib
-from typing import Any
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from contrast.errors import InputError
+from contrast.faiss_library import on_cuda, with_torch_threads
 
-__all__ = ["nearest"]
+__all__ = ["BUDGET_MIB", "Engine", "nearest"]
 
-_TILE = 1 << 25
-"""Scores held at once by the matrix product: 128 MiB of float32."""
+Engine = Literal["faiss", "torch"]
+Found = tuple[Tensor, Tensor]
+BUDGET_MIB = 512.0
+"""What a search may take beside its queries and keys, in MiB."""
+_MIB = 1 << 20
+_FAISS_ON_CUDA = 2048  # neighbours; faiss's limit on a GPU
 
 
 def nearest(
-    query: Float[Tensor, "b d"], keys: Float[Tensor, "k d"], count: int
+    query: Float[Tensor, "b d"],
+    keys: Float[Tensor, "k d"],
+    count: int,
+    engine: Engine | None = None,
+    budget_mib: float = BUDGET_MIB,
 ) -> tuple[Float[Tensor, "b {count}"], Int[Tensor, "b {count}"]]:
     """The `count` keys of largest inner product with each query, exact, best first, without a gradient.
 
-    float32 on the CPU is searched by faiss. CUDA, where faiss was not measured, and float64, which faiss does not know,
-    take a matrix product in chunks; half precision is searched as float32. Equal scores come in any order.
+    Both engines give the same neighbours in the same order, but for exact ties, which come in any. Half precision is
+    searched as float32, a block of keys at a time, and never widened as a whole.
 
     Args:
         query: rows to find neighbours for; unit rows make the inner product a cosine.
         keys: rows to search, on the queries' device.
         count: neighbours a query.
+        engine: faiss or torch; left out, faiss on a CPU, and torch on CUDA, where faiss was not measured, and for
+            float64, which faiss does not know.
+        budget_mib: what results, a block of scores and a block of widened keys may take together, in MiB.
 
     Returns:
         The inner products, and which rows of `keys` they belong to (int64).
 
     Raises:
-        InputError: where `count` is not from 1 to k, the widths differ, there is no query, or a number is not finite.
+        InputError: where `count` is not from 1 to k, the widths differ, there is no query, a number is not finite, the
+            budget does not do, or the engine cannot.
 
     Example:
         >>> keys = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.8, 0.6]])
@@ -44,10 +55,95 @@ def nearest(
         [[0, 2]]
     """
     _check(query, keys, count)
-    query, keys = _at_least_float32(query.detach()), _at_least_float32(keys.detach())
-    if query.device.type == "cpu" and query.dtype == keys.dtype == torch.float32:
-        return _search_faiss(query, keys, count)
-    return _search_tiles(query, keys, count)
+    query, keys = query.detach(), keys.detach()
+    query = query.float() if _is_half(query) else query
+    engine = engine or _faster(query, keys, count)
+    if engine == "torch":
+        return _search_torch(query, keys, count, budget_mib)
+    if query.dtype != torch.float32 or keys.dtype == torch.float64:
+        raise InputError("faiss searches float32 and half precision, not float64: take engine torch")
+    if query.is_cuda:
+        return _search_cuda(query, keys, count, budget_mib)
+    return _search_faiss(query, keys, count, budget_mib)
+
+
+def _faster(query: Tensor, keys: Tensor, count: int) -> Engine:
+    if query.is_cuda or torch.float64 in (query.dtype, keys.dtype):
+        return "torch"
+    return "faiss"
+
+
+def _search_torch(query: Tensor, keys: Tensor, count: int, budget_mib: float) -> Found:
+    rows, columns = _blocks(query, keys, count, budget_mib, scores=True)
+    found = []
+    for chunk in torch.split(query, rows):
+        best: Found | None = None
+        for start in range(0, len(keys), columns):
+            block = keys[start : start + columns].to(query.dtype)
+            score, column = torch.topk(chunk @ block.T, min(count, len(block)), dim=1)
+            best = _merged(best, (score, column + start), count)
+        assert best is not None
+        found.append(best)
+    return torch.cat([score for score, _ in found]), torch.cat([column for _, column in found])
+
+
+def _search_faiss(query: Tensor, keys: Tensor, count: int, budget_mib: float) -> Found:
+    faiss = with_torch_threads()
+    _, columns = _blocks(query, keys, count, budget_mib, scores=False)
+    best: Found | None = None
+    for start in range(0, len(keys), columns):
+        block = keys[start : start + columns].float()
+        most = min(count, len(block))
+        score, column = faiss.knn(query.numpy(), block.numpy(), most, metric=faiss.METRIC_INNER_PRODUCT)
+        best = _merged(best, (torch.from_numpy(score), torch.from_numpy(column) + start), count)
+    assert best is not None
+    return best
+
+
+def _search_cuda(query: Tensor, keys: Tensor, count: int, budget_mib: float) -> Found:
+    if count > _FAISS_ON_CUDA:
+        raise InputError(f"faiss finds up to {_FAISS_ON_CUDA} neighbours on CUDA, not {count}: take engine torch")
+    _, columns = _blocks(query, keys, count, budget_mib / 2, scores=False)
+    faiss, resources = on_cuda(int(budget_mib / 2 * _MIB))
+    best: Found | None = None
+    for start in range(0, len(keys), columns):
+        block = keys[start : start + columns].float().contiguous()
+        most, metric = min(count, len(block)), faiss.METRIC_INNER_PRODUCT
+        score, column = faiss.knn_gpu(
+            resources, query.contiguous(), block, most, metric=metric, device=query.device.index
+        )
+        best = _merged(best, (score, column + start), count)
+    assert best is not None
+    return best
+
+
+def _merged(best: Found | None, more: Found, count: int) -> Found:
+    if best is None:
+        return more
+    score, column = (torch.cat(pair, dim=1) for pair in zip(best, more, strict=True))
+    score, place = torch.topk(score, min(count, score.shape[1]), dim=1)
+    return score, column.gather(1, place)
+
+
+def _blocks(query: Tensor, keys: Tensor, count: int, budget_mib: float, scores: bool) -> tuple[int, int]:
+    """How many queries and how many keys meet at once, the most that the budget allows."""
+    number, (queries, width) = query.dtype.itemsize, query.shape
+    widened = width * number if keys.dtype != query.dtype else 0
+    found = number + 8  # a score and its int64 column
+    budget = int(budget_mib * _MIB) - queries * count * found
+    rows = queries
+    while True:
+        merging = 4 * rows * count * found  # two results, side by side, and the best of both
+        columns = (budget - merging) // max(1, widened + rows * number * scores)
+        if columns >= min(len(keys), max(count, 4096)):
+            return rows, min(columns, len(keys)) if widened or scores else len(keys)
+        if rows == 1:
+            raise InputError(
+                f"{queries:,} queries x {count:,} neighbours of {len(keys):,} keys: the results take "
+                f"{queries * count * found / _MIB:.1f} MiB, a block of keys more, and the search's budget is "
+                f"{budget_mib:g} MiB: raise it, or ask for fewer at once"
+            )
+        rows = -(-rows // 2)
 
 
 def _check(query: Tensor, keys: Tensor, count: int) -> None:
@@ -60,32 +156,13 @@ def _check(query: Tensor, keys: Tensor, count: int) -> None:
     for name, rows in (("queries", query), ("keys", keys)):
         # faiss would drop a NaN row in silence. The sum finds one in a thirtieth of the time that asking each number
         # takes, and only a sum beyond the type's range needs the slow answer.
-        if not torch.isfinite(rows.sum()) and not torch.isfinite(rows).all():
+        if not torch.isfinite(rows.sum(dtype=_summed(rows))) and not torch.isfinite(rows).all():
             raise InputError(f"the {name} hold NaN or infinity: check what computed them")
 
 
-def _search_faiss(query: Tensor, keys: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    faiss = _faiss()
-    # faiss keeps a thread pool of its own; it is given what torch was told to use.
-    faiss.omp_set_num_threads(torch.get_num_threads())
-    scores, columns = faiss.knn(query.numpy(), keys.numpy(), count, metric=faiss.METRIC_INNER_PRODUCT)
-    return torch.from_numpy(scores), torch.from_numpy(columns)
+def _summed(rows: Tensor) -> torch.dtype:
+    return torch.float32 if _is_half(rows) else rows.dtype
 
 
-def _search_tiles(query: Tensor, keys: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    rows = max(1, _TILE // len(keys))
-    found = [torch.topk(chunk @ keys.T, count, dim=1) for chunk in torch.split(query, rows)]
-    return torch.cat([scores for scores, _ in found]), torch.cat([columns for _, columns in found])
-
-
-def _at_least_float32(rows: Tensor) -> Tensor:
-    return rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
-
-
-@functools.cache
-def _faiss() -> Any:
-    # Imported on first use: it takes a second and most commands search nothing.
-    faiss = importlib.import_module("faiss")
-    # By default faiss searches without BLAS where b · d < 128,000, the slower way.
-    faiss.cvar.distance_compute_blas_threshold = 1
-    return faiss
+def _is_half(rows: Tensor) -> bool:
+    return rows.dtype in (torch.float16, torch.bfloat16)

@@ -35,6 +35,7 @@ class Purpose(IntEnum):
     POSITIVE_EXTRAPOLATION = 9
     NEGATIVE_INTERPOLATION = 10
     BANK_MINING = 11
+    BANK_LISTS = 12
 
 
 def seed_from(*keys: int) -> int:

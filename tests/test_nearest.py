@@ -54,12 +54,41 @@ def test_equal_keys_are_each_found_once():
     _assert_nearest(torch.ones(3, 4), keys, 30, 1e-6)
 
 
-def test_chunks_of_the_matrix_product_agree_with_faiss(monkeypatch):
-    query, keys = _rows(50, 8, 2), _rows(200, 8, 3)
-    by_faiss, _ = nearest(query, keys, 7)
-    monkeypatch.setattr("contrast.nearest._TILE", 600)  # three queries at a time
-    by_tiles, _ = nearest(query.double(), keys.double(), 7)
-    torch.testing.assert_close(by_faiss.double(), by_tiles, rtol=0, atol=1e-5)
+@settings(deadline=None, max_examples=30)
+@given(
+    engine=st.sampled_from(["faiss", "torch"]),
+    half=st.sampled_from([None, torch.float16, torch.bfloat16]),
+    count=st.sampled_from([1, 7, 300]),
+    mib=st.sampled_from([0.4, 0.6, 2.0, 512.0]),
+    seed=st.integers(0, 9),
+)
+def test_engines_and_budgets_find_the_same(engine, half, count, mib, seed):
+    query, keys = _rows(5, 8, seed), _rows(9000, 8, seed + 1).to(half or torch.float32)  # several blocks of keys
+    every = query @ keys.float().T
+    scores, columns = nearest(query, keys, count, engine, mib)
+    torch.testing.assert_close(scores, every.topk(count).values, rtol=0, atol=1e-5)
+    torch.testing.assert_close(every.gather(1, columns), scores, rtol=0, atol=1e-5)
+    assert all(len(set(row)) == count for row in columns.tolist())
+
+
+@pytest.mark.parametrize("engine", ["faiss", "torch"])
+def test_ties_across_blocks_are_each_found_once(engine):
+    keys = torch.ones(9000, 4, dtype=torch.float16)
+    scores, columns = nearest(torch.ones(3, 4), keys, 5000, engine, 1.0)
+    assert (scores == 4).all()
+    assert all(len(set(row)) == 5000 for row in columns.tolist())
+
+
+@pytest.mark.parametrize("engine", ["faiss", "torch"])
+def test_what_passes_the_budget_is_refused_with_the_numbers(engine):
+    message = "100 queries x 4,000 neighbours of 5,000 keys: the results take 4.6 MiB.* budget is 4 MiB"
+    with pytest.raises(InputError, match=message):
+        nearest(_rows(100, 4, 0), _rows(5000, 4, 1), 4000, engine, 4)
+
+
+def test_faiss_refuses_float64():
+    with pytest.raises(InputError, match="not float64: take engine torch"):
+        nearest(_rows(2, 3, 0, torch.float64), _rows(5, 3, 1, torch.float64), 1, "faiss")
 
 
 def test_float64_stays_float64_and_half_precision_becomes_float32():
@@ -126,8 +155,29 @@ def test_faiss_and_torch_take_turns_with_their_threads():
 
 
 @pytest.mark.gpu
-def test_cuda_agrees_with_the_cpu():
-    query, keys = _rows(70, 32, 0, torch.float64), _rows(5000, 32, 1, torch.float64)
-    scores, columns = nearest(query.cuda(), keys.cuda(), 20)
+@pytest.mark.parametrize("engine", ["faiss", "torch"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("mib", [2.0, 512.0])
+def test_cuda_agrees_with_the_cpu(engine, dtype, mib):
+    query, keys = _rows(70, 32, 0), _rows(50_000, 32, 1, dtype)
+    scores, columns = nearest(query.cuda(), keys.cuda(), 20, engine, mib)
     assert columns.is_cuda
-    torch.testing.assert_close(scores.cpu(), nearest(query, keys, 20)[0])
+    torch.testing.assert_close(scores.cpu(), nearest(query, keys, 20)[0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close((query.cuda() @ keys.cuda().float().T).gather(1, columns), scores, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.gpu
+def test_a_search_on_cuda_takes_no_more_than_its_budget():
+    query, keys = _rows(1024, 64, 0).cuda(), _rows(400_000, 64, 1, torch.float16).cuda()
+    nearest(query[:1], keys[:10], 1)  # libraries, loaded
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    nearest(query, keys, 256, "torch", 64.0)
+    assert torch.cuda.max_memory_allocated() - before <= 64 << 20
+
+
+@pytest.mark.gpu
+def test_faiss_on_cuda_refuses_more_neighbours_than_it_finds():
+    with pytest.raises(InputError, match="up to 2048 neighbours on CUDA, not 2049"):
+        nearest(_rows(2, 4, 0).cuda(), _rows(3000, 4, 1).cuda(), 2049, "faiss")

@@ -1,5 +1,6 @@
 """Memory banks: where negatives from beyond the batch come from."""
 
+from contrast.banks.approximate_search import Approximate
 from contrast.banks.faiss_bank import FaissBank
 from contrast.banks.key_queue import KeyQueue
 from contrast.banks.key_store import KeyStore
@@ -8,6 +9,7 @@ from contrast.banks.mining import Hardest, Mining, Stratified
 from contrast.banks.neighbours import Neighbours
 
 __all__ = [
+    "Approximate",
     "FaissBank",
     "Hardest",
     "KeyQueue",

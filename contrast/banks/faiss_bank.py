@@ -8,12 +8,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from contrast.banks.approximate_search import Approximate, ApproximateSearch
 from contrast.banks.key_store import KeyStore, Storage
 from contrast.banks.memory_bank import MemoryBank, Negatives
 from contrast.banks.mining import Hardest, Mining
-from contrast.banks.neighbours import Neighbours, nearest_of_others
+from contrast.banks.neighbours import Neighbours, SearchOf, nearest_of_others
 from contrast.distributed import gather_detached
 from contrast.errors import InputError
+from contrast.nearest import BUDGET_MIB, nearest
 from contrast.pairs import NOT_OFFERED, UNKNOWN
 from contrast.randomness import Purpose, seed_from, uniform
 
@@ -41,9 +43,11 @@ class FaissBank(MemoryBank):
         sharded: each of several processes keeps its part of the rows alone, and searches it for all queries; else all
             keep all rows.
         seed: of the draws; a run's seed if a configuration leaves it out.
+        search_mib: what one search may take beside queries and keys, in MiB.
+        approximate: how to search a large bank that an exact search would be too slow for; always exact if left out.
 
     Raises:
-        InputError: where a size is below 1, the rows pass the budget, or a key is not finite.
+        InputError: where a size is below 1, the rows pass the budget, a search passes its own, or a key is not finite.
 
     Example:
         >>> bank = FaissBank(width=2, size=4, mining=Hardest(2))
@@ -65,13 +69,16 @@ class FaissBank(MemoryBank):
         budget_gib: float = 4.0,
         sharded: bool = False,
         seed: int = 0,
+        search_mib: float = BUDGET_MIB,
+        approximate: Approximate | None = None,
     ) -> None:
         super().__init__()
         if warmup_steps < 0:
             raise InputError(f"FaissBank's warmup_steps {warmup_steps} is negative: give 0 or more")
         self.rows = KeyStore(width, size, per_sample, storage, budget_gib, sharded)
         self.size, self.seed, self.warmup_steps = size, seed, warmup_steps
-        self.mining = mining or Hardest()
+        self.mining, self.search_mib = mining or Hardest(), search_mib
+        self.approximate = None if approximate is None else ApproximateSearch(approximate, width, seed)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def begin(self, samples: int | None) -> None:
@@ -86,17 +93,38 @@ class FaissBank(MemoryBank):
 
     @torch.no_grad()
     def neighbours(self, query: Float[Tensor, "b d"], index: Int[Tensor, " b"], count: int) -> Neighbours:
-        if self.rows.parts == 1:
-            return super().neighbours(query, index, count)
+        return self._found(query, index, count, self._search)
+
+    @torch.no_grad()
+    def recall(self, query: Float[Tensor, "b d"], index: Int[Tensor, " b"], count: int) -> float | None:
+        """The share of each query's `count` exact neighbours that `neighbours` finds; None while search is exact."""
+        if self.approximate is None or int(self.approximate.used) < 0 or query.is_cuda:
+            return None
+        found = self.neighbours(query, index, count).row
+        exact = self._found(query, index, count, self._exact).row
+        hits = (found[:, :, None] == exact[:, None]) & (exact >= 0)[:, None]
+        return float(hits.sum() / (exact >= 0).sum().clamp(min=1))
+
+    def _found(self, query: Tensor, index: Tensor, count: int, search: SearchOf) -> Neighbours:
+        parts = self.rows.parts
+        if parts == 1:
+            return nearest_of_others(query, index, *self.stored(), count, search)
         counts = gather_detached(torch.tensor([len(query)], device=query.device)).tolist()
-        found = nearest_of_others(gather_detached(query), gather_detached(index), *self.stored(), count)
-        row = torch.where(found.row < 0, -1, found.row * self.rows.parts + self.rows.part)
+        found = nearest_of_others(gather_detached(query), gather_detached(index), *self.stored(), count, search)
+        row = torch.where(found.row < 0, -1, found.row * parts + self.rows.part)
         # (part, everyone's queries, count): this process's queries out of every part, and of those the best.
         score, row = (gather_detached(each[None]) for each in (found.score, row))
         mine = slice(sum(counts[: self.rows.part]), sum(counts[: self.rows.part + 1]))
         score, row = (each[:, mine].movedim(0, 1).flatten(1) for each in (score, row))
         best, place = score.topk(count, dim=1)
         return Neighbours(best, row.gather(1, place))
+
+    def _search(self, query: Tensor, keys: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        found = None if self.approximate is None else self.approximate.search(self.rows, query, count)
+        return self._exact(query, keys, count) if found is None else found
+
+    def _exact(self, query: Tensor, keys: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        return nearest(query, keys, count, budget_mib=self.search_mib)
 
     def keys_at(self, row: Int[Tensor, "b n"]) -> Float[Tensor, "b n d"]:
         return self.rows.at(row)
@@ -118,6 +146,8 @@ class FaissBank(MemoryBank):
     @torch.no_grad()
     def store(self, keys: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> None:
         self.rows.write(gather_detached(keys), gather_detached(index), int(self.steps))
+        if self.approximate is not None:
+            self.approximate.follow(self.rows, int(self.steps))
         self.steps.add_(1)
 
     def extra_repr(self) -> str:

@@ -1,0 +1,186 @@
+"""The approximate search of a bank against lists of keys written out, through refreshes, checkpoints and processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as multiprocessing
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from contrast.banks import Approximate, FaissBank, Hardest
+from contrast.errors import InputError
+from contrast.inverted_lists import InvertedLists, train_centroids
+from tests.commands.running import pretrain
+
+WIDTH, SIZE = 8, 60
+
+
+def unit(count: int, seed: int) -> Tensor:
+    rows = torch.randn(count, WIDTH, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.normalize(rows, dim=-1)
+
+
+def bank(lists: int = 6, probes: int = 2, every: int = 3, above: int = 10, **arguments: object) -> FaissBank:
+    how = Approximate(lists, probes, above, every)
+    return FaissBank(WIDTH, SIZE, mining=Hardest(5), seed=1, approximate=how, **arguments)  # type: ignore[arg-type]
+
+
+def written(made: FaissBank, steps: range, rows: slice = slice(None)) -> Iterator[int]:
+    for step in steps:
+        samples = (torch.arange(8) + 5 * step) % SIZE
+        made.store(unit(8, step)[rows], samples[rows])
+        yield step
+
+
+def slow(made: FaissBank, query: Tensor, sample: int, count: int, probes: int) -> list[float]:
+    """The best scores among keys whose nearest centroid is one of the query's nearest ones."""
+    centroids = made.approximate.centroids
+    near = (centroids @ query).topk(probes).indices.tolist()
+    scores = []
+    for row in range(int(made.rows.filled)):
+        key = made.rows.keys[row].float()
+        if int((centroids @ key).argmax()) in near and int(made.rows.index[row]) != sample:
+            scores.append(float(key @ query))
+    return sorted(scores, reverse=True)[:count]
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.booleans(), st.sampled_from(["float32", "float16"]), st.integers(1, 6), st.integers(1, 70))
+def test_it_finds_the_best_rows_of_the_lists_it_looks_through(
+    per_sample: bool, storage: str, probes: int, count: int
+) -> None:
+    made = bank(probes=probes, per_sample=per_sample, storage=storage)
+    for step in written(made, range(20)):
+        if step < 5:  # trained at the step of index 2, used from that of index 5
+            assert int(made.approximate.used) == -1
+            continue
+        assert int(made.approximate.used) == 3 * (step // 3) - 1 - 3 * (step % 3 != 2)
+        query, asking = unit(3, 100 + step), [0, 5 * step % SIZE, -1]
+        found = made.neighbours(query, torch.tensor(asking), count)
+        for place, sample in enumerate(asking):
+            rows = found.row[place][found.row[place] >= 0]
+            expected = slow(made, query[place], sample, count, probes)
+            assert len(rows) == len(expected) == len(set(rows.tolist()))
+            torch.testing.assert_close(found.score[place, : len(rows)].tolist(), expected, rtol=0, atol=1e-6)
+            torch.testing.assert_close(
+                (made.rows.keys[rows].float() @ query[place]).tolist(), expected, rtol=0, atol=1e-6
+            )
+
+
+def test_with_all_lists_it_is_exact_and_its_recall_is_one() -> None:
+    few, all_lists, exact = bank(probes=1), bank(probes=6), FaissBank(WIDTH, SIZE)
+    for _ in zip(*(written(made, range(12)) for made in (few, all_lists, exact)), strict=True):
+        pass
+    query, nowhere = unit(20, 99), torch.full((20,), -1)
+    torch.testing.assert_close(all_lists.neighbours(query, nowhere, 9), exact.neighbours(query, nowhere, 9))
+    assert all_lists.recall(query, nowhere, 9) == 1
+    assert exact.recall(query, nowhere, 9) is None
+    found, truth = (each.neighbours(query, nowhere, 9).row.tolist() for each in (few, exact))
+    hits = sum(len(set(one) & set(other)) for one, other in zip(found, truth, strict=True))
+    assert few.recall(query, nowhere, 9) == pytest.approx(hits / 180)
+    assert 0.1 < hits / 180 < 0.9
+
+
+def test_it_is_exact_until_there_are_more_rows_than_the_threshold() -> None:
+    made = bank(above=40)
+    for step in written(made, range(12)):
+        assert int(made.approximate.begun) == (
+            5 if 5 <= step < 8 else 8 if 8 <= step < 11 else 11 if step == 11 else -1
+        )
+
+
+@pytest.mark.parametrize("stop", [1, 3, 5, 6, 9])
+def test_it_goes_on_from_a_checkpoint_as_if_nothing_had_been(stop: int) -> None:
+    whole, first = bank(), bank()
+    for _ in zip(written(whole, range(stop)), written(first, range(stop)), strict=True):
+        pass
+    resumed = bank()
+    state = {name: value.clone() for name, value in first.state_dict().items()}
+    resumed.load_state_dict(state)
+    for step in written(whole, range(stop, 16)):
+        list(written(resumed, range(step, step + 1)))
+        query, index = unit(7, 200 + step), torch.arange(7)
+        for one, other in zip(whole.neighbours(query, index, 9), resumed.neighbours(query, index, 9), strict=True):
+            assert torch.equal(one, other)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_what_was_built_before_a_load_is_forgotten() -> None:
+    made, other = bank(), bank()
+    list(written(made, range(8)))
+    list(written(other, range(20, 28)))
+    made.load_state_dict(other.state_dict())
+    query, nowhere = unit(7, 1), torch.full((7,), -1)
+    assert torch.equal(made.neighbours(query, nowhere, 9).row, other.neighbours(query, nowhere, 9).row)
+
+
+def found_by(rank: int, parts: int, sharded: bool) -> list[Tensor]:
+    rows = slice(rank * 8 // parts, (rank + 1) * 8 // parts)
+    made = bank(sharded=sharded)
+    made.begin(None)
+    found = []
+    for step in written(made, range(14), rows):
+        query, index = unit(8, 300 + step)[rows], torch.arange(8)[rows]
+        found += made.neighbours(query, index, 9)
+        recall = made.recall(query, index, 9)
+        found.append(torch.tensor([-1.0 if recall is None else recall * (8 // parts)]))
+    return found
+
+
+def work(rank: int, parts: int, sharded: bool, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=parts)
+    torch.save(found_by(rank, parts, sharded), f"{folder}/{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_processes_find_what_one_does(sharded: bool, tmp_path: Path) -> None:
+    multiprocessing.spawn(work, args=(2, sharded, str(tmp_path)), nprocs=2)
+    several = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    for place, alone in enumerate(found_by(0, 1, False)):
+        parts = [each[place] for each in several]
+        both = sum(parts) if len(alone) == 1 and float(alone) >= 0 else torch.cat(parts)[: len(alone)]
+        torch.testing.assert_close(both, alone)
+
+
+def test_rows_may_come_in_any_order() -> None:
+    centroids, keys = unit(4, 0), unit(30, 1)
+    whole, grown = InvertedLists(centroids, keys), InvertedLists(centroids, unit(12, 2))
+    grown.replace(torch.arange(29, 4, -1), keys[5:].flip(0))
+    grown.replace(torch.tensor([3, 0, 1, 4, 2]), keys[[3, 0, 1, 4, 2]])
+    for one, other in zip(whole.search(unit(9, 3), 30, 2), grown.search(unit(9, 3), 30, 2), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_centroids_are_of_unit_length_and_a_function_of_the_seed() -> None:
+    first, again, other = (train_centroids(unit(200, 0), 8, seed) for seed in (0, 0, 1))
+    torch.testing.assert_close(first.norm(dim=1), torch.ones(8))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    with pytest.raises(InputError, match="8 lists of 7 keys: ask for 7 lists or fewer"):
+        train_centroids(unit(7, 0), 8, 0)
+
+
+@pytest.mark.parametrize("wrong", [{"lists": 0}, {"probes": 7}, {"above": 5}, {"every": 0}])
+def test_settings_that_cannot_be_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(InputError, match="no more probes than lists"):
+        bank(**wrong)
+
+
+def test_a_run_with_lists_trains_from_the_command_line(tmp_path: Path) -> None:
+    flags = ["lists", 4, "probes", 2, "above", 20, "every_n_steps", 2]
+    lists = [f"--model.bank.approximate.{each}" if isinstance(each, str) else each for each in flags]
+    assert (
+        pretrain(tmp_path / "run", "--model", "MoCo", "--model.bank", "FaissBank", "--model.bank.size", 96, *lists) == 0
+    )
+    state = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    assert int(state["queues.0.approximate.used"]) >= 0
