@@ -36,6 +36,7 @@ class Purpose(IntEnum):
     NEGATIVE_INTERPOLATION = 10
     BANK_MINING = 11
     BANK_LISTS = 12
+    OBSERVED_ROWS = 13
 
 
 def seed_from(*keys: int) -> int:

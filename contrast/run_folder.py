@@ -21,6 +21,7 @@ class RunFolder:
         metrics.csv            the same as a table, derived
         scores.jsonl           append-only histograms of positive and negative scores
         flagged.jsonl          append-only: the samples that bad-pair mining flagged, one row an epoch
+        bank.jsonl             append-only: ages, recall and freshness of a memory bank's keys
         checkpoints/*.ckpt     last.ckpt and what was asked for
         features/              cached features, keyed by checkpoint, data and transform
         evaluations/*.json     results of `contrast probe` and `contrast knn`, each with its protocol
@@ -50,6 +51,10 @@ class RunFolder:
     @property
     def flagged(self) -> Path:
         return self.path / "flagged.jsonl"
+
+    @property
+    def bank(self) -> Path:
+        return self.path / "bank.jsonl"
 
     @property
     def checkpoints(self) -> Path:

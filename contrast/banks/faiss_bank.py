@@ -91,6 +91,12 @@ class FaissBank(MemoryBank):
     def stored(self) -> tuple[Tensor, Tensor]:
         return self.rows.held()
 
+    def filled_rows(self) -> int:
+        return int(self.rows.filled)
+
+    def about(self, row: Int[Tensor, " n"]) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
+        return self.rows.index[row], self.rows.written[row]
+
     @torch.no_grad()
     def neighbours(self, query: Float[Tensor, "b d"], index: Int[Tensor, " b"], count: int) -> Neighbours:
         return self._found(query, index, count, self._search)
@@ -140,8 +146,9 @@ class FaissBank(MemoryBank):
         row = self.mining.choose(search, filled, index, self.seed, step)
         own = self.keys_at(row).to(query.dtype)
         own_index = torch.where(row < 0, NOT_OFFERED, self.rows.index[row.clamp(min=0)])
+        own_age = torch.where(row < 0, -1, step - self.rows.written[row.clamp(min=0)])
         nothing = query.new_zeros((0, query.shape[1]))
-        return Negatives(nothing, index.new_zeros(0), own=own, own_index=own_index)
+        return Negatives(nothing, index.new_zeros(0), own=own, own_index=own_index, own_age=own_age)
 
     @torch.no_grad()
     def store(self, keys: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> None:
@@ -164,7 +171,8 @@ class FaissBank(MemoryBank):
 
     def _drawn(self, step: int, filled: int, query: Tensor) -> Negatives:
         """As many rows as a query would be offered, or all while there are fewer: the same for all queries."""
-        keys, everyone = (self.seed, step, Purpose.BANK_MINING, 2), torch.zeros(1, dtype=torch.int64)
-        draws = uniform(keys, everyone.to(query.device), self.mining.count)[0]
+        key, everyone = (self.seed, step, Purpose.BANK_MINING, 2), torch.zeros(1, dtype=torch.int64)
+        draws = uniform(key, everyone.to(query.device), self.mining.count)[0]
         row = (draws.double() * filled).long() if filled > self.mining.count else torch.arange(filled).to(query.device)
-        return Negatives(self.keys_at(row[None])[0].to(query.dtype), self.rows.index[row])
+        keys, age = self.keys_at(row[None])[0].to(query.dtype), step - self.rows.written[row]
+        return Negatives(keys, self.rows.index[row], age=age)

@@ -41,6 +41,8 @@ class KeyQueue(MemoryBank):
 
     keys: Tensor
     index: Tensor
+    written: Tensor
+    steps: Tensor
     pointer: Tensor
     filled: Tensor
 
@@ -53,6 +55,8 @@ class KeyQueue(MemoryBank):
         start = torch.randn(size, width, generator=generator)
         self.register_buffer("keys", torch.nn.functional.normalize(start, dim=-1))
         self.register_buffer("index", torch.full((size,), UNKNOWN))
+        self.register_buffer("written", torch.full((size,), -1))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
         self.register_buffer("filled", torch.zeros((), dtype=torch.int64))
 
@@ -66,11 +70,18 @@ class KeyQueue(MemoryBank):
 
     def negatives(self, query: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> Negatives:
         place = torch.arange(self.size, device=self.filled.device)
-        return Negatives(self.keys, self.index, placeholder=place >= self.filled)
+        age = torch.where(self.written < 0, -1, self.steps - self.written)
+        return Negatives(self.keys, self.index, placeholder=place >= self.filled, age=age)
 
     def stored(self) -> tuple[Tensor, Tensor]:
         filled = int(self.filled)
         return self.keys[:filled], self.index[:filled]
+
+    def filled_rows(self) -> int:
+        return int(self.filled)
+
+    def about(self, row: Int[Tensor, " n"]) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
+        return self.index[row], self.written[row]
 
     @torch.no_grad()
     def store(self, keys: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> None:
@@ -83,6 +94,8 @@ class KeyQueue(MemoryBank):
         place = (self.pointer + torch.arange(len(keys), device=keys.device)) % self.size
         self.keys[place] = keys.to(self.keys.dtype)
         self.index[place] = index
+        self.written[place] = self.steps
+        self.steps.add_(1)
         self.pointer.add_(len(keys)).remainder_(self.size)
         self.filled.add_(len(keys)).clamp_(max=self.size)
 

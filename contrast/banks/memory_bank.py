@@ -24,6 +24,8 @@ class Negatives:
         placeholder: which of them are no sample's key, (k,): offered and counted, never mined; None if none is.
         own: rows for each query alone, (b, s, d).
         own_index: which sample each of those is of, (b, s); -1 is unknown, -2 is no row.
+        age: how many steps ago each of `keys` was written, (k,); -1 where there is no telling; None as that.
+        own_age: the same of `own`, (b, s).
     """
 
     keys: Float[Tensor, "k d"]
@@ -31,6 +33,8 @@ class Negatives:
     placeholder: Bool[Tensor, " k"] | None = None
     own: Float[Tensor, "b s d"] | None = None
     own_index: Int[Tensor, "b s"] | None = None
+    age: Int[Tensor, " k"] | None = None
+    own_age: Int[Tensor, "b s"] | None = None
 
 
 class MemoryBank(nn.Module, ABC):
@@ -59,6 +63,14 @@ class MemoryBank(nn.Module, ABC):
     @abstractmethod
     def stored(self) -> tuple[Float[Tensor, "k d"], Int[Tensor, " k"]]:
         """The rows that hold a key, and which sample each is of."""
+
+    @abstractmethod
+    def filled_rows(self) -> int:
+        """How many rows hold a key, of all processes: rows 0 and on."""
+
+    @abstractmethod
+    def about(self, row: Int[Tensor, " n"]) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
+        """Which sample each of these rows is of, and in which call of `store`, from 0, it was written."""
 
     @torch.no_grad()
     def neighbours(self, query: Float[Tensor, "b d"], index: Int[Tensor, " b"], count: int) -> Neighbours:

@@ -1,5 +1,6 @@
 """Callbacks: what watches a run, writes its folder and keeps it safe."""
 
+from contrast.callbacks.bank_recorder import BankRecorder
 from contrast.callbacks.checkpoints import AtomicCheckpoints, Checkpoints
 from contrast.callbacks.finite_loss import FiniteLoss
 from contrast.callbacks.flagged import FlaggedPairs
@@ -11,6 +12,7 @@ from contrast.callbacks.step_randomness import StepRandomness
 
 __all__ = [
     "AtomicCheckpoints",
+    "BankRecorder",
     "Checkpoints",
     "FiniteLoss",
     "FlaggedPairs",

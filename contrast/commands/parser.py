@@ -15,7 +15,7 @@ import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from contrast import banks, data, losses, methods, models, optim  # noqa: F401  # short names are of imported classes
-from contrast.callbacks import Checkpoints, Metrics, OnlineKNN, ScoreRecorder
+from contrast.callbacks import BankRecorder, Checkpoints, Metrics, OnlineKNN, ScoreRecorder
 from contrast.commands.choices import SLOTS, choices
 from contrast.commands.configuration import Config
 from contrast.commands.messages import one_line
@@ -40,6 +40,7 @@ CALLBACKS: dict[str, type[lightning.Callback]] = {
     "metrics": Metrics,
     "scores": ScoreRecorder,
     "online_knn": OnlineKNN,
+    "bank": BankRecorder,
     "checkpoints": Checkpoints,
 }
 """Sections of a configuration that set a callback which every run has."""

@@ -113,6 +113,11 @@ class TrainingData(lightning.LightningDataModule, ABC):
     def _evaluated(self, samples: Any) -> Dataset[tuple[Tensor, int, int]]:
         """Samples with index and label, as evaluations see them."""
 
+    def views_of(self, index: Int[Tensor, " n"], epoch: int) -> Batch:
+        """The views that training makes of these samples in this epoch, on the CPU; for observers."""
+        samples = self._trained_on()
+        return self.make_views(collate_training([samples[epoch, sample] for sample in index.tolist()]), epoch)
+
     @property
     def train_samples(self) -> int:
         """How many samples are pretrained on."""

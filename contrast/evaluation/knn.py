@@ -12,6 +12,8 @@ from contrast.nearest import nearest
 
 __all__ = ["check_knn", "knn_top1", "weighted_knn_scores"]
 
+_AT_ONCE = 8192  # queries: a search's results have a budget
+
 
 def weighted_knn_scores(
     query: Float[Tensor, "b d"],
@@ -49,9 +51,13 @@ def weighted_knn_scores(
     check_knn(neighbours, temperature, len(keys))
     if int(labels.min()) < 0 or int(labels.max()) >= classes:
         raise InputError(f"labels from {int(labels.min())} to {int(labels.max())} are not among {classes} classes")
-    scores, columns = nearest(F.normalize(query, dim=1), F.normalize(keys, dim=1), neighbours)
-    weights = torch.exp(scores.double() / temperature)
-    return weights.new_zeros(len(query), classes).scatter_add_(1, labels[columns], weights)
+    unit = F.normalize(keys, dim=1)
+    parts = []
+    for chunk in torch.split(F.normalize(query, dim=1), _AT_ONCE):
+        scores, columns = nearest(chunk, unit, neighbours)
+        weights = torch.exp(scores.double() / temperature)
+        parts.append(weights.new_zeros(len(chunk), classes).scatter_add_(1, labels[columns], weights))
+    return torch.cat(parts)
 
 
 def check_knn(neighbours: int, temperature: float, samples: int) -> None:

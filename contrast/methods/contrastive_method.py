@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import lightning
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from contrast.banks import KeyStore, MemoryBank
+from contrast.banks import KeyStore, MemoryBank, Negatives
 from contrast.data.batch import Batch
 from contrast.errors import InputError
 from contrast.losses import Loss, LossOutput
@@ -20,7 +20,15 @@ from contrast.models import Backbone, Head, require_fitting
 from contrast.optim import Schedule, parameter_groups, scaled_rate
 from contrast.pairs import Pairs
 
-__all__ = ["BankFactory", "ContrastiveMethod", "HeadFactory", "OptimizerFactory", "RateScaling"]
+__all__ = [
+    "BankFactory",
+    "ContrastiveMethod",
+    "HeadFactory",
+    "KeySource",
+    "Meeting",
+    "OptimizerFactory",
+    "RateScaling",
+]
 
 HeadFactory = Callable[[int], Head]
 """From the backbone's width to a projection head; in a configuration, a head class without its first argument."""
@@ -29,6 +37,23 @@ BankFactory = Callable[[int], MemoryBank]
 OptimizerFactory = Callable[[Iterable[Any]], torch.optim.Optimizer]
 """From parameter groups to an optimiser; in a configuration, any torch optimiser class without its parameters."""
 RateScaling = Literal["linear", "sqrt", "none"]
+
+
+class Meeting(NamedTuple):
+    """A bank and what it offered to queries of a step."""
+
+    bank: MemoryBank
+    query: Float[Tensor, "b d"]
+    index: Int[Tensor, " b"]  # type: ignore[assignment]  # shadows tuple.index, which nobody calls here
+    offered: Negatives
+
+
+class KeySource(NamedTuple):
+    """What a bank's keys are made by: an encoder to unit rows, which view it takes, and which of several heads."""
+
+    encoder: nn.Module
+    view: int
+    head: int | None
 
 
 class ContrastiveMethod(lightning.LightningModule, ABC):
@@ -47,6 +72,7 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
         one_direction: whether it hosts losses that take one direction only.
         seen: from the loss until after backward, what the loss saw. Observers that look at negatives do so then (in
             `on_before_backward`): the pairs hold a bank's own rows, which the step's keys replace once it is over.
+        met: for as long, the banks that were asked, each with the queries, their samples and what it offered them.
 
     Raises:
         InputError: for a loss of one direction where the method has both.
@@ -75,6 +101,7 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
         self._rate_scaling, self._rate_reference = rate_scaling, rate_reference
         self._unstored: list[tuple[MemoryBank, Tensor, Tensor]] = []
         self.seen: LossOutput | None = None
+        self.met: list[Meeting] = []
         self._begun = -1
         self._total_steps = 0
 
@@ -105,6 +132,19 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
         self.seen = dataclasses.replace(output, loss=output.loss.detach())
         return {"loss": output.loss, "output": self.seen}
 
+    def meet(self, bank: MemoryBank, query: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> Negatives:
+        """What a bank offers these queries, kept for observers until the step is over."""
+        offered = bank.negatives(query, index)
+        self.met.append(Meeting(bank, query, index, offered))
+        return offered
+
+    def key_source(self, bank: int) -> KeySource:
+        """How the keys of the bank of this number are made: by default of first views, by the trained encoder."""
+        return KeySource(nn.Sequential(self.backbone, self.head), view=0, head=self._head_of(bank))
+
+    def _head_of(self, bank: int) -> int | None:
+        return None if self.head.head_count is None else bank % self.head.head_count
+
     def remember(self, bank: MemoryBank, keys: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> None:
         """Have `bank` store these keys once backward is done with its buffers."""
         self._unstored.append((bank, keys.detach(), index))
@@ -112,6 +152,7 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
     def on_after_backward(self) -> None:
         # Not at the batch's end: checkpoints are taken there first, and would lack this step's keys.
         self.seen = None
+        self.met.clear()
         for bank, keys, index in self._unstored:
             bank.store(keys, index)
         self._unstored.clear()

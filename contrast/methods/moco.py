@@ -18,6 +18,7 @@ from contrast.methods.contrastive_method import (
     BankFactory,
     ContrastiveMethod,
     HeadFactory,
+    KeySource,
     OptimizerFactory,
     RateScaling,
     unit_rows,
@@ -106,11 +107,14 @@ class MoCo(ContrastiveMethod):
         several, count = heads is not None, heads or 1
         banks = self.banks()[direction * count : (direction + 1) * count]
         by_head = list(zip(banks, query if several else [query], key if several else [key], strict=True))
-        offered = [bank.negatives(of_head.detach(), index) for bank, of_head, _ in by_head]
+        offered = [self.meet(bank, of_head.detach(), index) for bank, of_head, _ in by_head]
         for bank, _, of_head in by_head:
             self.remember(bank, of_head, index)
         none = query.new_zeros((*query.shape[:-2], 0, query.shape[-1]))
         return with_offered(queue_pairs(query, key, none, index, index[:0], view=direction), offered)
+
+    def key_source(self, bank: int) -> KeySource:
+        return KeySource(self.key_encoder, view=1 - bank // (self.head.head_count or 1), head=self._head_of(bank))
 
     @torch.no_grad()
     def embed_keys(self, images: Float[Tensor, "b *shape"], direction: int = 0) -> Float[Tensor, "*h b d"]:

@@ -72,7 +72,7 @@ class SimCLR(ContrastiveMethod):
             return [pairs]
         queries, keys = (rows if self.head.head_count else rows[None] for rows in (pairs.query.detach(), first))
         banks = self.banks()
-        offered = [bank.negatives(rows, pairs.index) for bank, rows in zip(banks, queries, strict=True)]
+        offered = [self.meet(bank, rows, pairs.index) for bank, rows in zip(banks, queries, strict=True)]
         for bank, rows in zip(banks, keys, strict=True):
             self.remember(bank, rows, batch.index)
         return [with_offered(pairs, offered)]

@@ -1,0 +1,161 @@
+"""How old the keys are that queries meet, how far they are from fresh ones, and what an approximate search misses."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import lightning
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from contrast.banks import FaissBank, MemoryBank
+from contrast.callbacks.metrics import record
+from contrast.data import TrainingData
+from contrast.distributed import gather_detached
+from contrast.errors import InputError
+from contrast.methods import ContrastiveMethod
+from contrast.methods.contrastive_method import KeySource, Meeting, unit_rows
+from contrast.randomness import Purpose, uniform
+from contrast.records import append_row
+from contrast.run_folder import RunFolder
+
+__all__ = ["BankRecorder"]
+
+_SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+_MOST = 1 << 18  # ages that quantiles are taken of
+_ASKED = 64  # queries whose recall is measured
+
+
+class BankRecorder(lightning.Callback):
+    """Rows of ``bank.jsonl`` about each memory bank of a method, and means of them in ``metrics.jsonl``.
+
+    Every few steps ``ages``: quantiles of how many steps ago the keys that queries met were written, and, while search
+    is approximate, ``recall``: the share of the exact neighbours that it finds. Every few epochs ``freshness``: for
+    some rows, their age and the cosine of the stored key and one that the same encoder makes now of the same view (of
+    the sample, epoch and view number that it was made of). The encoder is a copy in training mode, and its batch the
+    rows themselves, so that batch norm keeps the cosine of a key that was just written a little below 1.
+
+    Args:
+        folder: the run folder.
+        every_n_steps: between rows of ages; 0 never.
+        every_n_epochs: between rows of freshness; 0 never.
+        rows: how many of a bank's rows are encoded anew.
+
+    Raises:
+        InputError: for a negative number, or no rows.
+    """
+
+    def __init__(self, folder: RunFolder, every_n_steps: int = 50, every_n_epochs: int = 5, rows: int = 256) -> None:
+        if every_n_steps < 0 or every_n_epochs < 0 or rows < 2:
+            raise InputError(
+                f"bank.every_n_steps {every_n_steps} and every_n_epochs {every_n_epochs} must be at least 0 (never), "
+                f"rows {rows} at least 2"
+            )
+        self.folder, self.every_n_steps, self.every_n_epochs, self.rows = folder, every_n_steps, every_n_epochs, rows
+        self._step = 0
+        self._seen: list[dict[str, Any]] = []
+
+    @torch.no_grad()
+    def on_before_backward(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, loss: Tensor
+    ) -> None:
+        step = trainer.global_step + 1
+        due = self.every_n_steps and (step % self.every_n_steps == 0 or step == 1)
+        if due and not self._seen and isinstance(pl_module, ContrastiveMethod):
+            self._step = step
+            self._seen = [{"ages": _ages(meeting), "recall": _recall(meeting)} for meeting in pl_module.met]
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not self._seen or trainer.global_step < self._step:  # the latter while gradients accumulate
+            return
+        seen, self._seen = self._seen, []
+        for bank, row in enumerate(seen):
+            found = {name: value for name, value in row.items() if value is not None}
+            if found:
+                self._append(trainer, bank, found)
+        means = {"bank/age": ("ages", "mean"), "bank/recall": ("recall", "recall")}
+        for name, (kind, key) in means.items():
+            values = [row[kind][key] for row in seen if row[kind] is not None]
+            if values:
+                record(self.folder, trainer, {name: sum(values) / len(values)})
+
+    @torch.no_grad()
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        done = trainer.current_epoch + 1
+        due = self.every_n_epochs and (done % self.every_n_epochs == 0 or done == trainer.max_epochs)
+        data = getattr(trainer, "datamodule", None)
+        if not due or not isinstance(pl_module, ContrastiveMethod) or not isinstance(data, TrainingData):
+            return
+        means = []
+        for number, bank in enumerate(pl_module.banks()):
+            filled = bank.filled_rows()
+            if filled < 2:
+                continue
+            row = self._drawn(filled, pl_module.global_step, bank)
+            index, written = bank.about(row)
+            cosine = self._cosines(pl_module, data, number, row, index, written // trainer.num_training_batches)
+            age = trainer.current_epoch * trainer.num_training_batches + trainer.num_training_batches - written
+            freshness = {"age": age.tolist(), "cosine": [round(each, 6) for each in cosine.tolist()]}
+            self._append(trainer, number, {"freshness": freshness})
+            means.append(float(cosine.mean()))
+        if means:
+            record(self.folder, trainer, {"bank/fresh_cosine": sum(means) / len(means)})
+
+    def _append(self, trainer: lightning.Trainer, bank: int, row: dict[str, Any]) -> None:
+        if trainer.is_global_zero:
+            place = {"step": trainer.global_step, "epoch": trainer.current_epoch, "bank": bank}
+            append_row(self.folder.bank, place | row)
+
+    def _drawn(self, filled: int, step: int, bank: MemoryBank) -> Int[Tensor, " n"]:
+        draws = uniform((step, Purpose.OBSERVED_ROWS), torch.zeros(1, dtype=torch.int64), self.rows)[0]
+        row = torch.unique((draws.double() * filled).long()) if filled > self.rows else torch.arange(filled)
+        return row.to(next(bank.buffers()).device)
+
+    def _cosines(
+        self, method: ContrastiveMethod, data: TrainingData, number: int, row: Tensor, index: Tensor, epoch: Tensor
+    ) -> Tensor:
+        source = method.key_source(number)
+        views = torch.cat(
+            [data.views_of(index[epoch == each], each).inputs[source.view] for each in torch.unique(epoch).tolist()]
+        )
+        order = epoch.argsort(stable=True)
+        fresh = _encoded(method, source, views.to(row.device))
+        stored = method.banks()[number].keys_at(row[order][None])[0].to(fresh.dtype)
+        cosine = torch.empty_like(fresh[:, 0])
+        cosine[order] = torch.cosine_similarity(stored, fresh, dim=1)
+        return cosine
+
+
+def _encoded(method: ContrastiveMethod, source: KeySource, views: Tensor) -> Tensor:
+    encoder = copy.deepcopy(source.encoder).train()  # batch norm's running statistics stay the run's
+    rows = unit_rows(encoder(views), method.loss)
+    return rows if source.head is None else rows[source.head]
+
+
+def _ages(meeting: Meeting) -> dict[str, Any] | None:
+    """Quantiles and mean of all processes' ages; an evenly spaced part of them where there are very many."""
+    met = [age.flatten() for age in (meeting.offered.age, meeting.offered.own_age) if age is not None]
+    ages = gather_detached(torch.cat(met)) if met else None
+    if ages is None or not (ages >= 0).any():
+        return None
+    ages = ages[ages >= 0]
+    part = ages[:: -(-len(ages) // _MOST)].double()
+    shares = torch.tensor(_SHARES, dtype=torch.float64, device=part.device)
+    quantiles = torch.quantile(part, shares, interpolation="nearest").long().tolist()
+    return {"shares": list(_SHARES), "quantiles": quantiles, "mean": float(ages.double().mean())}
+
+
+def _recall(meeting: Meeting) -> dict[str, Any] | None:
+    bank = meeting.bank
+    if not isinstance(bank, FaissBank):
+        return None
+    neighbours = bank.mining.count
+    found = bank.recall(meeting.query[:_ASKED], meeting.index[:_ASKED], neighbours)
+    if found is None:
+        return None
+    everyone = gather_detached(torch.tensor([found], device=meeting.query.device))
+    return {"neighbours": neighbours, "recall": float(everyone.mean())}
