@@ -14,6 +14,7 @@ COMMANDS = {
     "pretrain": "train an encoder from a configuration and flags; the demo without any",
     "probe": "linear probe or fine-tuning of a run's features on a labelled set",
     "knn": "weighted nearest-neighbour accuracy of a run's features",
+    "duplicates": "near-duplicates of a run's data by its features, with pictures of them",
     "report": "one HTML page of a run, or of several side by side",
     "export": "the backbone as safetensors with a card, for plain torchvision or timm",
     "demo": "pretrain on the digits, probe, compare with baselines, report: the whole tour",

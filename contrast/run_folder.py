@@ -25,6 +25,7 @@ class RunFolder:
         checkpoints/*.ckpt     last.ckpt and what was asked for
         features/              cached features, keyed by checkpoint, data and transform
         evaluations/*.json     results of `contrast probe` and `contrast knn`, each with its protocol
+        duplicates/            what `contrast duplicates` found, and pictures of it
         export/                what `contrast export` wrote
         report.html            what `contrast report` wrote
         summary.json           the demo's table
@@ -71,6 +72,10 @@ class RunFolder:
     @property
     def evaluations(self) -> Path:
         return self.path / "evaluations"
+
+    @property
+    def duplicates(self) -> Path:
+        return self.path / "duplicates"
 
     @property
     def export(self) -> Path:

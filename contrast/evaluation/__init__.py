@@ -5,6 +5,7 @@ No configuration is read here and nothing is trained with Lightning: `contrast.c
 
 from contrast.evaluation.auroc import AUROC, auroc_interval, macro_auroc
 from contrast.evaluation.device import choose_device, made_with
+from contrast.evaluation.duplicates import NearPairs, near_across, near_within, of_two_classes
 from contrast.evaluation.encoder import Encoder, encode, fingerprint, raw_input, with_backbone
 from contrast.evaluation.export import export
 from contrast.evaluation.features import Features, cache_key, cached_features, extract, features_of
@@ -26,6 +27,7 @@ __all__ = [
     "Interval",
     "LabelledSet",
     "LinearProbe",
+    "NearPairs",
     "Result",
     "SeedResult",
     "accuracy_interval",
@@ -51,6 +53,9 @@ __all__ = [
     "macro_auroc",
     "made_with",
     "mean_interval",
+    "near_across",
+    "near_within",
+    "of_two_classes",
     "paired_difference",
     "probe_over_seeds",
     "raw_input",

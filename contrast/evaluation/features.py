@@ -28,6 +28,7 @@ from contrast.evaluation.encoder import Encoder, encode
 __all__ = ["Features", "batches", "cache_key", "cached_features", "extract", "features_of"]
 
 _log = logging.getLogger(__name__)
+_UNLABELLED = "sample {} has no label: evaluate on a labelled set"
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +51,11 @@ class Features:
 
 
 def extract(
-    encoder: Encoder, loader: DataLoader[LabelledBatch], device: torch.device, progress: str | None = None
+    encoder: Encoder,
+    loader: DataLoader[LabelledBatch],
+    device: torch.device,
+    progress: str | None = None,
+    labelled: bool = True,
 ) -> Features:
     """Features of all that a loader yields, on the CPU; the encoder is moved to `device`.
 
@@ -59,25 +64,27 @@ def extract(
         loader: samples with labels.
         device: where the encoder runs.
         progress: what the bar on stderr says; None shows none.
+        labelled: whether a sample without a label is refused; else its label is -1.
 
     Raises:
         InputError: as `batches`.
     """
     encoder.backbone.to(device)
     rows, labels, index = [], [], []
-    for batch in batches(loader, progress):
+    for batch in batches(loader, progress, labelled):
         rows.append(encode(encoder, batch.inputs.to(device, non_blocking=True)).cpu())
         labels.append(batch.label.cpu())
         index.append(batch.index.cpu())
     return Features(torch.cat(rows), torch.cat(labels), torch.cat(index))
 
 
-def batches(loader: DataLoader[LabelledBatch], progress: str | None) -> Iterator[LabelledBatch]:
-    """All batches of a labelled set, one at least.
+def batches(loader: DataLoader[LabelledBatch], progress: str | None, labelled: bool = True) -> Iterator[LabelledBatch]:
+    """All batches of a set, one at least.
 
     Args:
         loader: where they come from.
         progress: what the bar on stderr says; None shows none.
+        labelled: whether a sample without a label is refused.
 
     Raises:
         InputError: where the loader yields nothing or a sample without a label, or what its workers refused.
@@ -86,10 +93,8 @@ def batches(loader: DataLoader[LabelledBatch], progress: str | None) -> Iterator
     try:
         for batch in tqdm(loader, desc=progress, disable=progress is None, leave=False):
             empty = False
-            if bool((batch.label < 0).any()):
-                raise InputError(
-                    f"sample {int(batch.index[batch.label < 0][0])} has no label: evaluate on a labelled set"
-                )
+            if labelled and bool((batch.label < 0).any()):
+                raise InputError(_UNLABELLED.format(int(batch.index[batch.label < 0][0])))
             yield batch
     except InputError as error:
         raise InputError(worker_message(error)) from error
@@ -98,7 +103,12 @@ def batches(loader: DataLoader[LabelledBatch], progress: str | None) -> Iterator
 
 
 def features_of(
-    encoder: Encoder, data: TrainingData, split: Literal["train", "test"], folder: Path, device: torch.device
+    encoder: Encoder,
+    data: TrainingData,
+    split: Literal["train", "test"],
+    folder: Path,
+    device: torch.device,
+    labelled: bool = True,
 ) -> Features:
     """Features of one set of a data module, from the folder's cache if they are there.
 
@@ -108,12 +118,16 @@ def features_of(
         split: which of its sets.
         folder: where the cached features are.
         device: where the encoder runs, if it has to.
+        labelled: whether a sample without a label is refused.
     """
 
     def compute() -> Features:
-        return extract(encoder, data.evaluation_loader(split), device, f"features of {split}")
+        return extract(encoder, data.evaluation_loader(split), device, f"features of {split}", labelled)
 
-    return cached_features(folder, cache_key(encoder, data.describe(split)), compute)
+    found = cached_features(folder, cache_key(encoder, data.describe(split)), compute)
+    if labelled and bool((found.labels < 0).any()):  # kept by an evaluation that asked for none
+        raise InputError(_UNLABELLED.format(int(found.index[found.labels < 0][0])))
+    return found
 
 
 def cache_key(encoder: Encoder, data: Mapping[str, Any]) -> str:

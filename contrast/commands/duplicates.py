@@ -1,0 +1,145 @@
+"""`contrast duplicates`: near-duplicates within a train set, and between train and test set."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from contrast.commands.source import add_source, load_source, told
+from contrast.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from contrast.commands.encoder import LoadedRun
+    from contrast.evaluation import Features, NearPairs
+
+__all__ = ["main"]
+
+EPILOG = """examples:
+  contrast duplicates runs/first
+  contrast duplicates runs/first --threshold 0.999
+  contrast duplicates --weights resnet50.pth --backbone resnet50 --data configs/data/imagenet100.yaml
+
+Features are what an encoder makes of unaugmented samples, so a pair is as alike as the encoder can tell: look at the
+picture before samples are thrown away. Labels are not needed; with them, pairs of two classes are counted."""
+
+_LISTED = 100_000  # pairs of each kind in the file
+_SHOWN = 40
+
+
+def main(argv: list[str]) -> int:
+    """Search, print what was found, and write pairs and a picture of the closest ones.
+
+    Raises:
+        InputError: for anything wrong with the source, the data or the options.
+    """
+    arguments = _parser().parse_args(argv)
+    run, root = load_source(arguments)
+    _search(run, root, arguments)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="contrast duplicates",
+        description="Samples whose features are nearly parallel: within train, and between train and test.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add_source(parser)
+    parser.add_argument(
+        "--threshold", type=float, default=0.99, metavar="C", help="the least cosine of a pair; default: 0.99"
+    )
+    parser.add_argument(
+        "--neighbours",
+        type=int,
+        default=10,
+        metavar="K",
+        help="nearest samples of each that are looked at; default: 10",
+    )
+    return parser
+
+
+def _search(run: LoadedRun, root: RunFolder, arguments: argparse.Namespace) -> None:
+    from contrast.evaluation import choose_device, features_of, made_with, near_across, near_within, write_json
+
+    device = choose_device(arguments.device)
+    splits = ["train", "test"] if run.data.test_set is not None else ["train"]
+    sets = {
+        split: features_of(run.encoder, run.data, split, root.features, device, labelled=False)  # type: ignore[arg-type]
+        for split in splits
+    }
+    train, limits = sets["train"].features.to(device), (arguments.threshold, arguments.neighbours)
+    found = {"within train": near_within(train, *limits, "pairs within train")}
+    if "test" in sets:
+        test = sets["test"].features.to(device)
+        found["test and train"] = near_across(test, train, *limits, "pairs of test and train")
+    content: dict[str, Any] = {
+        **told(run),
+        **run.encoder.description,
+        "fingerprint": run.encoder.fingerprint,
+        "threshold": arguments.threshold,
+        "neighbours": arguments.neighbours,
+        "data": {split: run.data.describe(split) for split in splits},  # type: ignore[arg-type]
+        "made_with": made_with(device),
+    }
+    sides = {"within train": ("train", "train"), "test and train": ("test", "train")}
+    for kind, pairs in found.items():
+        first, second = (sets[split] for split in sides[kind])
+        content[kind] = _described(pairs, first, second)
+        _print(kind, content[kind], len(first.labels))
+        if len(pairs):
+            _draw(run, root, kind, sides[kind], pairs, first.labels, second.labels)
+    print(write_json(root.duplicates / "duplicates.json", content))
+
+
+def _described(pairs: NearPairs, first: Features, second: Features) -> dict[str, Any]:
+    """Counts, and the pairs themselves as [sample, sample, cosine]."""
+    from contrast.evaluation import of_two_classes
+
+    rows = zip(pairs.first.tolist(), pairs.second.tolist(), pairs.cosine.tolist(), strict=True)
+    return {
+        "pairs": len(pairs),
+        "samples": len(set(pairs.first.tolist())),
+        "of_two_classes": of_two_classes(pairs, first.labels, second.labels),
+        "listed": [
+            [one, other, round(cosine, 6)] for (one, other, cosine), _ in zip(rows, range(_LISTED), strict=False)
+        ],
+    }
+
+
+def _print(kind: str, found: dict[str, Any], samples: int) -> None:
+    classes = "" if found["of_two_classes"] is None else f"; {found['of_two_classes']:,} of them of two classes"
+    print(f"{kind}: {found['pairs']:,} pairs, {found['samples']:,} of {samples:,} samples{classes}")
+
+
+def _draw(
+    run: LoadedRun,
+    root: RunFolder,
+    kind: str,
+    sides: Sequence[str],
+    pairs: NearPairs,
+    first: Tensor,
+    second: Tensor,
+) -> None:
+    """The closest pairs as a picture, where samples are images."""
+    from contrast.data import ImageData
+    from contrast.evaluation.contact_sheet import Shown, contact_sheet
+
+    if not isinstance(run.data, ImageData):
+        return
+    sets = [run.data.test_set if split == "test" else run.data.train_set for split in sides]
+    shown: list[Shown] = []
+    for one, other, cosine in list(zip(pairs.first.tolist(), pairs.second.tolist(), pairs.cosine, strict=True))[
+        :_SHOWN
+    ]:
+        labels = int(first[one]), int(second[other])
+        differ = min(labels) >= 0 and labels[0] != labels[1]
+        below = f"classes {labels[0]} and {labels[1]}" if differ else f"class {labels[0]}" if labels[0] >= 0 else ""
+        images = [samples[place][0] for samples, place in zip(sets, (one, other), strict=True) if samples is not None]
+        shown.append((images[0], images[1], f"{one} · {other}   {cosine:.4f}", below, differ))
+    title = f"{kind}: the {len(shown)} closest of {len(pairs):,} pairs"
+    print(contact_sheet(root.duplicates / f"{kind.replace(' ', '_')}.png", shown, title))

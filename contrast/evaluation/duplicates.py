@@ -1,0 +1,118 @@
+"""Near-duplicates: samples of a data set whose features are nearly parallel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+from tqdm import tqdm
+
+from contrast.errors import InputError
+from contrast.nearest import nearest
+
+__all__ = ["NearPairs", "near_across", "near_within", "of_two_classes"]
+
+_AT_ONCE = 8192  # queries
+
+
+@dataclass(frozen=True, eq=False)
+class NearPairs:
+    """Pairs of rows, of largest cosine first.
+
+    Attributes:
+        first, second: the rows, (n,); within one set the first is the smaller.
+        cosine: of their features, (n,).
+    """
+
+    first: Int[Tensor, " n"]
+    second: Int[Tensor, " n"]
+    cosine: Float[Tensor, " n"]
+
+    def __len__(self) -> int:
+        return len(self.cosine)
+
+
+def near_within(
+    features: Float[Tensor, "n d"], threshold: float, neighbours: int = 10, progress: str | None = None
+) -> NearPairs:
+    """Pairs of one set, each once, of cosine at least the threshold, where one is among the other's nearest rows.
+
+    Args:
+        features: one row a sample; normalised here.
+        threshold: the least cosine of a pair.
+        neighbours: how many nearest rows of each row are looked at; a sample with more copies than that still has
+            pairs with some of them.
+        progress: what the bar on stderr says; None shows none.
+
+    Raises:
+        InputError: where there are fewer than 2 rows, neighbours is below 1, or the threshold outside (-1, 1].
+
+    Example:
+        >>> near_within(torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 0.0]]), 0.9).first.tolist()
+        [0]
+    """
+    if len(features) < 2:
+        raise InputError(f"{len(features)} sample has no pairs: give at least 2")
+    most = min(neighbours + 1, len(features))  # a row finds itself too
+    row, found, cosine = _above(features, features, threshold, neighbours, most, progress)
+    first, second = torch.minimum(row, found), torch.maximum(row, found)
+    pair, inverse = torch.unique(first * len(features) + second, return_inverse=True)
+    best = cosine.new_full((len(pair),), -2.0).scatter_reduce_(0, inverse, cosine, "amax")
+    first, second = pair // len(features), pair % len(features)
+    others = first != second
+    return _ordered(first[others], second[others], best[others])
+
+
+def near_across(
+    features: Float[Tensor, "n d"],
+    others: Float[Tensor, "m d"],
+    threshold: float,
+    neighbours: int = 10,
+    progress: str | None = None,
+) -> NearPairs:
+    """Pairs of a row of one set and one of another, of cosine at least the threshold; arguments as `near_within`.
+
+    Raises:
+        InputError: where a set is empty, neighbours is below 1, or the threshold outside (-1, 1].
+    """
+    most = min(neighbours, len(others))
+    return _ordered(*_above(features, others, threshold, neighbours, most, progress))
+
+
+def of_two_classes(pairs: NearPairs, first: Int[Tensor, " n"], second: Int[Tensor, " m"]) -> int | None:
+    """How many pairs have two labels, of those that have both; None where no pair has.
+
+    Args:
+        pairs: of rows.
+        first, second: labels of the rows of either side, -1 where there is none.
+    """
+    one, other = first[pairs.first.cpu()], second[pairs.second.cpu()]
+    known = (one >= 0) & (other >= 0)
+    return int((known & (one != other)).sum()) if known.any() else None
+
+
+def _above(
+    query: Tensor, keys: Tensor, threshold: float, neighbours: int, most: int, progress: str | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    if neighbours < 1:
+        raise InputError(f"{neighbours} neighbours find no pair: give at least 1")
+    if not -1 < threshold <= 1:
+        raise InputError(f"a threshold of {threshold:g} is no cosine that could tell pairs apart: give one in (-1, 1]")
+    unit, rows, columns, cosines = F.normalize(keys, dim=1), [], [], []
+    starts = range(0, len(query), _AT_ONCE)
+    for start in tqdm(starts, desc=progress, disable=progress is None, leave=False):
+        score, column = nearest(F.normalize(query[start : start + _AT_ONCE], dim=1), unit, most)
+        # float32 gives a row and its copy a cosine a little off 1.
+        row, place = torch.nonzero(score >= threshold - 1e-6, as_tuple=True)
+        rows.append(row + start)
+        columns.append(column[row, place])
+        cosines.append(score[row, place].clamp(max=1.0))
+    return torch.cat(rows), torch.cat(columns), torch.cat(cosines)
+
+
+def _ordered(first: Tensor, second: Tensor, cosine: Tensor) -> NearPairs:
+    order = cosine.argsort(descending=True, stable=True)
+    return NearPairs(first[order], second[order], cosine[order])
