@@ -10,13 +10,13 @@ from torch import Tensor
 
 from contrast.losses.labels import LabelTable
 from contrast.losses.pieces import PairTransform
-from contrast.pairs import Pairs
+from contrast.pairs import NOT_OFFERED, Pairs
 
 __all__ = ["SameClassRemoval"]
 
 
 class SameClassRemoval(PairTransform):
-    """Leaves out every shared negative that is of the query's class: what a method could gain without false negatives.
+    """Leaves out every negative that is of the query's class: what a method could gain without false negatives.
 
     It sees labels, so a run with it is an analysis and no self-supervised result. Before a transform that mines or
     mixes, it keeps that from false negatives too. A negative made of two samples goes if either is of the class;
@@ -53,4 +53,8 @@ class SameClassRemoval(PairTransform):
         excluded = torch.where(found > 0, columns, -1)
         if pairs.excluded is not None:
             excluded = torch.cat([pairs.excluded, excluded], dim=1)
-        return dataclasses.replace(pairs, excluded=excluded)
+        own_index = pairs.own_negative_index
+        if own_index is not None:
+            own = self.labels(own_index)
+            own_index = own_index.masked_fill((own == query[:, None]) & (own >= 0), NOT_OFFERED)
+        return dataclasses.replace(pairs, excluded=excluded, own_negative_index=own_index)

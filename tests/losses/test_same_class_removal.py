@@ -50,6 +50,17 @@ def test_before_mixing_it_keeps_false_negatives_from_being_mined() -> None:
         assert all(any(torch.equal(row, mine) for mine in found[i, : count[i]]) for row in real)
 
 
+def test_a_banks_rows_of_the_querys_class_are_left_out() -> None:
+    labels = torch.tensor([0, 1, 0, 1, -1])
+    pairs = in_batch(0, 4)
+    own_index = torch.tensor([[0, 1, 2, 4, -1, -2]]).expand(len(pairs.index), -1)
+    own = torch.ones(len(pairs.index), 6, pairs.query.shape[-1], dtype=pairs.query.dtype)
+    kept = SameClassRemoval(labels)(dataclasses.replace(pairs, own_negatives=own, own_negative_index=own_index))
+    for sample, left in zip(pairs.index.tolist(), kept.own_negative_index.tolist(), strict=True):
+        same = labels[sample]
+        assert left == [-2 if same == 0 else 0, -2 if same == 1 else 1, -2 if same == 0 else 2, 4, -1, -2]
+
+
 def test_with_one_class_nothing_is_left() -> None:
     pairs = in_batch(0, 4)
     transforms = [SameClassRemoval(torch.zeros(4, dtype=torch.int64)), HardNegativeMixing(2, 1, 1, start_epoch=0)]
