@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from contrast import Pairs
-from tools.method_figures import byol, debiased, mocov3, pair_matrix, simclr
+from tools.method_figures import byol, debiased, digits, mocov3, nearest_negatives, pair_matrix, simclr
 from tools.method_figures.__main__ import FOLDER, NAMES
 from tools.method_figures.drawing import svg
 
@@ -64,6 +64,20 @@ def test_the_pull_on_negatives_is_the_gradient() -> None:
     pull = debiased.pull(debiased.HCL(0.0, 0.0), pairs)
     logits = torch.cat([(rows[:1] * rows[1:2]).sum()[None], rows[2:] @ rows[0]]) / debiased.TEMPERATURE
     torch.testing.assert_close(pull, logits.softmax(dim=0)[1:] / debiased.TEMPERATURE)
+
+
+def test_the_share_of_the_querys_class_is_counted_rank_by_rank() -> None:
+    first, second = torch.nn.functional.normalize(
+        torch.randn(2, 30, 5, generator=torch.Generator().manual_seed(0)), dim=-1
+    )
+    labels = torch.arange(30) % 3
+    rates = nearest_negatives.same_class(digits.Embedded(first, second, torch.arange(30), labels), 4)
+    hits = [0] * 4
+    for i in range(30):
+        others = sorted((j for j in range(30) if j != i), key=lambda j: -float(first[i] @ second[j]))
+        for rank, j in enumerate(others[:4]):
+            hits[rank] += int(labels[j] == labels[i])
+    assert rates.tolist() == pytest.approx([each / 30 for each in hits])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -28,6 +28,7 @@ NAMES = (
     "look",
     "moco",
     "mocov3",
+    "nearest_negatives",
     "nnclr",
     "simclr",
     "simsiam",
