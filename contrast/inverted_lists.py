@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from contrast.approximate_index import ApproximateIndex
 from contrast.errors import InputError
 from contrast.faiss_library import with_torch_threads
 
@@ -14,7 +15,7 @@ __all__ = ["InvertedLists", "train_centroids"]
 _WIDENED = 1 << 18  # rows of half precision that are widened at once
 
 
-class InvertedLists:
+class InvertedLists(ApproximateIndex):
     """Keys by row number, each in the list of the centroid of largest inner product (IVF).
 
     ``search(q) = top-k { k_j : list(k_j) among the p centroids nearest to q }``. Which keys are found is a function of
@@ -29,13 +30,14 @@ class InvertedLists:
 
     Example:
         >>> lists = InvertedLists(torch.eye(2), torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.8, 0.6]]))
-        >>> lists.search(torch.tensor([[1.0, 0.1]]), 3, probes=1)[1].tolist()
+        >>> lists.search(torch.tensor([[1.0, 0.1]]), 3, effort=1)[1].tolist()
         [[0, 2, -1]]
     """
 
     def __init__(self, centroids: Float[Tensor, "l d"], keys: Float[Tensor, "k d"]) -> None:
         faiss = with_torch_threads()
         count, width = centroids.shape
+        self._centroids = centroids
         self._quantizer = faiss.IndexFlatIP(width)
         self._quantizer.add(centroids.numpy())
         self._index = faiss.IndexIVFFlat(self._quantizer, width, count, faiss.METRIC_INNER_PRODUCT)
@@ -43,7 +45,6 @@ class InvertedLists:
         self._add(keys)
 
     def replace(self, row: Int[Tensor, " b"], keys: Float[Tensor, "b d"]) -> None:
-        """Put keys into these rows, each named once: rows that are there already, and the next ones, in any order."""
         row, order = row.sort()
         keys = keys[order].float()
         there = row < self._index.ntotal
@@ -53,20 +54,17 @@ class InvertedLists:
         self._add(keys[~there])
 
     def search(
-        self, query: Float[Tensor, "b d"], count: int, probes: int
+        self, query: Float[Tensor, "b d"], count: int, effort: int
     ) -> tuple[Float[Tensor, "b {count}"], Int[Tensor, "b {count}"]]:
-        """The nearest keys out of `probes` lists, best first; -inf and -1 where those hold fewer.
-
-        Args:
-            query: float32 rows on the CPU.
-            count: neighbours a query.
-            probes: lists that are looked through.
-        """
+        """As `ApproximateIndex.search`; the effort is how many lists are looked through."""
         faiss = with_torch_threads()
-        settings = faiss.SearchParametersIVF(nprobe=probes)
+        settings = faiss.SearchParametersIVF(nprobe=effort)
         score, row = self._index.search(query.numpy(), count, params=settings)
         row = torch.from_numpy(row)
         return torch.from_numpy(score).masked_fill(row < 0, -torch.inf), row
+
+    def state(self) -> Tensor:
+        return self._centroids
 
     def _add(self, keys: Tensor) -> None:
         with_torch_threads()

@@ -1,12 +1,13 @@
 """Time the ways to find nearest keys against each other, in one run, and make a table of it.
 
-python tools/search_benchmark.py --docs docs/search.md
+python tools/search_benchmark.py --docs docs/banks.md
 python tools/search_benchmark.py --keys 65536 --counts 16 256
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import resource
 import subprocess
@@ -24,15 +25,15 @@ import torch
 from torch import Tensor
 
 from contrast.evaluation import write_json
-from contrast.faiss_library import with_torch_threads
 from contrast.inverted_lists import InvertedLists, train_centroids
 from contrast.nearest import nearest
+from contrast.neighbour_graph import NeighbourGraph
 from tools.compare.machine import commit, machine
 from tools.compare.markdown import check_page, put_into_page
 
 QUERIES, WIDTH = 1024, 128
 PROBES = (8, 32, 128)
-EFFORTS = (64, 256)  # of HNSW: nodes that a search keeps in view, at least as many as neighbours
+EFFORTS = (64, 512)  # of HNSW: nodes that a search keeps in view, at least as many as neighbours
 EXACT = ("faiss", "torch", "torch, 64 MiB")
 _MIB = 1 << 20
 Search = Callable[[Tensor, int], Tensor]
@@ -45,14 +46,14 @@ def main(words: Sequence[str] | None = None) -> int:
         print(_peak(arguments.memory, arguments.keys[0], arguments.counts[0]))
         return 0
     if arguments.docs is not None:
-        check_page(arguments.docs, "search")
+        check_page(arguments.docs, "times", "search_benchmark")
     torch.set_num_threads(arguments.threads)
     rows = [row for keys in arguments.keys for row in _of_size(keys, arguments.counts, arguments.rounds)]
     found = {"commit": commit(), "machine": machine(), "queries": QUERIES, "width": WIDTH, "rows": rows}
     write_json(arguments.out, found)
     text = rendered(found, "python tools/search_benchmark.py")
     if arguments.docs is not None:
-        put_into_page(arguments.docs, "search", text)
+        put_into_page(arguments.docs, "times", text, "search_benchmark")
     print(text)
     return 0
 
@@ -134,30 +135,24 @@ def _lists(keys: Tensor) -> tuple[dict[str, Search], tuple[float, float]]:
 
 def _graph(keys: Tensor) -> tuple[dict[str, Search], tuple[float, float]]:
     """HNSW, 16 links a node."""
-    faiss = with_torch_threads()
-
-    def build() -> Any:
-        index = faiss.IndexHNSWFlat(WIDTH, 16, faiss.METRIC_INNER_PRODUCT)
-        index.hnsw.efConstruction = 80
-        index.add(keys.numpy())
-        return index
-
-    index, cost = _built(build)
-
-    def search(query: Tensor, count: int, effort: int) -> Tensor:
-        settings = faiss.SearchParametersHNSW(efSearch=max(effort, count))
-        return torch.from_numpy(index.search(query.numpy(), count, params=settings)[1])
-
-    return {f"HNSW, effort {e}": lambda query, n, e=e: search(query, n, e) for e in EFFORTS}, cost
+    graph, cost = _built(lambda: NeighbourGraph(NeighbourGraph.build(keys, links=16)))
+    return {f"HNSW, effort {e}": lambda query, n, e=e: graph.search(query, n, e)[1] for e in EFFORTS}, cost
 
 
 def _built(build: Callable[[], Any]) -> tuple[Any, tuple[float, float]]:
-    gc.collect()
+    """What was built, the seconds that took, and the memory that it takes."""
+    _tidy()
     before, start = _resident(), time.perf_counter()
     made = build()
     taken = time.perf_counter() - start
-    gc.collect()
+    _tidy()
     return made, (taken, _resident() - before)
+
+
+def _tidy() -> None:
+    """Give freed memory back, so that what is resident is in use."""
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _resident() -> float:
@@ -172,17 +167,17 @@ def _measured_peak(name: str, size: int, count: int) -> float:
 
 
 def _peak(name: str, size: int, count: int) -> float:
-    search = exact(name, embeddings(size, 1))
-    query = embeddings(QUERIES, 2)
-    exact(name, query)(query[:1], 1)  # libraries, loaded
+    search, query = exact(name, embeddings(size, 1)), embeddings(QUERIES, 2)
+    exact(name, query)(query, 1)  # libraries are loaded, threads have their buffers
+    _tidy()
     # What making the keys took must not hide what the search takes.
     Path("/proc/self/clear_refs").write_text("5")
     before = _resident()
     search(query, count)
-    return resource_peak() - before
+    return _highest() - before
 
 
-def resource_peak() -> float:
+def _highest() -> float:
     """The most that was resident since the mark was cleared, MiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))

@@ -47,7 +47,8 @@ class FaissBank(MemoryBank):
         approximate: how to search a large bank that an exact search would be too slow for; always exact if left out.
 
     Raises:
-        InputError: where a size is below 1, the rows pass the budget, a search passes its own, or a key is not finite.
+        InputError: where a size is below 1, the rows pass the budget, a search passes its own, a key is not finite, or
+            an approximate search is of no parts and the bank is sharded.
 
     Example:
         >>> bank = FaissBank(width=2, size=4, mining=Hardest(2))
@@ -75,10 +76,15 @@ class FaissBank(MemoryBank):
         super().__init__()
         if warmup_steps < 0:
             raise InputError(f"FaissBank's warmup_steps {warmup_steps} is negative: give 0 or more")
+        if sharded and approximate is not None and not approximate.of_parts:
+            raise InputError(
+                f"{type(approximate).__name__} over keys that processes share out would find other rows with another "
+                "number of processes: take --model.bank.approximate IVF, or sharded: false"
+            )
         self.rows = KeyStore(width, size, per_sample, storage, budget_gib, sharded)
         self.size, self.seed, self.warmup_steps = size, seed, warmup_steps
         self.mining, self.search_mib = mining or Hardest(), search_mib
-        self.approximate = None if approximate is None else ApproximateSearch(approximate, width, seed)
+        self.approximate = None if approximate is None else ApproximateSearch(approximate, seed)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def begin(self, samples: int | None) -> None:

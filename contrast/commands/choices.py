@@ -37,10 +37,8 @@ _FOLDERS = ("methods", "losses", "models", "banks", "data", "data/views", "data/
 def choices(slot: str) -> list[str]:
     """Names of the package's classes that fit a slot, sorted; a class from elsewhere fits by its dotted path."""
     base = SLOTS[slot]
-    fitting = {name: parents for name, parents in _classes().items() if base in {name, *_ancestors(name)}}
-    names = {name for name, parents in fitting.items() if not _abstract(parents)}
-    others = names - {base} - (_OF_LOADERS if base == "Dataset" else set())
-    return sorted(others or names)  # a class without subclasses is the only choice
+    names = {name for name, parents in _classes().items() if base in _ancestors(name) and not _abstract(parents)}
+    return sorted(names - {base} - (_OF_LOADERS if base == "Dataset" else set()))
 
 
 def _abstract(parents: tuple[str, ...]) -> bool:

@@ -26,7 +26,7 @@ _UNSAID: dict[tuple[str, ...], Config] = {
     ("model", "loss"): {"class_path": "ContrastiveLoss", "init_args": {"objective": {"class_path": "InfoNCE"}}},
     ("model", "bank"): {"class_path": "KeyQueue"},
     ("model", "bank", "mining"): {"class_path": "Hardest"},
-    ("model", "bank", "approximate"): {"class_path": "Approximate"},
+    ("model", "bank", "approximate"): {"class_path": "IVF"},
 }
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from contrast.banks import Approximate, FaissBank, Hardest
+from contrast.banks import HNSW, IVF, Approximate, FaissBank, Hardest
+from contrast.cli import main
 from contrast.errors import InputError
 from contrast.inverted_lists import InvertedLists, train_centroids
 from tests.commands.running import pretrain
@@ -27,7 +30,14 @@ def unit(count: int, seed: int) -> Tensor:
 
 
 def bank(lists: int = 6, probes: int = 2, every: int = 3, above: int = 10, **arguments: object) -> FaissBank:
-    how = Approximate(lists, probes, above, every)
+    return with_index(IVF(lists, probes, above, every), **arguments)
+
+
+def graph(effort: int = 100, every: int = 3, above: int = 10, **arguments: object) -> FaissBank:
+    return with_index(HNSW(8, effort, above, every), **arguments)
+
+
+def with_index(how: Approximate, **arguments: object) -> FaissBank:
     return FaissBank(WIDTH, SIZE, mining=Hardest(5), seed=1, approximate=how, **arguments)  # type: ignore[arg-type]
 
 
@@ -40,7 +50,7 @@ def written(made: FaissBank, steps: range, rows: slice = slice(None)) -> Iterato
 
 def slow(made: FaissBank, query: Tensor, sample: int, count: int, probes: int) -> list[float]:
     """The best scores among keys whose nearest centroid is one of the query's nearest ones."""
-    centroids = made.approximate.centroids
+    centroids = made.approximate.get_extra_state()["used"]
     near = (centroids @ query).topk(probes).indices.tolist()
     scores = []
     for row in range(int(made.rows.filled)):
@@ -73,6 +83,19 @@ def test_it_finds_the_best_rows_of_the_lists_it_looks_through(
             )
 
 
+@settings(deadline=None, max_examples=10)
+@given(st.booleans(), st.sampled_from(["float32", "float16"]), st.integers(1, 70))
+def test_a_graph_walked_far_enough_finds_the_nearest_of_todays_keys(per_sample: bool, storage: str, count: int) -> None:
+    made, exact = graph(per_sample=per_sample, storage=storage), FaissBank(WIDTH, SIZE, per_sample, storage=storage)
+    for step in written(made, range(20)):
+        list(written(exact, range(step, step + 1)))
+        query, asking = unit(3, 100 + step), torch.tensor([0, 5 * step % SIZE, -1])
+        found, expected = (each.neighbours(query, asking, count) for each in (made, exact))
+        torch.testing.assert_close(found.score, expected.score, rtol=0, atol=1e-6)
+        assert torch.equal(found.row.sort().values, expected.row.sort().values)
+    assert int(made.approximate.used) == 14
+
+
 def test_with_all_lists_it_is_exact_and_its_recall_is_one() -> None:
     few, all_lists, exact = bank(probes=1), bank(probes=6), FaissBank(WIDTH, SIZE)
     for _ in zip(*(written(made, range(12)) for made in (few, all_lists, exact)), strict=True):
@@ -96,20 +119,31 @@ def test_it_is_exact_until_there_are_more_rows_than_the_threshold() -> None:
 
 
 @pytest.mark.parametrize("stop", [1, 3, 5, 6, 9])
-def test_it_goes_on_from_a_checkpoint_as_if_nothing_had_been(stop: int) -> None:
-    whole, first = bank(), bank()
+@pytest.mark.parametrize("make", [bank, partial(graph, effort=6)], ids=["lists", "graph"])
+def test_it_goes_on_from_a_checkpoint_as_if_nothing_had_been(make: Callable[[], FaissBank], stop: int) -> None:
+    whole, first = make(), make()
     for _ in zip(written(whole, range(stop)), written(first, range(stop)), strict=True):
         pass
-    resumed = bank()
-    state = {name: value.clone() for name, value in first.state_dict().items()}
-    resumed.load_state_dict(state)
+    resumed = make()
+    resumed.load_state_dict(copy.deepcopy(first.state_dict()))
     for step in written(whole, range(stop, 16)):
         list(written(resumed, range(step, step + 1)))
         query, index = unit(7, 200 + step), torch.arange(7)
         for one, other in zip(whole.neighbours(query, index, 9), resumed.neighbours(query, index, 9), strict=True):
             assert torch.equal(one, other)
-    for name, value in whole.state_dict().items():
-        assert torch.equal(value, resumed.state_dict()[name]), name
+    ours, theirs = (each.state_dict() for each in (whole, resumed))
+    extra = "approximate._extra_state"
+    assert ours[extra].keys() == theirs[extra].keys()
+    for name, value in (ours | ours[extra]).items():
+        assert name == extra or torch.equal(value, (theirs | theirs[extra])[name]), name
+
+
+def test_a_state_that_was_loaded_and_not_used_is_the_state() -> None:
+    made, other = bank(), bank()
+    list(written(made, range(8)))
+    other.load_state_dict(made.state_dict())
+    extra = (each.state_dict()["approximate._extra_state"] for each in (made, other))
+    assert all(torch.equal(one, two) for one, two in zip(*(each.values() for each in extra), strict=True))
 
 
 def test_what_was_built_before_a_load_is_forgotten() -> None:
@@ -172,15 +206,29 @@ def test_centroids_are_of_unit_length_and_a_function_of_the_seed() -> None:
 
 @pytest.mark.parametrize("wrong", [{"lists": 0}, {"probes": 7}, {"above": 5}, {"every": 0}])
 def test_settings_that_cannot_be_are_refused(wrong: dict[str, int]) -> None:
-    with pytest.raises(InputError, match="no more probes than lists"):
+    with pytest.raises(InputError, match="no more effort than lists"):
         bank(**wrong)
+    with pytest.raises(InputError, match="links from 2"):
+        HNSW(links=1)
 
 
-def test_a_run_with_lists_trains_from_the_command_line(tmp_path: Path) -> None:
-    flags = ["lists", 4, "probes", 2, "above", 20, "every_n_steps", 2]
-    lists = [f"--model.bank.approximate.{each}" if isinstance(each, str) else each for each in flags]
-    assert (
-        pretrain(tmp_path / "run", "--model", "MoCo", "--model.bank", "FaissBank", "--model.bank.size", 96, *lists) == 0
-    )
-    state = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["state_dict"]
-    assert int(state["queues.0.approximate.used"]) >= 0
+def test_a_graph_over_parts_of_the_keys_is_refused() -> None:
+    with pytest.raises(InputError, match=r"take --model\.bank\.approximate IVF, or sharded: false"):
+        graph(sharded=True)
+
+
+@pytest.mark.parametrize("index", [["IVF", "lists", 4, "effort", 2], ["HNSW", "links", 4]])
+def test_a_run_with_an_index_resumes_from_the_command_line(index: list[object], tmp_path: Path) -> None:
+    kind, *flags = [*index, "above", 20, "every_n_steps", 2]
+    words = [f"--model.bank.approximate.{each}" if isinstance(each, str) else each for each in flags]
+    start = ["--model", "MoCo", "--model.bank", "FaissBank", "--model.bank.size", 96, "--model.bank.approximate", kind]
+    stop = ["--trainer.callbacks", "[{class_path: tests.commands.running.StopAt, init_args: {step: 5}}]"]
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert pretrain(whole, *start, *words) == 0
+    assert pretrain(stopped, *start, *words, *stop) == 130
+    assert main(["pretrain", "--resume", str(stopped), "--trainer.callbacks", "null"]) == 0
+    last = [torch.load(run / "checkpoints/last.ckpt", weights_only=True) for run in (whole, stopped)]
+    ours, theirs = (each["state_dict"] for each in last)
+    assert int(ours["queues.0.approximate.used"]) == 3
+    for name, value in ours.items():
+        assert "_extra_state" in name or torch.equal(value, theirs[name]), name

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from contrast.banks import Approximate, FaissBank, Hardest, KeyQueue
+from contrast.banks import IVF, FaissBank, Hardest, KeyQueue
 from contrast.callbacks import BankRecorder
 from contrast.errors import InputError
 from contrast.methods import MoCo, SimCLR
@@ -99,7 +99,7 @@ def test_rows_that_are_drawn_are_some_of_the_banks(tmp_path: Path) -> None:
 
 
 def test_an_approximate_search_says_what_it_finds(tmp_path: Path) -> None:
-    lists = Approximate(lists=6, probes=2, above=10, every_n_steps=1)
+    lists = IVF(lists=6, effort=2, above=10, every_n_steps=1)
     made = recorded(tmp_path, method("SimCLR", partial(ONE_EACH, approximate=lists)), epochs=0)["recall"]
     assert [row["step"] for row in made] == [3, 4, 5, 6]
     assert all(row["recall"]["neighbours"] == 7 and 0.2 < row["recall"]["recall"] <= 1 for row in made)

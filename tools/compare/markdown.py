@@ -12,6 +12,8 @@ from contrast.errors import InputError
 __all__ = ["check_page", "put_into_page", "rendered"]
 
 _NONE = "–"
+MAKER = "compare"
+"""The script of tools/ that makes a table, if nothing else is said."""
 _SEVERAL = "its base"
 
 
@@ -119,28 +121,28 @@ def _line(cells: list[str]) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
-def _markers(name: str) -> tuple[str, str]:
-    return f"<!-- compare {name}: made by tools/compare.py, not by hand -->", f"<!-- end of compare {name} -->"
+def _markers(name: str, maker: str) -> tuple[str, str]:
+    return f"<!-- {maker} {name}: made by tools/{maker}.py, not by hand -->", f"<!-- end of {maker} {name} -->"
 
 
-def check_page(page: Path, name: str) -> None:
-    """Refuse a page that has no place for the table of the grid of this name.
+def check_page(page: Path, name: str, maker: str = MAKER) -> None:
+    """Refuse a page that has no place for the table of this name.
 
     Raises:
         InputError: where the page or one of the two markers is missing, or is there twice.
     """
-    _split(page, name)
+    _split(page, name, maker)
 
 
-def put_into_page(page: Path, name: str, text: str) -> None:
+def put_into_page(page: Path, name: str, text: str, maker: str = MAKER) -> None:
     """Replace what is between the page's two markers; all else stays as it is."""
-    before, after = _split(page, name)
-    begin, end = _markers(name)
+    before, after = _split(page, name, maker)
+    begin, end = _markers(name, maker)
     page.write_text(f"{before}{begin}\n\n{text}\n{end}{after}", encoding="utf-8")
 
 
-def _split(page: Path, name: str) -> tuple[str, str]:
-    begin, end = _markers(name)
+def _split(page: Path, name: str, maker: str) -> tuple[str, str]:
+    begin, end = _markers(name, maker)
     text = page.read_text(encoding="utf-8") if page.is_file() else ""
     before, found, rest = text.partition(begin)
     _, closed, after = rest.partition(end)
