@@ -59,7 +59,7 @@ def test_equal_keys_are_each_found_once():
     engine=st.sampled_from(["faiss", "torch"]),
     half=st.sampled_from([None, torch.float16, torch.bfloat16]),
     count=st.sampled_from([1, 7, 300]),
-    mib=st.sampled_from([0.4, 0.6, 2.0, 512.0]),
+    mib=st.sampled_from([0.25, 0.6, 512.0]),
     seed=st.integers(0, 9),
 )
 def test_engines_and_budgets_find_the_same(engine, half, count, mib, seed):
