@@ -127,7 +127,7 @@ def _draw(
 ) -> None:
     """The closest pairs as a picture, where samples are images."""
     from contrast.data import ImageData
-    from contrast.evaluation.contact_sheet import Shown, contact_sheet
+    from contrast.evaluation.pairs_sheet import Shown, pairs_sheet
 
     if not isinstance(run.data, ImageData):
         return
@@ -142,4 +142,4 @@ def _draw(
         images = [samples[place][0] for samples, place in zip(sets, (one, other), strict=True) if samples is not None]
         shown.append((images[0], images[1], f"{one} · {other}   {cosine:.4f}", below, differ))
     title = f"{kind}: the {len(shown)} closest of {len(pairs):,} pairs"
-    print(contact_sheet(root.duplicates / f"{kind.replace(' ', '_')}.png", shown, title))
+    print(pairs_sheet(root.duplicates / f"{kind.replace(' ', '_')}.png", shown, title))

@@ -19,6 +19,7 @@ from contrast.banks import HNSW, IVF, Approximate, FaissBank, Hardest
 from contrast.cli import main
 from contrast.errors import InputError
 from contrast.inverted_lists import InvertedLists, train_centroids
+from contrast.neighbour_graph import NeighbourGraph
 from tests.commands.running import pretrain
 
 WIDTH, SIZE = 8, 60
@@ -193,6 +194,42 @@ def test_rows_may_come_in_any_order() -> None:
     grown.replace(torch.tensor([3, 0, 1, 4, 2]), keys[[3, 0, 1, 4, 2]])
     for one, other in zip(whole.search(unit(9, 3), 30, 2), grown.search(unit(9, 3), 30, 2), strict=True):
         assert torch.equal(one, other)
+
+
+class _Late:
+    """A build that reads its keys only when it is waited for."""
+
+    def __init__(self, work: Callable[..., object], *arguments: object) -> None:
+        self._work, self._arguments = work, arguments
+
+    def result(self) -> object:
+        return self._work(*self._arguments)
+
+
+@pytest.mark.parametrize("make", [bank, partial(graph, effort=6)], ids=["lists", "graph"])
+def test_how_long_a_build_takes_does_not_matter(make: Callable[[], FaissBank], monkeypatch: pytest.MonkeyPatch) -> None:
+    made, late = make(), make()
+    for step in written(made, range(16)):
+        with monkeypatch.context() as patched:
+            patched.setattr("contrast.banks.approximate_search._beside", _Late)
+            list(written(late, range(step, step + 1)))
+        query, index = unit(7, 200 + step), torch.arange(7)
+        for one, other in zip(made.neighbours(query, index, 9), late.neighbours(query, index, 9), strict=True):
+            assert torch.equal(one, other)
+    used = [each.state_dict()["approximate._extra_state"]["used"] for each in (made, late)]
+    assert torch.equal(*used)
+
+
+def test_a_graph_is_the_same_whatever_the_number_of_threads() -> None:
+    before, keys, graphs = torch.get_num_threads(), unit(3000, 5), []
+    try:
+        for threads in (1, 4, 4):
+            torch.set_num_threads(threads)
+            graphs.append(NeighbourGraph.build(keys, links=8))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(graphs[0], graphs[1])
+    assert torch.equal(graphs[0], graphs[2])
 
 
 def test_centroids_are_of_unit_length_and_a_function_of_the_seed() -> None:

@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
+from contrast.data.thumbnail import thumbnail
 from contrast.data.views.arguments import check_at_least
 from contrast.data.views.views import Views
 from contrast.errors import InputError
@@ -51,7 +52,7 @@ def contact_sheet(
     for row, image in enumerate(images):
         pictures = [image, *_views_of(image, row, views, epochs, seed)]
         for x, picture in zip(left, pictures, strict=True):
-            sheet.paste(_fit(picture, cell), (x, _GAP + row * (cell + _GAP)))
+            sheet.paste(thumbnail(picture, cell), (x, _GAP + row * (cell + _GAP)))
     sheet.save(path, format="PNG")
 
 
@@ -64,15 +65,3 @@ def _views_of(
         crops = views.crop_sample(image.cpu(), index, epoch, seed)[:, None].unbind()
         made += [view[0] for view in views.finish(crops, rows, epoch, seed)]
     return made
-
-
-def _fit(picture: Tensor, cell: int) -> Image.Image:
-    """The picture as large as the cell allows; enlarged by repeating pixels, so that they can be told apart."""
-    if picture.is_floating_point():
-        picture = (picture * 255).round().to(torch.uint8)
-    colour = picture.expand(3, -1, -1).permute(1, 2, 0).cpu().contiguous()
-    height, width = colour.shape[:2]
-    scale = cell / max(height, width)
-    size = (max(1, int(width * scale)), max(1, int(height * scale)))
-    drawn = Image.fromarray(colour.numpy())
-    return drawn.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-__all__ = ["Shown", "contact_sheet"]
+from contrast.data.thumbnail import thumbnail
+
+__all__ = ["Shown", "pairs_sheet"]
 
 _SIDE, _GAP, _MARGIN, _LINE = 96, 4, 14, 15
-_INK, _FAINT, _PAPER, _WARM = (32, 33, 36), (110, 114, 120), (255, 255, 255), (176, 60, 0)
+_INK, _FAINT, _WARM = (32, 33, 36), (110, 114, 120), (176, 60, 0)
+_PAPER, _FRAME = (255, 255, 255), (238, 238, 238)
 
 Shown = tuple[UInt8[Tensor, "c h w"], UInt8[Tensor, "c h w"], str, str, bool]
 """Two images, a line, a fainter line, and whether the latter is to catch the eye."""
 
 
-def contact_sheet(path: Path, pairs: Sequence[Shown], title: str, columns: int = 5) -> Path:
+def pairs_sheet(path: Path, pairs: Sequence[Shown], title: str, columns: int = 5) -> Path:
     """Draw pairs row by row and save them as one picture.
 
     Args:
@@ -39,7 +41,7 @@ def contact_sheet(path: Path, pairs: Sequence[Shown], title: str, columns: int =
         left = _MARGIN + (place % columns) * (width + _MARGIN)
         top = 44 + (place // columns) * (height + _MARGIN)
         for column, image in enumerate((one, other)):
-            sheet.paste(_picture(image), (left + column * (_SIDE + _GAP), top))
+            sheet.paste(_framed(image), (left + column * (_SIDE + _GAP), top))
         draw.text((left, top + _SIDE + 4), line, fill=_INK, font=plain)
         draw.text((left, top + _SIDE + 4 + _LINE), below, fill=_WARM if warm else _FAINT, font=plain)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,15 +49,8 @@ def contact_sheet(path: Path, pairs: Sequence[Shown], title: str, columns: int =
     return path
 
 
-def _picture(image: Tensor) -> Image.Image:
-    array = image.expand(3, -1, -1).permute(1, 2, 0).contiguous() if len(image) == 1 else image.permute(1, 2, 0)
-    picture = Image.fromarray(array.to(torch.uint8).cpu().numpy())
-    small = max(picture.size) < _SIDE  # pixels stay pixels
-    scale = _SIDE / max(picture.size)
-    resized = picture.resize(
-        (round(picture.width * scale), round(picture.height * scale)),
-        Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS,
-    )
-    framed = Image.new("RGB", (_SIDE, _SIDE), (238, 238, 238))
-    framed.paste(resized, ((_SIDE - resized.width) // 2, (_SIDE - resized.height) // 2))
+def _framed(image: Tensor) -> Image.Image:
+    picture = thumbnail(image, _SIDE)
+    framed = Image.new("RGB", (_SIDE, _SIDE), _FRAME)
+    framed.paste(picture, ((_SIDE - picture.width) // 2, (_SIDE - picture.height) // 2))
     return framed
