@@ -116,7 +116,8 @@ def _of_size(size: int, counts: Sequence[int], rounds: int) -> list[dict[str, An
 
 
 def _recall(found: Tensor, truth: Tensor) -> float:
-    both = torch.cat([found.sort(dim=1).values, truth], dim=1).sort(dim=1).values
+    missing = -1 - torch.arange(found.shape[1])  # each its own: rows that were not found equal nothing
+    both = torch.cat([torch.where(found < 0, missing, found), truth], dim=1).sort(dim=1).values
     return float((both[:, 1:] == both[:, :-1]).sum() / truth.numel())
 
 
