@@ -196,6 +196,18 @@ def test_rows_may_come_in_any_order() -> None:
         assert torch.equal(one, other)
 
 
+def test_a_state_without_an_index_leaves_none() -> None:
+    made, early = bank(probes=1, every=5), bank(probes=1, every=5)
+    list(written(made, range(14)))  # one in use, one on its way
+    list(written(early, range(3)))
+    made.load_state_dict(early.state_dict())
+    assert made.state_dict()["approximate._extra_state"] == {}
+    query, nowhere = unit(7, 1), torch.full((7,), -1)
+    for _ in written(made, range(3, 9)):  # past the step at which one would have been taken up
+        exact = made.rows.keys[: int(made.rows.filled)] @ query.T
+        torch.testing.assert_close(made.neighbours(query, nowhere, 5).score, exact.T.topk(5).values)
+
+
 class _Late:
     """A build that reads its keys only when it is waited for."""
 
