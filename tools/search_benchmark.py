@@ -62,7 +62,7 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keys", type=int, nargs="+", default=[4096, 65536, 1_000_000], help="sizes of the bank")
     parser.add_argument("--counts", type=int, nargs="+", default=[16, 256, 1024], help="neighbours")
-    parser.add_argument("--rounds", type=int, default=5, help="of each search, in turns; medians are given")
+    parser.add_argument("--rounds", type=int, default=3, help="of each search, in turns; medians are given")
     parser.add_argument("--threads", type=int, default=2, help="to compute with")
     parser.add_argument("--out", type=Path, default=Path("runs/search.json"), help="of the numbers")
     parser.add_argument("--docs", type=Path, help="put the table between the page's two markers")
