@@ -141,7 +141,7 @@ def _percent(found: list[float | None]) -> str:
 
 def draw(groups: dict[str, list[Ranks]]) -> alt.TopLevelMixin:
     """Rate over rank, a line a configuration, the seeds' span as a band."""
-    chosen = dict(zip(groups, SERIES, strict=False))
+    chosen = dict(zip(groups, SERIES[: len(groups)], strict=True))
     places = torch.unique((torch.logspace(0, 10, 60, base=2)).round().long())
     columns: dict[str, list[Any]] = {"run": [], "rank": [], "mean": [], "low": [], "high": []}
     for name, ranks in groups.items():
@@ -170,6 +170,9 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--figure", type=Path, metavar="FILE", help="SVG")
     arguments = parser.parse_args(words)
     try:
+        lines = len({path.resolve().parent.name for path in arguments.runs})
+        if arguments.figure is not None and lines > len(SERIES):
+            raise InputError(f"--figure has colours for {len(SERIES)} lines, and the runs are of {lines} folders")
         groups: dict[str, list[Ranks]] = {}
         for path in arguments.runs:
             run = RunFolder.existing(path)

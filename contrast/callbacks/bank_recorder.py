@@ -17,7 +17,7 @@ from contrast.distributed import gather_detached
 from contrast.errors import InputError
 from contrast.methods import ContrastiveMethod
 from contrast.methods.contrastive_method import KeySource, Meeting, unit_rows
-from contrast.randomness import Purpose, uniform
+from contrast.randomness import Purpose, permutation
 from contrast.records import append_row
 from contrast.run_folder import RunFolder
 
@@ -33,27 +33,26 @@ class BankRecorder(lightning.Callback):
 
     Every few steps ``ages``: quantiles of how many steps ago the keys that queries met were written, and, while search
     is approximate, ``recall``: the share of the exact neighbours that it finds. Every few epochs ``freshness``: for
-    some rows, their age and the cosine of the stored key and one that the same encoder makes now of the same view (of
-    the sample, epoch and view number that it was made of). The encoder is a copy in training mode, and its batch the
-    rows themselves, so that batch norm keeps the cosine of a key that was just written a little below 1.
+    as many rows as a batch has, their age and the cosine of the stored key and one that the same encoder makes now of
+    the same view (of the sample, epoch and view number that it was made of). The encoder is a copy in training mode,
+    and its batch the rows themselves: other company than in their step, so that batch norm keeps the cosine of a key
+    that was just written a little below 1.
 
     Args:
         folder: the run folder.
         every_n_steps: between rows of ages; 0 never.
         every_n_epochs: between rows of freshness; 0 never.
-        rows: how many of a bank's rows are encoded anew.
 
     Raises:
-        InputError: for a negative number, or no rows.
+        InputError: for a negative number.
     """
 
-    def __init__(self, folder: RunFolder, every_n_steps: int = 50, every_n_epochs: int = 5, rows: int = 256) -> None:
-        if every_n_steps < 0 or every_n_epochs < 0 or rows < 2:
+    def __init__(self, folder: RunFolder, every_n_steps: int = 50, every_n_epochs: int = 5) -> None:
+        if every_n_steps < 0 or every_n_epochs < 0:
             raise InputError(
-                f"bank.every_n_steps {every_n_steps} and every_n_epochs {every_n_epochs} must be at least 0 (never), "
-                f"rows {rows} at least 2"
+                f"bank.every_n_steps {every_n_steps} and every_n_epochs {every_n_epochs} must be at least 0 (never)"
             )
-        self.folder, self.every_n_steps, self.every_n_epochs, self.rows = folder, every_n_steps, every_n_epochs, rows
+        self.folder, self.every_n_steps, self.every_n_epochs = folder, every_n_steps, every_n_epochs
         self._step = 0
         self._seen: list[dict[str, Any]] = []
 
@@ -92,10 +91,9 @@ class BankRecorder(lightning.Callback):
             return
         means = []
         for number, bank in enumerate(pl_module.banks()):
-            filled = bank.filled_rows()
-            if filled < 2:
+            if not bank.filled_rows():
                 continue
-            row = self._drawn(filled, pl_module.global_step, bank)
+            row = _drawn(bank, data.batch_size, pl_module.global_step)
             index, written = bank.about(row)
             cosine = self._cosines(pl_module, data, number, row, index, written // trainer.num_training_batches)
             age = trainer.current_epoch * trainer.num_training_batches + trainer.num_training_batches - written
@@ -110,11 +108,6 @@ class BankRecorder(lightning.Callback):
             place = {"step": trainer.global_step, "epoch": trainer.current_epoch, "bank": bank}
             append_row(self.folder.bank, place | row)
 
-    def _drawn(self, filled: int, step: int, bank: MemoryBank) -> Int[Tensor, " n"]:
-        draws = uniform((step, Purpose.OBSERVED_ROWS), torch.zeros(1, dtype=torch.int64), self.rows)[0]
-        row = torch.unique((draws.double() * filled).long()) if filled > self.rows else torch.arange(filled)
-        return row.to(next(bank.buffers()).device)
-
     def _cosines(
         self, method: ContrastiveMethod, data: TrainingData, number: int, row: Tensor, index: Tensor, epoch: Tensor
     ) -> Tensor:
@@ -128,6 +121,12 @@ class BankRecorder(lightning.Callback):
         cosine = torch.empty_like(fresh[:, 0])
         cosine[order] = torch.cosine_similarity(stored, fresh, dim=1)
         return cosine
+
+
+def _drawn(bank: MemoryBank, count: int, step: int) -> Int[Tensor, " {count}"]:
+    """So many rows, some again where the bank has fewer: a batch as large as the encoder is used to."""
+    order = permutation(bank.filled_rows(), step, Purpose.OBSERVED_ROWS)
+    return order[torch.arange(count) % len(order)].to(next(bank.buffers()).device)
 
 
 def _encoded(method: ContrastiveMethod, source: KeySource, views: Tensor) -> Tensor:

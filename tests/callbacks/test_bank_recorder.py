@@ -85,17 +85,20 @@ def test_older_keys_are_less_fresh(tmp_path: Path) -> None:
     made = recorded(tmp_path, method("MoCo", ONE_EACH), every=0)["freshness"][0]["freshness"]
     age, cosine = torch.tensor(made["age"]), torch.tensor(made["cosine"])
     assert sorted(set(age.tolist())) == [1, 2, 3]
-    assert len(age) == SAMPLES
     means = [float(cosine[age == steps].mean()) for steps in (1, 2, 3)]
     assert means[0] > means[1] > means[2]
 
 
-def test_rows_that_are_drawn_are_some_of_the_banks(tmp_path: Path) -> None:
-    recorder = BankRecorder(RunFolder(tmp_path), every_n_steps=0, every_n_epochs=1, rows=20)
-    fit(tmp_path, method("MoCo", ONE_EACH), [recorder])
-    rows = list(read_rows(tmp_path / "bank.jsonl"))
-    assert all(10 < len(row["freshness"]["age"]) <= 20 for row in rows)
-    assert rows[0]["freshness"]["age"] != rows[-1]["freshness"]["age"]
+def test_another_part_of_the_bank_is_looked_at_each_time(tmp_path: Path) -> None:
+    made = recorded(tmp_path, method("MoCo", ONE_EACH), every=0)["freshness"]
+    assert [len(row["freshness"]["age"]) for row in made] == [BATCH] * 4
+    assert made[0]["freshness"]["age"] != made[-1]["freshness"]["age"]
+
+
+def test_split_batch_norm_gets_a_batch_that_it_can_split(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    made = MoCo(ConvNet((4, 8), channels=1), HEAD, bank=ONE_EACH, batch_norm_groups=8)
+    assert len(recorded(tmp_path, made, every=0)["freshness"]) == 2
 
 
 def test_an_approximate_search_says_what_it_finds(tmp_path: Path) -> None:
@@ -124,7 +127,7 @@ def test_views_of_an_epoch_are_those_of_its_batches(tmp_path: Path) -> None:
     assert not torch.equal(first[1], later[1])
 
 
-@pytest.mark.parametrize("wrong", [{"every_n_steps": -1}, {"every_n_epochs": -1}, {"rows": 1}])
+@pytest.mark.parametrize("wrong", [{"every_n_steps": -1}, {"every_n_epochs": -1}])
 def test_numbers_that_cannot_be_are_refused(wrong: dict[str, int], tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"bank\.every_n_steps"):
         BankRecorder(RunFolder(tmp_path), **wrong)

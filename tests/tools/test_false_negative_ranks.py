@@ -56,6 +56,12 @@ def test_a_line_a_configuration_and_a_figure(run: Path, tmp_path: Path, capsys: 
     assert "False negatives by rank" in (tmp_path / "ranks.svg").read_text()
 
 
+def test_a_figure_of_too_many_lines_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [str(tmp_path / str(place) / "seed-0") for place in range(6)]
+    assert main([*runs, "--figure", str(tmp_path / "ranks.svg")]) == 2
+    assert "colours for 5 lines, and the runs are of 6 folders" in capsys.readouterr().err
+
+
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path)]) == 2
     assert "is no run folder" in capsys.readouterr().err
