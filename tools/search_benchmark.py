@@ -1,7 +1,7 @@
 """Time the ways to find nearest keys against each other, in one run, and make a table of it.
 
 python tools/search_benchmark.py --docs docs/banks.md
-python tools/search_benchmark.py --keys 65536 --counts 16 256
+python tools/search_benchmark.py --queries 256 --keys 4096 65536 --exact --docs docs/banks.md
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from contrast.neighbour_graph import NeighbourGraph
 from tools.compare.machine import commit, machine
 from tools.compare.markdown import check_page, put_into_page
 
-QUERIES, WIDTH = 1024, 128
+WIDTH = 128
 PROBES = (8, 32, 128)
 EFFORTS = (64, 512)  # of HNSW: nodes that a search keeps in view, at least as many as neighbours
 EXACT = ("faiss", "torch", "torch, 64 MiB")
@@ -43,23 +43,25 @@ Search = Callable[[Tensor, int], Tensor]
 def main(words: Sequence[str] | None = None) -> int:
     arguments = _arguments(words)
     if arguments.memory:
-        print(_peak(arguments.memory, arguments.keys[0], arguments.counts[0]))
+        print(_peak(arguments.memory, arguments.queries, arguments.keys[0], arguments.counts[0]))
         return 0
     if arguments.docs is not None:
-        check_page(arguments.docs, "times", "search_benchmark")
+        check_page(arguments.docs, f"{arguments.queries} queries", "search_benchmark")
     torch.set_num_threads(arguments.threads)
-    rows = [row for keys in arguments.keys for row in _of_size(keys, arguments.counts, arguments.rounds)]
-    found = {"commit": commit(), "machine": machine(), "queries": QUERIES, "width": WIDTH, "rows": rows}
+    rows = [row for keys in arguments.keys for row in _of_size(arguments, keys)]
+    found = {"commit": commit(), "machine": machine(), "queries": arguments.queries, "width": WIDTH, "rows": rows}
     write_json(arguments.out, found)
-    text = rendered(found, "python tools/search_benchmark.py")
+    text = rendered(found, _command(sys.argv[1:] if words is None else words))
     if arguments.docs is not None:
-        put_into_page(arguments.docs, "times", text, "search_benchmark")
+        put_into_page(arguments.docs, f"{arguments.queries} queries", text, "search_benchmark")
     print(text)
     return 0
 
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--queries", type=int, default=1024, help="at once")
+    parser.add_argument("--exact", action="store_true", help="without approximate ways")
     parser.add_argument("--keys", type=int, nargs="+", default=[4096, 65536, 1_000_000], help="sizes of the bank")
     parser.add_argument("--counts", type=int, nargs="+", default=[16, 256, 1024], help="neighbours")
     parser.add_argument("--rounds", type=int, default=3, help="of each search, in turns; medians are given")
@@ -68,6 +70,16 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--docs", type=Path, help="put the table between the page's two markers")
     parser.add_argument("--memory", help=argparse.SUPPRESS)  # one engine's peak, in a process of its own
     return parser.parse_args(words)
+
+
+def _command(words: Sequence[str]) -> str:
+    """The command without where its output goes."""
+    said = list(words)
+    for name in ("--docs", "--out"):
+        if name in said:
+            place = said.index(name)
+            del said[place : place + 2]
+    return " ".join(["python tools/search_benchmark.py", *said])
 
 
 def embeddings(count: int, seed: int) -> Tensor:
@@ -88,25 +100,25 @@ def exact(name: str, keys: Tensor) -> Search:
     return lambda query, count: nearest(query, keys, count, engine, mib)[1]  # type: ignore[arg-type]
 
 
-def _of_size(size: int, counts: Sequence[int], rounds: int) -> list[dict[str, Any]]:
-    keys, query = embeddings(size, 1), embeddings(QUERIES, 2)
+def _of_size(arguments: argparse.Namespace, size: int) -> list[dict[str, Any]]:
+    keys, query = embeddings(size, 1), embeddings(arguments.queries, 2)
     searches = {name: exact(name, keys) for name in EXACT}
     built = dict.fromkeys(EXACT, (0.0, 0.0))
-    for made, cost in (_lists(keys), _graph(keys)) if size >= 65536 else ():
+    for made, cost in (_lists(keys), _graph(keys)) if size >= 65536 and not arguments.exact else ():
         searches |= made
         built |= dict.fromkeys(made, cost)
     rows = []
-    for count in counts:
+    for count in arguments.counts:
         truth = searches["faiss"](query, count)
         seconds: dict[str, list[float]] = {name: [] for name in searches}
         recalls = {name: _recall(search(query, count), truth) for name, search in searches.items()}  # and warm
-        for _ in range(rounds):
+        for _ in range(arguments.rounds):
             for name, search in searches.items():
                 start = time.perf_counter()
                 search(query, count)
                 seconds[name].append(time.perf_counter() - start)
         for name, taken in seconds.items():
-            peak = _measured_peak(name, size, count) if name in EXACT else built[name][1]
+            peak = _measured_peak(name, arguments.queries, size, count) if name in EXACT else built[name][1]
             rows.append(
                 {"keys": size, "count": count, "way": name, "seconds": median(taken), "recall": recalls[name],
                  "mib": peak, "build_seconds": built[name][0]}
@@ -161,14 +173,15 @@ def _resident() -> float:
     return pages * resource.getpagesize() / _MIB
 
 
-def _measured_peak(name: str, size: int, count: int) -> float:
+def _measured_peak(name: str, queries: int, size: int, count: int) -> float:
     """A fresh process's: what one search takes beside queries and keys."""
-    command = [sys.executable, __file__, "--memory", name, "--keys", str(size), "--counts", str(count)]
+    sizes = ["--queries", str(queries), "--keys", str(size), "--counts", str(count)]
+    command = [sys.executable, __file__, "--memory", name, *sizes]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def _peak(name: str, size: int, count: int) -> float:
-    search, query = exact(name, embeddings(size, 1)), embeddings(QUERIES, 2)
+def _peak(name: str, queries: int, size: int, count: int) -> float:
+    search, query = exact(name, embeddings(size, 1)), embeddings(queries, 2)
     exact(name, query)(query, 1)  # libraries are loaded, threads have their buffers
     _tidy()
     # What making the keys took must not hide what the search takes.
