@@ -47,11 +47,14 @@ class NeighbourGraph(ApproximateIndex):
             keys: rows 0 and on, on the CPU.
             links: of a node to others, on all levels but the lowest, which has twice as many.
         """
-        faiss = with_torch_threads()
-        faiss.omp_set_num_threads(1)
+        faiss, threads = with_torch_threads(), torch.get_num_threads()
         index = faiss.IndexHNSWFlat(keys.shape[1], links, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = 4 * links
-        index.add(keys.float().contiguous().numpy())
+        faiss.omp_set_num_threads(1)
+        try:
+            index.add(keys.float().contiguous().numpy())
+        finally:
+            faiss.omp_set_num_threads(threads)  # where both have one OpenMP, torch's number too
         return torch.from_numpy(faiss.serialize_index(index))
 
     def replace(self, row: Int[Tensor, " b"], keys: Float[Tensor, "b d"]) -> None:

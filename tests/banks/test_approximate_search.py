@@ -238,6 +238,7 @@ def test_a_graph_is_the_same_whatever_the_number_of_threads() -> None:
         for threads in (1, 4, 4):
             torch.set_num_threads(threads)
             graphs.append(NeighbourGraph.build(keys, links=8))
+            assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
     assert torch.equal(graphs[0], graphs[1])
