@@ -18,6 +18,7 @@ Found = tuple[Tensor, Tensor]
 BUDGET_MIB = 512.0
 """What a search may take beside its queries and keys, in MiB."""
 _MIB = 1 << 20
+_MANY, _LARGE = 1024, 65_536  # neighbours and keys from which faiss is the faster one on a CPU
 _FAISS_ON_CUDA = 2048  # neighbours; faiss's limit on a GPU
 
 
@@ -37,8 +38,8 @@ def nearest(
         query: rows to find neighbours for; unit rows make the inner product a cosine.
         keys: rows to search, on the queries' device.
         count: neighbours a query.
-        engine: faiss or torch; left out, faiss on a CPU, and torch on CUDA, where faiss was not measured, and for
-            float64, which faiss does not know.
+        engine: faiss or torch; left out, the one that was measured to be faster: on a CPU torch, but faiss for 1,024
+            neighbours and more of 65,536 keys and more. On CUDA, where faiss was not measured, and in float64, torch.
         budget_mib: what results, a block of scores and a block of widened keys may take together, in MiB.
 
     Returns:
@@ -68,9 +69,9 @@ def nearest(
 
 
 def _faster(query: Tensor, keys: Tensor, count: int) -> Engine:
-    if query.is_cuda or torch.float64 in (query.dtype, keys.dtype):
-        return "torch"
-    return "faiss"
+    """What tools/search_benchmark.py found faster on a CPU; docs/banks.md has its table."""
+    faiss_knows = query.dtype == torch.float32 and keys.dtype != torch.float64 and not query.is_cuda
+    return "faiss" if faiss_knows and count >= _MANY and len(keys) >= _LARGE else "torch"
 
 
 def _search_torch(query: Tensor, keys: Tensor, count: int, budget_mib: float) -> Found:

@@ -86,6 +86,26 @@ def test_what_passes_the_budget_is_refused_with_the_numbers(engine):
         nearest(_rows(100, 4, 0), _rows(5000, 4, 1), 4000, engine, 4)
 
 
+@pytest.mark.parametrize(
+    ("keys", "count", "dtype", "engine"),
+    [
+        (65_536, 1024, torch.float32, "faiss"),
+        (65_536, 1024, torch.float16, "faiss"),
+        (65_536, 1023, torch.float32, "torch"),
+        (65_535, 1024, torch.float32, "torch"),
+        (65_536, 1024, torch.float64, "torch"),
+    ],
+)
+def test_left_to_itself_it_takes_the_engine_that_was_measured_faster(keys, count, dtype, engine, monkeypatch):
+    taken = []
+    for name in ("faiss", "torch"):
+        monkeypatch.setattr(f"contrast.nearest._search_{name}", lambda *arguments, name=name: taken.append(name))
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    query = torch.zeros(2, 1, dtype=torch.float64 if dtype == torch.float64 else torch.float32)
+    nearest(query, torch.zeros(keys, 1, dtype=dtype), count)
+    assert taken == [engine]
+
+
 def test_faiss_refuses_float64():
     with pytest.raises(InputError, match="not float64: take engine torch"):
         nearest(_rows(2, 3, 0, torch.float64), _rows(5, 3, 1, torch.float64), 1, "faiss")
@@ -150,7 +170,7 @@ def test_faiss_and_torch_take_turns_with_their_threads():
     query, keys = _rows(64, 64, 0), _rows(4096, 64, 1)
     expected = (query @ keys.T).topk(5).values
     for _ in range(10):
-        torch.testing.assert_close(nearest(query, keys, 5)[0], expected)
+        torch.testing.assert_close(nearest(query, keys, 5, "faiss")[0], expected)
         torch.testing.assert_close((query @ keys.T).topk(5).values, expected)
 
 
