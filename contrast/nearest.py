@@ -19,6 +19,7 @@ BUDGET_MIB = 512.0
 """What a search may take beside its queries and keys, in MiB."""
 _MIB = 1 << 20
 _MANY, _LARGE = 1024, 65_536  # neighbours and keys from which faiss is the faster one on a CPU
+_SUMMED = 1 << 17  # rows whose numbers are checked at once
 _FAISS_ON_CUDA = 2048  # neighbours; faiss's limit on a GPU
 
 
@@ -82,6 +83,7 @@ def _search_torch(query: Tensor, keys: Tensor, count: int, budget_mib: float) ->
         for start in range(0, len(keys), columns):
             block = keys[start : start + columns].to(query.dtype)
             score, column = torch.topk(chunk @ block.T, min(count, len(block)), dim=1)
+            del block  # or two would be held while the next one is widened
             best = _merged(best, (score, column + start), count)
         assert best is not None
         found.append(best)
@@ -96,6 +98,7 @@ def _search_faiss(query: Tensor, keys: Tensor, count: int, budget_mib: float) ->
         block = keys[start : start + columns].float()
         most = min(count, len(block))
         score, column = faiss.knn(query.numpy(), block.numpy(), most, metric=faiss.METRIC_INNER_PRODUCT)
+        del block
         best = _merged(best, (torch.from_numpy(score), torch.from_numpy(column) + start), count)
     assert best is not None
     return best
@@ -113,6 +116,7 @@ def _search_cuda(query: Tensor, keys: Tensor, count: int, budget_mib: float) -> 
         score, column = faiss.knn_gpu(
             resources, query.contiguous(), block, most, metric=metric, device=query.device.index
         )
+        del block
         best = _merged(best, (score, column + start), count)
     assert best is not None
     return best
@@ -156,13 +160,12 @@ def _check(query: Tensor, keys: Tensor, count: int) -> None:
         raise InputError(f"{count} neighbours of {len(keys)} keys: ask for 1 to {len(keys)}")
     for name, rows in (("queries", query), ("keys", keys)):
         # faiss would drop a NaN row in silence. The sum finds one in a thirtieth of the time that asking each number
-        # takes, and only a sum beyond the type's range needs the slow answer.
-        if not torch.isfinite(rows.sum(dtype=_summed(rows))) and not torch.isfinite(rows).all():
+        # takes, and only a sum beyond the type's range needs the slow answer. Block by block: torch widens half
+        # precision whole before it sums.
+        dtype = torch.float32 if _is_half(rows) else rows.dtype
+        sums = torch.stack([block.sum(dtype=dtype) for block in torch.split(rows, _SUMMED)])
+        if not torch.isfinite(sums).all() and not torch.isfinite(rows).all():
             raise InputError(f"the {name} hold NaN or infinity: check what computed them")
-
-
-def _summed(rows: Tensor) -> torch.dtype:
-    return torch.float32 if _is_half(rows) else rows.dtype
 
 
 def _is_half(rows: Tensor) -> bool:

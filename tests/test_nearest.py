@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -104,6 +105,26 @@ def test_left_to_itself_it_takes_the_engine_that_was_measured_faster(keys, count
     query = torch.zeros(2, 1, dtype=torch.float64 if dtype == torch.float64 else torch.float32)
     nearest(query, torch.zeros(keys, 1, dtype=dtype), count)
     assert taken == [engine]
+
+
+PEAK = """
+import resource, sys, torch
+from contrast.nearest import nearest
+keys = torch.full((2_000_000, 64), 0.01, dtype=torch.float16)
+nearest(torch.ones(64, 64), keys[:200_000], 16, sys.argv[1], 64.0)  # libraries are loaded, threads have their buffers
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+nearest(torch.ones(64, 64), keys, 16, sys.argv[1], 64.0)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+@pytest.mark.parametrize("engine", ["faiss", "torch"])
+def test_half_precision_is_never_widened_whole(engine):
+    # glibc keeps freed blocks of up to 32 MiB for itself, more or fewer of them from run to run: this returns each.
+    returned = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+    call = [sys.executable, "-c", PEAK, engine]
+    done = subprocess.run(call, capture_output=True, text=True, check=True, env=returned)
+    assert float(done.stdout) < 64  # the keys are 244 MiB, and twice that in float32
 
 
 def test_faiss_refuses_float64():
