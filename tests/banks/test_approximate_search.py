@@ -245,6 +245,20 @@ def test_a_graph_is_the_same_whatever_the_number_of_threads() -> None:
     assert torch.equal(graphs[0], graphs[2])
 
 
+def test_each_index_is_of_another_sample_of_the_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = []
+    build = IVF.build
+    monkeypatch.setattr(
+        IVF, "build", lambda self, keys, sample, seed: samples.append(sample) or build(self, keys, sample, seed)
+    )
+    made = FaissBank(WIDTH, 500, mining=Hardest(5), approximate=IVF(4, 2, 10, 2))
+    made.store(unit(500, 0), torch.arange(500))
+    for _ in written(made, range(4)):
+        continue
+    one, other = ({tuple(row.tolist()) for row in sample} for sample in samples[:2])
+    assert 0.3 < len(one & other) / len(one) < 0.7  # 256 draws of 500 rows: about 200 of them, two fifths again
+
+
 def test_centroids_are_of_unit_length_and_a_function_of_the_seed() -> None:
     first, again, other = (train_centroids(unit(200, 0), 8, seed) for seed in (0, 0, 1))
     torch.testing.assert_close(first.norm(dim=1), torch.ones(8))

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import lightning
 import pytest
 import torch
 
@@ -87,6 +88,21 @@ def test_older_keys_are_less_fresh(tmp_path: Path) -> None:
     assert sorted(set(age.tolist())) == [1, 2, 3]
     means = [float(cosine[age == steps].mean()) for steps in (1, 2, 3)]
     assert means[0] > means[1] > means[2]
+
+
+def test_each_cosine_is_that_of_its_row(tmp_path: Path) -> None:
+    class Turned(lightning.Callback):
+        """Keys of the first epoch point the other way."""
+
+        def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+            if trainer.current_epoch == 0:
+                pl_module.queues[0].rows.keys.neg_()
+
+    made = method("MoCo", partial(FaissBank, size=160, mining=Hardest(7)), rate=0.0)
+    fit(tmp_path, made, [Turned(), BankRecorder(RunFolder(tmp_path), every_n_steps=0, every_n_epochs=2)])
+    row = next(iter(read_rows(tmp_path / "bank.jsonl")))["freshness"]
+    found = [(age > 3, cosine < 0) for age, cosine in zip(row["age"], row["cosine"], strict=True)]
+    assert set(found) == {(True, True), (False, False)}
 
 
 def test_another_part_of_the_bank_is_looked_at_each_time(tmp_path: Path) -> None:

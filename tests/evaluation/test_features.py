@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from contrast.data import Standardisation
+from contrast.data import Digits, ImageData, SimCLRViews, Standardisation
 from contrast.data.batch import LabelledBatch
 from contrast.errors import InputError
-from contrast.evaluation import Encoder, Features, cache_key, cached_features, encode, extract, fingerprint
+from contrast.evaluation import Encoder, Features, cache_key, cached_features, encode, extract, features_of, fingerprint
 
 DATA = {"class_path": "contrast.data.Digits", "split": "train", "samples": 7, "transform": {"size": 2}}
 
@@ -51,6 +51,16 @@ def test_a_sample_without_a_label_is_refused():
     ]
     with pytest.raises(InputError, match="sample 2 has no label"):
         extract(_encoder(), DataLoader(rows, batch_size=3), torch.device("cpu"))
+
+
+def test_kept_features_of_samples_without_labels_serve_no_evaluation_that_needs_them(tmp_path, monkeypatch):
+    rows = [LabelledBatch(torch.zeros(1, 2, 2, dtype=torch.uint8), torch.tensor(i), torch.tensor(-1)) for i in range(3)]
+    data = ImageData(Digits(), SimCLRViews(size=8, blur=0.0), channels=1)
+    monkeypatch.setattr(data, "evaluation_loader", lambda split: DataLoader(rows, batch_size=3))
+    kept = features_of(_encoder(), data, "train", tmp_path, torch.device("cpu"), labelled=False)
+    assert kept.labels.tolist() == [-1] * 3
+    with pytest.raises(InputError, match="sample 0 has no label"):
+        features_of(_encoder(), data, "train", tmp_path, torch.device("cpu"))
 
 
 def test_what_a_worker_refuses_is_one_line():

@@ -52,7 +52,7 @@ def test_before_mixing_it_keeps_false_negatives_from_being_mined() -> None:
 
 def test_a_banks_rows_of_the_querys_class_are_left_out() -> None:
     labels = torch.tensor([0, 1, 0, 1, -1])
-    pairs = in_batch(0, 4)
+    pairs = in_batch(0, 5)  # the last one without a label: nothing is known to be of its class
     own_index = torch.tensor([[0, 1, 2, 4, -1, -2]]).expand(len(pairs.index), -1)
     own = torch.ones(len(pairs.index), 6, pairs.query.shape[-1], dtype=pairs.query.dtype)
     kept = SameClassRemoval(labels)(dataclasses.replace(pairs, own_negatives=own, own_negative_index=own_index))
