@@ -51,6 +51,8 @@ class Pairs:
         own_negatives: (*h, b, s, d), mined or made for one query alone.
         own_negative_index: (b, s); -1 is unknown, -2 is no row: neither offered nor counted.
         own_negative_kind: (s,), what each own negative is (MINED, PAIR_MIX, QUERY_MIX), for observers.
+        own_negative_parents: (*h, b, s, 2), the samples that each own negative is made of, for observers; -1 where
+            unknown or no other; None where `own_negative_index` says it all.
         extra_positives: (*h, b, p, d), further positives of each query.
         extra_positive_index: (b, p), which sample each is of; -1 is unknown, -2 is no row.
 
@@ -71,6 +73,7 @@ class Pairs:
     own_negative_kind: Int[Tensor, " s"] | None = None
     extra_positives: Float[Tensor, "*h b p d"] | None = None
     extra_positive_index: Int[Tensor, "b p"] | None = None
+    own_negative_parents: Int[Tensor, "*h b s 2"] | None = None
 
     def __post_init__(self) -> None:
         *heads, queries, width = self.query.shape

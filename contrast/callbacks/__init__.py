@@ -7,7 +7,7 @@ from contrast.callbacks.flagged import FlaggedPairs
 from contrast.callbacks.metrics import Metrics
 from contrast.callbacks.online_knn import OnlineKNN
 from contrast.callbacks.progress import Progress
-from contrast.callbacks.scores import ScoreRecorder
+from contrast.callbacks.recorder import Recorder
 from contrast.callbacks.step_randomness import StepRandomness
 
 __all__ = [
@@ -19,6 +19,6 @@ __all__ = [
     "Metrics",
     "OnlineKNN",
     "Progress",
-    "ScoreRecorder",
+    "Recorder",
     "StepRandomness",
 ]

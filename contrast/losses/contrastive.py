@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
 from torch import nn
 
 from contrast.losses.logits import NegativeLogits, PositiveLogits, positive_logits
@@ -62,7 +63,9 @@ class ContrastiveLoss(Loss):
         # All of it, not `logits` alone: transforms take scores too, and tiles are made when an objective asks for them.
         with torch.autocast(pairs[0].query.device.type, enabled=False):
             transformed = tuple(self._transform(each) for each in pairs)
-            return weighted_mean([self._losses(each) for each in transformed], transformed, self.weighting)
+            return weighted_mean(
+                [self.of_logits(each, *self.logits(each)) for each in transformed], transformed, self.weighting
+            )
 
     def describe(self) -> str:
         temperature = self.temperature
@@ -76,8 +79,8 @@ class ContrastiveLoss(Loss):
             pairs = transform(pairs)
         return pairs
 
-    def _losses(self, pairs: Pairs) -> torch.Tensor:
-        positive, negatives = self.logits(pairs)
+    def of_logits(self, pairs: Pairs, positive: PositiveLogits, negatives: NegativeLogits) -> Float[torch.Tensor, " b"]:
+        """Each query's loss, before weighting, from the logits of pairs that are already transformed."""
         losses: torch.Tensor
         if pairs.extra_positives is None:
             losses = self.objective(positive, negatives)

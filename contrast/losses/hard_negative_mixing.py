@@ -12,7 +12,7 @@ from contrast.errors import InputError
 from contrast.losses.draws import query_draws
 from contrast.losses.logits import wide
 from contrast.losses.pieces import PairTransform
-from contrast.losses.real_negatives import real_scores, rows_at
+from contrast.losses.real_negatives import real_scores, rows_at, samples_at
 from contrast.pairs import NOT_OFFERED, PAIR_MIX, QUERY_MIX, UNKNOWN, Pairs
 from contrast.randomness import Purpose
 
@@ -67,7 +67,8 @@ class HardNegativeMixing(PairTransform):
     def forward(self, pairs: Pairs) -> Pairs:
         if self._epoch < self.start_epoch or self.pairs + self.queries == 0 or not _any(pairs):
             return pairs
-        hard, count = hardest_rows(pairs, self.hardest)
+        column, count = _hardest(pairs, self.hardest)
+        hard, samples = rows_at(pairs, column), samples_at(pairs, column)
         draws = query_draws(
             pairs, (self.seed, self._step, Purpose.HARD_NEGATIVE_MIXING), 3 * self.pairs + 2 * self.queries
         ).to(hard.dtype)
@@ -76,13 +77,13 @@ class HardNegativeMixing(PairTransform):
         apart = 1 + _place(second, count - 1)  # at least one place on, at most one short of all the way round
         j = (i + apart) % count[:, None].clamp(min=1)
         heads = hard.shape[:-3]
-        made = [
-            mix_pairs(hard, i.expand(*heads, *i.shape), j.expand(*heads, *j.shape), share),
-            mix_with_query(wide(pairs.query), hard, _place(other, count).expand(*heads, *other.shape), own / 2),
-        ]
+        i, j, k = (each.expand(*heads, *each.shape) for each in (i, j, _place(other, count)))
+        made = [mix_pairs(hard, i, j, share), mix_with_query(wide(pairs.query), hard, k, own / 2)]
+        parents = [samples.gather(-1, torch.cat([i, k], dim=-1)), samples.gather(-1, j)]
+        parents[1] = torch.nn.functional.pad(parents[1], (0, self.queries), value=UNKNOWN)  # the query is no parent
         index = torch.where(count > 0, UNKNOWN, NOT_OFFERED)[:, None].expand(-1, self.pairs + self.queries)
         kind = index.new_tensor([PAIR_MIX] * self.pairs + [QUERY_MIX] * self.queries)
-        return _with_own(pairs, torch.cat(made, dim=-2), index, kind)
+        return _with_own(pairs, torch.cat(made, dim=-2), index, kind, torch.stack(parents, dim=-1))
 
     def extra_repr(self) -> str:
         return f"hardest={self.hardest}, pairs={self.pairs}, queries={self.queries}, start_epoch={self.start_epoch}"
@@ -94,10 +95,15 @@ def _any(pairs: Pairs) -> bool:
 
 def hardest_rows(pairs: Pairs, most: int) -> tuple[Float[Tensor, "*h b n d"], Int[Tensor, " b"]]:
     """Each query's hardest negatives, shared and mined, and how many of those rows are ones, the same for all heads."""
+    column, count = _hardest(pairs, most)
+    return rows_at(pairs, column), count
+
+
+def _hardest(pairs: Pairs, most: int) -> tuple[Int[Tensor, "*h b n"], Int[Tensor, " b"]]:
     score = real_scores(pairs)
     best, column = score.topk(min(most, score.shape[-1]), dim=-1)
     count = (~best.isneginf()).sum(dim=-1)
-    return rows_at(pairs, column), count if count.ndim == 1 else count[0]
+    return column, count if count.ndim == 1 else count[0]
 
 
 def mix_pairs(
@@ -148,11 +154,26 @@ def _place(uniforms: Tensor, count: Tensor) -> Tensor:
     return (uniforms * count[:, None]).long()
 
 
-def _with_own(pairs: Pairs, rows: Tensor, index: Tensor, kind: Tensor) -> Pairs:
+def _with_own(pairs: Pairs, rows: Tensor, index: Tensor, kind: Tensor, parents: Tensor) -> Pairs:
     """The pairs with further own negatives behind those that there are."""
     if pairs.own_negatives is not None and pairs.own_negative_index is not None:
         rows = torch.cat([wide(pairs.own_negatives), rows], dim=-2)
+        parents = torch.cat([_parents_before(pairs, parents), parents], dim=-2)
         index = torch.cat([pairs.own_negative_index, index], dim=-1)
         before = pairs.own_negative_kind
         kind = torch.cat([kind.new_zeros(rows.shape[-2] - len(kind)) if before is None else before, kind])
-    return dataclasses.replace(pairs, own_negatives=rows, own_negative_index=index, own_negative_kind=kind)
+    return dataclasses.replace(
+        pairs,
+        own_negatives=rows,
+        own_negative_index=index,
+        own_negative_kind=kind,
+        own_negative_parents=parents,
+    )
+
+
+def _parents_before(pairs: Pairs, like: Tensor) -> Tensor:
+    if pairs.own_negative_parents is not None:
+        return pairs.own_negative_parents
+    assert pairs.own_negative_index is not None
+    alone = torch.nn.functional.pad(pairs.own_negative_index.clamp(min=UNKNOWN)[..., None], (0, 1), value=UNKNOWN)
+    return alone.expand(*like.shape[:-3], *alone.shape)

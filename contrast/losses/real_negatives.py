@@ -39,12 +39,16 @@ def rows_at(pairs: Pairs, column: Int[Tensor, "*h b n"]) -> Float[Tensor, "*h b 
     return torch.where((column < shared)[..., None], _shared_at(pairs, column.clamp(max=shared - 1)), own)
 
 
-def samples_at(pairs: Pairs, column: Int[Tensor, "b n"]) -> Int[Tensor, "b n"]:
-    """Which sample the negatives in these columns are of, where shared ones are of one each."""
-    own = pairs.own_negative_index
-    nothing = pairs.index.new_full((len(pairs.index), 0), UNKNOWN)
-    shared = pairs.negative_index.expand(len(pairs.index), -1)
-    return torch.cat([shared, nothing if own is None else own], dim=1).gather(1, column)
+def samples_at(pairs: Pairs, column: Int[Tensor, "*h b n"]) -> Int[Tensor, "*h b n"]:
+    """Which sample the negatives in these columns are of; unknown for a shared one that is made of two."""
+    of = pairs.negative_index
+    of = torch.full_like(of[:, 0], UNKNOWN) if of.ndim == 2 else of
+    shared = len(of)
+    if pairs.own_negative_index is None:
+        return of[column]
+    place = (column - shared).clamp(min=0)
+    own = pairs.own_negative_index.expand(*column.shape[:-1], -1).gather(-1, place)
+    return torch.where(column < shared, of[column.clamp(max=shared - 1)], own) if shared else own
 
 
 def _shared_at(pairs: Pairs, column: Tensor) -> Tensor:

@@ -174,6 +174,11 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
         asking = {name: child for name, child in self.named_children() if _asks_for_gradient(child)}
         return nn.ModuleDict(asking)
 
+    @property
+    def planned_steps(self) -> int:
+        """Optimiser steps of the whole run; 0 outside one."""
+        return self._total_steps
+
     def progress(self) -> float:
         """The share of the run's optimiser steps that are done, within [0, 1]; 0 outside a run."""
         return min(1.0, self.global_step / self._total_steps) if self._total_steps else 0.0

@@ -1,0 +1,71 @@
+"""Negatives by hardness rank: their scores, the gradient's share that falls on them, and how many are false."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from contrast.observation.negatives import PerQuery
+from contrast.observation.ranks import RANK_ENDS
+from contrast.observation.sums import Average, PerColumn
+
+__all__ = ["Hardness"]
+
+_SCORE, _GRADIENT = 1, 2  # places among a ranked negative's sums; the first is how many there are
+
+
+class Hardness:
+    """Sums over queries, of all directions and processes.
+
+    Args:
+        device: where the queries are.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._score, self._gradient = self._by_group(), self._by_group()
+        self._false: dict[str, PerColumn] = {}
+        self._rates: dict[str, Average] = {}
+        self._denominator = Average(device)
+
+    def add(self, seen: PerQuery) -> None:
+        """Add queries."""
+        groups = seen.ranked.by_group()
+        self._score.add(groups[_SCORE], groups[0])
+        some = (seen.gradient > 0)[:, None].expand_as(groups[0])
+        share = groups[_GRADIENT] / seen.gradient.clamp(min=1e-300)[:, None]
+        self._gradient.add(share.masked_fill(~some, 0.0), some)
+        if seen.denominator is not None:
+            self._add_false("all", groups)
+            for name, ranked in seen.sources.items():
+                self._add_false(name, groups if ranked is seen.ranked else ranked.by_group())
+            self._denominator.add(seen.denominator, seen.negatives > 0)
+
+    def row(self) -> dict[str, Any]:
+        """`hardness` and, with labels, `false_negatives`, as a row has them."""
+        score = self._score.values()
+        hardness: dict[str, Any] = {"score": score, "gradient": self._gradient.values()[: len(score)]}
+        same = {name: sums.values() for name, sums in self._false.items()}
+        rates = {name: rate.value() for name, rate in self._rates.items()}
+        if not same.get("all"):  # no labels, or none known yet, as of a queue's random start
+            return {"hardness": hardness}
+        hardness["same_class"] = same
+        return {"hardness": hardness, "false_negatives": rates | {"denominator": self._denominator.value()}}
+
+    def _add_false(self, name: str, groups: Tensor) -> None:
+        same, told = groups[-2], groups[-1]
+        self._false.setdefault(name, self._by_group()).add(same, told)
+        rate = self._rates.setdefault(name, Average(self._device))
+        rate.sums += torch.stack([same.double().sum(), told.double().sum()])
+
+    def _by_group(self) -> PerColumn:
+        return PerColumn(self._device, len(RANK_ENDS) + 1)
+
+
+def top_shares(seen: PerQuery, most: int) -> Tensor:
+    """Of each query, the share of its gradient on the `most` negatives that have most of it."""
+    size = seen.ranked.numbers[0]
+    top = size[:, :most] if seen.by_gradient else size.topk(min(most, size.shape[1]), dim=1).values
+    return top.sum(dim=1) / seen.gradient.clamp(min=1e-300)

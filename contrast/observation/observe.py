@@ -1,0 +1,191 @@
+"""What one step of training shows of its pairs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from contrast.losses import AdaptiveTemperature, BadPairMining, ContrastiveLoss, Loss, LossOutput
+from contrast.observation.blocks import Block
+from contrast.observation.gradient_shares import COUPLING_BINS, GradientShares
+from contrast.observation.hardness import Hardness
+from contrast.observation.health import Rows, health, uniformity
+from contrast.observation.negatives import per_query
+from contrast.observation.ranks import RANK_ENDS
+from contrast.observation.scores import BINS, Scores
+from contrast.observation.sums import SHARES, Average
+from contrast.observation.temperatures import Temperatures, single_temperature
+from contrast.pairs import Pairs
+
+__all__ = ["HEADER", "Observation", "RawRows", "observe"]
+
+HEADER = {
+    "format": 2,
+    "edges": [round(-1 + 2 * edge / BINS, 6) for edge in range(BINS + 1)],
+    "shares": list(SHARES),
+    "rank_ends": list(RANK_ENDS),
+    "coupling_edges": [round(edge / COUPLING_BINS, 6) for edge in range(COUPLING_BINS + 1)],
+}
+"""How rows are to be read: the first line of ``scores.jsonl``."""
+
+
+class RawRows(NamedTuple):
+    """What networks gave in a step, before it is normalised: (n, d) or, with heads, (h, n, d).
+
+    Attributes:
+        features: the backbone's output.
+        embeddings: the head's.
+        index: which sample each row is of, in the order of both.
+    """
+
+    features: Float[Tensor, "n d"]
+    embeddings: Float[Tensor, "*h n e"]
+    index: Int[Tensor, " n"]  # type: ignore[assignment]  # shadows tuple.index, which nobody calls here
+
+
+@torch.no_grad()
+def observe(
+    loss: Loss, output: LossOutput, labels: Int[Tensor, " n"] | None = None, raw: RawRows | None = None
+) -> Observation:
+    """Add up what the pairs of one step show, all directions together.
+
+    Args:
+        loss: what saw them.
+        output: what it gave; its pairs are those after the transforms.
+        labels: of the training samples, -1 for none; only to look at.
+        raw: outputs of the networks in this step.
+    """
+    seen = Observation(loss, output, labels)
+    for pairs in output.pairs:
+        seen.add(pairs)
+    seen.add_weights(output)
+    seen.add_health(output.pairs, raw)
+    return seen
+
+
+class Observation:
+    """Sums of one step, still on the device; a row waits for it.
+
+    Args:
+        loss: what saw the pairs.
+        output: what it gave.
+        labels: of the training samples, or None.
+    """
+
+    def __init__(self, loss: Loss, output: LossOutput, labels: Int[Tensor, " n"] | None) -> None:
+        device = output.loss.device
+        self._loss, self._labels = loss, labels
+        self._scores = Scores(device)
+        self._hardness, self._gradients = Hardness(device), GradientShares(device)
+        self._proxy = {name: Average(device) for name in ("proxy/accuracy", "proxy/accuracy_without_mixes")}
+        self._weights: dict[str, Average] = {}
+        self._alignment = Average(device)
+        self._temperatures: Temperatures | None = None
+        self._temperature: Tensor | None = None
+        self._asked = self._mixes = False
+        self._health: dict[str, Any] = {}
+        if isinstance(loss, ContrastiveLoss):
+            self._temperature = single_temperature(loss.temperature)
+            if isinstance(loss.temperature, AdaptiveTemperature):
+                heads = output.pairs[0].query.shape[:-2].numel()
+                self._temperatures = Temperatures(loss.temperature, device, heads)
+
+    def add(self, pairs: Pairs) -> None:
+        """Add one direction."""
+        self._alignment.add((pairs.query - pairs.positive).double().square().sum(dim=-1))
+        if not isinstance(self._loss, ContrastiveLoss):
+            self._scores.add_positives(torch.cosine_similarity(pairs.query, pairs.positive, dim=-1))
+            return
+        positive, negatives = self._loss.logits(pairs)
+        self._scores.add_positives(positive.score)
+        if self._temperatures is not None:
+            self._temperatures.add_positives(pairs, positive.score)
+
+        def look(block: Block) -> None:
+            self._scores.add_block(block)
+            if self._temperatures is not None:
+                self._temperatures.add_negatives(pairs, block)
+
+        seen = per_query(self._loss, pairs, positive, negatives, self._labels, look)
+        if not seen.kinds:
+            return
+        self._asked = True
+        self._mixes |= bool({"pair_mix", "query_mix"} & seen.kinds)
+        self._scores.add_hardest(positive.score, seen)
+        self._hardness.add(seen)
+        self._gradients.add(seen, positive)
+        real, mixed = seen.hardest
+        self._proxy["proxy/accuracy"].add(positive.score.flatten() > torch.maximum(real, mixed))
+        self._proxy["proxy/accuracy_without_mixes"].add(positive.score.flatten() > real)
+
+    def add_weights(self, output: LossOutput) -> None:
+        """Look at what a bad-pair mining made of the step's samples."""
+        mining = getattr(self._loss, "weighting", None)
+        if not isinstance(mining, BadPairMining) or output.weights is None:
+            return
+        names = ("bad_pairs/noisy", "bad_pairs/faulty", "bad_pairs/weight")
+        self._weights = {name: Average(output.loss.device) for name in names}
+        index = torch.cat([pairs.index for pairs in output.pairs])
+        noisy, faulty = mining.is_noisy[index], mining.is_faulty[index]
+        for name, values in zip(names, (noisy, faulty, output.weights), strict=True):
+            self._weights[name].add(values, noisy | faulty if name == "bad_pairs/weight" else None)
+
+    def add_health(self, directions: Sequence[Pairs], raw: RawRows | None) -> None:
+        """Look at the rows of all directions, and at what the networks gave."""
+        unit = self._loss.unit_embeddings
+        queries = torch.cat([pairs.query for pairs in directions], dim=-2)
+        index = torch.cat([pairs.index for pairs in directions])
+        by_head = [Rows(each, index) for each in queries.flatten(0, -3)] if queries.ndim > 2 else [Rows(queries, index)]
+        self._health["embedding"] = _mean([health(rows, unit) | {"uniformity": uniformity(rows)} for rows in by_head])
+        if raw is not None:
+            heads = raw.embeddings.flatten(0, -3) if raw.embeddings.ndim > 2 else raw.embeddings[None]
+            norms = [health(Rows(each, raw.index), unit=False)["norm"] for each in heads]
+            self._health["embedding"]["norm"] = _mean([{"norm": each} for each in norms])["norm"]
+            self._health["features"] = health(Rows(raw.features, raw.index), unit=False)
+
+    def row(self) -> dict[str, Any]:
+        """All of it as a row of ``scores.jsonl`` has it, of all processes; every process is to ask."""
+        row = self._scores.row()
+        if self._asked:
+            row |= self._hardness.row()
+            row |= self._gradients.row(labelled="false_negatives" in row)
+        if self._temperature is not None:
+            row["temperature"] = {"value": self._temperature.item()}
+        if self._temperatures is not None:
+            row["temperature"] = {"heads": self._temperatures.row()}
+        embedding = {"alignment": self._alignment.value()} | self._health["embedding"]
+        if self._asked:
+            margin = self._scores.margin.row()
+            embedding["margin"] = {"mean": margin["mean"], "quantiles": margin["quantiles"]}
+        return row | self._health | {"embedding": embedding}
+
+    def scalars(self) -> dict[str, float]:
+        """Shares and means for ``metrics.jsonl`` that no row has; every process is to ask.
+
+        `proxy/accuracy`, the share of queries whose positive's score outranks all negatives', and
+        `proxy/accuracy_without_mixes`, the same against real rows alone, where there are mixes; `bad_pairs/noisy`,
+        `bad_pairs/faulty` and `bad_pairs/weight` of a `BadPairMining`: shares of the step's samples, and the mean
+        weight of those that are flagged.
+        """
+        names = [name for name in self._proxy if self._asked and (self._mixes or name == "proxy/accuracy")]
+        return {name: each.value() for name, each in ({n: self._proxy[n] for n in names} | self._weights).items()}
+
+
+def _mean(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The mean of numbers, lists and mappings of one structure: of several heads."""
+    if len(parts) == 1:
+        return dict(parts[0])
+    return {name: _mean_of([part[name] for part in parts]) for name in parts[0]}
+
+
+def _mean_of(values: Sequence[Any]) -> Any:
+    if isinstance(values[0], Mapping):
+        return _mean(values)
+    if isinstance(values[0], list):
+        return [_mean_of(each) for each in zip(*values, strict=True)]
+    return values[0] if isinstance(values[0], int) else math.fsum(values) / len(values)

@@ -1,0 +1,75 @@
+"""Histograms of scores by kind, and how far positives are from negatives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from contrast.observation.blocks import KINDS, Block
+from contrast.observation.negatives import PerQuery
+from contrast.observation.separation import separation
+from contrast.observation.sums import Histogram
+
+__all__ = ["BINS", "Scores"]
+
+BINS = 100
+_HARDEST = 10  # negatives of each query that `hardest` shows
+_SUMS = {
+    "negative": ("shared", *KINDS.values()),
+    "own": tuple(KINDS.values()),
+    "synthetic": ("pair_mix", "query_mix"),
+}
+"""Histograms that are sums of others."""
+
+
+class Scores:
+    """Histograms over queries of all directions and processes.
+
+    Args:
+        device: where the pairs are.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._kinds: dict[str, Histogram] = {}
+        self.margin = Histogram(device, BINS, -2.0, 2.0)
+
+    def add_positives(self, score: Tensor) -> None:
+        """Add each query's positive."""
+        self._of("positive").add(score.flatten())
+
+    def add_block(self, block: Block) -> None:
+        """Add a block of negatives."""
+        self._of(block.kind).add(block.score, block.offered)
+        if block.same is not None:
+            self._of("same_class").add(block.score, block.same == 1)
+
+    def add_hardest(self, positive: Tensor, seen: PerQuery) -> None:
+        """Add each query's hardest negatives, and its positive's margin over the hardest."""
+        assert seen.ranked.score is not None
+        hardest = seen.ranked.score[:, :_HARDEST]
+        self._of("hardest").add(hardest, ~hardest.isneginf())
+        best = torch.maximum(*seen.hardest)
+        self.margin.add((positive.flatten() - best).masked_fill(seen.negatives == 0, 0.0), seen.negatives > 0)
+
+    def row(self) -> dict[str, Any]:
+        """Every histogram that has anything, and `separation`."""
+        sums = {name: each.added_up() for name, each in self._kinds.items()}
+        for name, parts in _SUMS.items():
+            there = [sums[part] for part in parts if part in sums]
+            if there:
+                sums[name] = _total(there)
+        described = Histogram(torch.device("cpu"), BINS)
+        shown = {name: described.described(each) for name, each in sums.items() if name != "shared" and each[-3] > 0}
+        apart = separation(sums["positive"], sums["negative"], BINS) if "negative" in sums else {}
+        return {**shown, **({"separation": apart} if apart else {})}
+
+    def _of(self, kind: str) -> Histogram:
+        return self._kinds.setdefault(kind, Histogram(self._device, BINS))
+
+
+def _total(parts: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(parts)).sum(dim=0)

@@ -1,0 +1,88 @@
+"""Temperatures and what they have to do with scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from contrast.losses import AdaptiveTemperature, FixedTemperature, LearnedTemperature, Temperature
+from contrast.observation.blocks import Block
+from contrast.observation.sums import added_up
+from contrast.pairs import Pairs
+
+__all__ = ["Temperatures", "single_temperature"]
+
+_BINS = 20
+
+
+def single_temperature(temperature: Temperature) -> Tensor | None:
+    """τ where there is one for all pairs."""
+    if isinstance(temperature, LearnedTemperature):
+        return temperature.value.detach()
+    return torch.tensor(temperature.value) if isinstance(temperature, FixedTemperature) else None
+
+
+class Temperatures:
+    """Of an adaptive temperature, by head: mean and spread of τ, and its relation to the score.
+
+    Args:
+        temperature: whose τ is asked for.
+        device: where the pairs are.
+        heads: how many there are.
+    """
+
+    def __init__(self, temperature: AdaptiveTemperature, device: torch.device, heads: int) -> None:
+        self.temperature = temperature
+        # How many, Σ τ, Σ τ², Σ s, Σ s², Σ s τ; then counts and sums of τ by bin of the score.
+        nothing = torch.zeros(heads, 6 + 2 * _BINS, dtype=torch.float64, device=device)
+        self.sums = {"positive": nothing, "negative": nothing.clone()}
+
+    def add_positives(self, pairs: Pairs, score: Tensor) -> None:
+        """Add each query's positive."""
+        self._add("positive", score, self.temperature.of_pairs(pairs.query, pairs.positive), None)
+
+    def add_negatives(self, pairs: Pairs, block: Block) -> None:
+        """Add a block of negatives."""
+        tile = block.tile
+        stop = tile.start + tile.score.shape[-1]
+        query = pairs.query[..., :, None, :]
+        if tile.own and pairs.own_negatives is not None:
+            rows = pairs.own_negatives[..., tile.start : stop, :]
+        else:
+            rows = pairs.negatives[..., None, tile.start : stop, :]
+        self._add("negative", tile.score, self.temperature.of_pairs(query, rows), tile.offered)
+
+    def row(self) -> list[dict[str, Any]]:
+        """One mapping a head, of all processes."""
+        sums = {side: added_up(each) for side, each in self.sums.items()}
+        heads = len(sums["positive"])
+        return [{side: _described(each[head]) for side, each in sums.items()} for head in range(heads)]
+
+    def _add(self, side: str, score: Tensor, temperature: Tensor, offered: Tensor | None) -> None:
+        heads = len(self.sums[side])
+        kept = torch.ones_like(score, dtype=torch.bool) if offered is None else offered.expand_as(score)
+        s, tau, here = (each.reshape(heads, -1) for each in (score, temperature.expand_as(score), kept))
+        weight = here.double()
+        s, tau = s.double().masked_fill(~here, 0.0), tau.double().masked_fill(~here, 0.0)
+        moments = [weight, tau, tau.square(), s, s.square(), s * tau]
+        place = ((s + 1) * (_BINS / 2)).clamp(0, _BINS - 1).long()
+        binned = [torch.zeros_like(self.sums[side][:, :_BINS]).scatter_add_(1, place, each) for each in (weight, tau)]
+        self.sums[side] += torch.cat([torch.stack([each.sum(dim=1) for each in moments], dim=1), *binned], dim=1)
+
+
+def _described(sums: Tensor) -> dict[str, Any]:
+    count, tau, squares, score, score_squares, products = sums[:6].tolist()
+    if not count:
+        return {}
+    mean, other = tau / count, score / count
+    variance, spread = max(squares / count - mean**2, 0.0), max(score_squares / count - other**2, 0.0)
+    scale = (variance * spread) ** 0.5
+    counts, totals = sums[6:].view(2, _BINS)
+    return {
+        "mean": mean,
+        "std": variance**0.5,
+        "correlation": (products / count - mean * other) / scale if scale > 1e-15 else None,
+        "by_score": (totals / counts).tolist(),  # NaN, a row's null, of an empty bin
+    }

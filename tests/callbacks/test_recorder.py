@@ -1,0 +1,132 @@
+"""What a run records of its pairs, step by step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from contrast import Pairs
+from contrast.callbacks import Recorder
+from contrast.errors import InputError
+from contrast.losses import DCL, ContrastiveLoss, HardNegativeMixing, InfoNCE, LearnedTemperature, Loss, LossOutput
+from contrast.methods import ContrastiveMethod
+from contrast.records import read_rows
+from contrast.run_folder import RunFolder
+from tests.callbacks.fitting import Steps, digits, fit, moco, simclr
+from tests.reference.observation import described, queries_of
+
+
+class Distance(Loss):
+    def forward(self, *pairs: Pairs) -> LossOutput:
+        losses = torch.cat([(each.query - each.positive).norm(dim=-1) for each in pairs])
+        return LossOutput(losses.mean(), losses.detach(), None, tuple(each.detached() for each in pairs))
+
+
+def mixing() -> ContrastiveLoss:
+    return ContrastiveLoss(InfoNCE(), 0.2, [HardNegativeMixing(hardest=4, pairs=3, queries=2, start_epoch=1)])
+
+
+def check(row: dict[str, Any], expected: dict[str, Any]) -> None:
+    """The same in float32: a few scores may be rounded over an edge."""
+    for name, part in expected.items():
+        if isinstance(part, dict) and "counts" in part:
+            moved = sum(abs(a - b) for a, b in zip(row[name]["counts"], part["counts"], strict=True))
+            assert moved <= max(4, sum(part["counts"]) // 500), name
+            assert row[name]["mean"] == pytest.approx(part["mean"], rel=1e-4, abs=1e-6)
+    for name in ("score", "gradient"):
+        assert row["hardness"][name] == pytest.approx(expected["hardness"][name], rel=1e-3, abs=1e-6)
+    # A queue's random start is of no class.
+    assert row.get("false_negatives", {}) == pytest.approx(expected.get("false_negatives", {}), rel=1e-3)
+    assert set(row["gradient"]) == set(expected["gradient"])
+    for name in ("pull", "push", "negatives"):
+        assert row["gradient"][name] == pytest.approx(expected["gradient"][name], rel=1e-3)
+    assert row["gradient"]["effective"]["mean"] == pytest.approx(expected["gradient"]["effective"], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [simclr, moco, lambda: moco(mixing()), lambda: simclr(Distance())],
+    ids=["SimCLR", "MoCo", "mixing", "another loss"],
+)
+def test_rows_of_a_run(make: Callable[[], ContrastiveMethod], tmp_path: Path) -> None:
+    """They are of the pairs that the loss saw: a queue's rows as they were before this step's keys replaced some."""
+    folder, steps, method = RunFolder(tmp_path), Steps(), make()
+    fit(tmp_path, method, [steps, Recorder(folder, every_n_steps=2)])
+    header, *recorded = read_rows(folder.scores)
+    assert header["format"] == 2
+    assert np.allclose(header["edges"], np.linspace(-1, 1, 101))
+    assert [(row["step"], row["epoch"]) for row in recorded] == [(1, 0), (2, 0), (4, 1), (6, 1)]
+    labels = digits().train_labels
+    for row in recorded:
+        assert row["features"]["width"] == 8
+        assert row["embedding"]["width"] == 6
+        if not isinstance(method.loss, ContrastiveLoss):
+            assert "negative" not in row
+            continue
+        queries = [query for pairs in steps.pairs[row["step"] - 1] for query in queries_of(method.loss, pairs, labels)]
+        check(row, described(queries))
+    assert method.seen is None  # nothing is held on to between steps
+
+
+def test_accumulated_batches_are_one_step_and_one_row(tmp_path: Path) -> None:
+    folder, steps, method = RunFolder(tmp_path), Steps(), moco()
+    fit(tmp_path, method, [steps, Recorder(folder, 1)], accumulate_grad_batches=3)
+    assert not method.backbone._forward_hooks
+    recorded = read_rows(folder.scores)[1:]
+    assert [row["step"] for row in recorded] == [1, 2]
+    for row, first_batch in zip(recorded, (0, 3), strict=True):
+        queries = [query for pairs in steps.pairs[first_batch] for query in queries_of(method.loss, pairs, None)]
+        assert row["negative"]["mean"] == pytest.approx(described(queries)["negative"]["mean"], rel=1e-5)
+
+
+def test_recording_changes_no_training(tmp_path: Path) -> None:
+    weights = []
+    for every in (0, 1):
+        (tmp_path / str(every)).mkdir()
+        method = moco(ContrastiveLoss(DCL(), LearnedTemperature(0.2)))
+        fit(tmp_path / str(every), method, [Recorder(RunFolder(tmp_path / str(every)), every)])
+        weights.append(method.state_dict())
+    assert not (tmp_path / "0/scores.jsonl").exists()
+    for name, value in weights[0].items():
+        assert torch.equal(value, weights[1][name]), name
+
+
+def test_a_resumed_run_appends_to_the_same_file_without_a_second_header(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    trainer = fit(tmp_path, simclr(), [Recorder(folder, 1)], max_epochs=1)
+    trainer.save_checkpoint(tmp_path / "kept.ckpt", weights_only=False)
+    fit(tmp_path, simclr(), [Recorder(folder, 1)], resume=tmp_path / "kept.ckpt")
+    lines = [json.loads(line) for line in folder.scores.read_text().splitlines()]
+    assert [line.get("step") for line in lines] == [None, 1, 2, 3, 4, 5, 6]
+
+
+def test_a_negative_interval_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"scores\.every_n_steps -1 is negative"):
+        Recorder(RunFolder(tmp_path), -1)
+
+
+def test_left_to_itself_it_makes_about_120_rows_of_a_run(tmp_path: Path) -> None:
+    for epochs, every in ((2, 1), (80, 2)):
+        recorder = Recorder(RunFolder(tmp_path / str(epochs)))
+        (tmp_path / str(epochs)).mkdir()
+        fit(tmp_path, simclr(), [recorder], max_epochs=epochs, limit_train_batches=3)
+        assert recorder.every_n_steps == every
+        assert len(read_rows(tmp_path / str(epochs) / "scores.jsonl")) == 2 + 3 * epochs // every - (every == 1)
+
+
+def test_some_of_its_numbers_are_scalars_of_the_run(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    fit(tmp_path, simclr(), [Recorder(folder, 3)])
+    rows = {row["step"]: row for row in read_rows(folder.metrics)}
+    for row in read_rows(folder.scores)[1:]:
+        scalars = rows[row["step"]]
+        assert scalars["scores/auc"] == row["separation"]["auc"]
+        assert scalars["gradient/effective"] == row["gradient"]["effective"]["mean"]
+        assert scalars["features/rank_me"] == row["features"]["rank_me"]
+        assert "gradient/synthetic" not in scalars
