@@ -21,7 +21,7 @@ from contrast.run_folder import RunFolder
 
 __all__ = ["Recorder"]
 
-_ROWS = 120  # of a run, unless told otherwise
+_ROWS = 100  # of a run, unless told otherwise
 _MIRRORED = {
     "scores/auc": ("separation", "auc"),
     "scores/d_prime": ("separation", "d_prime"),
@@ -47,16 +47,20 @@ class Recorder(lightning.Callback):
 
     Args:
         folder: the run folder.
-        every_n_steps: between rows; 0 records nothing, and None makes about 120 rows of a run.
+        every_n_steps: between rows; 0 records nothing, and None makes about 100 rows of a run.
+        queries: of how many queries, all processes together, the negatives are looked at; None for all. Which ones
+            depends on their samples alone. Positives are looked at of all.
 
     Raises:
-        InputError: for a negative number.
+        InputError: for a negative number, or no query.
     """
 
-    def __init__(self, folder: RunFolder, every_n_steps: int | None = None) -> None:
+    def __init__(self, folder: RunFolder, every_n_steps: int | None = None, queries: int | None = 128) -> None:
         if every_n_steps is not None and every_n_steps < 0:
             raise InputError(f"scores.every_n_steps {every_n_steps} is negative; 0 records nothing")
-        self.folder, self.every_n_steps = folder, every_n_steps
+        if queries is not None and queries < 1:
+            raise InputError(f"scores.queries {queries} leaves nothing to look at: give at least 1, or null for all")
+        self.folder, self.every_n_steps, self.queries = folder, every_n_steps, queries
         self._step = 0
         self._seen: Observation | None = None
         self._labels: Tensor | None = None
@@ -91,7 +95,7 @@ class Recorder(lightning.Callback):
         if isinstance(output, LossOutput) and isinstance(loss_of, Loss):
             self._step = trainer.global_step + 1
             index = output.pairs[0].index
-            self._seen = observe(loss_of, output, self._labels, watch.rows(index))
+            self._seen = observe(loss_of, output, self._labels, watch.rows(index), self.queries)
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from contrast.losses import NegativeLogits, Tile
-from contrast.observation.same_class import same_class
+from contrast.observation.same_class import as_numbers, same_class
 from contrast.pairs import MINED, PAIR_MIX, QUERY_MIX, Pairs
 
 __all__ = ["KINDS", "SOURCES", "Block", "blocks"]
@@ -29,17 +29,17 @@ class Block(NamedTuple):
         kind: shared, mined, pair_mix or query_mix.
         tile: where they come from, with its own axes.
         score: (n, t).
-        offered: (n, t).
+        weight: 1 for what is offered and 0 for the rest, in the scores' type: arithmetic is faster than masks.
         same: of which share each is of the query's class, 0 where that is not known; None without labels.
-        told: whether it is known and offered; None without labels.
+        told: 1 where it is known and offered, else 0; None without labels.
     """
 
     kind: str
     tile: Tile
     score: Float[Tensor, "n t"]
-    offered: Bool[Tensor, "n t"]
+    weight: Float[Tensor, "n t"]
     same: Float[Tensor, "n t"] | None
-    told: Bool[Tensor, "n t"] | None
+    told: Float[Tensor, "n t"] | None
 
 
 def blocks(pairs: Pairs, negatives: NegativeLogits, labels: Int[Tensor, " n"] | None) -> Iterator[Block]:
@@ -50,13 +50,14 @@ def blocks(pairs: Pairs, negatives: NegativeLogits, labels: Int[Tensor, " n"] | 
             columns = max(1, _BLOCK // max(1, rows))
             for start in range(0, part.score.shape[-1], columns):
                 piece = _columns(part, slice(start, start + columns))
-                offered = piece.offered.expand_as(piece.score).flatten(0, -2)
+                score = piece.score.flatten(0, -2)
+                weight = as_numbers(piece.offered, score).expand_as(piece.score).flatten(0, -2)
                 same = told = None
                 if labels is not None:
                     share, known = same_class(labels, pairs, piece)
-                    told = known.flatten(0, -2) & offered
+                    told = known.flatten(0, -2) * weight
                     same = share.flatten(0, -2) * told
-                yield Block(kind, piece, piece.score.flatten(0, -2), offered, same, told)
+                yield Block(kind, piece, score, weight, same, told)
 
 
 def _by_kind(pairs: Pairs, tile: Tile) -> Iterator[tuple[str, Tile]]:

@@ -37,6 +37,19 @@ class LogitGradient:
         """Whether it is in proportion to exp(l), as InfoNCE's and DCL's are."""
         return self.hardest is None and [scale for scale, _, _ in self.sums] == [1.0]
 
+    def sizes(self, tile: Tile) -> Float[Tensor, "*h b t"]:
+        """|∂L/∂l| of the negatives in a tile, in proportion: what shares of a query's gradient are taken of.
+
+        Of a softmax those are its probabilities, which do not vanish where the gradient of a solved query does.
+        """
+        if not self.is_softmax:
+            return self.of(tile).abs()
+        return torch.exp(tile.logit - self.sums[0][2][..., None]).mul_(tile.offered)
+
+    def push(self, total: Tensor) -> Tensor:
+        """Σ |∂L/∂l| of each query, from the sum of its sizes."""
+        return total * self.sums[0][1].abs().flatten() if self.is_softmax else total
+
     def of(self, tile: Tile) -> Float[Tensor, "*h b t"]:
         """∂L/∂l of the negatives in a tile; 0 for those that are left out."""
         total = torch.zeros_like(tile.logit)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 
 from contrast.losses import PositiveLogits
 from contrast.observation.hardness import top_shares
-from contrast.observation.negatives import PerQuery
+from contrast.observation.negatives import PerQuery, positive
 from contrast.observation.sums import Average, Histogram
 
 __all__ = ["COUPLING_BINS", "GradientShares"]
@@ -32,11 +33,12 @@ class GradientShares:
         self._means = {name: Average(device) for name in names}
         self._mixes = False
 
-    def add(self, seen: PerQuery, positive: PositiveLogits) -> None:
+    def add(self, seen: PerQuery, positives: PositiveLogits) -> None:
         """Add queries; shares are those of queries that have any gradient on negatives."""
-        some, total = seen.gradient > 0, seen.gradient.clamp(min=1e-300)
+        some, total = seen.total > 0, positive(seen.total)
         entropy = total.log() + seen.entropy / total
-        self._effective.add(entropy / torch.log(entropy.new_tensor(2.0)), some)
+        octaves = (entropy / math.log(2)).masked_fill(~some, 0.0)
+        self._effective.add(octaves, some.to(octaves.dtype))
         shares = {"effective": entropy.exp(), "synthetic": seen.mixed / total}
         shares |= {str(most): top_shares(seen, most) for most in _TOPS}
         self._mixes |= bool({"pair_mix", "query_mix"} & seen.kinds)
@@ -44,9 +46,10 @@ class GradientShares:
             shares["same_class"] = seen.false / total
         for name, values in shares.items():
             self._means[name].add(values, some)
-        for name, values in {"negatives": seen.negatives, "pull": seen.pull, "push": seen.gradient}.items():
+        for name, values in {"negatives": seen.negatives, "pull": seen.pull, "push": seen.push}.items():
             self._means[name].add(values)
-        self._coupling.add(torch.sigmoid(seen.partition - positive.logit.flatten()), seen.negatives > 0)
+        met = (seen.negatives > 0).to(octaves.dtype)
+        self._coupling.add(torch.sigmoid(seen.partition - positives.logit.flatten()), met)
 
     def row(self, labelled: bool) -> dict[str, Any]:
         """`gradient` and `coupling`, as a row has them; with the share of the query's class if any label is known."""

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from contrast.observation.negatives import PerQuery
+from contrast.observation.negatives import PerQuery, positive
 from contrast.observation.ranks import RANK_ENDS
 from contrast.observation.sums import Average, PerColumn
 
@@ -34,8 +34,8 @@ class Hardness:
         """Add queries."""
         groups = seen.ranked.by_group()
         self._score.add(groups[_SCORE], groups[0])
-        some = (seen.gradient > 0)[:, None].expand_as(groups[0])
-        share = groups[_GRADIENT] / seen.gradient.clamp(min=1e-300)[:, None]
+        some = (seen.total > 0)[:, None].expand_as(groups[0])
+        share = groups[_GRADIENT] / positive(seen.total)[:, None]
         self._gradient.add(share.masked_fill(~some, 0.0), some)
         if seen.denominator is not None:
             self._add_false("all", groups)
@@ -68,4 +68,4 @@ def top_shares(seen: PerQuery, most: int) -> Tensor:
     """Of each query, the share of its gradient on the `most` negatives that have most of it."""
     size = seen.ranked.numbers[0]
     top = size[:, :most] if seen.by_gradient else size.topk(min(most, size.shape[1]), dim=1).values
-    return top.sum(dim=1) / seen.gradient.clamp(min=1e-300)
+    return top.sum(dim=1) / positive(seen.total)

@@ -17,7 +17,7 @@ from contrast.observation.ranks import Ranked
 from contrast.observation.temperatures import single_temperature
 from contrast.pairs import Pairs
 
-__all__ = ["PerQuery", "per_query"]
+__all__ = ["PerQuery", "per_query", "positive"]
 
 
 class PerQuery(NamedTuple):
@@ -25,12 +25,13 @@ class PerQuery(NamedTuple):
 
     Attributes:
         negatives: how many there are.
-        gradient: Σ |∂L/∂l|.
-        entropy: -Σ |g| log |g| of that.
-        mixed: Σ |g| over mixes.
-        false: Σ |g| over those of the query's class; None without labels.
+        total: Σ of the sizes g that the gradient on them has, in proportion to |∂L/∂l|.
+        push: Σ |∂L/∂l| itself.
+        entropy: -Σ g log g.
+        mixed: Σ g over mixes.
+        false: Σ g over those of the query's class; None without labels.
         denominator: which share of Σ exp(l) those of the class have; None without labels.
-        sources: by where they come from, ranked by hardness, with |g| and, with labels, same and known.
+        sources: by where they come from, ranked by hardness, with g and, with labels, same and known.
         ranked: all of them likewise.
         by_gradient: whether the hardest have most of the gradient, in the same order.
         pull: |∂L/∂l⁺|.
@@ -40,7 +41,8 @@ class PerQuery(NamedTuple):
     """
 
     negatives: Tensor
-    gradient: Tensor
+    total: Tensor
+    push: Tensor
     entropy: Tensor
     mixed: Tensor
     false: Tensor | None
@@ -57,7 +59,7 @@ class PerQuery(NamedTuple):
 def per_query(
     loss: ContrastiveLoss,
     pairs: Pairs,
-    positive: PositiveLogits,
+    positives: PositiveLogits,
     negatives: NegativeLogits,
     labels: Int[Tensor, " n"] | None,
     look: Callable[[Block], None],
@@ -67,17 +69,23 @@ def per_query(
     Args:
         loss: whose gradients are asked for.
         pairs: as they were after the transforms.
-        positive, negatives: their logits.
+        positives, negatives: their logits.
         labels: of the training samples, or None.
         look: what else looks at every block.
     """
-    gradient = logit_gradient(loss, pairs, positive, negatives)
-    partition = negatives.logsumexp().detach()
+    gradient = logit_gradient(loss, pairs, positives, negatives)
+    known = [partition for scale, _, partition in gradient.sums if scale == 1]
+    partition = known[0] if known else negatives.logsumexp().detach()
     sums = _Sums(gradient, partition, labels is not None, single_temperature(loss.temperature) is not None)
     for block in blocks(pairs, negatives, labels):
         look(block)
         sums.add(block)
     return sums.finished(negatives, partition)
+
+
+def positive(total: Tensor) -> Tensor:
+    """To divide by: the smallest number there is in place of 0."""
+    return total.clamp(min=torch.finfo(total.dtype).tiny)
 
 
 class _Sums:
@@ -91,36 +99,43 @@ class _Sums:
         self.hardest = {mixed: torch.full_like(nothing, -torch.inf) for mixed in (False, True)}
 
     def add(self, block: Block) -> None:
-        size = self.gradient.of(block.tile).abs().flatten(0, -2)
+        size = self.gradient.sizes(block.tile).flatten(0, -2)
         total = size.sum(dim=1)
         self.total += total
-        self.entropy += torch.special.entr(size).sum(dim=1)
+        self._add_entropy(block, size, total)
         mixed = SOURCES[block.kind] == "mixed"
         self.kinds.add(block.kind)
         if mixed:
             self.mixed += total
-        score = block.score.masked_fill(~block.offered, -torch.inf)
+        score = block.score + block.weight.log()  # -inf where there is no negative
         if score.shape[1]:
             self.hardest[mixed] = torch.maximum(self.hardest[mixed], score.amax(dim=1))
-        plain = [block.offered.sum(dim=1), block.score.masked_fill(~block.offered, 0.0).sum(dim=1)]
-        numbers, sums = [size], [*plain, total]
+        numbers = [size]
+        sums = [block.weight.sum(dim=1), torch.linalg.vecdot(block.score, block.weight), total]
         if block.same is not None and block.told is not None:
-            same, told = block.same, block.told.to(score.dtype)
-            numbers, sums = [size, same, told], [*plain, total, same.sum(dim=1), told.sum(dim=1)]
-            self.false += (size * same).sum(dim=1)
+            numbers, sums = [size, block.same, block.told], [*sums, block.same.sum(dim=1), block.told.sum(dim=1)]
+            self.false += torch.linalg.vecdot(size, block.same)
             if not self.gradient.is_softmax:
                 chance = torch.exp(block.tile.logit - self.partition[..., None]).flatten(0, -2)
-                self.denominator += (chance.masked_fill(~block.offered, 0.0) * same).sum(dim=1)
-        source = self.sources.setdefault(SOURCES[block.kind], Ranked())
-        source.add(score, numbers, torch.stack([row.to(score.dtype) for row in sums]))
+                self.denominator += torch.linalg.vecdot(chance, block.same)
+        self.sources.setdefault(SOURCES[block.kind], Ranked()).add(score, numbers, torch.stack(sums))
+
+    def _add_entropy(self, block: Block, size: Tensor, total: Tensor) -> None:
+        if not self.gradient.is_softmax:
+            self.entropy += torch.special.entr(size).sum(dim=1)
+            return
+        # -Σ p log p with log p = l - lse, without a logarithm of each.
+        logit = block.tile.logit.flatten(0, -2)
+        self.entropy += self.partition.flatten() * total - torch.linalg.vecdot(size, logit)
 
     def finished(self, negatives: NegativeLogits, partition: Tensor) -> PerQuery:
         heads = partition.numel() // max(1, len(negatives.count))
         softmax = self.gradient.is_softmax
-        denominator = self.false / self.total.clamp(min=1e-300) if softmax else self.denominator
+        denominator = self.false / positive(self.total) if softmax else self.denominator
         return PerQuery(
             negatives=negatives.count.repeat(heads),
-            gradient=self.total,
+            total=self.total,
+            push=self.gradient.push(self.total),
             entropy=self.entropy,
             mixed=self.mixed,
             false=self.false if self.labelled else None,

@@ -11,7 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from contrast.losses import AdaptiveTemperature, BadPairMining, ContrastiveLoss, Loss, LossOutput
+from contrast.losses.logits import positive_logits
 from contrast.observation.blocks import Block
+from contrast.observation.chosen import some_queries
 from contrast.observation.gradient_shares import COUPLING_BINS, GradientShares
 from contrast.observation.hardness import Hardness
 from contrast.observation.health import Rows, health, uniformity
@@ -50,7 +52,11 @@ class RawRows(NamedTuple):
 
 @torch.no_grad()
 def observe(
-    loss: Loss, output: LossOutput, labels: Int[Tensor, " n"] | None = None, raw: RawRows | None = None
+    loss: Loss,
+    output: LossOutput,
+    labels: Int[Tensor, " n"] | None = None,
+    raw: RawRows | None = None,
+    queries: int | None = None,
 ) -> Observation:
     """Add up what the pairs of one step show, all directions together.
 
@@ -59,10 +65,14 @@ def observe(
         output: what it gave; its pairs are those after the transforms.
         labels: of the training samples, -1 for none; only to look at.
         raw: outputs of the networks in this step.
+        queries: of how many queries the negatives are looked at, all processes and directions together; None for all.
     """
     seen = Observation(loss, output, labels)
+    most = None if queries is None else max(1, queries // len(output.pairs))
     for pairs in output.pairs:
-        seen.add(pairs)
+        seen.add_positives(pairs)
+        if isinstance(loss, ContrastiveLoss):
+            seen.add_negatives(loss, some_queries(pairs, most))
     seen.add_weights(output)
     seen.add_health(output.pairs, raw)
     return seen
@@ -95,23 +105,27 @@ class Observation:
                 heads = output.pairs[0].query.shape[:-2].numel()
                 self._temperatures = Temperatures(loss.temperature, device, heads)
 
-    def add(self, pairs: Pairs) -> None:
-        """Add one direction."""
+    def add_positives(self, pairs: Pairs) -> None:
+        """Add the queries of one direction with their positives."""
         self._alignment.add((pairs.query - pairs.positive).double().square().sum(dim=-1))
-        if not isinstance(self._loss, ContrastiveLoss):
-            self._scores.add_positives(torch.cosine_similarity(pairs.query, pairs.positive, dim=-1))
-            return
-        positive, negatives = self._loss.logits(pairs)
-        self._scores.add_positives(positive.score)
-        if self._temperatures is not None:
-            self._temperatures.add_positives(pairs, positive.score)
+        if isinstance(self._loss, ContrastiveLoss):
+            score = positive_logits(pairs, self._loss.temperature).score
+            if self._temperatures is not None:
+                self._temperatures.add_positives(pairs, score)
+        else:
+            score = torch.cosine_similarity(pairs.query, pairs.positive, dim=-1)
+        self._scores.add_positives(score)
+
+    def add_negatives(self, loss: ContrastiveLoss, pairs: Pairs) -> None:
+        """Add queries of one direction with their negatives."""
+        positive, negatives = loss.logits(pairs)
 
         def look(block: Block) -> None:
             self._scores.add_block(block)
             if self._temperatures is not None:
                 self._temperatures.add_negatives(pairs, block)
 
-        seen = per_query(self._loss, pairs, positive, negatives, self._labels, look)
+        seen = per_query(loss, pairs, positive, negatives, self._labels, look)
         if not seen.kinds:
             return
         self._asked = True
@@ -144,8 +158,8 @@ class Observation:
         self._health["embedding"] = _mean([health(rows, unit) | {"uniformity": uniformity(rows)} for rows in by_head])
         if raw is not None:
             heads = raw.embeddings.flatten(0, -3) if raw.embeddings.ndim > 2 else raw.embeddings[None]
-            norms = [health(Rows(each, raw.index), unit=False)["norm"] for each in heads]
-            self._health["embedding"]["norm"] = _mean([{"norm": each} for each in norms])["norm"]
+            norms = [{"norm": Rows(each, raw.index).norms()} for each in heads]
+            self._health["embedding"] |= _mean(norms)
             self._health["features"] = health(Rows(raw.features, raw.index), unit=False)
 
     def row(self) -> dict[str, Any]:

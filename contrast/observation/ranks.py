@@ -10,7 +10,7 @@ from torch import Tensor
 
 __all__ = ["RANK_ENDS", "Ranked"]
 
-RANK_ENDS = tuple(2**power for power in range(9))
+RANK_ENDS = tuple(2**power for power in range(8))
 """The last rank of each group, 1 the hardest; one more group holds all further ranks."""
 
 

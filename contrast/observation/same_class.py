@@ -9,13 +9,13 @@ from torch import Tensor
 from contrast.losses import Tile
 from contrast.pairs import Pairs
 
-__all__ = ["same_class"]
+__all__ = ["as_numbers", "same_class"]
 
 
 def same_class(
     labels: Int[Tensor, " n"], pairs: Pairs, tile: Tile
-) -> tuple[Float[Tensor, "*h b t"], Bool[Tensor, "*h b t"]]:
-    """Of which share each negative of a tile is of its query's class, and whether that is known.
+) -> tuple[Float[Tensor, "*h b t"], Float[Tensor, "*h b t"]]:
+    """Of which share each negative of a tile is of its query's class, and 1 where that is known, else 0.
 
     A negative that is made of two samples counts by its parents whose label is known. Nothing is known of a row of no
     known sample, or without a label, and of any negative of a query without one.
@@ -25,13 +25,19 @@ def same_class(
         pairs: whose negatives these are.
         tile: a block of them.
     """
-    of = _labels_at(labels, _parents(pairs, tile))  # (*h, b or 1, t, parents)
-    query = _labels_at(labels, pairs.index)[:, None, None]
-    known = of >= 0
-    same = (of == query) & known
-    told = known.any(dim=-1) & (query[..., 0] >= 0)
-    share = same.sum(dim=-1).to(tile.score.dtype) / known.sum(dim=-1).clamp(min=1)
-    return share.expand_as(tile.score), told.expand_as(tile.score)
+    of = _labels_at(labels, _parents(pairs, tile)).unbind(dim=-1)  # (*h, b or 1, t) of each parent
+    query = _labels_at(labels, pairs.index)[:, None]
+    knows = as_numbers(query >= 0, tile.score)
+    known = [as_numbers(each >= 0, tile.score) for each in of]
+    parents = torch.stack(known).sum(dim=0)
+    same = sum(as_numbers(each == query, tile.score) * there for each, there in zip(of, known, strict=True))
+    share = same * knows / parents.clamp(min=1)
+    return share.expand_as(tile.score), (parents.clamp(max=1) * knows).expand_as(tile.score)
+
+
+def as_numbers(mask: Bool[Tensor, "..."], like: Tensor) -> Float[Tensor, "..."]:
+    """1 and 0 for True and False; by bytes, several times as fast as from booleans."""
+    return mask.contiguous().view(torch.uint8).to(like.dtype)
 
 
 def _parents(pairs: Pairs, tile: Tile) -> Tensor:

@@ -43,17 +43,19 @@ class Scores:
 
     def add_block(self, block: Block) -> None:
         """Add a block of negatives."""
-        self._of(block.kind).add(block.score, block.offered)
+        self._of(block.kind).add(block.score, block.weight)
         if block.same is not None:
-            self._of("same_class").add(block.score, block.same == 1)
+            self._of("same_class").add(block.score[block.same == 1])  # few: cheaper picked than masked
 
     def add_hardest(self, positive: Tensor, seen: PerQuery) -> None:
         """Add each query's hardest negatives, and its positive's margin over the hardest."""
         assert seen.ranked.score is not None
         hardest = seen.ranked.score[:, :_HARDEST]
-        self._of("hardest").add(hardest, ~hardest.isneginf())
-        best = torch.maximum(*seen.hardest)
-        self.margin.add((positive.flatten() - best).masked_fill(seen.negatives == 0, 0.0), seen.negatives > 0)
+        there = ~hardest.isneginf()
+        self._of("hardest").add(hardest.masked_fill(~there, 0.0), there.to(hardest.dtype))
+        some = seen.negatives > 0
+        margin = positive.flatten() - torch.maximum(*seen.hardest)
+        self.margin.add(margin.masked_fill(~some, 0.0), some.to(margin.dtype))
 
     def row(self) -> dict[str, Any]:
         """Every histogram that has anything, and `separation`."""

@@ -111,7 +111,7 @@ def test_a_negative_interval_is_refused(tmp_path: Path) -> None:
         Recorder(RunFolder(tmp_path), -1)
 
 
-def test_left_to_itself_it_makes_about_120_rows_of_a_run(tmp_path: Path) -> None:
+def test_left_to_itself_it_makes_about_100_rows_of_a_run(tmp_path: Path) -> None:
     for epochs, every in ((2, 1), (80, 2)):
         recorder = Recorder(RunFolder(tmp_path / str(epochs)))
         (tmp_path / str(epochs)).mkdir()

@@ -44,7 +44,11 @@ def step(rows: slice) -> dict[str, Any]:
         found[f"{name}/queue"] = (output.loss.detach(), *gradients)
         queue.store(second, index)
         seen = (in_batch_pairs(first, second, index), queue_pairs(first, second, offered.keys, index, offered.index))
-        found[f"{name}/scores"] = tuple(observe(loss, loss(pairs), torch.arange(SAMPLES) % 3).row() for pairs in seen)
+        found[f"{name}/scores"] = tuple(
+            observe(loss, loss(pairs), torch.arange(SAMPLES) % 3, queries=queries).row()
+            for pairs in seen
+            for queries in (None, 7)
+        )
     found["queue"] = {key: value.clone() for key, value in queue.state_dict().items()}
     return found
 

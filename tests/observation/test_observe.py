@@ -25,6 +25,7 @@ from contrast.losses import (
 from contrast.losses import contrastive as contrastive_module
 from contrast.losses.tiled import TiledNegatives
 from contrast.observation import Observation, RawRows, observe
+from contrast.observation.chosen import some_queries
 from contrast.pairs import MINED, NOT_OFFERED
 from tests.losses.examples import LABELS, OBJECTIVES, TRANSFORMS, against_queue, in_batch
 from tests.reference.observation import described, near, queries_of
@@ -80,7 +81,7 @@ def test_ranks_beyond_the_last_group_are_the_rest() -> None:
     )
     loss = ContrastiveLoss(InfoNCE(), 0.2)
     row = observe(loss, loss(pairs), LABELS).row()
-    assert len(row["hardness"]["score"]) == 10
+    assert len(row["hardness"]["score"]) == 9
     compared(row, described(queries_of(loss, pairs, LABELS)))
 
 
@@ -89,6 +90,35 @@ def test_directions_are_added_up() -> None:
     directions = [against_queue(seed, 5, 9) for seed in (0, 1)]
     queries = [query for pairs in directions for query in queries_of(loss, pairs, LABELS)]
     compared(observe(loss, loss(*directions), LABELS).row(), described(queries))
+
+
+@pytest.mark.parametrize("transforms", ["none", "all, mixed last", "attraction and mixing"])
+@pytest.mark.parametrize("source", [in_batch, against_queue])
+def test_of_many_queries_some_are_looked_at(source: Any, transforms: str) -> None:
+    loss = ContrastiveLoss(InfoNCE(), 0.2, TRANSFORMS[transforms]())
+    pairs = loss(source(1, 8) if source is in_batch else source(1, 8, 14)).pairs[0]
+    plain = ContrastiveLoss(InfoNCE(), 0.2)
+    output = plain(pairs)
+    kept = some_queries(pairs, 5)
+    queries = queries_of(plain, kept, LABELS)
+    assert len(queries) == 5
+    every = {(query.positive, len(query.negatives)) for query in queries_of(plain, pairs, LABELS)}
+    assert {(query.positive, len(query.negatives)) for query in queries} < every
+    row, expected = observe(plain, output, LABELS, queries=5).row(), described(queries)
+    assert sum(row["positive"]["counts"]) == len(pairs.index)  # positives are looked at of all
+    for name in ("positive", "separation"):
+        row.pop(name), expected.pop(name)
+    compared(row, expected)
+    order = torch.randperm(len(pairs.index), generator=torch.Generator().manual_seed(0))
+    again = some_queries(some_queries(pairs, None), 5)
+    other = some_queries(_reordered(pairs, order), 5)
+    assert sorted(other.index.tolist()) == sorted(again.index.tolist())
+
+
+def _reordered(pairs: Pairs, order: Tensor) -> Pairs:
+    """Queries in another order; without own negatives."""
+    fields = {name: getattr(pairs, name)[order] for name in ("query", "positive", "index", "view")}
+    return Pairs(negatives=pairs.negatives, negative_index=pairs.negative_index, **fields)
 
 
 def test_heads_are_added_up() -> None:
@@ -176,7 +206,7 @@ def test_a_collapse_is_seen_in_every_number() -> None:
 
 
 def test_only_a_part_of_very_many_rows_is_decomposed_and_it_is_the_same_in_any_order(monkeypatch) -> None:
-    monkeypatch.setattr("contrast.observation.health.MOST", 7)
+    monkeypatch.setattr("contrast.observation.health.FEWEST", 7)
     z, loss = rows(0, 2, 20, 4), ContrastiveLoss(InfoNCE(), 0.2)
     order = torch.randperm(20, generator=torch.Generator().manual_seed(1))
     one, other = (

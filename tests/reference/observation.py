@@ -158,8 +158,8 @@ def ranked(negatives: list[Negative]) -> list[Negative]:
 
 
 def hardness(queries: list[Query]) -> dict[str, Any]:
-    """By rank 1, 2, 3-4, 5-8 up to 129-256, and the rest."""
-    starts = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 10**9]
+    """By rank 1, 2, 3-4, 5-8 up to 65-128, and the rest."""
+    starts = [0, 1, 2, 4, 8, 16, 32, 64, 128, 10**9]
     spans = [(a, b) for a, b in itertools.pairwise(starts) if any(len(q.negatives) > a for q in queries)]
     found: dict[str, Any] = {
         "score": [mean([e.score for q in queries for e in ranked(q.negatives)[a:b]]) for a, b in spans],

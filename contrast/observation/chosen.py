@@ -1,0 +1,52 @@
+"""A part of a direction's queries, the same whatever the number of processes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from contrast.distributed import gather_detached
+from contrast.pairs import Pairs
+from contrast.randomness import Purpose, uniform
+
+__all__ = ["some_queries"]
+
+_BY_QUERY = {  # which axis, from the end, the queries are
+    "query": -2,
+    "positive": -2,
+    "index": -1,
+    "view": -1,
+    "excluded": -2,
+    "own_negatives": -3,
+    "own_negative_index": -2,
+    "own_negative_parents": -3,
+    "extra_positives": -3,
+    "extra_positive_index": -2,
+}
+
+
+def some_queries(pairs: Pairs, most: int | None) -> Pairs:
+    """The pairs of at most so many queries of all processes, which ones depends on their sample and view alone.
+
+    Args:
+        pairs: of one direction.
+        most: queries that are kept; None keeps all.
+    """
+    if most is None:
+        return pairs
+    draws = uniform((Purpose.OBSERVED_ROWS,), pairs.index, 2).double()
+    view = torch.zeros_like(pairs.index) if pairs.view is None else pairs.view
+    draw = draws.gather(1, view[:, None].clamp(max=1))[:, 0]
+    everyone = gather_detached(draw)
+    if len(everyone) <= most:
+        return pairs
+    return _taken(pairs, (draw <= everyone.kthvalue(most).values).nonzero().flatten())
+
+
+def _taken(pairs: Pairs, rows: Int[Tensor, " n"]) -> Pairs:
+    fields = {name: getattr(pairs, name) for name in _BY_QUERY}
+    kept = {name: each.index_select(_BY_QUERY[name], rows) for name, each in fields.items() if each is not None}
+    return dataclasses.replace(pairs, **kept)
