@@ -19,7 +19,10 @@ class RunFolder:
         config.yaml            the resolved configuration; starts the same run again
         metrics.jsonl          append-only scalars, one row a logged step
         metrics.csv            the same as a table, derived
-        scores.jsonl           append-only histograms of positive and negative scores
+        scores.jsonl           append-only: what positives and negatives do, one row an observed step
+        pairs/*.safetensors    every sample's loss and positive score, of some epochs
+        gallery.jsonl          append-only: pairs that stand out and queries with their hardest negatives
+        gallery/*.png          their pictures
         flagged.jsonl          append-only: the samples that bad-pair mining flagged, one row an epoch
         bank.jsonl             append-only: ages, recall and freshness of a memory bank's keys
         checkpoints/*.ckpt     last.ckpt and what was asked for
@@ -48,6 +51,18 @@ class RunFolder:
     @property
     def scores(self) -> Path:
         return self.path / "scores.jsonl"
+
+    @property
+    def pairs(self) -> Path:
+        return self.path / "pairs"
+
+    @property
+    def gallery(self) -> Path:
+        return self.path / "gallery.jsonl"
+
+    @property
+    def pictures(self) -> Path:
+        return self.path / "gallery"
 
     @property
     def flagged(self) -> Path:

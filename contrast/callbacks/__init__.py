@@ -6,6 +6,7 @@ from contrast.callbacks.finite_loss import FiniteLoss
 from contrast.callbacks.flagged import FlaggedPairs
 from contrast.callbacks.metrics import Metrics
 from contrast.callbacks.online_knn import OnlineKNN
+from contrast.callbacks.pair_recorder import PairRecorder
 from contrast.callbacks.progress import Progress
 from contrast.callbacks.recorder import Recorder
 from contrast.callbacks.step_randomness import StepRandomness
@@ -18,6 +19,7 @@ __all__ = [
     "FlaggedPairs",
     "Metrics",
     "OnlineKNN",
+    "PairRecorder",
     "Progress",
     "Recorder",
     "StepRandomness",

@@ -15,7 +15,7 @@ import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from contrast import banks, data, losses, methods, models, optim  # noqa: F401  # short names are of imported classes
-from contrast.callbacks import BankRecorder, Checkpoints, Metrics, OnlineKNN, Recorder
+from contrast.callbacks import BankRecorder, Checkpoints, Metrics, OnlineKNN, PairRecorder, Recorder
 from contrast.commands.choices import SLOTS, choices
 from contrast.commands.configuration import Config
 from contrast.commands.messages import one_line
@@ -39,6 +39,7 @@ __all__ = [
 CALLBACKS: dict[str, type[lightning.Callback]] = {
     "metrics": Metrics,
     "scores": Recorder,
+    "pairs": PairRecorder,
     "online_knn": OnlineKNN,
     "bank": BankRecorder,
     "checkpoints": Checkpoints,

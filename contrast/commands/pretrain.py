@@ -27,7 +27,7 @@ Sections of a configuration, each also a flag with dots:
   model     the method and, in it, backbone, head, loss, optimizer, schedule
   data      train and test sets, views, batch_size, workers
   trainer   anything of Lightning's Trainer: max_epochs, accelerator, devices, precision, logger
-  metrics, scores, bank, online_knn, checkpoints   what is recorded, and every how many steps or epochs
+  metrics, scores, pairs, bank, online_knn, checkpoints   what is recorded, and every how many steps or epochs
   seed_everything     the one seed of a run
 
 Classes by their short names, or any class by its dotted path:

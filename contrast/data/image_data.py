@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -13,10 +14,13 @@ from contrast.data.batch import Batch
 from contrast.data.images import CentreImages, TrainingImages
 from contrast.data.indexed import IndexedImages
 from contrast.data.standardisation import Standardisation
+from contrast.data.thumbnail import thumbnail
 from contrast.data.training_data import TrainingData
 from contrast.data.views import Views
 
 __all__ = ["ImageData"]
+
+_PICTURE = 96  # pixels of a picture's longer side
 
 
 class ImageData(TrainingData):
@@ -104,6 +108,12 @@ class ImageData(TrainingData):
             else:
                 views = self.views.finish(batch.inputs.unbind(1), batch.index, epoch, self.seed)
             return Batch(tuple(self.standardisation(view) for view in views), batch.index)
+
+    def picture(self, sample: Tensor) -> Image.Image:
+        return thumbnail(sample, _PICTURE)
+
+    def _undone(self, views: Tensor) -> Tensor:
+        return self.standardisation.undone(views).clamp(0, 1)
 
     def _trained_on(self) -> TrainingImages:
         assert isinstance(self.train_set, IndexedImages)

@@ -64,6 +64,12 @@ class Standardisation:
         mean, std = (values.new_tensor(numbers).view(shape) for numbers in (self.mean, self.std))
         return (values - mean) / std
 
+    def undone(self, values: Float[Tensor, "b c *space"]) -> Float[Tensor, "b c *space"]:
+        """``x · std + mean``: what was standardised, within rounding."""
+        shape = (1, -1, *(1,) * (values.ndim - 2))
+        mean, std = (values.new_tensor(numbers).view(shape) for numbers in (self.mean, self.std))
+        return values * std + mean
+
 
 def _per_channel(name: str, values: Sequence[float], channels: int) -> tuple[float, ...]:
     if len(values) not in (1, channels):

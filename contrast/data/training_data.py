@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 import lightning
 import torch
 from jaxtyping import Int
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
@@ -104,6 +105,18 @@ class TrainingData(lightning.LightningDataModule, ABC):
     @abstractmethod
     def make_views(self, batch: Batch, epoch: int) -> Batch:
         """The batch with its samples replaced by standardised views."""
+
+    @abstractmethod
+    def picture(self, sample: Tensor) -> Image.Image:
+        """A sample of the training set to look at."""
+
+    def view_pictures(self, views: Tensor) -> list[Image.Image]:
+        """Views of a batch, as `views_of` makes them, to look at."""
+        return [self.picture(view) for view in self._undone(views)]
+
+    @abstractmethod
+    def _undone(self, views: Tensor) -> Tensor:
+        """Views before they were standardised, or as a picture is to show them."""
 
     @abstractmethod
     def _trained_on(self) -> Dataset[tuple[Tensor, int]]:

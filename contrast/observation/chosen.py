@@ -28,19 +28,20 @@ _BY_QUERY = {  # which axis, from the end, the queries are
 }
 
 
-def some_queries(pairs: Pairs, most: int | None) -> Pairs:
+def some_queries(pairs: Pairs, most: int | None, together: bool = True) -> Pairs:
     """The pairs of at most so many queries of all processes, which ones depends on their sample and view alone.
 
     Args:
         pairs: of one direction.
         most: queries that are kept; None keeps all.
+        together: of all processes, each of which is to ask then; else of this one.
     """
     if most is None:
         return pairs
     draws = uniform((Purpose.OBSERVED_ROWS,), pairs.index, 2).double()
     view = torch.zeros_like(pairs.index) if pairs.view is None else pairs.view
     draw = draws.gather(1, view[:, None].clamp(max=1))[:, 0]
-    everyone = gather_detached(draw)
+    everyone = gather_detached(draw) if together else draw
     if len(everyone) <= most:
         return pairs
     return _taken(pairs, (draw <= everyone.kthvalue(most).values).nonzero().flatten())

@@ -7,12 +7,14 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from contrast.data.batch import Batch
 from contrast.data.series.indexed import IndexedSeries, TrainingSeries
+from contrast.data.series.picture import drawn
 from contrast.data.series.views import SeriesViews
 from contrast.data.standardisation import Standardisation
 from contrast.data.training_data import TrainingData
@@ -104,6 +106,12 @@ class SeriesData(TrainingData):
         super().setup(stage)
         # Reads the training set, unless it is given: refuses a series that does not fit before any step is taken.
         _ = self.standardisation
+
+    def picture(self, sample: Tensor) -> Image.Image:
+        return drawn(sample)
+
+    def _undone(self, views: Tensor) -> Tensor:
+        return views
 
     def make_views(self, batch: Batch, epoch: int) -> Batch:
         """The batch with its series replaced by views of the standardised series."""

@@ -1,0 +1,141 @@
+"""Pictures of the pairs that stand out: of high and low loss, flagged, and queries with their hardest negatives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from PIL import Image
+from torch import Tensor
+
+from contrast.callbacks.pair_history import EpochOfPairs, history_of
+from contrast.data import TrainingData
+from contrast.losses import ContrastiveLoss
+from contrast.observation.chosen import some_queries
+from contrast.observation.hardest import HardNegative, hardest_negatives
+from contrast.pairs import Pairs
+from contrast.records import append_row
+from contrast.run_folder import RunFolder
+
+__all__ = ["Gallery"]
+
+_PAIRS, _QUERIES, _NEGATIVES = 12, 6, 8
+_FLAGS = {1: "noisy", 2: "faulty"}
+
+
+class Gallery:
+    """Rows of ``gallery.jsonl`` and their pictures.
+
+    Args:
+        folder: the run folder.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self._queries: list[tuple[int, float, list[HardNegative]]] = []
+
+    @torch.no_grad()
+    def look(self, loss: ContrastiveLoss, pairs: Pairs) -> None:
+        """Keep a few queries of a step with their hardest negatives."""
+        few = some_queries(pairs, _QUERIES, together=False)
+        score = loss.logits(few)[0].score
+        found = hardest_negatives(loss, few, _NEGATIVES)
+        positive = score.flatten(0, -2)[0] if score.ndim > 1 else score
+        self._queries = list(zip(few.index.tolist(), positive.tolist(), found, strict=True))
+
+    def draw(self, data: TrainingData, pairs: EpochOfPairs, epoch: int, step: int) -> None:
+        """Draw the epoch's pairs and the queries that were kept, and append the row.
+
+        Args:
+            data: whose training samples they are.
+            pairs: means of the epoch.
+            epoch: which, counted from 0.
+            step: the run's, at the epoch's end.
+        """
+        by_loss = pairs.loss if bool(pairs.loss.isfinite().any()) else -pairs.positive
+        row: dict[str, Any] = {"step": step, "epoch": epoch}
+        chosen = {"highest": _order(by_loss, descending=True), "lowest": _order(by_loss, descending=False)}
+        flagged = pairs.flag.nonzero().flatten()
+        if len(flagged):
+            away = (by_loss - by_loss[by_loss.isfinite()].mean()).abs()[flagged]
+            chosen["flagged"] = flagged[_order(away, descending=True)]
+        for name, index in chosen.items():
+            row[name] = self._pairs(data, pairs, index, epoch)
+        row["queries"] = [self._query(data, *each) for each in self._queries]
+        self._queries = []
+        append_row(self.folder.gallery, row)
+
+    def _pairs(
+        self, data: TrainingData, pairs: EpochOfPairs, index: Int[Tensor, " n"], epoch: int
+    ) -> list[dict[str, Any]]:
+        if not len(index):
+            return []
+        views = data.views_of(index, epoch).inputs[:2]
+        drawn = [data.view_pictures(each) for each in views]
+        return [
+            {
+                "index": sample,
+                "label": _label(data, sample),
+                "loss": _number(pairs.loss[sample]),
+                "positive": _number(pairs.positive[sample]),
+                "weight": _number(pairs.weight[sample]),
+                "flag": _FLAGS.get(int(pairs.flag[sample])),
+                "pictures": [
+                    self._save(side[place], f"{sample:07}-epoch-{epoch:05}-view-{number}.png")
+                    for number, side in enumerate(drawn)
+                ],
+                "history": history_of(self.folder.pairs, sample),
+            }
+            for place, sample in enumerate(index.tolist())
+        ]
+
+    def _query(
+        self, data: TrainingData, sample: int, positive: float, negatives: Sequence[HardNegative]
+    ) -> dict[str, Any]:
+        return {
+            "index": sample,
+            "label": _label(data, sample),
+            "positive": round(positive, 5),
+            "picture": self._sample(data, sample),
+            "negatives": [
+                {
+                    "index": each.index,
+                    "label": _label(data, each.index),
+                    "score": round(each.score, 5),
+                    "share": round(each.share, 6),
+                    "kind": each.kind,
+                    "picture": self._sample(data, each.index),
+                }
+                for each in negatives
+            ],
+        }
+
+    def _sample(self, data: TrainingData, sample: int) -> str | None:
+        if sample < 0:
+            return None
+        name = f"{sample:07}.png"
+        if (self.folder.pictures / name).exists():
+            return f"{self.folder.pictures.name}/{name}"
+        return self._save(data.picture(data.train_set[sample][0]), name)
+
+    def _save(self, picture: Image.Image, name: str) -> str:
+        self.folder.pictures.mkdir(parents=True, exist_ok=True)
+        picture.save(self.folder.pictures / name)
+        return f"{self.folder.pictures.name}/{name}"
+
+
+def _order(values: Tensor, descending: bool) -> Tensor:
+    """Places of the first ones, those without a number left out."""
+    there = values.isfinite().nonzero().flatten()
+    return there[values[there].argsort(descending=descending, stable=True)[:_PAIRS]]
+
+
+def _label(data: TrainingData, sample: int) -> int | None:
+    labels = data.train_labels
+    return int(labels[sample]) if labels is not None and sample >= 0 and labels[sample] >= 0 else None
+
+
+def _number(value: Tensor) -> float | None:
+    return round(float(value), 5) if bool(value.isfinite()) else None

@@ -1,0 +1,134 @@
+"""Loss and positive score of every training sample, epoch by epoch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from contrast.distributed import rank
+from contrast.losses import BadPairMining, LossOutput
+from contrast.observation.sums import added_up
+
+__all__ = ["EpochOfPairs", "PairHistory", "history_of"]
+
+_COUNT, _LOSS, _POSITIVE, _WEIGHT, _LOSSES = range(5)
+
+
+class EpochOfPairs(NamedTuple):
+    """Means over each sample's queries of one epoch, on the CPU; NaN of samples that were not seen.
+
+    Attributes:
+        loss: NaN too where a loss has none for single queries.
+        positive: the positive's score.
+        weight: of a bad-pair mining, else 1.
+        flag: 0 none, 1 noisy, 2 faulty.
+    """
+
+    loss: Float[Tensor, " n"]
+    positive: Float[Tensor, " n"]
+    weight: Float[Tensor, " n"]
+    flag: Int[Tensor, " n"]
+
+    def save(self, path: Path) -> None:
+        """As float16 and uint8, whole or not at all."""
+        tensors = {name: each.half() for name, each in self._asdict().items() if name != "flag"}
+        _save(path, {**tensors, "flag": self.flag.to(torch.uint8)})
+
+
+class PairHistory:
+    """Sums of the present epoch, and mean and spread over all epochs that are done.
+
+    Args:
+        samples: how many training samples there are.
+        device: where losses come from.
+    """
+
+    def __init__(self, samples: int, device: torch.device) -> None:
+        self._sums = torch.zeros(5, samples, device=device)
+        # Epochs in which a sample was seen; mean and sum of squares about it, of loss and of positive score.
+        self._running = torch.zeros(5, samples, dtype=torch.float64)
+
+    @torch.no_grad()
+    def add(self, output: LossOutput) -> None:
+        """Add the queries of a step; nothing here waits for the device."""
+        index = torch.cat([pairs.index for pairs in output.pairs])
+        positive = torch.cat([_scores(pairs.query, pairs.positive) for pairs in output.pairs])
+        rows = torch.ones(5, len(index), device=index.device)
+        losses = output.losses if output.losses is not None and output.losses.shape == index.shape else None
+        rows[_LOSS] = 0.0 if losses is None else losses.float()
+        rows[_LOSSES] = float(losses is not None)
+        rows[_POSITIVE] = positive.float()
+        if output.weights is not None:
+            rows[_WEIGHT] = output.weights.float()
+        self._sums.index_add_(1, index, rows)
+
+    def end_epoch(self, mining: BadPairMining | None) -> EpochOfPairs:
+        """The epoch's means over all processes; every process is to ask."""
+        sums = added_up(self._sums)
+        self._sums = torch.zeros_like(self._sums)
+        loss = sums[_LOSS] / sums[_LOSSES]
+        positive, weight = (sums[row] / sums[_COUNT] for row in (_POSITIVE, _WEIGHT))
+        self._add_to_running(loss.double(), positive.double())
+        flag = torch.zeros(len(loss), dtype=torch.int64)
+        if mining is not None:
+            flag += mining.is_noisy.cpu() + 2 * mining.is_faulty.cpu()
+        return EpochOfPairs(loss, positive, weight, flag)
+
+    def save_all_epochs(self, path: Path) -> None:
+        """How often each sample was seen, and mean and spread of its loss and positive score over these epochs."""
+        seen, *moments = self._running
+        tensors = {"seen": seen.to(torch.int32)}
+        for name, mean, squares in (("loss", *moments[:2]), ("positive", *moments[2:])):
+            kept = seen > 0
+            tensors[f"{name}_mean"] = torch.where(kept, mean, torch.nan).float()
+            tensors[f"{name}_std"] = torch.where(kept, (squares / seen.clamp(min=1)).sqrt(), torch.nan).float()
+        _save(path, tensors)
+
+    def state(self) -> dict[str, Tensor]:
+        """All that a checkpoint keeps; every process is to ask."""
+        return {"sums": added_up(self._sums), "running": self._running}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Go on from a checkpoint: the sums of all processes are the first one's."""
+        self._running = state["running"]
+        self._sums.copy_(state["sums"] if rank() == 0 else torch.zeros_like(state["sums"]))
+
+    def _add_to_running(self, loss: Tensor, positive: Tensor) -> None:
+        """Welford's update, of the samples that the epoch saw."""
+        here = ~positive.isnan()
+        self._running[0] += here
+        for row, values in ((1, loss), (3, positive)):
+            delta = torch.where(here, values - self._running[row], 0.0)
+            self._running[row] += delta / self._running[0].clamp(min=1)
+            self._running[row + 1] += delta * torch.where(here, values - self._running[row], 0.0)
+
+
+def history_of(folder: Path, index: int) -> dict[str, list[float | None]]:
+    """What the files of single epochs say of one sample: lists `epoch`, `loss`, `positive`, `weight`."""
+    history: dict[str, list[float | None]] = {"epoch": [], "loss": [], "positive": [], "weight": []}
+    for path in sorted(folder.glob("epoch-*.safetensors")):
+        tensors = load_file(path)
+        history["epoch"].append(int(path.stem.removeprefix("epoch-")))
+        for name in ("loss", "positive", "weight"):
+            value = float(tensors[name][index])
+            history[name].append(round(value, 5) if value == value else None)
+    return history
+
+
+def _scores(query: Tensor, positive: Tensor) -> Tensor:
+    """Of each query with its positive, the mean over heads."""
+    score = (query * positive).sum(dim=-1)
+    return score.flatten(0, -2).mean(dim=0) if score.ndim > 1 else score
+
+
+def _save(path: Path, tensors: dict[str, Tensor]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_name(f"{path.name}.tmp{os.getpid()}")
+    save_file(tensors, staged)
+    os.replace(staged, path)

@@ -1,0 +1,102 @@
+"""Every sample's loss and positive score over training, and pictures of the pairs that stand out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning
+from torch import Tensor
+
+from contrast.callbacks.gallery import Gallery
+from contrast.callbacks.pair_history import EpochOfPairs, PairHistory
+from contrast.data import TrainingData
+from contrast.errors import InputError
+from contrast.losses import BadPairMining, ContrastiveLoss, LossOutput
+from contrast.methods import ContrastiveMethod
+from contrast.run_folder import RunFolder
+
+__all__ = ["PairRecorder"]
+
+
+class PairRecorder(lightning.Callback):
+    """Files of ``pairs/`` at the end of some epochs, and rows of ``gallery.jsonl`` with their pictures.
+
+    Args:
+        folder: the run folder.
+        epochs: of about how many epochs, evenly spread, every sample's loss and positive score are kept; the last one
+            always is; 0 keeps none, nor a gallery.
+        gallery: of about how many epochs the pairs that stand out are drawn; likewise.
+
+    Raises:
+        InputError: for a negative number.
+    """
+
+    def __init__(self, folder: RunFolder, epochs: int = 40, gallery: int = 5) -> None:
+        if epochs < 0 or gallery < 0:
+            raise InputError(f"pairs.epochs {epochs} and pairs.gallery {gallery} must be at least 0 (none)")
+        self.folder, self.epochs, self.gallery = folder, epochs, gallery
+        self._history: PairHistory | None = None
+        self._loaded: dict[str, Tensor] = {}
+        self._gallery = Gallery(folder)
+        self._last_batch = False
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        data = getattr(trainer, "datamodule", None)
+        if self.epochs and isinstance(data, TrainingData):
+            self._history = PairHistory(data.train_samples, pl_module.device)
+            if self._loaded:
+                self._history.load(self._loaded)
+            self._loaded = {}
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._last_batch = batch_idx == trainer.num_training_batches - 1
+
+    def on_before_backward(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, loss: Tensor
+    ) -> None:
+        output, loss_of = pl_module.seen, pl_module.loss
+        if self._history is None or not isinstance(output, LossOutput):
+            return
+        self._history.add(output)
+        due = self._last_batch and _due(trainer, pl_module, self.gallery) and trainer.is_global_zero
+        if due and isinstance(loss_of, ContrastiveLoss):
+            self._gallery.look(loss_of, output.pairs[0])
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if self._history is None:
+            return
+        epoch = self._history.end_epoch(_mining(pl_module))
+        if not trainer.is_global_zero:
+            return
+        if _due(trainer, pl_module, self.epochs) or _due(trainer, pl_module, self.gallery):
+            epoch.save(self.folder.pairs / f"epoch-{trainer.current_epoch:05}.safetensors")
+            self._history.save_all_epochs(self.folder.pairs / "all_epochs.safetensors")
+        if _due(trainer, pl_module, self.gallery):
+            self._draw(trainer, epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._loaded if self._history is None else self._history.state()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._loaded = state_dict
+
+    def _draw(self, trainer: lightning.Trainer, epoch: EpochOfPairs) -> None:
+        data = getattr(trainer, "datamodule", None)
+        assert isinstance(data, TrainingData)
+        self._gallery.draw(data, epoch, trainer.current_epoch, trainer.global_step)
+
+
+def _mining(pl_module: lightning.LightningModule) -> BadPairMining | None:
+    return next((module for module in pl_module.modules() if isinstance(module, BadPairMining)), None)
+
+
+def _due(trainer: lightning.Trainer, pl_module: lightning.LightningModule, count: int) -> bool:
+    """Whether this is one of `count` epochs that are spread evenly over the run, or its last."""
+    if not count or not isinstance(pl_module, ContrastiveMethod):
+        return False
+    steps = -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
+    epochs = -(-pl_module.planned_steps // max(1, steps))
+    done = trainer.current_epoch + 1
+    return done % -(-epochs // count) == 0 or done == epochs
