@@ -66,7 +66,9 @@ class PairHistory:
         rows[_POSITIVE] = positive.float()
         if output.weights is not None:
             rows[_WEIGHT] = output.weights.float()
-        self._sums.index_add_(1, index, rows)
+        # A sample that a method does not know, or has made up, has no history.
+        known = (index >= 0) & (index < self._sums.shape[1])
+        self._sums.index_add_(1, torch.where(known, index, 0), rows * known)
 
     def end_epoch(self, mining: BadPairMining | None) -> EpochOfPairs:
         """The epoch's means over all processes; every process is to ask."""

@@ -44,7 +44,8 @@ class LogitGradient:
         """
         if not self.is_softmax:
             return self.of(tile).abs()
-        return torch.exp(tile.logit - self.sums[0][2][..., None]).mul_(tile.offered)
+        # No logit that counts is above the sum's logarithm; those left out may be, and would be infinite.
+        return (tile.logit - self.sums[0][2][..., None]).clamp_(max=0).exp_().mul_(tile.offered)
 
     def push(self, total: Tensor) -> Tensor:
         """Σ |∂L/∂l| of each query, from the sum of its sizes."""

@@ -72,7 +72,8 @@ def uniformity(rows: Rows) -> float:
     arXiv 2005.10242, with t = 2.
     """
     unit = torch.nn.functional.normalize(rows.rows, dim=1)
-    apart = rows.index[:, None] != rows.index[None]
+    apart = (rows.index[:, None] != rows.index[None]) | (rows.index < 0)  # what is unknown equals nothing
+    apart.fill_diagonal_(False)
     potential = (unit @ unit.T).mul_(4).sub_(4).exp_().mul_(apart)  # ‖x - y‖² = 2 - 2 x·y
     pairs = float(apart.sum())
     return math.log(float(potential.sum(dim=1).double().sum()) / pairs) if pairs else math.nan

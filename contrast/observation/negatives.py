@@ -116,7 +116,7 @@ class _Sums:
             numbers, sums = [size, block.same, block.told], [*sums, block.same.sum(dim=1), block.told.sum(dim=1)]
             self.false += torch.linalg.vecdot(size, block.same)
             if not self.gradient.is_softmax:
-                chance = torch.exp(block.tile.logit - self.partition[..., None]).flatten(0, -2)
+                chance = (block.tile.logit - self.partition[..., None]).clamp_(max=0).exp_().flatten(0, -2)
                 self.denominator += torch.linalg.vecdot(chance, block.same)
         self.sources.setdefault(SOURCES[block.kind], Ranked()).add(score, numbers, torch.stack(sums))
 

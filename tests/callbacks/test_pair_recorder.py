@@ -116,6 +116,13 @@ def test_so_many_epochs_are_kept_and_the_last_one(tmp_path: Path) -> None:
     assert history_of(tmp_path / "pairs", 5)["epoch"] == [2, 5, 7]
 
 
+def test_unknown_samples_have_no_history() -> None:
+    history = PairHistory(4, torch.device("cpu"))
+    pairs = in_batch_pairs(rows(0, 3, 4), rows(1, 3, 4), torch.tensor([2, -1, 9]))
+    history.add(ContrastiveLoss(InfoNCE(), 0.5)(pairs))
+    assert history.end_epoch(None).loss.isnan().tolist() == [True, True, False, True]
+
+
 class SaveAt(lightning.Callback):
     def __init__(self, step: int, path: Path) -> None:
         self.step, self.path = step, path

@@ -26,6 +26,7 @@ from contrast.losses import contrastive as contrastive_module
 from contrast.losses.tiled import TiledNegatives
 from contrast.observation import Observation, RawRows, observe
 from contrast.observation.chosen import some_queries
+from contrast.observation.health import Rows, uniformity
 from contrast.pairs import MINED, NOT_OFFERED
 from tests.losses.examples import LABELS, OBJECTIVES, TRANSFORMS, against_queue, in_batch
 from tests.reference.observation import described, near, queries_of
@@ -69,6 +70,21 @@ def test_a_row_is_what_loops_over_every_pair_find(
     for told in (None, labels):
         expected = described(queries_of(loss, output.pairs[0], told))
         compared(observe(loss, output, told).row(), expected)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_at_a_very_low_temperature_everything_is_finite(objective: str) -> None:
+    loss = ContrastiveLoss(OBJECTIVES[objective](), 0.002)
+    pairs = in_batch_pairs(rows(0, 20, 4), rows(1, 20, 4), torch.arange(20))
+    row = observe(loss, loss(pairs), LABELS).row()
+    assert all(math.isfinite(value) for value in _leaves(row))
+    assert row["gradient"]["effective"]["mean"] < 3
+
+
+def _leaves(value: Any) -> list[float]:
+    if isinstance(value, dict):
+        return [leaf for each in value.values() for leaf in _leaves(each)]
+    return [leaf for each in value for leaf in _leaves(each)] if isinstance(value, list) else [value]
 
 
 def test_ranks_beyond_the_last_group_are_the_rest() -> None:
@@ -203,6 +219,13 @@ def test_a_collapse_is_seen_in_every_number() -> None:
     assert max(row["embedding"]["std"]) < 1e-6
     assert row["gradient"]["effective"]["mean"] == pytest.approx(8)
     assert row["separation"]["auc"] == pytest.approx(0.5)
+
+
+def test_rows_of_unknown_samples_are_apart_from_each_other() -> None:
+    z = rows(0, 6, 3)
+    of = [torch.arange(6), torch.full((6,), -1)]
+    found = [uniformity(Rows(z, index)) for index in of]
+    assert found[0] == pytest.approx(found[1])
 
 
 def test_only_a_part_of_very_many_rows_is_decomposed_and_it_is_the_same_in_any_order(monkeypatch) -> None:
