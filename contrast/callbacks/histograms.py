@@ -11,9 +11,11 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 __all__ = ["log_histogram"]
 
 
-def log_histogram(loggers: Sequence[Logger], name: str, counts: Sequence[int], step: int) -> None:
-    """A histogram over equal bins of [-1, 1] to W&B and TensorBoard; other loggers hold none."""
-    edges = np.linspace(-1, 1, len(counts) + 1)
+def log_histogram(
+    loggers: Sequence[Logger], name: str, counts: Sequence[int], step: int, low: float = -1.0, high: float = 1.0
+) -> None:
+    """A histogram over equal bins of [low, high] to W&B and TensorBoard; other loggers hold none."""
+    edges = np.linspace(low, high, len(counts) + 1)
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             import wandb  # only where a run asked for it: importing it takes a second
@@ -28,8 +30,8 @@ def _to_tensorboard(writer: Any, name: str, counts: np.ndarray, edges: np.ndarra
     middle = (edges[:-1] + edges[1:]) / 2
     writer.add_histogram_raw(
         name,
-        min=-1,
-        max=1,
+        min=float(edges[0]),
+        max=float(edges[-1]),
         num=int(counts.sum()),
         sum=float(counts @ middle),
         sum_squares=float(counts @ middle**2),

@@ -108,7 +108,8 @@ class Recorder(lightning.Callback):
             append_row(self.folder.scores, {"step": self._step, "epoch": trainer.current_epoch, **row})
             for name, part in row.items():
                 if "counts" in part:
-                    log_histogram(trainer.loggers, f"scores/{name}", part["counts"], self._step)
+                    low = 0.0 if name == "coupling" else -1.0  # scores are cosines; this one is a share
+                    log_histogram(trainer.loggers, f"scores/{name}", part["counts"], self._step, low)
         scalars |= {name: value for name, path in _MIRRORED.items() if (value := _at(row, path)) is not None}
         for head, sides in enumerate(row.get("temperature", {}).get("heads", [])):
             scalars |= {f"temperature/head{head}/{side}": of["mean"] for side, of in sides.items() if of}

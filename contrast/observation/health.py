@@ -82,6 +82,8 @@ def uniformity(rows: Rows) -> float:
 def _singular_values(rows: Tensor) -> Tensor:
     """In falling order, through the smaller Gram matrix: many times as fast as a decomposition of the rows."""
     rows = rows.double()  # squares of singular values need twice the digits
+    if not rows.isfinite().all():  # a run that is about to be stopped for it; the decomposition would raise
+        return rows.new_full((min(rows.shape),), math.nan)
     gram = rows.T @ rows if rows.shape[1] <= rows.shape[0] else rows @ rows.T
     values: Tensor = torch.linalg.eigvalsh(gram).flip(0).clamp(min=0).sqrt()
     return values

@@ -18,6 +18,8 @@ from tests.commands.running import SMALL, pretrain
 from tests.commands.wandb_log import history, summary
 
 ROOT = Path(__file__).parents[2]
+HISTOGRAMS = {"positive": -1.0, "negative": -1.0, "hardest": -1.0, "same_class": -1.0, "coupling": 0.0}
+"""Of a run of SimCLR on labelled data, and where their bins begin."""
 
 
 def scalars(folder: RunFolder) -> list[dict[str, Any]]:
@@ -58,18 +60,22 @@ def check_wandb(folder: RunFolder, file: Path) -> None:
     logged = [
         {("step" if name == "trainer/global_step" else name): value for name, value in row.items() if name[0] != "_"}
         for row in rows
-        if not {"scores/positive", "scores/negative"} & row.keys()
+        if not any(name.removeprefix("scores/") in HISTOGRAMS for name in row)
     ]
     assert logged == scalars(folder)
     assert {"train/loss", "train/rate", "online/knn_top1"} <= {name for row in logged for name in row}
-    for kind in ("positive", "negative"):
+    recorded = read_rows(folder.scores)[1:]
+    assert {name for row in recorded for name, part in row.items() if isinstance(part, dict) and "counts" in part} == {
+        *HISTOGRAMS
+    }
+    for kind, low in HISTOGRAMS.items():
         histograms = {row["trainer/global_step"]: row[f"scores/{kind}"] for row in rows if f"scores/{kind}" in row}
         assert [*histograms] == [1, 2, 3, 4, 5, 6]
-        for row in read_rows(folder.scores)[1:]:
+        for row in recorded:
             histogram = histograms[row["step"]]
             assert histogram["_type"] == "histogram"
             assert histogram["values"] == row[kind]["counts"]
-            assert np.allclose(histogram["bins"], np.linspace(-1, 1, 101))
+            assert np.allclose(histogram["bins"], np.linspace(low, 1, len(row[kind]["counts"]) + 1))
         assert summary(file)[f"scores/{kind}"] == histograms[6]
     last = {name: value for row in logged for name, value in row.items() if name not in ("step", "epoch")}
     assert {name: summary(file)[name] for name in last} == last
@@ -89,24 +95,24 @@ def test_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         found = [(event.step, event.value) for event in events.Scalars(name)]
         assert [step for step, _ in found] == [step for step, _ in expected]
         assert np.allclose([value for _, value in found], [value for _, value in expected])
-    for kind in ("positive", "negative"):
+    recorded = read_rows(folder.scores)[1:]
+    for kind, low in HISTOGRAMS.items():
         found = events.Histograms(f"scores/{kind}")
-        recorded = read_rows(folder.scores)[1:]
         assert [event.step for event in found] == [row["step"] for row in recorded]
         for event, row in zip(found, recorded, strict=True):
             histogram, own = event.histogram_value, row[kind]
-            assert counts(histogram) == own["counts"]
+            assert counts(histogram, np.linspace(low, 1, len(own["counts"]) + 1)) == own["counts"]
             assert histogram.num == sum(own["counts"])
             # Of the bins' middles, so right to half a bin.
-            assert histogram.sum / histogram.num == pytest.approx(own["mean"], abs=0.01)
+            half = (1 - low) / len(own["counts"]) / 2
+            assert histogram.sum / histogram.num == pytest.approx(own["mean"], abs=half)
 
 
-def counts(histogram: Any) -> list[int]:
+def counts(histogram: Any, edges: np.ndarray) -> list[int]:
     """Counts by bin; TensorBoard's files leave out empty bins at both ends."""
-    edges = np.linspace(-1, 1, 101)[1:]
-    found = [0] * 100
+    found = [0] * (len(edges) - 1)
     for limit, count in zip(histogram.bucket_limit, histogram.bucket, strict=True):
-        found[int(np.abs(edges - limit).argmin())] += int(count)
+        found[int(np.abs(edges[1:] - limit).argmin())] += int(count)
     return found
 
 

@@ -45,8 +45,8 @@ def _slope(objective: Objective, pairs: Pairs) -> torch.Tensor:
     """Norm of each query's gradient."""
     query = pairs.query.clone().requires_grad_()
     live = Pairs(query, pairs.positive, pairs.negatives, pairs.index, pairs.negative_index)
-    losses = ContrastiveLoss(objective, TEMPERATURE)._losses(live)
-    return torch.autograd.grad(losses.sum(), query)[0].norm(dim=-1)
+    loss = ContrastiveLoss(objective, TEMPERATURE)
+    return torch.autograd.grad(loss.of_logits(live, *loss.logits(live)).sum(), query)[0].norm(dim=-1)
 
 
 def _weight() -> alt.LayerChart:

@@ -57,7 +57,8 @@ def pull(objective: Objective, pairs: Pairs) -> torch.Tensor:
     rows = score[:, None] * unit
     positive = (pairs.query * pairs.positive).sum() * unit
     made = Pairs(unit, positive, rows, pairs.index, pairs.negative_index)
-    return torch.autograd.grad(ContrastiveLoss(objective, TEMPERATURE)._losses(made).sum(), score)[0]
+    loss = ContrastiveLoss(objective, TEMPERATURE)
+    return torch.autograd.grad(loss.of_logits(made, *loss.logits(made)).sum(), score)[0]
 
 
 def _floor() -> alt.LayerChart:
