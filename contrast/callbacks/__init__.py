@@ -8,6 +8,7 @@ from contrast.callbacks.metrics import Metrics
 from contrast.callbacks.online_knn import OnlineKNN
 from contrast.callbacks.progress import Progress
 from contrast.callbacks.scores import ScoreRecorder
+from contrast.callbacks.status import RunStatus
 from contrast.callbacks.step_randomness import StepRandomness
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Metrics",
     "OnlineKNN",
     "Progress",
+    "RunStatus",
     "ScoreRecorder",
     "StepRandomness",
 ]

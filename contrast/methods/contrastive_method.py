@@ -178,6 +178,11 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
         """The share of the run's optimiser steps that are done, within [0, 1]; 0 outside a run."""
         return min(1.0, self.global_step / self._total_steps) if self._total_steps else 0.0
 
+    @property
+    def planned_steps(self) -> int | None:
+        """Optimiser steps of the whole run; None outside a run."""
+        return self._total_steps or None
+
     def setup(self, stage: str) -> None:
         data = getattr(self.trainer, "datamodule", None)
         shape = getattr(data, "input_shape", None)
