@@ -153,7 +153,7 @@ def test_a_resumed_run_writes_it_anew(tmp_path: Path) -> None:
     write_status(folder.status, said(state="failed", message="out of memory"))
     look = Look(folder)
     fit(tmp_path, simclr(), [RunStatus(folder, every_seconds=0), look], resume=tmp_path / "kept.ckpt")
-    assert [(status.state, status.step, status.message) for status in look.seen][0] == ("running", 4, "")
+    assert (look.seen[0].state, look.seen[0].step, look.seen[0].message) == ("running", 4, "")
     assert (status_of(folder).state, status_of(folder).step) == ("finished", 6)
 
 
