@@ -48,11 +48,13 @@ def dashboard_app(folder: Path, hosts: Sequence[str] = LOOPBACK) -> Starlette:
         Route("/assets/{name}", _asset),
     ]
     trusted = Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
-    return Starlette(
+    application = Starlette(
         routes=routes,
         middleware=[Middleware(SafeHeaders), trusted],
         exception_handlers={HTTPException: _refused},  # type: ignore[dict-item]  # of any exception, says Starlette
     )
+    application.router.redirect_slashes = False
+    return application
 
 
 class _Dashboard:
