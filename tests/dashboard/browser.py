@@ -79,10 +79,11 @@ class Browser:
             time.sleep(0.1)
         return found
 
-    def press(self, key: str, code: int) -> None:
-        for kind in ("rawKeyDown", "keyUp"):
-            event = {"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code}
-            self._call("Input.dispatchKeyEvent", event)
+    def enter(self) -> None:
+        """Press Enter on what has the focus."""
+        key = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13}
+        self._call("Input.dispatchKeyEvent", {"type": "keyDown", "text": "\r", **key})
+        self._call("Input.dispatchKeyEvent", {"type": "keyUp", **key})
 
     def picture(self, path: Path, whole: bool = False) -> None:
         shot = self._call("Page.captureScreenshot", {"format": "png", "captureBeyondViewport": whole})
