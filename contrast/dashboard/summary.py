@@ -86,7 +86,7 @@ def _accuracy(evaluations: Sequence[Evaluation], knn: Series) -> Accuracy | None
     if found:
         return next(iter(found.values()))
     gauged = [value for value in knn.y if value is not None]
-    return Accuracy(gauged[-1], "online kNN, last") if gauged else None
+    return Accuracy(gauged[-1], "online kNN") if gauged else None
 
 
 def _curve(knn: Series, rows: Sequence[dict[str, Any]]) -> tuple[Markup, str]:
