@@ -27,7 +27,7 @@ __all__ = ["LOOPBACK", "dashboard_app"]
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 SCRIPTS = {"theme.js": asset, "list.js": own_asset}
-GONE = "There is no such run in this folder (any more)."
+GONE = "There is no such run in this folder, or it cannot be read."
 
 
 def dashboard_app(folder: Path, hosts: Sequence[str] = LOOPBACK) -> Starlette:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from contrast.dashboard.progress import Progress, progress
 from contrast.dashboard.runs_folder import RunsFolder, Stamps
-from contrast.dashboard.summary import Summary, summarise
+from contrast.dashboard.summary import UNREADABLE, Summary, summarise
 from contrast.dashboard.templates import rendered
 from contrast.run_folder import RunFolder
 
@@ -105,7 +105,7 @@ class Listing:
             return None
         try:
             summary = self._summary(name, run, stamps)
-        except OSError:  # deleted meanwhile
+        except UNREADABLE:
             return None
         return summary, progress(run, summary.reached, datetime.now(UTC)), stamps
 

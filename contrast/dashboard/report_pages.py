@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from contrast.dashboard.runs_folder import RunsFolder
+from contrast.dashboard.summary import UNREADABLE
 from contrast.dashboard.templates import own_asset, rendered
 from contrast.report import Around, build_page, read_runs
 from contrast.run_folder import RunFolder
@@ -54,7 +55,7 @@ class ReportPages:
                 return page
             try:
                 page = Page(self._build(names), tag)
-            except OSError:  # deleted meanwhile
+            except UNREADABLE:
                 return None
         with self._lock:
             self._pages[tag] = page

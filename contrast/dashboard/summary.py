@@ -16,7 +16,10 @@ from contrast.report.series import Series, series_of
 from contrast.report.settings import run_facts
 from contrast.run_folder import RunFolder
 
-__all__ = ["Accuracy", "Summary", "summarise"]
+__all__ = ["UNREADABLE", "Accuracy", "Summary", "summarise"]
+
+UNREADABLE = (OSError, RecursionError, OverflowError, ValueError)
+"""Of a run that is deleted meanwhile, is not ours to read, or holds what no run writes, as endless nesting."""
 
 KINDS = {"probe": "linear probe", "knn": "kNN"}
 
@@ -57,7 +60,7 @@ def summarise(run: RunFolder) -> Summary:
     """Read a run's files; what is missing or cut is left out.
 
     Raises:
-        OSError: where the run is deleted meanwhile.
+        UNREADABLE: where it cannot be read.
     """
     config = read_config(run.config, [])
     rows = rows_by_step(run.metrics)

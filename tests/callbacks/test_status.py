@@ -137,6 +137,7 @@ def test_ctrl_c_once_and_at_once(tmp_path: Path) -> None:
 def test_a_last_checkpoint_that_cannot_be_written_is_a_failure(tmp_path: Path) -> None:
     class Full(lightning.Callback):
         def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+            assert status_of(folder).state == "running", "it is not finished yet"
             raise OSError(28, "No space left on device")
 
     folder = RunFolder(tmp_path)

@@ -138,6 +138,28 @@ def test_files_that_did_not_change_are_not_read_again(runs: Path, monkeypatch: p
     assert read[2:] == ["first"]
 
 
+def test_a_run_that_takes_long_to_read_is_read_seldom(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from contrast.dashboard import listing
+
+    clock, read = [0.0], []
+
+    def slowly(run: Any) -> Any:
+        clock[0] += 2  # seconds
+        read.append(clock[0])
+        return summarise(run)
+
+    summarise: Callable[..., Any] = listing.summarise
+    monkeypatch.setattr(listing, "summarise", slowly)
+    monkeypatch.setattr(listing.time, "monotonic", lambda: clock[0])
+    shutil.rmtree(runs / "sweep")
+    found = Listing(RunsFolder(runs))
+    for _ in range(100):
+        append_row(runs / "first/metrics.jsonl", {"step": 403 + len(read)})
+        found.rows()
+        clock[0] += 1
+    assert 2 < len(read) < 6, "a twentieth of the time"
+
+
 def test_runs_come_and_go_while_listed(dashboard: Dashboard, runs: Path) -> None:
     assert set(dashboard.rows()) == {"first", AWKWARD}
     shutil.rmtree(runs / "first")
@@ -165,6 +187,24 @@ def test_a_run_half_written_is_listed_and_shown(name: str, content: bytes, dashb
     assert "first" in dashboard.rows()
     for path in ("/", "/run/first", "/compare?run=first&run=sweep/seed%201%20%23%3F%25%26", "/state.json?run=first"):
         assert dashboard.get(path).code == 200, path
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.jsonl", "scores.jsonl", "status.json", "evaluations/e.json"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[" * 100_000,
+        b'{"step": 1' + 400 * b"0" + b', "epoch": 1' + 400 * b"0" + b', "top1": 1' + 400 * b"0" + b"}",
+        b'{"step": 1e300, "epoch": 1e300, "train/loss": -1e308, "online/knn_top1": 1e308, "edges": [0, 1e308]}',
+        b'{"step": {}, "epoch": [], "edges": {}, "positive": [], "command": [], "top1_interval": [{}, 1]}',
+        b"model: &model {init_args: *model}\ntrainer: [*model]\n",
+    ],
+)
+def test_what_no_run_writes_spoils_no_other_run(name: str, content: bytes, dashboard: Dashboard, runs: Path) -> None:
+    (runs / "first" / name).write_bytes(content)
+    assert AWKWARD in dashboard.rows()
+    for path in ("/", "/run/first", "/compare?run=first&run=sweep/seed%201%20%23%3F%25%26", "/state.json?run=first"):
+        assert dashboard.get(path).code in (200, 404), path
 
 
 def test_hostile_names_and_values_stay_text(runs: Path) -> None:

@@ -111,11 +111,12 @@ def test_the_browser_keeps_a_page_too(dashboard: Dashboard, runs: Path) -> None:
 
 def test_the_list_answers_while_a_page_is_built(dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch) -> None:
     building, go_on = threading.Event(), threading.Event()
-    monkeypatch.setattr(report_pages, "build_page", lambda *_: (building.set(), go_on.wait(60), "page")[-1])
+    monkeypatch.setattr(report_pages, "build_page", lambda *_: (building.set(), go_on.wait(20), "page")[-1])
     asking = threading.Thread(target=dashboard.get, args=("/run/first",))
     asking.start()
     assert building.wait(60)
     assert set(dashboard.rows()) == {"first", AWKWARD}
+    assert asking.is_alive(), "the page is still being built"
     go_on.set()
     asking.join()
 
