@@ -17,6 +17,7 @@ class RunFolder:
     Layout::
 
         config.yaml            the resolved configuration; starts the same run again
+        status.json            where the run is: running or how it ended, and its step
         metrics.jsonl          append-only scalars, one row a logged step
         metrics.csv            the same as a table, derived
         scores.jsonl           append-only: what positives and negatives do, one row an observed step
@@ -39,6 +40,10 @@ class RunFolder:
     @property
     def config(self) -> Path:
         return self.path / "config.yaml"
+
+    @property
+    def status(self) -> Path:
+        return self.path / "status.json"
 
     @property
     def metrics(self) -> Path:

@@ -9,6 +9,7 @@ from contrast.callbacks.online_knn import OnlineKNN
 from contrast.callbacks.pair_recorder import PairRecorder
 from contrast.callbacks.progress import Progress
 from contrast.callbacks.recorder import Recorder
+from contrast.callbacks.status import RunStatus
 from contrast.callbacks.step_randomness import StepRandomness
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "PairRecorder",
     "Progress",
     "Recorder",
+    "RunStatus",
     "StepRandomness",
 ]

@@ -11,7 +11,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Checkpoint
 
-from contrast.callbacks import AtomicCheckpoints, FiniteLoss, FlaggedPairs, Progress, StepRandomness
+from contrast.callbacks import AtomicCheckpoints, FiniteLoss, FlaggedPairs, Progress, RunStatus, StepRandomness
 from contrast.commands.configuration import short
 from contrast.commands.encoder import read_checkpoint
 from contrast.commands.parser import CALLBACKS, build, resolve
@@ -96,6 +96,7 @@ def _trainer(built: Any, config: dict[str, Any], folder: RunFolder) -> lightning
         StepRandomness(config["seed_everything"]),
         FiniteLoss(folder),
         FlaggedPairs(folder),
+        RunStatus(folder),
         *(_callback(name, getattr(built, name), config, folder) for name in CALLBACKS if name != "checkpoints"),
         Progress(),
         # Last, so that a checkpoint is taken when everybody else has seen the step.

@@ -25,7 +25,7 @@ from contrast.report.run_record import RunRecord
 from contrast.report.settings import differing_settings, flat_settings
 from contrast.run_folder import RunFolder
 
-__all__ = ["Section", "build_page", "read_runs"]
+__all__ = ["Around", "Section", "asset", "build_page", "read_runs"]
 
 LIBRARY = "window.vegaEmbed = vegaEmbed;"  # all that the page's own scripts call
 SCRIPTS = ("theme.js", "draw.js", "download.js", "scores.js", "start.js")
@@ -40,6 +40,21 @@ class Section:
     figures: tuple[Callable[[Sequence[RunRecord]], Figure | Missing], ...]
 
 
+@dataclass(frozen=True)
+class Around:
+    """What a server puts around a page that it serves; a page that is written to a file has nothing around it.
+
+    Args:
+        top: HTML above the page's own bar.
+        style: rules for it.
+        script: what it does; it alone may ask the page's own server for something.
+    """
+
+    top: Markup
+    style: str
+    script: str
+
+
 SECTIONS = (
     Section("scores", "Scores", (score_densities, score_separation)),
     Section("training", "Training", (training_loss, knn_accuracy, learning_rate)),
@@ -51,15 +66,16 @@ def read_runs(folders: Sequence[RunFolder]) -> list[RunRecord]:
     return [RunRecord.read(folder, name) for folder, name in zip(folders, _names(folders), strict=True)]
 
 
-def build_page(runs: Sequence[RunRecord]) -> str:
+def build_page(runs: Sequence[RunRecord], around: Around | None = None) -> str:
     """The whole page as HTML; it asks for nothing over the network, and its policy forbids the browser to.
 
     Args:
         runs: one, or several that are drawn on shared axes.
+        around: of a page that is served: then it may ask its own server, and nobody else.
     """
     sections = [(section, [draw(runs) for draw in section.figures]) for section in SECTIONS]
     figures = [figure for _, found in sections for figure in found if isinstance(figure, Figure)]
-    theme = json.loads(_asset("theme.json"))
+    theme = json.loads(asset("theme.json"))
     overviews = [overview(run) for run in runs]
     return (
         _templates()
@@ -72,9 +88,10 @@ def build_page(runs: Sequence[RunRecord]) -> str:
             settings=[flat_settings(run.config) for run in runs],
             colours=[f"var(--run-{place % 8})" for place in range(len(runs))],
             theme=theme["colours"],
-            style=Markup(_asset("page.css")),
+            around=around,
+            style=Markup(asset("page.css")),
             library=Markup(_library()),
-            script=Markup("\n".join(_asset(name) for name in SCRIPTS)),
+            script=Markup("\n".join(asset(name) for name in SCRIPTS)),
             data=_as_json({"theme": theme, "figures": {figure.name: _payload(figure) for figure in figures}}),
         )
     )
@@ -99,7 +116,8 @@ def _as_json(value: Any) -> Markup:
     return Markup(json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"))
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A file of the page's own: a template, a style, a script or the theme."""
     return resources.files("contrast.report").joinpath("assets", name).read_text(encoding="utf-8")
 
 
@@ -112,7 +130,7 @@ def _library() -> str:
 @functools.cache
 def _templates() -> jinja2.Environment:
     return jinja2.Environment(
-        loader=jinja2.FunctionLoader(_asset),
+        loader=jinja2.FunctionLoader(asset),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -13,7 +13,15 @@ from contrast.records import last_row_per_step, read_rows
 from contrast.report.numbers import is_number, number
 from contrast.run_folder import RunFolder
 
-__all__ = ["Evaluation", "RunRecord", "ScoreSummary", "Snapshot"]
+__all__ = [
+    "Evaluation",
+    "RunRecord",
+    "ScoreSummary",
+    "Snapshot",
+    "read_config",
+    "read_evaluations",
+    "rows_by_step",
+]
 
 
 @dataclass(frozen=True)
@@ -79,23 +87,24 @@ class RunRecord:
         """Read a run folder; what is missing or cut becomes a note, never an error."""
         notes: list[str] = []
         edges, snapshots = _scores(folder.scores, notes)
-        metrics = _rows_by_step(folder.metrics)
+        metrics = rows_by_step(folder.metrics)
         if not metrics:
             notes.append("metrics.jsonl has no rows yet: no curves.")
         return cls(
             name=name,
             folder=str(folder.path),
-            config=_config(folder.config, notes),
+            config=read_config(folder.config, notes),
             metrics=metrics,
             edges=edges,
             snapshots=snapshots,
-            evaluations=_evaluations(folder.evaluations, notes),
+            evaluations=read_evaluations(folder.evaluations, notes),
             summary=_summary(folder.summary, notes),
             notes=notes,
         )
 
 
-def _config(path: Path, notes: list[str]) -> dict[str, Any]:
+def read_config(path: Path, notes: list[str]) -> dict[str, Any]:
+    """The configuration; an empty one, and a note, where the file is no readable mapping."""
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError):
@@ -106,7 +115,7 @@ def _config(path: Path, notes: list[str]) -> dict[str, Any]:
     return config
 
 
-def _rows_by_step(path: Path) -> list[dict[str, Any]]:
+def rows_by_step(path: Path) -> list[dict[str, Any]]:
     """One row a step; a key that was written twice for a step, as by a resumed run, keeps its later value."""
     by_step: dict[int, dict[str, Any]] = {}
     for row in read_rows(path):
@@ -148,7 +157,8 @@ def _side(value: Any, bins: int) -> ScoreSummary | None:
     return ScoreSummary([int(count) for count in counts], number(value.get("mean")), number(value.get("std")))
 
 
-def _evaluations(path: Path, notes: list[str]) -> list[Evaluation]:
+def read_evaluations(path: Path, notes: list[str]) -> list[Evaluation]:
+    """Every evaluation of the folder, in order of file name; a note for each file that is none."""
     found = []
     for file in sorted(path.glob("*.json")):
         content = _json_mapping(file)

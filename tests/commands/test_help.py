@@ -14,7 +14,10 @@ from contrast.commands.choices import SLOTS, choices
 
 ROOT = Path(__file__).parents[2]
 
-HEAVY = ("torch", "torchvision", "lightning", "jsonargparse", "numpy", "sklearn", "faiss", "wandb", "altair")
+HEAVY = (
+    *("torch", "torchvision", "lightning", "jsonargparse", "numpy", "sklearn", "faiss", "wandb", "altair"),
+    *("starlette", "uvicorn"),
+)
 REPORT_LOADED = f"""
 import sys
 from contrast.cli import main
@@ -31,6 +34,7 @@ OPTIONS = {
     "knn": ["RUN", "--data", "--weights", "--backbone", "--output", "--neighbours", "--temperature"],
     "duplicates": ["RUN", "--data", "--weights", "--backbone", "--output", "--threshold", "--neighbours"],
     "report": ["RUN", "--output"],
+    "dashboard": ["RUNS_FOLDER", "--host", "--port"],
     "export": ["RUN", "--output"],
     "demo": ["--run", "--config"],
 }

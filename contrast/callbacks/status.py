@@ -1,0 +1,91 @@
+"""Where the run is, for whoever looks at its folder while it trains and after it has ended."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from typing import Any
+
+import lightning
+
+from contrast.errors import InputError, RunStopped
+from contrast.methods import ContrastiveMethod
+from contrast.run_folder import RunFolder
+from contrast.run_status import State, Status, utc_now, write_status
+
+__all__ = ["RunStatus"]
+
+INTERRUPTED = 130
+MOST_WORDS = 500
+
+
+class RunStatus(lightning.Callback):
+    """``status.json``: at the start, every few seconds, and at the end, however the run ends.
+
+    A process that is killed cannot write; its file goes on saying `running`, and a reader finds that nobody does.
+
+    Args:
+        folder: the run folder.
+        every_seconds: between writes while it trains.
+    """
+
+    def __init__(self, folder: RunFolder, every_seconds: float = 5.0) -> None:
+        self.folder, self.every_seconds = folder, every_seconds
+        self._started = ""
+        self._written = 0.0
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._started = utc_now()
+        self._write(trainer, pl_module, "running")
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if time.monotonic() - self._written >= self.every_seconds:
+            self._write(trainer, pl_module, "running")
+
+    def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        # Not at the training's end, which comes before the last checkpoint is written.
+        if self._started:
+            self._write(trainer, pl_module, "finished")
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        # An attempt to go on that failed before its first step says nothing about where the run is.
+        if self._started or not self.folder.status.exists():
+            by_hand = isinstance(exception, KeyboardInterrupt | SystemExit)
+            stopped = by_hand or (isinstance(exception, RunStopped) and exception.exit_code == INTERRUPTED)
+            self._write(trainer, pl_module, "stopped" if stopped else "failed", _in_one_line(exception))
+
+    def _write(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, state: State, message: str = ""
+    ) -> None:
+        if not trainer.is_global_zero:
+            return
+        self._written, now = time.monotonic(), utc_now()
+        epochs = trainer.max_epochs if trainer.max_epochs is not None and trainer.max_epochs > 0 else None
+        status = Status(
+            state=state,
+            step=trainer.global_step,
+            steps=(pl_module.planned_steps or None) if isinstance(pl_module, ContrastiveMethod) else None,
+            # After the last epoch Lightning counts on to one that will not be.
+            epoch=trainer.current_epoch if epochs is None else min(trainer.current_epoch, epochs - 1),
+            epochs=epochs,
+            started=self._started or now,
+            updated=now,
+            host=socket.gethostname(),
+            process=os.getpid(),
+            message=message,
+        )
+        write_status(self.folder.status, status)
+
+
+def _in_one_line(exception: BaseException) -> str:
+    """The project's own errors are sentences; any other is told with its kind."""
+    if isinstance(exception, KeyboardInterrupt | SystemExit):
+        return "stopped by a signal"
+    said = " ".join(str(exception).split())
+    ours = isinstance(exception, InputError | RunStopped)
+    return (said if ours else f"{type(exception).__name__}: {said}".rstrip(": "))[:MOST_WORDS]

@@ -1,0 +1,68 @@
+"""`contrast dashboard`: all runs of a folder as a local web page, live while they train."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from pathlib import Path
+
+from contrast.errors import InputError
+from contrast.run_folder import RunFolder
+
+__all__ = ["main"]
+
+EPILOG = """examples:
+  contrast dashboard runs                      then open http://127.0.0.1:8230/
+  contrast dashboard runs --port 9000
+
+It reads files only, on this machine alone, and can be started and stopped at any time: runs do not notice."""
+
+LAST_PORT = 65535
+
+
+def main(argv: list[str]) -> int:
+    """Serve until Ctrl-C.
+
+    Raises:
+        InputError: for a folder that holds no runs by its nature, and an address that cannot be listened at.
+    """
+    arguments = _parser().parse_args(argv)
+    folder, port = _folder(arguments.runs), _port(arguments.port)
+    from contrast.dashboard import serve  # after the checks: a wrong path is answered at once
+
+    with contextlib.suppress(KeyboardInterrupt):  # the way to stop it, and no failure
+        serve(folder, arguments.host, port)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="contrast dashboard",
+        description="Show all runs of a folder as a local web page that follows them while they train.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("runs", type=Path, metavar="RUNS_FOLDER", help="which holds run folders, say runs")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen at (default: this machine alone, %(default)s)"
+    )
+    parser.add_argument("--port", default="8230", help="0 for any that is free (default: %(default)s)")
+    return parser
+
+
+def _folder(path: Path) -> Path:
+    if not path.exists():
+        raise InputError(f"no folder {str(path)!r}: give the folder that holds your runs, or make it first")
+    if not path.is_dir():
+        raise InputError(f"{str(path)!r} is a file: give the folder that holds your runs")
+    if RunFolder(path).config.is_file():
+        above = path.resolve().parent
+        raise InputError(f"{str(path)!r} is one run: give the folder that holds it, {str(above)!r}, to see all of them")
+    return path
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 6 and int(text) <= LAST_PORT):
+        raise InputError(f"--port {text!r} is no port: give 1024 to {LAST_PORT}, or 0 for any that is free")
+    return int(text)

@@ -1,0 +1,133 @@
+"""What the dashboard answers to which address."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from contrast.dashboard.headers import SafeHeaders
+from contrast.dashboard.listing import Listing
+from contrast.dashboard.report_pages import ReportPages, rows_written
+from contrast.dashboard.runs_folder import RunsFolder
+from contrast.dashboard.templates import own_asset, rendered, stylesheet
+from contrast.report.page import asset
+
+__all__ = ["LOOPBACK", "dashboard_app"]
+
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+SCRIPTS = {"theme.js": asset, "list.js": own_asset}
+GONE = "There is no such run in this folder, or it cannot be read."
+
+
+def dashboard_app(folder: Path, hosts: Sequence[str] = LOOPBACK) -> Starlette:
+    """The application for the runs below a folder.
+
+    Args:
+        folder: which holds run folders.
+        hosts: the names that it answers to, "*" to any. A page from elsewhere whose own name was made to point to this
+            machine learns nothing so.
+    """
+    dashboard = _Dashboard(folder)
+    routes = [
+        Route("/", dashboard.overview),
+        Route("/runs.json", dashboard.rows),
+        Route("/state.json", dashboard.state),
+        Route("/run/{name:path}", dashboard.run),
+        Route("/compare", dashboard.compare),
+        Route("/assets/{name}", _asset),
+    ]
+    trusted = Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
+    application = Starlette(
+        routes=routes,
+        middleware=[Middleware(SafeHeaders), trusted],
+        exception_handlers={HTTPException: _refused},  # type: ignore[dict-item]  # of any exception, says Starlette
+    )
+    application.router.redirect_slashes = False
+    return application
+
+
+class _Dashboard:
+    """The answers; each is a plain function, which Starlette runs in a thread, so that none waits for another."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._runs = RunsFolder(folder)
+        self._listing, self._pages = Listing(self._runs), ReportPages(self._runs)
+
+    def overview(self, request: Request) -> Response:
+        page = rendered("list.html", {"folder": str(self._folder), "rows": self._listing.rows()})
+        return _answer(request, page.encode(), "text/html")
+
+    def rows(self, request: Request) -> Response:
+        rows = [{"name": row.name, "stamp": row.stamp, "html": row.html} for row in self._listing.rows()]
+        return _json(request, {"runs": rows})
+
+    def state(self, request: Request) -> Response:
+        names = _asked(request)
+        found, folders = self._listing.standing(names), [self._runs.run(name) for name in names]
+        if found is None or not all(folders):
+            raise HTTPException(404, GONE)
+        try:
+            written = rows_written([folder for folder in folders if folder is not None])
+        except OSError as error:  # deleted meanwhile
+            raise HTTPException(404, GONE) from error
+        runs = [{"name": name, **each.as_json()} for name, each in zip(names, found, strict=True)]
+        return _json(request, {"rows": written, "runs": runs})
+
+    def run(self, request: Request) -> Response:
+        return self._page(request, [request.path_params["name"]])
+
+    def compare(self, request: Request) -> Response:
+        return self._page(request, _asked(request))
+
+    def _page(self, request: Request, names: Sequence[str]) -> Response:
+        page = self._pages.page(names)
+        if page is None:
+            raise HTTPException(404, GONE)
+        return _answer(request, page.content, "text/html", page.tag)
+
+
+def _asked(request: Request) -> list[str]:
+    """The runs that the address names, each once, in its order."""
+    names = list(dict.fromkeys(request.query_params.getlist("run")))
+    if not names:
+        raise HTTPException(404, "No run was asked for: tick runs in the list to compare them.")
+    return names
+
+
+def _asset(request: Request) -> Response:
+    name = request.path_params["name"]
+    if name == "list.css":
+        return _answer(request, stylesheet().encode(), "text/css")
+    if name not in SCRIPTS:
+        raise HTTPException(404, "There is no such file.")
+    return _answer(request, SCRIPTS[name](name).encode(), "text/javascript")
+
+
+def _json(request: Request, content: dict[str, Any]) -> Response:
+    return _answer(request, json.dumps(content, allow_nan=False).encode(), "application/json")
+
+
+def _answer(request: Request, content: bytes, kind: str, tag: str = "") -> Response:
+    """The content, or that it is what the browser has already."""
+    tag = f'"{tag or hashlib.sha256(content).hexdigest()[:20]}"'
+    headers = {"etag": tag, "cache-control": "no-cache"}
+    if tag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type=kind, headers=headers)
+
+
+def _refused(request: Request, error: HTTPException) -> Response:
+    page = rendered("refused.html", {"code": error.status_code, "reason": error.detail})
+    return Response(page, error.status_code, media_type="text/html", headers=error.headers)

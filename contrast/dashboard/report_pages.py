@@ -1,0 +1,105 @@
+"""Report pages with a bar above them, each built once for what its files hold."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from contrast.dashboard.runs_folder import RunsFolder
+from contrast.dashboard.summary import UNREADABLE
+from contrast.dashboard.templates import own_asset, rendered
+from contrast.report import Around, build_page, read_runs
+from contrast.run_folder import RunFolder
+
+__all__ = ["Page", "ReportPages", "rows_written"]
+
+MOST_PAGES = 12
+"""Kept in memory, some two megabytes each."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page, and a tag that changes with it."""
+
+    content: bytes
+    tag: str
+
+
+class ReportPages:
+    """Pages of one run or of several; one is built at a time, the others wait.
+
+    Args:
+        runs: the folder.
+    """
+
+    def __init__(self, runs: RunsFolder) -> None:
+        self.runs = runs
+        self._pages: OrderedDict[str, Page] = OrderedDict()
+        self._building, self._lock = threading.Lock(), threading.Lock()
+        self._process = secrets.token_hex(4)  # another process may draw the same files in another way
+
+    def page(self, names: Sequence[str]) -> Page | None:
+        """The report of these runs; None where one of them is not there."""
+        tag = self._tag(names)
+        if tag is None:
+            return None
+        if (page := self._kept(tag)) is not None:
+            return page
+        with self._building:
+            if (page := self._kept(tag)) is not None:
+                return page
+            try:
+                page = Page(self._build(names), tag)
+            except UNREADABLE:
+                return None
+        with self._lock:
+            self._pages[tag] = page
+            while len(self._pages) > MOST_PAGES:
+                self._pages.popitem(last=False)
+        return page
+
+    def _kept(self, tag: str) -> Page | None:
+        with self._lock:
+            if tag in self._pages:
+                self._pages.move_to_end(tag)
+            return self._pages.get(tag)
+
+    def _tag(self, names: Sequence[str]) -> str | None:
+        """Of the files as they are now: rows that come while the page is built make another one."""
+        seen = []
+        for name in names:
+            run = self.runs.run(name)
+            stamps = None if run is None else self.runs.stamps(run)
+            if stamps is None:
+                return None
+            seen.append((name, sorted((file, stamp) for file, stamp in stamps.items() if file != "status.json")))
+        return hashlib.sha256(repr((self._process, seen)).encode()).hexdigest()[:20]
+
+    def _build(self, names: Sequence[str]) -> bytes:
+        folders = [run for name in names if (run := self.runs.run(name)) is not None]
+        if len(folders) < len(names):
+            raise FileNotFoundError(names)
+        top = rendered(
+            "bar.html",
+            {"names": names, "query": urlencode([("run", name) for name in names]), "rows": rows_written(folders)},
+        )
+        around = Around(top, own_asset("standing.css") + own_asset("bar.css"), own_asset("bar.js"))
+        return build_page(read_runs(folders), around).encode()
+
+
+def rows_written(runs: Sequence[RunFolder]) -> int:
+    """Lines in all files of rows."""
+    return sum(_lines(run, file.name) for run in runs for file in run.path.glob("*.jsonl"))
+
+
+def _lines(run: RunFolder, name: str) -> int:
+    count = 0
+    with open(run.path / name, "rb") as file:
+        while part := file.read(1 << 20):
+            count += part.count(b"\n")
+    return count
