@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,6 +14,9 @@ from contrast.observation.gradient import logit_gradient
 from contrast.pairs import UNKNOWN, Pairs
 
 __all__ = ["HardNegative", "hardest_negatives"]
+
+MIXES = ("pair_mix", "query_mix")
+_MOST_MIXES = 2
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,9 @@ class HardNegative:
 
 @torch.no_grad()
 def hardest_negatives(loss: ContrastiveLoss, pairs: Pairs, count: int) -> list[list[HardNegative]]:
-    """The `count` negatives of highest score of each query, hardest first; of several heads, the first one's.
+    """The `count` negatives of highest score of each query, hardest first, at most two mixes among them.
+
+    Of several heads, the first one's.
 
     Args:
         loss: whose gradients are asked for.
@@ -56,12 +62,16 @@ def hardest_negatives(loss: ContrastiveLoss, pairs: Pairs, count: int) -> list[l
             here = zip(samples, scores, sizes, strict=True)
             kept += [HardNegative(sample, s, g, block.kind) for sample, s, g in here if s > -torch.inf]
     return [
-        [
-            replace(each, share=each.share / whole if whole else 0.0)
-            for each in sorted(kept, key=lambda n: -n.score)[:count]
-        ]
+        [replace(each, share=each.share / whole if whole else 0.0) for each in _chosen(kept, count)]
         for kept, whole in zip(found, total.tolist(), strict=True)
     ]
+
+
+def _chosen(found: Sequence[HardNegative], count: int) -> list[HardNegative]:
+    """The hardest; of mixes only the first few, for otherwise nothing else is left of a mixing."""
+    ranked = sorted(found, key=lambda each: -each.score)
+    mixes = [each for each in ranked if each.kind in MIXES][:_MOST_MIXES]
+    return [each for each in ranked if each.kind not in MIXES or each in mixes][:count]
 
 
 def _samples(pairs: Pairs, block: Block) -> Tensor:

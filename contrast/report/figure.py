@@ -39,6 +39,7 @@ class Figure:
         notes: what is thinned or left out.
         template: the figure's HTML.
         extra: what the template and the figure's own script need beyond tables.
+        words: what the template alone needs.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Figure:
     notes: tuple[str, ...] = ()
     template: str = "figure.html"
     extra: dict[str, Any] = field(default_factory=dict)
+    words: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

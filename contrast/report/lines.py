@@ -23,12 +23,16 @@ class Axis:
         title: with the unit.
         number: how labels and tooltips write it, in d3's number format.
         zero: whether the axis has to show zero.
+        log: whether its scale is logarithmic.
+        high: where the axis ends, whatever goes beyond.
     """
 
     column: str
     title: str
     number: str
     zero: bool = False
+    log: bool = False
+    high: float | None = None
 
 
 def run_scales(runs: Sequence[str]) -> tuple[alt.Scale, alt.Scale]:

@@ -15,10 +15,21 @@ import vl_convert
 from markupsafe import Markup
 
 from contrast.report.figure import Figure, Missing
+from contrast.report.figures.bad_pairs import bad_pairs
+from contrast.report.figures.coupling import coupling
+from contrast.report.figures.data_map import data_map
+from contrast.report.figures.differences import differences
+from contrast.report.figures.embedding_health import embedding_health
+from contrast.report.figures.false_negatives import false_negatives
+from contrast.report.figures.gallery import gallery
+from contrast.report.figures.gradient_shares import gradient_shares
+from contrast.report.figures.hardness_profile import hardness_profile
 from contrast.report.figures.knn_accuracy import knn_accuracy
 from contrast.report.figures.learning_rate import learning_rate
+from contrast.report.figures.memory_bank import memory_bank
 from contrast.report.figures.score_densities import score_densities
 from contrast.report.figures.score_separation import score_separation
+from contrast.report.figures.temperatures import temperatures
 from contrast.report.figures.training_loss import training_loss
 from contrast.report.overview import compared_numbers, overview
 from contrast.report.run_record import RunRecord
@@ -58,7 +69,13 @@ class Around:
 SECTIONS = (
     Section("scores", "Scores", (score_densities, score_separation)),
     Section("training", "Training", (training_loss, knn_accuracy, learning_rate)),
+    Section("negatives", "Negatives", (hardness_profile, false_negatives, memory_bank)),
+    Section("gradients", "Gradients", (gradient_shares, coupling, temperatures)),
+    Section("embedding", "Embedding", (embedding_health,)),
+    Section("pairs", "Pairs", (gallery, data_map, bad_pairs)),
 )
+BETWEEN = Section("differences", "Differences", (differences,))
+"""Of several runs only."""
 
 
 def read_runs(folders: Sequence[RunFolder]) -> list[RunRecord]:
@@ -73,7 +90,8 @@ def build_page(runs: Sequence[RunRecord], around: Around | None = None) -> str:
         runs: one, or several that are drawn on shared axes.
         around: of a page that is served: then it may ask its own server, and nobody else.
     """
-    sections = [(section, [draw(runs) for draw in section.figures]) for section in SECTIONS]
+    shown = (*SECTIONS, BETWEEN) if len(runs) > 1 else SECTIONS
+    sections = [(section, [draw(runs) for draw in section.figures]) for section in shown]
     figures = [figure for _, found in sections for figure in found if isinstance(figure, Figure)]
     theme = json.loads(asset("theme.json"))
     overviews = [overview(run) for run in runs]

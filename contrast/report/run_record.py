@@ -10,7 +10,9 @@ from typing import Any
 import yaml
 
 from contrast.records import last_row_per_step, read_rows
+from contrast.report.gallery import Gallery, read_gallery
 from contrast.report.numbers import is_number, number
+from contrast.report.samples import Samples, read_samples
 from contrast.run_folder import RunFolder
 
 __all__ = [
@@ -66,6 +68,13 @@ class RunRecord:
         config: the resolved configuration.
         metrics: one row a logged step, in order of step.
         edges: the bin edges of the score histograms, empty where there are none.
+        header: the first row of scores.jsonl, which says how to read the others.
+        observed: rows of scores.jsonl in order of step, as they are: figures take of them what they understand.
+        bank: rows of bank.jsonl, likewise.
+        flagged: rows of flagged.jsonl, likewise.
+        gallery: pairs to look at, of the last epoch that has any; None where there are none.
+        samples: every training sample's moments over epochs; None where there are none.
+        path: the folder, where pictures are.
         snapshots: the score histograms in order of step.
         evaluations: in order of file name.
         summary: flat numbers of summary.json.
@@ -77,6 +86,13 @@ class RunRecord:
     config: dict[str, Any]
     metrics: list[dict[str, Any]]
     edges: list[float]
+    header: dict[str, Any]
+    observed: list[dict[str, Any]]
+    bank: list[dict[str, Any]]
+    flagged: list[dict[str, Any]]
+    gallery: Gallery | None
+    samples: Samples | None
+    path: Path
     snapshots: list[Snapshot]
     evaluations: list[Evaluation]
     summary: dict[str, Any]
@@ -86,7 +102,8 @@ class RunRecord:
     def read(cls, folder: RunFolder, name: str) -> RunRecord:
         """Read a run folder; what is missing or cut becomes a note, never an error."""
         notes: list[str] = []
-        edges, snapshots = _scores(folder.scores, notes)
+        rows = read_rows(folder.scores)
+        edges, snapshots = _scores(rows, notes)
         metrics = rows_by_step(folder.metrics)
         if not metrics:
             notes.append("metrics.jsonl has no rows yet: no curves.")
@@ -96,6 +113,13 @@ class RunRecord:
             config=read_config(folder.config, notes),
             metrics=metrics,
             edges=edges,
+            header=next((row for row in rows if "edges" in row), {}),
+            observed=last_row_per_step([row for row in rows if is_number(row.get("step"))]),
+            bank=[row for row in read_rows(folder.bank) if is_number(row.get("step"))],
+            flagged=[row for row in read_rows(folder.flagged) if is_number(row.get("step"))],
+            gallery=read_gallery(folder),
+            samples=read_samples(folder),
+            path=folder.path,
             snapshots=snapshots,
             evaluations=read_evaluations(folder.evaluations, notes),
             summary=_summary(folder.summary, notes),
@@ -124,8 +148,7 @@ def rows_by_step(path: Path) -> list[dict[str, Any]]:
     return [by_step[step] for step in sorted(by_step)]
 
 
-def _scores(path: Path, notes: list[str]) -> tuple[list[float], list[Snapshot]]:
-    rows = read_rows(path)
+def _scores(rows: list[dict[str, Any]], notes: list[str]) -> tuple[list[float], list[Snapshot]]:
     edges = next((_edges(row["edges"]) for row in rows if "edges" in row), [])
     whole = [row for row in rows if is_number(row.get("step"))]
     snapshots = [_snapshot(row, len(edges) - 1) for row in last_row_per_step(whole)] if edges else []

@@ -13,6 +13,7 @@ __all__ = ["drawn"]
 
 _SIZE, _MARGIN, _SCALE = (144, 96), 4, 3  # drawn larger and scaled down, for smooth lines
 _PAPER, _ZERO = (255, 255, 255), (225, 227, 230)
+_SHADES = 64
 _MOST = 12  # channels that are drawn
 
 
@@ -40,7 +41,8 @@ def drawn(series: Float[Tensor, "c t"]) -> Image.Image:
         points = [(x, up(value)) for x, value in zip(across, values, strict=False) if value - value == 0]
         if len(points) > 1:
             draw.line(points, fill=_colour(channel, len(shown)), width=_SCALE + 1, joint="curve")
-    return picture.resize(_SIZE, Image.Resampling.LANCZOS)
+    # With few colours a file is a third of the size; a page of pairs holds a hundred.
+    return picture.resize(_SIZE, Image.Resampling.LANCZOS).quantize(_SHADES)
 
 
 def _colour(channel: int, channels: int) -> tuple[int, int, int]:

@@ -38,13 +38,16 @@ function csvOf(rows) {
     const text = value === null || value === undefined ? "" : String(value);
     return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
-  const names = Object.keys(rows[0] ?? {});
+  const names = [...new Set(rows.flatMap(Object.keys))];
   return [names, ...rows.map((row) => names.map((name) => row[name]))].map((row) => row.map(cell).join(",")).join("\r\n") + "\r\n";
 }
 
+// All numbers of a figure; where it has several tables, their names are the first column.
 function figureRows(figure) {
   const { tables, runs } = report.figures[figure];
-  return runs ? scoreRows(runs) : rowsOf(Object.values(tables)[0]);
+  if (runs) return scoreRows(runs);
+  const several = Object.keys(tables).length > 1;
+  return Object.entries(tables).flatMap(([table, columns]) => rowsOf(columns).map((row) => (several ? { table, ...row } : row)));
 }
 
 async function download(button) {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from contrast.report.courses import Course, Line
 from contrast.report.figure import Chart, Figure, Missing, Table
 from contrast.report.lines import Axis, line_chart
 from contrast.report.numbers import rounded
@@ -16,9 +17,14 @@ __all__ = ["mean_gap", "score_separation", "sensitivity_index"]
 NAME, TITLE = "score-separation", "Separation of positives from negatives"
 READING = (
     "Gap: the mean positive minus the mean negative score; at 0 the means do not tell the two apart. "
-    "d′: the same gap in units of the two distributions' spread, √((σ₊² + σ₋²) / 2)."
+    "d′: the same gap in units of the two distributions' spread, √((σ₊² + σ₋²) / 2). AUC: how often a positive's score "
+    "is above a negative's, of any two queries. Overlap: the area that both histograms share, 1 where they are alike."
 )
 REASON = "It needs the means of positive and of negative scores: there are none yet, or the method has no negatives."
+RANKED = (
+    Course("auc", "Area under the curve", "AUC", (Line("AUC", ("separation", "auc")),)),
+    Course("overlap", "Overlap", "shared area", (Line("overlap", ("separation", "overlap")),), zero=True),
+)
 
 
 def mean_gap(snapshot: Snapshot) -> float | None:
@@ -52,18 +58,17 @@ def score_separation(runs: Sequence[RunRecord]) -> Figure | Missing:
             table["gap"].append(rounded(mean_gap(both[place])))
             table["d_prime"].append(rounded(sensitivity_index(both[place])))
     if not table["run"]:
-        return Missing(
-            NAME,
-            TITLE,
-            REASON,
-        )
+        return Missing(NAME, TITLE, REASON)
     names = [run.name for run in runs]
     notes = tuple(f"{name}: no positive and negative scores yet." for name in names if name not in table["run"])
     step = Axis("step", "training step", ",d")
     gap = Axis("gap", "gap of the means (cosine similarity)", "~g", zero=True)
     index = Axis("d_prime", "d′ (standard deviations)", "~g", zero=True)
-    charts = (
+    charts = [
         Chart("gap", line_chart("separation", step, gap, names), "Gap of the means"),
         Chart("d-prime", line_chart("separation", step, index, names), "Sensitivity index d′"),
-    )
-    return Figure(NAME, TITLE, READING, charts, {"separation": table}, notes)
+    ]
+    tables = {"separation": table}
+    for part in RANKED:
+        part.add(runs, charts, tables)
+    return Figure(NAME, TITLE, READING, tuple(charts), tables, notes)

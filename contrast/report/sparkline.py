@@ -1,4 +1,4 @@
-"""A curve as small as a word, drawn on the server."""
+"""A curve as small as a word, drawn without a script."""
 
 from __future__ import annotations
 

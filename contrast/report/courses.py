@@ -1,0 +1,119 @@
+"""Charts of several numbers over training, each given by where it stands in the observed rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from contrast.report.curves import curve, extend, numbers_at, some_of, value_at
+from contrast.report.figure import Chart, Table
+from contrast.report.kinds import Kind, band_chart, kinds_chart
+from contrast.report.lines import Axis
+from contrast.report.numbers import number
+from contrast.report.run_record import RunRecord
+
+__all__ = ["STEP", "Band", "Course", "Line"]
+
+STEP = Axis("step", "training step", ",d")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One number of a row.
+
+    Args:
+        name: in the legend.
+        path: where it stands in a row.
+        colour: of the theme, where one run is drawn.
+        place: of a list that stands there, which.
+    """
+
+    name: str
+    path: tuple[str, ...]
+    colour: str = "run-0"
+    place: int | None = None
+
+
+@dataclass(frozen=True)
+class Course:
+    """Lines over training.
+
+    Args:
+        name: of the chart and of its table.
+        label: stands above it.
+        title: of the axis, with the unit.
+        lines: what is drawn.
+        format: how numbers are written, in d3's format.
+        zero: whether the axis has to show zero.
+        log: whether its scale is logarithmic.
+    """
+
+    name: str
+    label: str
+    title: str
+    lines: tuple[Line, ...]
+    format: str = "~g"
+    zero: bool = False
+    log: bool = False
+
+    def add(self, runs: Sequence[RunRecord], charts: list[Chart], tables: dict[str, Table]) -> None:
+        """Add the chart and its table, where there is anything to draw."""
+        table: Table = {}
+        for run in runs:
+            for line in self.lines:
+                for step, value in curve(run.observed, *line.path, share=line.place):
+                    extend(table, run=run.name, kind=line.name, step=step, value=value)
+        if not table:
+            return
+        tables[self.name] = table
+        kinds = [Kind(line.name, line.colour) for line in self.lines if line.name in table["kind"]]
+        y = Axis("value", self.title, self.format, zero=self.zero, log=self.log)
+        names = [run.name for run in runs]
+        charts.append(Chart(self.name, kinds_chart(self.name, STEP, y, names, kinds), self.label))
+
+
+@dataclass(frozen=True)
+class Band:
+    """A mean over training in a band of two of the seven quantiles that rows give, 0.05 and 0.95.
+
+    Args:
+        name: of the chart and of its table.
+        label: stands above it.
+        title: of the axis, with the unit.
+        quantiles: where the list of seven stands in a row.
+        mean: where the line's number stands; the median where it is empty.
+        reference: where the dashed line's number stands, or what it is of a row.
+        log: whether the scale is logarithmic.
+    """
+
+    name: str
+    label: str
+    title: str
+    quantiles: tuple[str, ...]
+    mean: tuple[str, ...] = ()
+    reference: tuple[str, ...] = ()
+    log: bool = False
+    power: float = 1.0
+
+    def add(self, runs: Sequence[RunRecord], charts: list[Chart], tables: dict[str, Table]) -> None:
+        """Add the chart and its table, where there is anything to draw."""
+        table: Table = {}
+        for run in runs:
+            for row in some_of(run.observed):
+                spread = numbers_at(row, *self.quantiles)
+                if len(spread) != 7 or None in spread:
+                    continue
+                middle = number(value_at(row, *self.mean)) if self.mean else spread[3]
+                if middle is not None:
+                    reference = number(value_at(row, *self.reference)) if self.reference else None
+                    beside: dict[str, Any] = {"low": spread[1], "high": spread[5]}
+                    beside["reference"] = reference**self.power if reference else None
+                    extend(table, run=run.name, step=row["step"], value=middle, **beside)
+        if not table:
+            return
+        tables[self.name] = table
+        y = Axis("value", self.title, "~g", log=self.log)
+        names = [run.name for run in runs]
+        spec = band_chart(self.name, STEP, y, names, "reference" if self.reference else "")
+        charts.append(Chart(self.name, spec, self.label))

@@ -1,0 +1,82 @@
+"""Numbers out of observed rows: tolerant of what is missing, thinned to what can be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from contrast.report.figure import Table
+from contrast.report.numbers import number, rounded
+
+__all__ = ["MOST_ROWS", "RANK_AXIS", "curve", "extend", "numbers_at", "rank_labels", "settled", "some_of", "value_at"]
+
+MOST_ROWS = 240
+RANK_AXIS = "hardness rank of the negative (1 is the hardest)"
+_SETTLED = 10  # the last tenth of a run's rows
+
+
+def value_at(row: dict[str, Any], *path: str) -> Any:
+    """What stands at a path of a row, places of lists as text; or None."""
+    value: Any = row
+    for name in path:
+        if isinstance(value, list):
+            value = value[int(name)] if name.isdigit() and int(name) < len(value) else None
+        else:
+            value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def numbers_at(row: dict[str, Any], *path: str) -> list[float | None]:
+    """A list of numbers at a path; empty where there is none."""
+    values = value_at(row, *path)
+    return [number(value) for value in values] if isinstance(values, list) else []
+
+
+def some_of(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """At most as many as can be told apart, evenly spread, the first and the last among them."""
+    if len(rows) <= MOST_ROWS:
+        return list(rows)
+    return [rows[round(place * (len(rows) - 1) / (MOST_ROWS - 1))] for place in range(MOST_ROWS)]
+
+
+def curve(rows: Sequence[dict[str, Any]], *path: str, share: int | None = None) -> list[tuple[int, float]]:
+    """Steps and finite numbers at a path; of a list there, its number `share`."""
+    points = []
+    for row in some_of(rows):
+        if share is None:
+            value = number(value_at(row, *path))
+        else:
+            values = numbers_at(row, *path)
+            value = values[share] if len(values) > share else None
+        if value is not None:
+            points.append((int(row["step"]), value))
+    return points
+
+
+def settled(rows: Sequence[dict[str, Any]], *path: str) -> list[float | None]:
+    """Means, place by place, of the lists at a path in the last tenth of the rows: one row's are of few queries."""
+    lists = [values for row in rows[-max(1, len(rows) // _SETTLED) :] if (values := numbers_at(row, *path))]
+    means: list[float | None] = []
+    for place in range(max(map(len, lists), default=0)):
+        there = [value for values in lists if len(values) > place and (value := values[place]) is not None]
+        means.append(rounded(sum(there) / len(there)) if there else None)
+    return means
+
+
+def rank_labels(header: dict[str, Any]) -> list[str]:
+    """ "1", "2", "3–4", … and ">128" for all further ranks.
+
+    Example:
+        >>> rank_labels({"rank_ends": [1, 2, 4]})
+        ['1', '2', '3–4', '>4']
+    """
+    ends = [int(end) for end in numbers_at(header, "rank_ends") if end is not None]
+    starts = [1, *(end + 1 for end in ends[:-1])]
+    labels = [f"{start}–{end}" if start < end else f"{end}" for start, end in zip(starts, ends, strict=False)]
+    return [*labels, f">{ends[-1]}"] if ends else []
+
+
+def extend(table: Table, **columns: Any) -> None:
+    """Add a row."""
+    for name, value in columns.items():
+        table.setdefault(name, []).append(rounded(value) if isinstance(value, float) else value)

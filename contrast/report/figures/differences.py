@@ -1,0 +1,96 @@
+"""What each run has more, or less, than the first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from contrast.report.courses import STEP
+from contrast.report.curves import extend, value_at
+from contrast.report.figure import Chart, Figure, Missing, Table
+from contrast.report.kinds import Kind, kinds_chart
+from contrast.report.lines import Axis
+from contrast.report.numbers import number
+from contrast.report.run_record import RunRecord
+
+__all__ = ["differences"]
+
+NAME, TITLE = "differences", "Differences from {first}"
+READING = (
+    "Each other run minus {first}, at the same step, between rows by a straight line; above 0 it has more. Steps "
+    "of runs with unlike batches are not the same number of samples."
+)
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What is compared: its name, the axis's title and format, and where it stands in rows of which file."""
+
+    name: str
+    label: str
+    title: str
+    path: tuple[str, ...]
+    format: str = "~g"
+    of_metrics: bool = False
+
+
+QUANTITIES = (
+    Quantity("knn", "kNN accuracy", "difference, percentage points", ("online/knn_top1",), "~g", of_metrics=True),
+    Quantity("positive", "Mean positive score", "difference of scores", ("positive", "mean")),
+    Quantity("negative", "Mean negative score", "difference of scores", ("negative", "mean")),
+    Quantity("auc", "AUC of positives against negatives", "difference", ("separation", "auc")),
+    Quantity("effective", "Effective number of negatives", "difference", ("gradient", "effective", "mean")),
+    Quantity("false", "Gradient on false negatives", "difference of shares", ("gradient", "same_class"), ".1%"),
+    Quantity("uniformity", "Uniformity", "difference", ("embedding", "uniformity")),
+    Quantity("rank", "RankMe of the embedding", "difference", ("embedding", "rank_me")),
+)
+
+
+def differences(runs: Sequence[RunRecord]) -> Figure | Missing:
+    """One chart a quantity, over the steps that both have."""
+    first, others = runs[0], runs[1:]
+    title = TITLE.format(first=first.name)
+    charts: list[Chart] = []
+    tables: dict[str, Table] = {}
+    names = [run.name for run in runs]
+    for quantity in QUANTITIES:
+        table: Table = {}
+        for run in others:
+            for step, value in _difference(first, run, quantity):
+                extend(table, run=run.name, kind=quantity.label, step=step, value=value)
+        if table:
+            tables[quantity.name] = table
+            y = Axis("value", quantity.title, quantity.format, zero=True)
+            spec = kinds_chart(quantity.name, STEP, y, names, [Kind(quantity.label, "run-0")])
+            spec["layer"].insert(0, _zero(quantity.title))
+            charts.append(Chart(f"difference-{quantity.name}", spec, quantity.label))
+    if not charts:
+        return Missing(NAME, title, "It needs two runs with rows over the same steps.")
+    tables["zero"] = {"zero": [0]}
+    return Figure(NAME, title, READING.format(first=first.name), tuple(charts), tables)
+
+
+def _difference(first: RunRecord, run: RunRecord, quantity: Quantity) -> list[tuple[int, float]]:
+    (at, of_first), (steps, values) = _course(first, quantity), _course(run, quantity)
+    if not len(at) or not len(steps):
+        return []
+    both = (steps >= at[0]) & (steps <= at[-1])
+    scale = 100 if quantity.of_metrics else 1
+    found = scale * (values[both] - np.interp(steps[both], at, of_first))
+    return list(zip(steps[both].astype(int).tolist(), found.tolist(), strict=True))
+
+
+def _course(run: RunRecord, quantity: Quantity) -> tuple[Any, Any]:
+    rows = run.metrics if quantity.of_metrics else run.observed
+    points = [(row["step"], value) for row in rows if (value := number(value_at(row, *quantity.path))) is not None]
+    kept = [points[place] for place in range(0, len(points), max(1, len(points) // 240))]
+    return np.array([step for step, _ in kept]), np.array([value for _, value in kept])
+
+
+def _zero(title: str) -> dict[str, Any]:
+    y = {"field": "zero", "type": "quantitative", "title": title}
+    mark = {"type": "rule", "strokeDash": [4, 3], "color": "theme:muted"}
+    return {"data": {"name": "zero"}, "mark": mark, "encoding": {"y": y}}

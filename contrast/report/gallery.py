@@ -1,0 +1,167 @@
+"""Pairs that stand out, out of gallery.jsonl: read tolerantly, with pictures from inside the run folder only."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from contrast.records import read_rows
+from contrast.report.numbers import is_number, number
+from contrast.run_folder import RunFolder
+
+__all__ = ["Gallery", "HardNegative", "Pair", "Pictures", "Query", "read_gallery"]
+
+GROUPS = ("highest", "lowest", "flagged")
+KINDS = ("shared", "mined", "pair_mix", "query_mix")
+MOST_BYTES = 262_144
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A training sample with the two views that it was trained by; a number is None where there is none."""
+
+    index: int
+    label: int | None
+    loss: float | None
+    positive: float | None
+    weight: float | None
+    flag: str
+    pictures: tuple[str, ...]
+    losses: tuple[float, ...]
+    positives: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class HardNegative:
+    """A negative of a query; a mix has neither sample nor picture."""
+
+    index: int | None
+    label: int | None
+    score: float | None
+    share: float | None
+    kind: str
+    picture: str
+
+
+@dataclass(frozen=True)
+class Query:
+    """A query with its hardest negatives, the hardest first."""
+
+    index: int
+    label: int | None
+    positive: float | None
+    picture: str
+    negatives: tuple[HardNegative, ...]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """One row of gallery.jsonl: groups of pairs by name, and queries."""
+
+    step: int
+    epoch: int
+    groups: dict[str, tuple[Pair, ...]]
+    queries: tuple[Query, ...]
+
+
+class Pictures:
+    """Pictures as data URLs, so that a page needs no file beside it; empty text for one that cannot be shown.
+
+    Args:
+        folder: the run folder, which no path leaves.
+        budget: bytes of all pictures together; those after are left out.
+    """
+
+    def __init__(self, folder: Path, budget: int) -> None:
+        self.folder, self.left, self.left_out = folder.resolve(), budget, 0
+        self._made: dict[str, str] = {}
+
+    def url(self, path: str) -> str:
+        """The picture at a path in the run folder."""
+        if path and path not in self._made:
+            self._made[path] = self._url(path)
+        return self._made.get(path, "")
+
+    def _url(self, path: str) -> str:
+        try:
+            file = (self.folder / path).resolve()
+            inside = file.is_relative_to(self.folder) and file.suffix == ".png"
+            content = file.read_bytes() if inside and file.stat().st_size <= MOST_BYTES else b""
+        except (OSError, ValueError):
+            return ""
+        if not content.startswith(PNG):
+            return ""
+        if len(content) > self.left:
+            self.left_out += 1
+            return ""
+        self.left -= len(content)
+        return "data:image/png;base64," + base64.b64encode(content).decode()
+
+
+def read_gallery(folder: RunFolder) -> Gallery | None:
+    """The last whole row; None where there is none."""
+    rows = [row for row in read_rows(folder.gallery) if is_number(row.get("step"))]
+    if not rows:
+        return None
+    row = rows[-1]
+    groups = {name: tuple(_pair(each) for each in _dicts(row.get(name))) for name in GROUPS}
+    queries = tuple(_query(each) for each in _dicts(row.get("queries")))
+    groups = {name: pairs for name, pairs in groups.items() if pairs}
+    return Gallery(int(row["step"]), _whole(row.get("epoch")) or 0, groups, queries) if groups or queries else None
+
+
+def _pair(row: dict[str, Any]) -> Pair:
+    history = row.get("history") if isinstance(row.get("history"), dict) else {}
+    pictures = row.get("pictures") if isinstance(row.get("pictures"), list) else []
+    return Pair(
+        index=_whole(row.get("index")) or 0,
+        label=_whole(row.get("label")),
+        loss=number(row.get("loss")),
+        positive=number(row.get("positive")),
+        weight=number(row.get("weight")),
+        flag=_text(row.get("flag")),
+        pictures=tuple(_text(path) for path in pictures or []),
+        losses=_finite((history or {}).get("loss")),
+        positives=_finite((history or {}).get("positive")),
+    )
+
+
+def _query(row: dict[str, Any]) -> Query:
+    return Query(
+        index=_whole(row.get("index")) or 0,
+        label=_whole(row.get("label")),
+        positive=number(row.get("positive")),
+        picture=_text(row.get("picture")),
+        negatives=tuple(
+            HardNegative(
+                index=index if (index := _whole(each.get("index"))) is not None and index >= 0 else None,
+                label=_whole(each.get("label")),
+                score=number(each.get("score")),
+                share=number(each.get("share")),
+                kind=kind if (kind := _text(each.get("kind"))) in KINDS else "shared",
+                picture=_text(each.get("picture")),
+            )
+            for each in _dicts(row.get("negatives"))
+        ),
+    )
+
+
+def _dicts(value: Any) -> Sequence[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def _finite(values: Any) -> tuple[float, ...]:
+    found = [number(value) for value in values] if isinstance(values, list) else []
+    return tuple(value for value in found if value is not None)
+
+
+def _whole(value: Any) -> int | None:
+    return int(value) if is_number(value) else None
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""

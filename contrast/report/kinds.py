@@ -1,0 +1,167 @@
+"""Charts with several kinds of lines for each run, with bands, and with heat maps over training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+
+from contrast.report.lines import Axis, chart_spec, run_scales
+
+__all__ = ["Kind", "band_chart", "heat_chart", "kinds_chart"]
+
+DASHES = ([1, 0], [6, 3], [2, 3], [9, 3, 2, 3], [4, 2], [1, 2])
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of line.
+
+    Args:
+        name: in the column ``kind`` and in the legend.
+        colour: of the theme, where one run is drawn.
+    """
+
+    name: str
+    colour: str
+
+
+def kinds_chart(
+    table: str, x: Axis, y: Axis, runs: Sequence[str], kinds: Sequence[Kind], ordinal: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Lines by run and kind: of one run kinds have colours; of several, runs have colours and kinds dashes.
+
+    Args:
+        table: with columns ``run``, ``kind``, x's and y's.
+        x, y: the axes.
+        runs: their names, in order.
+        kinds: in the order of the legend.
+        ordinal: the values of x in their order, where it is no number.
+    """
+    base = alt.Chart(alt.NamedData(name=table)).encode(
+        x=_across(x, ordinal), y=_up(y), **_told_apart(runs, kinds), tooltip=_tooltip(x, y, runs, ordinal)
+    )
+    points = {"size": 30} if ordinal else False
+    lines = base.mark_line(strokeWidth=2, point=points, clip=y.high is not None)
+    nearest = base.mark_point(size=80, opacity=0)  # something to point at
+    return chart_spec([lines, nearest], height=260)
+
+
+def band_chart(table: str, x: Axis, y: Axis, runs: Sequence[str], reference: str = "") -> dict[str, Any]:
+    """A line by run in a band from ``low`` to ``high``, and a dashed line at the column ``reference``.
+
+    Args:
+        table: with columns ``run``, ``low``, ``high``, x's and y's.
+        x, y: the axes.
+        runs: their names, in order.
+        reference: what the dashed line is; none is drawn where it is empty.
+    """
+    base = alt.Chart(alt.NamedData(name=table)).encode(x=_across(x, None), **_by_run(runs))
+    layers = [
+        base.mark_area(opacity=0.18, strokeOpacity=0).encode(
+            y=alt.Y("low:Q", title=y.title, scale=_scale(y)), y2="high:Q"
+        ),
+        base.mark_line(strokeWidth=2).encode(y=_up(y)),
+    ]
+    if reference:
+        dashed = alt.Chart(alt.NamedData(name=table)).encode(x=_across(x, None), detail="run:N")
+        layers.append(
+            dashed.mark_line(strokeWidth=1.25, strokeDash=[4, 4], color="theme:muted").encode(
+                y=alt.Y("reference:Q", title=y.title, scale=_scale(y))
+            )
+        )
+    numbers = [alt.Tooltip(f"{column}:Q", format=".4~g") for column in (y.column, "low", "high")]
+    tooltip = [alt.Tooltip("run:N"), alt.Tooltip(f"{x.column}:Q", format=x.number), *numbers]
+    layers.append(base.mark_point(size=80, opacity=0).encode(y=_up(y), tooltip=tooltip))
+    return chart_spec(layers, height=260)
+
+
+def heat_chart(table: str, y: Axis, value: Axis, ordinal: Sequence[str] | None) -> dict[str, Any]:
+    """A heat map over training: one column a row of the run, ``from`` and ``to`` its ends.
+
+    Args:
+        table: with ``from``, ``to``, ``step``, value's column and, for numbers, y's and ``high``.
+        y: what goes up.
+        value: what is coloured.
+        ordinal: the values of y from the top, where they are no numbers.
+    """
+    axis = alt.Axis(format=",d", grid=False)
+    across = alt.X("from:Q", title="training step", axis=axis, scale=alt.Scale(nice=False, zero=False))
+    length = alt.ExprRef("min(140, width / 3)")
+    written: dict[str, Any] = {} if value.number == "~g" else {"format": value.number}
+    legend = alt.Legend(
+        title=value.title, orient="top", titleOrient="left", gradientLength=length, tickCount=3, **written
+    )
+    ramp = alt.Scale(type="pow", exponent=0.5, interpolate="lab", range=[f"theme:negative-{stop}" for stop in range(5)])
+    cells = alt.Chart(alt.NamedData(name=table)).encode(
+        x=across,
+        x2="to:Q",
+        color=alt.Color(f"{value.column}:Q", scale=ramp, legend=legend),
+        tooltip=[
+            alt.Tooltip("step:Q", format=",d"),
+            alt.Tooltip(f"{y.column}:{'O' if ordinal else 'Q'}", title=y.title),
+            alt.Tooltip(f"{value.column}:Q", format=value.number, title=value.title),
+        ],
+    )
+    plain = alt.Axis(grid=False)
+    if ordinal:
+        up = alt.Y(f"{y.column}:O", sort=list(ordinal), title=y.title, axis=plain)
+        drawn = cells.encode(y=up).mark_rect(x2Offset=0.5, clip=True)
+    else:
+        up = alt.Y(f"{y.column}:Q", title=y.title, axis=plain, scale=_scale(y))
+        drawn = cells.encode(y=up, y2="high:Q").mark_rect(x2Offset=0.5, yOffset=0.5, clip=True)
+    return chart_spec([drawn], height=260)
+
+
+def _across(x: Axis, ordinal: Sequence[str] | None) -> alt.X:
+    if ordinal is not None:
+        return alt.X(f"{x.column}:O", title=x.title, sort=list(ordinal), axis=alt.Axis(labelAngle=0))
+    return alt.X(f"{x.column}:Q", title=x.title, axis=_axis(x), scale=alt.Scale(nice=False))
+
+
+def _up(y: Axis) -> alt.Y:
+    return alt.Y(f"{y.column}:Q", title=y.title, axis=_axis(y), scale=_scale(y))
+
+
+def _axis(of: Axis) -> alt.Axis:
+    # Of "~g" the library's ticks keep one digit, and 80 is written 8e+1: its own choice is better.
+    return alt.Axis() if of.number == "~g" else alt.Axis(format=of.number)
+
+
+def _scale(y: Axis) -> alt.Scale:
+    if y.log:
+        return alt.Scale(type="log", nice=False)
+    return alt.Scale(zero=y.zero) if y.high is None else alt.Scale(zero=y.zero, domainMax=y.high)
+
+
+def _told_apart(runs: Sequence[str], kinds: Sequence[Kind]) -> dict[str, Any]:
+    names = [kind.name for kind in kinds]
+    columns = alt.ExprRef("width < 500 ? 2 : 4")
+    legend = alt.Legend(title=None, orient="top", columns=columns, symbolType="stroke", symbolOpacity=1)
+    if len(runs) == 1 and len(kinds) == 1:
+        return {"color": alt.value(f"theme:{kinds[0].colour}")}
+    if len(runs) == 1:
+        colours = alt.Scale(domain=names, range=[f"theme:{kind.colour}" for kind in kinds])
+        return {"color": alt.Color("kind:N", scale=colours, legend=legend)}
+    colour, _ = run_scales(runs)
+    told: dict[str, Any] = {"color": alt.Color("run:N", scale=colour, legend=legend)}
+    if len(kinds) > 1:
+        dash = alt.Scale(domain=names, range=[DASHES[place % len(DASHES)] for place in range(len(names))])
+        told["strokeDash"] = alt.StrokeDash("kind:N", scale=dash, legend=legend)
+    return told
+
+
+def _by_run(runs: Sequence[str]) -> dict[str, Any]:
+    if len(runs) == 1:
+        return {"color": alt.value("theme:run-0")}
+    colour, _ = run_scales(runs)
+    legend = alt.Legend(title=None, orient="top", columns=alt.ExprRef("width < 500 ? 1 : 3"), symbolType="stroke")
+    return {"color": alt.Color("run:N", scale=colour, legend=legend)}
+
+
+def _tooltip(x: Axis, y: Axis, runs: Sequence[str], ordinal: Sequence[str] | None) -> list[alt.Tooltip]:
+    across = alt.Tooltip(f"{x.column}:O") if ordinal else alt.Tooltip(f"{x.column}:Q", format=x.number)
+    first = [alt.Tooltip("run:N")] if len(runs) > 1 else []
+    return [*first, alt.Tooltip("kind:N"), across, alt.Tooltip(f"{y.column}:Q", format=".4~g")]

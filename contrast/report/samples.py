@@ -1,0 +1,57 @@
+"""Every sample's mean loss and positive score over training, out of pairs/: tolerant of what is missing or cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from contrast.run_folder import RunFolder
+
+__all__ = ["Samples", "read_samples"]
+
+MOMENTS = ("loss_mean", "loss_std", "positive_mean", "positive_std")
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples that were seen in two epochs or more.
+
+    Args:
+        index: of the training samples.
+        moments: by name, over epochs; NaN where a loss gives no losses of its own.
+        flag: 0 none, 1 noisy, 2 faulty, of the last epoch that was kept.
+    """
+
+    index: Int[np.ndarray, " n"]
+    moments: dict[str, Float[np.ndarray, " n"]]
+    flag: Int[np.ndarray, " n"]
+
+
+def read_samples(folder: RunFolder) -> Samples | None:
+    """None where the run has kept no epochs yet."""
+    try:
+        kept = load_file(folder.pairs / "all_epochs.safetensors")
+        seen = kept["seen"]
+        moments = {name: kept[name].astype(np.float64) for name in MOMENTS}
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return None
+    if seen.ndim != 1 or any(values.shape != seen.shape for values in moments.values()):
+        return None
+    index = np.flatnonzero(seen >= 2)
+    flag = _flags(folder, len(seen))[index]
+    return Samples(index, {name: values[index] for name, values in moments.items()}, flag) if len(index) else None
+
+
+def _flags(folder: RunFolder, count: int) -> Int[np.ndarray, " n"]:
+    for path in sorted(folder.pairs.glob("epoch-*.safetensors"), reverse=True):
+        try:
+            flag = load_file(path)["flag"]
+        except (OSError, SafetensorError, KeyError, ValueError):
+            continue
+        if flag.shape == (count,):
+            return flag.astype(np.int64)
+    return np.zeros(count, dtype=np.int64)
