@@ -9,11 +9,11 @@ from typing import Any
 from markupsafe import Markup
 
 from contrast.dashboard.progress import Reached
-from contrast.report.sparkline import means, sparkline
 from contrast.report.numbers import number, percent
 from contrast.report.run_record import Evaluation, read_config, read_evaluations, rows_by_step
 from contrast.report.series import Series, series_of
 from contrast.report.settings import run_facts
+from contrast.report.sparkline import means, sparkline
 from contrast.run_folder import RunFolder
 
 __all__ = ["UNREADABLE", "Accuracy", "Summary", "summarise"]

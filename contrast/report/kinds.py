@@ -78,7 +78,9 @@ def band_chart(table: str, x: Axis, y: Axis, runs: Sequence[str], reference: str
     return chart_spec(layers, height=260)
 
 
-def heat_chart(table: str, y: Axis, value: Axis, ordinal: Sequence[str] | None) -> dict[str, Any]:
+def heat_chart(
+    table: str, y: Axis, value: Axis, ordinal: Sequence[str] | None, top: float | None = None
+) -> dict[str, Any]:
     """A heat map over training: one column a row of the run, ``from`` and ``to`` its ends.
 
     Args:
@@ -86,6 +88,7 @@ def heat_chart(table: str, y: Axis, value: Axis, ordinal: Sequence[str] | None) 
         y: what goes up.
         value: what is coloured.
         ordinal: the values of y from the top, where they are no numbers.
+        top: where the colours end, so that several maps share them.
     """
     axis = alt.Axis(format=",d", grid=False)
     across = alt.X("from:Q", title="training step", axis=axis, scale=alt.Scale(nice=False, zero=False))
@@ -94,7 +97,9 @@ def heat_chart(table: str, y: Axis, value: Axis, ordinal: Sequence[str] | None) 
     legend = alt.Legend(
         title=value.title, orient="top", titleOrient="left", gradientLength=length, tickCount=3, **written
     )
-    ramp = alt.Scale(type="pow", exponent=0.5, interpolate="lab", range=[f"theme:negative-{stop}" for stop in range(5)])
+    stops = [f"theme:negative-{stop}" for stop in range(5)]
+    ends: dict[str, Any] = {"domainMin": 0} if top is None else {"domain": [0, top], "clamp": True}
+    ramp = alt.Scale(type="pow", exponent=0.5, interpolate="lab", range=stops, **ends)
     cells = alt.Chart(alt.NamedData(name=table)).encode(
         x=across,
         x2="to:Q",
@@ -157,7 +162,8 @@ def _by_run(runs: Sequence[str]) -> dict[str, Any]:
     if len(runs) == 1:
         return {"color": alt.value("theme:run-0")}
     colour, _ = run_scales(runs)
-    legend = alt.Legend(title=None, orient="top", columns=alt.ExprRef("width < 500 ? 1 : 3"), symbolType="stroke")
+    columns = alt.ExprRef("width < 500 ? 1 : 3")
+    legend = alt.Legend(title=None, orient="top", columns=columns, symbolType="stroke", symbolOpacity=1)
     return {"color": alt.Color("run:N", scale=colour, legend=legend)}
 
 

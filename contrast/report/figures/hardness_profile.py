@@ -42,11 +42,13 @@ def hardness_profile(runs: Sequence[RunRecord]) -> Figure | Missing:
             "hardness-gradient", kinds_chart("profile", rank, share, names, kinds, ordinal=labels), "Gradient by rank"
         ),
     ]
-    tables = {"profile": table}
-    for place, (run, rows) in enumerate(ranked):
-        tables[f"cells{place}"] = _cells(run, rows)
+    tables = {"profile": table} | {f"cells{place}": _cells(run, rows) for place, (run, rows) in enumerate(ranked)}
+    top = max(
+        (value for name, cells in tables.items() if name != "profile" for value in cells["gradient"]), default=1.0
+    )
+    for place, (run, _) in enumerate(ranked):
         label = "Share of the gradient over training" + (f": {run.name}" if len(runs) > 1 else "")
-        charts.append(Chart(f"hardness-map-{place}", heat_chart(f"cells{place}", rank, share, labels), label))
+        charts.append(Chart(f"hardness-map-{place}", heat_chart(f"cells{place}", rank, share, labels, top), label))
     notes = [f"{run.name}: no ranked negatives." for run in runs if run.name not in table["run"]]
     return Figure(NAME, TITLE, READING, tuple(charts), tables, tuple(notes))
 
