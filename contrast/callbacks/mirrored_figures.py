@@ -46,21 +46,25 @@ def _spread(rows: Sequence[dict[str, Any]], most: int) -> list[dict[str, Any]]:
 
 def _score_maps(edges: Sequence[float], rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """For each kind of pairs a map: a column reaches from the histogram before to its own step."""
-    maps = []
-    for side, (title, scheme) in _SIDES.items():
-        cells = _cells(edges, [(row["step"], row[side]["counts"]) for row in rows if side in row])
-        if cells:
-            maps.append(_score_map(cells, title, scheme))
-    return {"hconcat": maps, "resolve": {"scale": {"color": "independent"}}, "config": _CONFIG} if maps else None
+    cells = {
+        side: _cells(edges, [(row["step"], row[side]["counts"]) for row in rows if side in row]) for side in _SIDES
+    }
+    occupied = [cell for of_side in cells.values() for cell in of_side]
+    if not occupied:
+        return None
+    reach = [min(cell["low"] for cell in occupied), max(cell["high"] for cell in occupied)]
+    maps = [_score_map(cells[side], reach, *said) for side, said in _SIDES.items() if cells[side]]
+    return {"hconcat": maps, "resolve": {"scale": {"color": "independent"}}, "config": _CONFIG}
 
 
-def _score_map(cells: list[dict[str, float]], title: str, scheme: str) -> dict[str, Any]:
+def _score_map(cells: list[dict[str, float]], reach: list[float], title: str, scheme: str) -> dict[str, Any]:
     peaks: dict[float, float] = {}
     for cell in cells:
         peaks[cell["to"]] = max(cell["density"], peaks.get(cell["to"], 0.0))
     # Peaks of the first steps can be far above all others, and are shown like the highest of those.
     peak = sorted(peaks.values())[math.ceil(0.95 * len(peaks)) - 1]
-    score = {"title": "score (before the temperature)", "scale": {"nice": False, "zero": False}}
+    score = {"title": "score (before the temperature)", "scale": {"domain": reach, "nice": False}}
+    step = {"title": "training step", "axis": {"tickMinStep": 1, "format": ",d"}, "scale": {"nice": False}}
     ramp = {"scheme": scheme, "type": "sqrt", "domain": [0, peak], "clamp": True}
     return {
         "title": title,
@@ -69,7 +73,7 @@ def _score_map(cells: list[dict[str, float]], title: str, scheme: str) -> dict[s
         "data": {"values": cells},
         "mark": {"type": "rect", "x2Offset": 0.5, "yOffset": 0.5},
         "encoding": {
-            "x": {"field": "from", "type": "quantitative", "title": "training step", "scale": {"nice": False}},
+            "x": {"field": "from", "type": "quantitative", **step},
             "x2": {"field": "to"},
             "y": {"field": "low", "type": "quantitative", **score},
             "y2": {"field": "high"},

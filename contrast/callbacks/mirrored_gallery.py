@@ -17,8 +17,8 @@ __all__ = ["Sheet", "as_wandb_table", "drawn", "sheets_of", "to_tensorboard"]
 _NUMBERS = ("index", "label", "loss", "positive", "weight", "flag")
 _NEGATIVES = ("query", "query label", "positive", "negative", "negative label", "score", "share", "kind")
 _PAIRS_ACROSS = 4
-_LEAST, _GAP = 48, 2
-"""Pixels: of a picture's longer side, and between pictures."""
+_LEAST, _GAP, _APART = 48, 2, 10
+"""Pixels: of a picture's longer side, between pictures, and more between groups of them."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Sheet:
         name: under which it is logged.
         columns: their names.
         rows: their cells; a picture is a path.
-        lines: the pictures again, as they lie beside and below each other.
+        lines: the pictures again, as they lie below and beside each other, in groups that stand apart.
     """
 
     name: str
     columns: tuple[str, ...]
     rows: list[tuple[Any, ...]]
-    lines: list[list[Path | None]]
+    lines: list[list[list[Path | None]]]
 
 
 def sheets_of(folder: RunFolder, row: dict[str, Any]) -> list[Sheet]:
@@ -55,10 +55,7 @@ def _pairs(name: str, pairs: Sequence[dict[str, Any]], folder: RunFolder) -> She
         for pair, seen in zip(pairs, views, strict=True)
     ]
     columns = (*_NUMBERS, *(f"view {number}" for number in range(1, count + 1)))
-    lines = [
-        [view for seen in views[start : start + _PAIRS_ACROSS] for view in seen]
-        for start in range(0, len(views), _PAIRS_ACROSS)
-    ]
+    lines = [views[start : start + _PAIRS_ACROSS] for start in range(0, len(views), _PAIRS_ACROSS)]
     return Sheet(name, columns, rows, lines)
 
 
@@ -68,7 +65,7 @@ def _queries(queries: Sequence[dict[str, Any]], folder: RunFolder) -> Sheet:
     for query in queries:
         left, negatives = _path(folder, query["picture"]), query["negatives"]
         right = [_path(folder, negative["picture"]) for negative in negatives]
-        lines.append([left, *right])
+        lines.append([[left], right])
         for negative, picture in zip(negatives, right, strict=True):
             of_negative = (negative["label"], negative["score"], negative["share"], negative["kind"])
             rows.append((left, query["label"], query["positive"], picture, *of_negative))
@@ -100,19 +97,26 @@ def to_tensorboard(writer: Any, sheet: Sheet, step: int) -> None:
 
 def drawn(sheet: Sheet) -> Image.Image:
     """The pictures in their lines, small ones enlarged without blur; what has no picture stays white."""
-    opened = [[None if path is None else _opened(path) for path in line] for line in sheet.lines]
-    there = [picture for line in opened for picture in line if picture is not None]
+    lines = [[[_opened(path) for path in group] for group in line] for line in sheet.lines]
+    there = [picture for line in lines for group in line for picture in group if picture is not None]
     width = max((picture.width for picture in there), default=_LEAST) + _GAP
     height = max((picture.height for picture in there), default=_LEAST) + _GAP
-    canvas = Image.new("RGB", (width * max(map(len, opened)), height * len(opened)), "white")
-    for down, line in enumerate(opened):
-        for across, picture in enumerate(line):
-            if picture is not None:
-                canvas.paste(picture, (across * width, down * height))
+    across = max(sum(map(len, line)) * width + (len(line) - 1) * _APART for line in lines)
+    canvas = Image.new("RGB", (across, height * len(lines)), "white")
+    for down, line in enumerate(lines):
+        left = 0
+        for group in line:
+            for picture in group:
+                if picture is not None:
+                    canvas.paste(picture, (left, down * height))
+                left += width
+            left += _APART
     return canvas
 
 
-def _opened(path: Path) -> Image.Image:
+def _opened(path: Path | None) -> Image.Image | None:
+    if path is None:
+        return None
     with Image.open(path) as file:
         picture = file.convert("RGB")
     times = -(-_LEAST // max(picture.size))
