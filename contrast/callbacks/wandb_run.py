@@ -34,7 +34,10 @@ def with_id(logger: Any, folder: RunFolder) -> Any:
     given, kept = logger.get("init_args") or {}, _kept(folder)
     own = given.get("version") or given.get("id") or kept.get("id") or secrets.token_hex(4)
     folder.wandb.write_text(json.dumps({"id": own, "starts": kept.get("starts", 0) + 1}) + "\n")
-    return {**logger, "init_args": {**given, "id": own, "name": given.get("name") or folder.path.resolve().name}}
+    ours = {"id": own, "name": given.get("name") or folder.path.resolve().name}
+    if "resume" in given and not any(given.get(name) for name in ("resume", "resume_from", "fork_from")):
+        ours["resume"] = "allow"  # Lightning's own default, which a configuration that spells out every argument undoes
+    return {**logger, "init_args": {**given, **ours}}
 
 
 def go_on(run: Any, folder: RunFolder, step: int) -> None:
