@@ -33,6 +33,7 @@ class RunFolder:
         export/                what `contrast export` wrote
         report.html            what `contrast report` wrote
         summary.json           the demo's table
+        wandb.json             the run's id at W&B, and how often it was started
     """
 
     path: Path
@@ -108,6 +109,10 @@ class RunFolder:
     @property
     def summary(self) -> Path:
         return self.path / "summary.json"
+
+    @property
+    def wandb(self) -> Path:
+        return self.path / "wandb.json"
 
     @classmethod
     def existing(cls, path: Path | str) -> RunFolder:

@@ -5,6 +5,7 @@ from contrast.callbacks.checkpoints import AtomicCheckpoints, Checkpoints
 from contrast.callbacks.finite_loss import FiniteLoss
 from contrast.callbacks.flagged import FlaggedPairs
 from contrast.callbacks.metrics import Metrics
+from contrast.callbacks.mirror import Mirror
 from contrast.callbacks.online_knn import OnlineKNN
 from contrast.callbacks.pair_recorder import PairRecorder
 from contrast.callbacks.progress import Progress
@@ -19,6 +20,7 @@ __all__ = [
     "FiniteLoss",
     "FlaggedPairs",
     "Metrics",
+    "Mirror",
     "OnlineKNN",
     "PairRecorder",
     "Progress",

@@ -14,14 +14,17 @@ __all__ = ["log_histogram"]
 def log_histogram(
     loggers: Sequence[Logger], name: str, counts: Sequence[int], step: int, low: float = -1.0, high: float = 1.0
 ) -> None:
-    """A histogram over equal bins of [low, high] to W&B and TensorBoard; other loggers hold none."""
+    """A histogram over equal bins of [low, high] to W&B and TensorBoard; other loggers hold none.
+
+    At W&B it shares the row of the scalars that are logged next, which are to be of the same step.
+    """
     edges = np.linspace(low, high, len(counts) + 1)
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             import wandb  # only where a run asked for it: importing it takes a second
 
             histogram = wandb.Histogram(np_histogram=(np.asarray(counts), edges))
-            logger.experiment.log({name: histogram, "trainer/global_step": step})
+            logger.experiment.log({name: histogram, "trainer/global_step": step}, commit=False)
         elif isinstance(logger, TensorBoardLogger):
             _to_tensorboard(logger.experiment, name, np.asarray(counts), edges, step)
 

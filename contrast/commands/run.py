@@ -11,7 +11,16 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Checkpoint
 
-from contrast.callbacks import AtomicCheckpoints, FiniteLoss, FlaggedPairs, Progress, RunStatus, StepRandomness
+from contrast.callbacks import (
+    AtomicCheckpoints,
+    FiniteLoss,
+    FlaggedPairs,
+    Mirror,
+    Progress,
+    RunStatus,
+    StepRandomness,
+)
+from contrast.callbacks.wandb_run import closed_at_the_end, with_id
 from contrast.commands.configuration import short
 from contrast.commands.encoder import read_checkpoint
 from contrast.commands.parser import CALLBACKS, build, resolve
@@ -39,18 +48,21 @@ def fit(parser: jsonargparse.ArgumentParser, config: dict[str, Any], folder: Run
     if resume:
         read_checkpoint(folder.last_checkpoint)  # refuses a damaged one in one line, before anything is built
     lightning.seed_everything(config["seed_everything"], workers=True, verbose=False)
-    typed, _ = resolve(parser, _in_folder(config, folder))
+    placed = _in_folder(config, folder)
+    placed["trainer"] = {**placed["trainer"], "logger": with_id(placed["trainer"].get("logger"), folder)}
+    typed, _ = resolve(parser, placed)
     built = build(parser, typed)
     trainer = _trainer(built, config, folder)
     if trainer.is_global_zero:
         print(describe(built.model, built.data, config, folder), file=sys.stderr)
     try:
-        trainer.fit(
-            built.model,
-            datamodule=built.data,
-            ckpt_path=folder.last_checkpoint if resume else None,
-            weights_only=True,
-        )
+        with closed_at_the_end(folder):
+            trainer.fit(
+                built.model,
+                datamodule=built.data,
+                ckpt_path=folder.last_checkpoint if resume else None,
+                weights_only=True,
+            )
     except InputError as error:
         raise InputError(worker_message(error)) from error
     except RuntimeError as error:
@@ -98,6 +110,7 @@ def _trainer(built: Any, config: dict[str, Any], folder: RunFolder) -> lightning
         FlaggedPairs(folder),
         RunStatus(folder),
         *(_callback(name, getattr(built, name), config, folder) for name in CALLBACKS if name != "checkpoints"),
+        Mirror(folder, config),  # after those whose rows it reads
         Progress(),
         # Last, so that a checkpoint is taken when everybody else has seen the step.
         _callback("checkpoints", built.checkpoints, config, folder),

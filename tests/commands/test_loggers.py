@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
+import json
 import os
 import subprocess
 import sys
@@ -11,11 +13,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from contrast.callbacks.mirrored_gallery import drawn, sheets_of
 from contrast.records import read_rows
+from contrast.report import build_page, read_runs
 from contrast.run_folder import RunFolder
 from tests.commands.running import SMALL, pretrain
-from tests.commands.wandb_log import history, summary
+from tests.commands.wandb_log import history, of_type, summary, table
 
 ROOT = Path(__file__).parents[2]
 HISTOGRAMS = {"positive": -1.0, "negative": -1.0, "hardest": -1.0, "same_class": -1.0, "coupling": 0.0}
@@ -53,14 +60,20 @@ def test_wandb_offline_without_account_network_or_terminal(tmp_path: Path) -> No
     assert {str(path.parent.relative_to(tmp_path)) for path in outside} <= {"home/.cache/wandb/logs"}
     assert not (ROOT / "wandb").exists()
     check_wandb(folder, file)
+    check_gallery(folder, file)
+    check_run(folder, file)
 
 
 def check_wandb(folder: RunFolder, file: Path) -> None:
     rows = history(file)
     logged = [
-        {("step" if name == "trainer/global_step" else name): value for name, value in row.items() if name[0] != "_"}
+        {
+            ("step" if name == "trainer/global_step" else name): value
+            for name, value in row.items()
+            if name[0] != "_" and not isinstance(value, dict)
+        }
         for row in rows
-        if not any(name.removeprefix("scores/") in HISTOGRAMS for name in row)
+        if "epoch" in row  # else it is the gallery's
     ]
     assert logged == scalars(folder)
     assert {"train/loss", "train/rate", "online/knn_top1"} <= {name for row in logged for name in row}
@@ -81,14 +94,60 @@ def check_wandb(folder: RunFolder, file: Path) -> None:
     assert {name: summary(file)[name] for name in last} == last
 
 
-def test_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+def check_gallery(folder: RunFolder, file: Path) -> None:
+    """Tables, cell by cell, and figures as files."""
+    media = {row["trainer/global_step"]: row for row in history(file) if "hardness/by_rank" in row}
+    gallery = read_rows(folder.gallery)
+    assert [*media] == [row["step"] for row in gallery] == [3, 6]
+    for row in gallery:
+        shown = media[row["step"]]
+        columns, rows = table(file, shown["pairs/highest_loss"])
+        numbers = ["index", "label", "loss", "positive", "weight", "flag"]
+        assert columns == [*numbers, "view 1", "view 2"]
+        for cells, pair in zip(rows, row["highest"], strict=True):
+            assert cells[:6] == [pair[name] for name in numbers]
+            assert [*map(pixels, cells[6:])] == [pixels(folder.path / name) for name in pair["pictures"]]
+        _, rows = table(file, shown["pairs/hardest_negatives"])
+        pairs = [(query, negative) for query in row["queries"] for negative in query["negatives"]]
+        for cells, (query, negative) in zip(rows, pairs, strict=True):
+            of_negative = [negative[name] for name in ("label", "score", "share", "kind")]
+            assert [cells[1], cells[2], *cells[4:]] == [query["label"], query["positive"], *of_negative]
+            seen = [pixels(folder.path / each["picture"]) for each in (query, negative)]
+            assert [pixels(cells[0]), pixels(cells[3])] == seen
+        for name in ("scores/over_training", "hardness/by_rank"):
+            assert len(pixels(file.parent / "files" / shown[name]["path"])) > 600 * 200 * 3
 
+
+def pixels(path: Path) -> bytes:
+    return Image.open(path).convert("RGB").tobytes()
+
+
+def check_run(folder: RunFolder, file: Path) -> None:
+    """Id, name, configuration, the report as an artifact, and the end."""
+    (start,), (end,) = of_type(file, "run"), of_type(file, "exit")
+    assert json.loads(folder.wandb.read_text()) == {"id": start.run.run_id, "starts": 1}
+    assert start.run.display_name == "run"
+    assert end.exit.exit_code == 0
+    config = {
+        item.key: json.loads(item.value_json) for record in of_type(file, "config") for item in record.config.update
+    }
+    given = yaml.safe_load(folder.config.read_text())
+    assert {name: config[name] for name in given} == given
+    (report,) = (record.artifact for record in of_type(file, "artifact") if record.artifact.type == "report")
+    ((page,),) = ([entry] for entry in report.manifest.contents)
+    assert page.path == "report.html"
+    assert folder.path in Path(page.local_path).parents
+    assert Path(page.local_path).read_text() == build_page(read_runs([folder]))
+
+
+def test_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     folder = RunFolder(tmp_path / "run")
     overlay = ["--config", "configs/logger/tensorboard.yaml", "--online_knn.every_n_epochs", "1"]
     assert pretrain(folder.path, *overlay) == 0
     events = EventAccumulator(str(folder.path / "tensorboard"), {"scalars": 0, "histograms": 0}).Reload()
+    check_pictures(folder, events)
+    assert "seed_everything: 0" in (folder.path / "tensorboard/hparams.yaml").read_text()
     rows = scalars(folder)
     for name in {name for row in rows for name in row} - {"step"}:
         expected = [(row["step"], row[name]) for row in rows if name in row]
@@ -108,6 +167,23 @@ def test_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             assert histogram.sum / histogram.num == pytest.approx(own["mean"], abs=half)
 
 
+def check_pictures(folder: RunFolder, events: EventAccumulator) -> None:
+    gallery = read_rows(folder.gallery)
+    figures = ["scores/over_training", "hardness/by_rank"]
+    assert {*events.Tags()["images"]} == {"pairs/highest_loss", "pairs/hardest_negatives", *figures}
+    for name in events.Tags()["images"]:
+        assert [event.step for event in events.Images(name)] == [3, 6]
+    for place, row in enumerate(gallery):
+        sheets = {sheet.name: sheet for sheet in sheets_of(folder, row)}
+        for name, sheet in sheets.items():
+            shown = Image.open(io.BytesIO(events.Images(name)[place].encoded_image_string))
+            assert shown.convert("RGB").tobytes() == drawn(sheet).tobytes()
+        (text,) = events.Tensors("pairs/highest_loss/text_summary")[place].tensor_proto.string_val
+        head, _, *lines = text.decode().splitlines()
+        assert head == "| index | label | loss | positive | weight | flag |"
+        assert [line.split()[1] for line in lines] == [str(pair["index"]) for pair in row["highest"]]
+
+
 def counts(histogram: Any, edges: np.ndarray) -> list[int]:
     """Counts by bin; TensorBoard's files leave out empty bins at both ends."""
     found = [0] * (len(edges) - 1)
@@ -119,8 +195,9 @@ def counts(histogram: Any, edges: np.ndarray) -> list[int]:
 def test_other_loggers_get_the_scalars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     folder = RunFolder(tmp_path / "run")
-    table = "{class_path: lightning.pytorch.loggers.CSVLogger, init_args: {save_dir: '{run}', name: csv, version: ''}}"
-    assert pretrain(folder.path, "--trainer.logger", table) == 0
+    logger = "{class_path: lightning.pytorch.loggers.CSVLogger, init_args: {save_dir: '{run}', name: csv, version: ''}}"
+    assert pretrain(folder.path, "--trainer.logger", logger) == 0
     with open(folder.path / "csv/metrics.csv", newline="") as file:
         found = {int(row["step"]): float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]}
     assert found == {row["step"]: row["train/loss"] for row in scalars(folder) if "train/loss" in row}
+    assert yaml.safe_load((folder.path / "csv/hparams.yaml").read_text()) == yaml.safe_load(folder.config.read_text())

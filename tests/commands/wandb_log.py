@@ -30,18 +30,32 @@ def records(path: Path) -> Iterator[wandb_internal_pb2.Record]:
             parts = b""
 
 
+def of_type(path: Path, kind: str) -> list[wandb_internal_pb2.Record]:
+    """Records of one type: "run", "config", "artifact", "exit" and more."""
+    return [record for record in records(path) if record.WhichOneof("record_type") == kind]
+
+
 def history(path: Path) -> list[dict[str, Any]]:
     """What was logged, row by row."""
-    return [_values(record.history.item) for record in records(path) if record.WhichOneof("record_type") == "history"]
+    return [_values(record.history.item) for record in of_type(path, "history")]
 
 
 def summary(path: Path) -> dict[str, Any]:
     """What W&B shows for the run as a whole."""
     found: dict[str, Any] = {}
-    for record in records(path):
-        if record.WhichOneof("record_type") == "summary":
-            found |= _values(record.summary.update)
+    for record in of_type(path, "summary"):
+        found |= _values(record.summary.update)
     return found
+
+
+def table(path: Path, logged: dict[str, Any]) -> tuple[list[str], list[list[Any]]]:
+    """Columns and rows of a table that was logged, its pictures as the files that lie staged until they are sent."""
+    found = [record.artifact for record in of_type(path, "artifact")]
+    (artifact,) = (each for each in found if each.client_id in logged["artifact_path"])
+    staged = {entry.path: Path(entry.local_path) for entry in artifact.manifest.contents}
+    content = json.loads(staged[logged["artifact_path"].split(artifact.client_id + "/")[1]].read_text())
+    rows = [[staged[cell["path"]] if isinstance(cell, dict) else cell for cell in row] for row in content["data"]]
+    return content["columns"], rows
 
 
 def _values(items: Any) -> dict[str, Any]:

@@ -1,0 +1,138 @@
+"""Two figures of a run so far, for loggers that show pictures: scores over training, and hardness by rank."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from contrast.records import last_row_per_step, read_rows
+from contrast.run_folder import RunFolder
+
+__all__ = ["figures"]
+
+_SNAPSHOTS, _CURVES = 80, 8
+_SIDES = {"positive": ("positive pairs", "blues"), "negative": ("negative pairs", "oranges")}
+_PANELS = {
+    "score": ("mean score", ("hardness", "score")),
+    "gradient": ("mean share of the gradient", ("hardness", "gradient")),
+    "same_class": ("share of the query's class", ("hardness", "same_class", "all")),
+}
+_CONFIG = {"background": "white", "view": {"stroke": None}, "axis": {"grid": False}, "axisX": {"labelAngle": 0}}
+
+
+def figures(folder: RunFolder) -> dict[str, bytes]:
+    """PNGs by their names, of ``scores.jsonl`` as it is; a figure without data is left out."""
+    import vl_convert  # only where a run asked for it, as W&B's own
+
+    rows = read_rows(folder.scores)
+    header = next((row for row in rows if "edges" in row), None)
+    if header is None:
+        return {}
+    observed = last_row_per_step(rows)
+    specs = {
+        "scores/over_training": _score_maps(header["edges"], _spread(observed, _SNAPSHOTS)),
+        "hardness/by_rank": _rank_curves(header["rank_ends"], _spread(observed, _CURVES)),
+    }
+    return {name: vl_convert.vegalite_to_png(spec, scale=1.5) for name, spec in specs.items() if spec is not None}
+
+
+def _spread(rows: Sequence[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+    """So many of them, evenly spread, the first and the last among them."""
+    last = len(rows) - 1
+    return list(rows) if last < most else [rows[round(place * last / (most - 1))] for place in range(most)]
+
+
+def _score_maps(edges: Sequence[float], rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """For each kind of pairs a map: a column reaches from the histogram before to its own step."""
+    cells = {
+        side: _cells(edges, [(row["step"], row[side]["counts"]) for row in rows if side in row]) for side in _SIDES
+    }
+    occupied = [cell for of_side in cells.values() for cell in of_side]
+    if not occupied:
+        return None
+    reach = [min(cell["low"] for cell in occupied), max(cell["high"] for cell in occupied)]
+    maps = [_score_map(cells[side], reach, *said) for side, said in _SIDES.items() if cells[side]]
+    return {"hconcat": maps, "resolve": {"scale": {"color": "independent"}}, "config": _CONFIG}
+
+
+def _score_map(cells: list[dict[str, float]], reach: list[float], title: str, scheme: str) -> dict[str, Any]:
+    peaks: dict[float, float] = {}
+    for cell in cells:
+        peaks[cell["to"]] = max(cell["density"], peaks.get(cell["to"], 0.0))
+    # Peaks of the first steps can be far above all others, and are shown like the highest of those.
+    peak = sorted(peaks.values())[math.ceil(0.95 * len(peaks)) - 1]
+    score = {"title": "score (before the temperature)", "scale": {"domain": reach, "nice": False}}
+    step = {"title": "training step", "axis": {"tickMinStep": 1, "format": ",d"}, "scale": {"nice": False}}
+    ramp = {"scheme": scheme, "type": "sqrt", "domain": [0, peak], "clamp": True}
+    return {
+        "title": title,
+        "width": 380,
+        "height": 260,
+        "data": {"values": cells},
+        "mark": {"type": "rect", "x2Offset": 0.5, "yOffset": 0.5},
+        "encoding": {
+            "x": {"field": "from", "type": "quantitative", **step},
+            "x2": {"field": "to"},
+            "y": {"field": "low", "type": "quantitative", **score},
+            "y2": {"field": "high"},
+            "color": {"field": "density", "type": "quantitative", "scale": ramp, "legend": {"title": "density"}},
+        },
+    }
+
+
+def _cells(edges: Sequence[float], histograms: Sequence[tuple[int, list[int]]]) -> list[dict[str, float]]:
+    before, cells = 0, []
+    for step, counts in histograms:
+        total = sum(counts)
+        for (low, high), count in zip(pairwise(edges), counts, strict=True):
+            if count:
+                density = round(count / (total * (high - low)), 4)
+                cells.append({"from": before, "to": step, "low": low, "high": high, "density": density})
+        before = step
+    return cells
+
+
+def _rank_curves(ends: Sequence[int], rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Panels over the hardness ranks, a line a step, the later the darker."""
+    groups = _groups(ends)
+    panels = []
+    for title, path in _PANELS.values():
+        points = [
+            {"rank": group, "value": value, "step": row["step"]}
+            for row in rows
+            for group, value in zip(groups, _at(row, path), strict=False)
+            if value is not None
+        ]
+        if points:
+            panels.append(_rank_panel(points, title, groups))
+    return {"hconcat": panels, "config": _CONFIG} if panels else None
+
+
+def _rank_panel(points: list[dict[str, Any]], title: str, groups: list[str]) -> dict[str, Any]:
+    colour = {"field": "step", "type": "ordinal", "scale": {"scheme": "viridis", "reverse": True}}
+    return {
+        "width": 260,
+        "height": 220,
+        "data": {"values": points},
+        "mark": {"type": "line", "point": True},
+        "encoding": {
+            "x": {"field": "rank", "type": "ordinal", "sort": groups, "title": "rank, 1 the hardest"},
+            "y": {"field": "value", "type": "quantitative", "title": title},
+            "color": colour | {"legend": {"title": "training step"}},
+        },
+    }
+
+
+def _groups(ends: Sequence[int]) -> list[str]:
+    firsts = [1, *(end + 1 for end in ends)]
+    named = [str(end) if first == end else f"{first}–{end}" for first, end in zip(firsts, ends, strict=False)]
+    return [*named, f"{firsts[-1]}+"]
+
+
+def _at(row: dict[str, Any], path: Sequence[str]) -> list[float | None]:
+    value: Any = row
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value if isinstance(value, list) else []
