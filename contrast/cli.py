@@ -16,6 +16,7 @@ COMMANDS = {
     "knn": "weighted nearest-neighbour accuracy of a run's features",
     "duplicates": "near-duplicates of a run's data by its features, with pictures of them",
     "report": "one HTML page of a run, or of several side by side",
+    "doctor": "what is wrong with a run, in plain words with the number behind it",
     "dashboard": "all runs of a folder as a local web page, live while they train",
     "export": "the backbone as safetensors with a card, for plain torchvision or timm",
     "demo": "pretrain on the digits, probe, compare with baselines, report: the whole tour",

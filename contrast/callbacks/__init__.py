@@ -2,6 +2,7 @@
 
 from contrast.callbacks.bank_recorder import BankRecorder
 from contrast.callbacks.checkpoints import AtomicCheckpoints, Checkpoints
+from contrast.callbacks.doctor_log import DoctorLog
 from contrast.callbacks.finite_loss import FiniteLoss
 from contrast.callbacks.flagged import FlaggedPairs
 from contrast.callbacks.metrics import Metrics
@@ -17,6 +18,7 @@ __all__ = [
     "AtomicCheckpoints",
     "BankRecorder",
     "Checkpoints",
+    "DoctorLog",
     "FiniteLoss",
     "FlaggedPairs",
     "Metrics",

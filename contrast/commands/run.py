@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from contrast.callbacks import (
     AtomicCheckpoints,
+    DoctorLog,
     FiniteLoss,
     FlaggedPairs,
     Mirror,
@@ -110,7 +111,9 @@ def _trainer(built: Any, config: dict[str, Any], folder: RunFolder) -> lightning
         FlaggedPairs(folder),
         RunStatus(folder),
         *(_callback(name, getattr(built, name), config, folder) for name in CALLBACKS if name != "checkpoints"),
-        Mirror(folder, config),  # after those whose rows it reads
+        # After those whose rows they read.
+        Mirror(folder, config),
+        DoctorLog(folder),
         Progress(),
         # Last, so that a checkpoint is taken when everybody else has seen the step.
         _callback("checkpoints", built.checkpoints, config, folder),

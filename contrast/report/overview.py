@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from contrast.doctor import Finding
 from contrast.report.figures.score_separation import mean_gap, sensitivity_index
 from contrast.report.numbers import duration, is_number, number, percent, short
 from contrast.report.run_record import Evaluation, RunRecord
@@ -41,6 +42,7 @@ class Overview:
     cards: list[Card]
     accuracies: list[dict[str, Any]]
     summary: list[tuple[str, str]]
+    findings: tuple[Finding, ...]
     notes: list[str]
 
 
@@ -55,6 +57,7 @@ def overview(run: RunRecord) -> Overview:
         cards=key_numbers(run),
         accuracies=[_accuracy(evaluation) for evaluation in run.evaluations],
         summary=[(key, _shown(value)) for key, value in run.summary.items()],
+        findings=run.findings,
         notes=run.notes,
     )
 

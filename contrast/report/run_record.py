@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from contrast.doctor import Finding, examine
 from contrast.records import last_row_per_step, read_rows
 from contrast.report.gallery import Gallery, read_gallery
 from contrast.report.numbers import is_number, number
@@ -78,6 +79,7 @@ class RunRecord:
         snapshots: the score histograms in order of step.
         evaluations: in order of file name.
         summary: flat numbers of summary.json.
+        findings: what the doctor says.
         notes: one sentence for each file that is missing or could not be read.
     """
 
@@ -96,6 +98,7 @@ class RunRecord:
     snapshots: list[Snapshot]
     evaluations: list[Evaluation]
     summary: dict[str, Any]
+    findings: tuple[Finding, ...]
     notes: list[str]
 
     @classmethod
@@ -123,6 +126,7 @@ class RunRecord:
             snapshots=snapshots,
             evaluations=read_evaluations(folder.evaluations, notes),
             summary=_summary(folder.summary, notes),
+            findings=examine(folder).findings,
             notes=notes,
         )
 

@@ -34,6 +34,7 @@ OPTIONS = {
     "knn": ["RUN", "--data", "--weights", "--backbone", "--output", "--neighbours", "--temperature"],
     "duplicates": ["RUN", "--data", "--weights", "--backbone", "--output", "--threshold", "--neighbours"],
     "report": ["RUN", "--output"],
+    "doctor": ["RUN", "--json"],
     "dashboard": ["RUNS_FOLDER", "--host", "--port"],
     "export": ["RUN", "--output"],
     "demo": ["--run", "--config"],

@@ -44,7 +44,7 @@ def hardness_profile(runs: Sequence[RunRecord]) -> Figure | Missing:
     ]
     tables = {"profile": table} | {f"cells{place}": _cells(run, rows) for place, (run, rows) in enumerate(ranked)}
     top = max(
-        (value for name, cells in tables.items() if name != "profile" for value in cells["gradient"]), default=1.0
+        (share for place in range(len(ranked)) for share in tables[f"cells{place}"].get("gradient", [])), default=1
     )
     for place, (run, _) in enumerate(ranked):
         label = "Share of the gradient over training" + (f": {run.name}" if len(runs) > 1 else "")
@@ -75,7 +75,8 @@ def _cells(run: RunRecord, rows: Sequence[dict[str, Any]]) -> Table:
     for at, row in enumerate(shown):
         start, end = edges(shown, at)
         for place, value in enumerate(numbers_at(row, "hardness", "gradient")[: len(labels)]):
-            extend(table, **{"from": start}, to=end, step=row["step"], rank=labels[place], gradient=value)
+            if value is not None:
+                extend(table, **{"from": start}, to=end, step=row["step"], rank=labels[place], gradient=value)
     return table
 
 

@@ -1,0 +1,66 @@
+"""`contrast doctor`: what is wrong with a run, in plain words."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+from contrast.doctor import Examination, examine
+from contrast.run_folder import RunFolder
+
+__all__ = ["main"]
+
+EPILOG = """examples:
+  contrast doctor runs/simclr             what stands out, the worst first
+  contrast doctor runs/simclr --json      the same for a script
+
+It reads the run folder only, of a finished run or of one that still trains. A finding comes with the number behind it;
+docs/doctor.md has the bounds, and the runs that they were set by."""
+
+
+def main(argv: list[str]) -> int:
+    """Print the findings of each run.
+
+    Raises:
+        InputError: for a folder that is no run.
+    """
+    arguments = _parser().parse_args(argv)
+    folders = [RunFolder.existing(path) for path in arguments.runs]
+    found = {str(folder.path): examine(folder) for folder in folders}
+    if arguments.json:
+        print(json.dumps({path: dataclasses.asdict(each) for path, each in found.items()}, indent=2))
+        return 0
+    for path, each in found.items():
+        print(_said(path, each))
+    return 0
+
+
+def _said(path: str, found: Examination) -> str:
+    after = "" if found.progress >= 1 else f", {100 * found.progress:.0f} % of the run"
+    seen = f"{found.rows:,} observed steps{after}"
+    if not found.rows:
+        seen = "no observed steps: rules on scores and embeddings had nothing to look at"
+    lines = [f"{path}: {_counted(found)} ({seen})"]
+    for finding in found.findings:
+        lines += ["", f"{finding.severity.upper()}  {finding.rule}", f"  {finding.seen}", f"  {finding.mend}"]
+    return "\n".join(lines)
+
+
+def _counted(found: Examination) -> str:
+    count = len(found.findings)
+    return "nothing found" if not count else "1 finding" if count == 1 else f"{count} findings"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="contrast doctor",
+        description="Say what is wrong with a run, with the number behind each finding.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder, finished or still training")
+    parser.add_argument("--json", action="store_true", help="findings as JSON, by run")
+    return parser

@@ -1,0 +1,6 @@
+"""What is wrong with a run, in plain words with the number behind each; out of its files alone."""
+
+from contrast.doctor.examine import Examination, examine
+from contrast.doctor.finding import Finding
+
+__all__ = ["Examination", "Finding", "examine"]

@@ -1,0 +1,72 @@
+"""Whether the embedding has collapsed, to a point or to few directions, or has not moved at all."""
+
+from __future__ import annotations
+
+import math
+
+from contrast.doctor.evidence import Evidence
+from contrast.doctor.finding import Finding
+
+__all__ = ["POINT", "collapse", "dimensional_collapse", "no_learning"]
+
+POINT = -0.4
+"""Uniformity above which embeddings are near one point; of random ones on a sphere it is near -4."""
+FEW = 0.12
+"""Share of its dimensions that an embedding uses at least; healthy runs of digits use 0.23 to 0.76 of theirs."""
+EARLY, HALF = 0.25, 0.5  # a momentum encoder starts near one point, and leaves it
+MOVED, SPREAD = 0.05, 0.25
+
+
+def collapse(run: Evidence) -> Finding | None:
+    """All embeddings near one point."""
+    uniformity = run.settled("embedding", "uniformity")
+    if uniformity is None or uniformity < POINT or run.progress < EARLY:
+        return None
+    std, width = run.settled("embedding", "std", "3"), run.settled("embedding", "width")
+    beside = ""
+    if std is not None and width:
+        beside = f"; dimensions deviate by {std:.2g}, where spread ones have {1 / math.sqrt(width):.2g}"
+    return Finding(
+        "collapse",
+        "problem",
+        f"Embeddings are near one point: uniformity {uniformity:.2f}, where 0 is a point and −4 a sphere{beside}.",
+        "Lower the learning rate or raise the temperature; a loss without negatives needs its predictor and "
+        "stop-gradient.",
+    )
+
+
+def dimensional_collapse(run: Evidence) -> Finding | None:
+    """Spread, but in few directions."""
+    rank, width = run.settled("embedding", "rank_me"), run.settled("embedding", "width")
+    uniformity = run.settled("embedding", "uniformity")
+    if rank is None or not width or uniformity is None or run.progress < EARLY:
+        return None
+    if uniformity >= POINT or rank >= FEW * width:
+        return None
+    return Finding(
+        "dimensional-collapse",
+        "problem",
+        f"Embeddings use {rank:.1f} of {width:.0f} directions (RankMe).",
+        "Lower the learning rate, weaken the augmentation, or take a loss with negatives or with a variance term.",
+    )
+
+
+def no_learning(run: Evidence) -> Finding | None:
+    """Scores stand where random weights had them."""
+    paths = {("positive", "mean"): MOVED, ("negative", "mean"): MOVED, ("embedding", "uniformity"): SPREAD}
+    if run.progress < HALF or len(run.observed) < 4:
+        return None
+    for path, least in paths.items():
+        before, after = run.first(*path), run.settled(*path)
+        if before is None or after is None or abs(after - before) >= least:
+            return None
+    before, after = run.first("positive", "mean"), run.settled("positive", "mean")
+    knn = run.scalars("online/knn_top1")
+    beside = f"; kNN went from {100 * knn[0]:.1f} % to {100 * knn[-1]:.1f} %" if len(knn) > 1 else ""
+    return Finding(
+        "no-learning",
+        "problem",
+        f"Embeddings are as random weights made them: mean positive score {before:.2f} at the start, {after:.2f} "
+        f"now{beside}.",
+        "Raise the learning rate, and look whether views differ and whether the optimiser has the encoder's weights.",
+    )

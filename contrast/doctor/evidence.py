@@ -1,0 +1,113 @@
+"""A run's files as rules ask for them: tolerant of what is missing, cut or no number."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from contrast.records import last_row_per_step, read_rows
+from contrast.run_folder import RunFolder
+
+__all__ = ["Evidence"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a run folder says.
+
+    Args:
+        config: the resolved configuration.
+        observed: rows of scores.jsonl in order of step.
+        metrics: rows of metrics.jsonl, likewise.
+        status: status.json.
+        duplicates: what `contrast duplicates` found, if it was asked.
+        done: the share of the run, where somebody knows it better than status.json.
+    """
+
+    config: dict[str, Any]
+    observed: Sequence[dict[str, Any]]
+    metrics: Sequence[dict[str, Any]]
+    status: dict[str, Any]
+    duplicates: dict[str, Any]
+    done: float | None = None
+
+    @classmethod
+    def read(cls, folder: RunFolder, done: float | None = None) -> Evidence:
+        """Read the folder; a file that cannot be read is as one that is not there."""
+        return cls(
+            config=_loaded(folder.config),
+            observed=_rows(folder.scores),
+            metrics=_rows(folder.metrics),
+            status=_loaded(folder.status),
+            duplicates=_loaded(folder.duplicates / "duplicates.json"),
+            done=done,
+        )
+
+    @property
+    def progress(self) -> float:
+        """The share of the run that is done; 1 where nobody knows."""
+        if self.done is not None:
+            return self.done
+        step, steps = _number(self.status.get("step")), _number(self.status.get("steps"))
+        return min(1.0, step / steps) if step is not None and steps else 1.0
+
+    def setting(self, *path: str) -> Any:
+        """What stands in the configuration, or None."""
+        return _at(self.config, path)
+
+    def first(self, *path: str) -> float | None:
+        """A number of the first observed row."""
+        return _number(_at(self.observed[0], path)) if self.observed else None
+
+    def settled(self, *path: str) -> float | None:
+        """The median over the last tenth of the observed rows, three at least."""
+        found = [value for row in self.observed[-max(3, len(self.observed) // 10) :] if (value := _value(row, path))]
+        return statistics.median(value[0] for value in found) if found else None
+
+    def scalars(self, name: str) -> list[float]:
+        """A metric's finite values in order of step."""
+        return [value for row in self.metrics if (value := _number(row.get(name))) is not None]
+
+
+def _value(row: dict[str, Any], path: Sequence[str]) -> tuple[float] | None:
+    """In a tuple, for 0 is a value too."""
+    value = _number(_at(row, path))
+    return None if value is None else (value,)
+
+
+def _at(value: Any, path: Sequence[str]) -> Any:
+    for name in path:
+        if isinstance(value, list):
+            value = value[int(name)] if name.isdigit() and int(name) < len(value) else None
+        else:
+            value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def _number(value: Any) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and math.isfinite(value) else None
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        rows = read_rows(path)
+    except (OSError, RecursionError):
+        return []
+    return last_row_per_step([row for row in rows if _number(row.get("step")) is not None])
+
+
+def _loaded(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,60 @@
+"""All rules over one run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from contrast.doctor.embedding import collapse, dimensional_collapse, no_learning
+from contrast.doctor.evidence import Evidence
+from contrast.doctor.finding import SEVERITIES, Finding
+from contrast.doctor.negatives import duplicates, false_negatives, positives_among_negatives, queue_filling
+from contrast.doctor.temperature import loss_start, temperature
+from contrast.doctor.training import bad_pairs, failed, rate_and_batch, shortcut
+from contrast.run_folder import RunFolder
+
+__all__ = ["RULES", "Examination", "examine"]
+
+RULES: tuple[Callable[[Evidence], Finding | None], ...] = (
+    failed,
+    collapse,
+    dimensional_collapse,
+    no_learning,
+    loss_start,
+    temperature,
+    positives_among_negatives,
+    false_negatives,
+    duplicates,
+    queue_filling,
+    shortcut,
+    rate_and_batch,
+    bad_pairs,
+)
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What the rules say of a run.
+
+    Args:
+        findings: the worst first.
+        rows: observed steps that they were drawn from.
+        progress: the share of the run that was done.
+    """
+
+    findings: tuple[Finding, ...]
+    rows: int
+    progress: float
+
+
+def examine(folder: RunFolder, progress: float | None = None) -> Examination:
+    """Ask every rule; what a folder does not hold, no rule speaks of.
+
+    Args:
+        folder: the run folder.
+        progress: the share of the run that is done, for who knows better than status.json, which is seconds old.
+    """
+    run = Evidence.read(folder, progress)
+    found = [finding for rule in RULES if (finding := rule(run)) is not None]
+    found.sort(key=lambda finding: SEVERITIES.index(finding.severity))
+    return Examination(tuple(found), len(run.observed), run.progress)

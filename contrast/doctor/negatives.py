@@ -1,0 +1,89 @@
+"""Whether negatives are negatives: the query's own sample, its class, copies of it, or too few keys."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from contrast.doctor.embedding import EARLY
+from contrast.doctor.evidence import Evidence
+from contrast.doctor.finding import Finding
+
+__all__ = ["duplicates", "false_negatives", "positives_among_negatives", "queue_filling"]
+
+SAME = 0.999
+BEATEN = 0.02
+MOSTLY = 0.7
+"""Share of the denominator; runs of ten classes have about 0.5 when they are done."""
+
+
+def positives_among_negatives(run: Evidence) -> Finding | None:
+    """Negatives of score 1 that no positive beats, in an embedding that has not collapsed."""
+    hardest = run.settled("hardest", "quantiles", "5")
+    ranked = run.scalars("proxy/accuracy")[-5:]
+    std, width = run.settled("embedding", "std", "3"), run.settled("embedding", "width")
+    if hardest is None or hardest < SAME or not ranked or std is None or not width or run.progress < EARLY:
+        return None
+    if max(ranked) > BEATEN or std < 0.3 / math.sqrt(width):
+        return None
+    return Finding(
+        "positives-among-negatives",
+        "problem",
+        f"Each query meets negatives of score {hardest:.2f}, and its positive wins in {100 * max(ranked):.0f} % "
+        "of queries: "
+        "its own sample is among its negatives.",
+        "Give pairs the indices of their samples: the loss leaves out negatives of the query's own index.",
+    )
+
+
+def false_negatives(run: Evidence) -> Finding | None:
+    """Most of the denominator is of the query's class."""
+    share, shared = run.settled("false_negatives", "denominator"), run.settled("false_negatives", "shared")
+    if share is None or shared is None or share <= MOSTLY or run.progress < EARLY:
+        return None
+    return Finding(
+        "false-negatives",
+        "warning",
+        f"{100 * share:.0f} % of the denominator are negatives of the query's own class, which are "
+        f"{100 * shared:.0f} % "
+        "of all negatives.",
+        "With few classes, debias (HCL), remove the most similar negatives, raise the temperature, or use the "
+        "labels (SupCon).",
+    )
+
+
+def duplicates(run: Evidence) -> Finding | None:
+    """What `contrast duplicates` has found within the training set."""
+    within = run.duplicates.get("within train")
+    found: dict[str, Any] = within if isinstance(within, dict) else {}
+    pairs, samples, threshold = found.get("pairs"), found.get("samples"), run.duplicates.get("threshold")
+    if not isinstance(pairs, int) or not pairs or not isinstance(samples, int):
+        return None
+    return Finding(
+        "duplicates",
+        "warning",
+        f"{samples:,} training samples have a near-duplicate ({pairs:,} pairs of cosine {threshold} or more): "
+        "each is a false negative of the other.",
+        "Look at the pictures in the run's folder duplicates/, and leave out one of each pair that is a copy.",
+    )
+
+
+def queue_filling(run: Evidence) -> Finding | None:
+    """A first-in-first-out bank that the run's samples do not fill, or whose random keys stay for long."""
+    bank = run.setting("model", "init_args", "bank")
+    given = bank.get("init_args") if isinstance(bank, dict) else None
+    settings: dict[str, Any] = given if isinstance(given, dict) else {}
+    size, batch = settings.get("size") or settings.get("capacity"), run.setting("data", "init_args", "batch_size")
+    steps = run.status.get("steps")
+    if not (isinstance(size, int) and isinstance(batch, int) and isinstance(steps, int)) or settings.get("per_sample"):
+        return None
+    needed = -(-size // max(1, batch))
+    if not steps or needed <= steps / 3:
+        return None
+    never = f"a run of {steps:,} steps never fills it" if needed > steps else f"a run has {steps:,}"
+    return Finding(
+        "queue-filling",
+        "warning",
+        f"The bank of {size:,} keys is filled by {needed:,} steps of {batch:,} samples; {never}.",
+        f"Take a bank of {max(1, steps // 10) * batch:,} keys or fewer, or train longer.",
+    )

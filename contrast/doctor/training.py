@@ -1,0 +1,88 @@
+"""Whether training itself went wrong: failed, at an odd rate, by a shortcut, or on pairs that are mostly bad."""
+
+from __future__ import annotations
+
+from contrast.doctor.embedding import EARLY
+from contrast.doctor.evidence import Evidence
+from contrast.doctor.finding import Finding
+
+__all__ = ["bad_pairs", "failed", "rate_and_batch", "shortcut"]
+
+USUAL = {
+    "SGD": (0.003, 3.0),
+    "LARS": (0.03, 10.0),
+    "Adam": (1e-5, 1e-2),
+    "AdamW": (1e-5, 1e-2),
+}
+"""Peak rates for 256 samples a step, half a decade beyond those of the published recipes at either end."""
+TOO_MANY = 0.3
+SURE, SEPARATED, ALIKE = 0.5, 0.9, 0.99
+POOR, BETTER = 0.9, 0.05
+
+
+def failed(run: Evidence) -> Finding | None:
+    """The run says so."""
+    if run.status.get("state") != "failed":
+        return None
+    message = str(run.status.get("message") or "").strip() or "it left no message"
+    step = run.status.get("step")
+    return Finding(
+        "failed", "problem", f"The run failed at step {step}: {message}", "Mend it, and go on with --resume."
+    )
+
+
+def rate_and_batch(run: Evidence) -> Finding | None:
+    """The peak rate for 256 samples a step, far from what the optimiser is used at."""
+    path = run.setting("model", "init_args", "optimizer", "class_path")
+    low, high = USUAL.get(path.rpartition(".")[2] if isinstance(path, str) else "", (0.0, float("inf")))
+    batch, devices = run.setting("data", "init_args", "batch_size"), run.setting("trainer", "devices")
+    rates = run.scalars("train/rate")
+    if not isinstance(batch, int) or batch < 1 or not rates or run.progress < EARLY:
+        return None
+    together = batch * (devices if isinstance(devices, int) and devices > 0 else 1)
+    rate = max(rates) * 256 / together
+    if low <= rate <= high:
+        return None
+    name, than = str(path).rpartition(".")[2], "below" if rate < low else "above"
+    return Finding(
+        "rate-and-batch",
+        "warning",
+        f"The learning rate peaks at {max(rates):.3g} for {together:,} samples a step, {rate:.3g} for 256; {name} "
+        "is used "
+        f"at {low:g} to {high:g}, so this is far {than}.",
+        "Scale the rate with the batch (rate_scaling), and count all processes' samples.",
+    )
+
+
+def shortcut(run: Evidence) -> Finding | None:
+    """Positives found by what is no content: batch norm's statistics, a mark; they win, and features get no better."""
+    ranked, knn = run.scalars("proxy/accuracy"), run.scalars("online/knn_top1")
+    auc, alike = run.settled("separation", "auc"), run.first("positive", "mean")
+    if len(ranked) < 10 or len(knn) < 2 or auc is None or run.progress < EARLY:
+        return None
+    wins = sum(ranked[-5:]) / len(ranked[-5:])
+    poor = knn[-1] < POOR and knn[-1] - knn[0] < BETTER
+    if wins < SURE or auc < SEPARATED or not poor or (alike is not None and alike > ALIKE):
+        return None
+    return Finding(
+        "shortcut",
+        "warning",
+        f"Positives win against all negatives in {100 * wins:.0f} % of queries, yet kNN went from {100 * knn[0]:.1f} % "
+        f"to {100 * knn[-1]:.1f} %: something else than content gives them away.",
+        "Look for batch norm over one device's samples (shuffle keys, or SyncBatchNorm), and for marks that both views "
+        "keep.",
+    )
+
+
+def bad_pairs(run: Evidence) -> Finding | None:
+    """A mining that flags most of what it sees."""
+    shares = [run.scalars(f"bad_pairs/{kind}")[-5:] for kind in ("noisy", "faulty")]
+    share = sum(sum(values) / len(values) for values in shares if values)
+    if share <= TOO_MANY:
+        return None
+    return Finding(
+        "bad-pairs",
+        "warning",
+        f"Bad-pair mining flags {100 * share:.0f} % of the samples: they are the rule, not the exception.",
+        "Raise its bounds noisy and faulty, in standard deviations.",
+    )
