@@ -17,10 +17,10 @@ __all__ = ["RULES", "Examination", "examine"]
 
 RULES: tuple[Callable[[Evidence], Finding | None], ...] = (
     failed,
+    loss_start,
     collapse,
     dimensional_collapse,
     no_learning,
-    loss_start,
     temperature,
     positives_among_negatives,
     false_negatives,

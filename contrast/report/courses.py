@@ -85,6 +85,8 @@ class Band:
         mean: where the line's number stands; the median where it is empty.
         reference: where the dashed line's number stands, or what it is of a row.
         log: whether the scale is logarithmic.
+        power: of the reference's number that is drawn.
+        most: whether nothing can be above the reference.
     """
 
     name: str
@@ -95,21 +97,24 @@ class Band:
     reference: tuple[str, ...] = ()
     log: bool = False
     power: float = 1.0
+    most: bool = False
 
     def add(self, runs: Sequence[RunRecord], charts: list[Chart], tables: dict[str, Table]) -> None:
         """Add the chart and its table, where there is anything to draw."""
         table: Table = {}
         for run in runs:
             for row in some_of(run.observed):
-                spread = numbers_at(row, *self.quantiles)
-                if len(spread) != 7 or None in spread:
+                spread = [value for value in numbers_at(row, *self.quantiles) if value is not None]
+                middle = number(value_at(row, *self.mean)) if self.mean else spread[3] if len(spread) == 7 else None
+                if len(spread) != 7 or middle is None:
                     continue
-                middle = number(value_at(row, *self.mean)) if self.mean else spread[3]
-                if middle is not None:
-                    reference = number(value_at(row, *self.reference)) if self.reference else None
-                    beside: dict[str, Any] = {"low": spread[1], "high": spread[5]}
-                    beside["reference"] = reference**self.power if reference else None
-                    extend(table, run=run.name, step=row["step"], value=middle, **beside)
+                reference = number(value_at(row, *self.reference)) if self.reference else None
+                # Quantiles are exact to a fine bin only, means are exact.
+                low, high = min(spread[1], middle), max(spread[5], middle)
+                if self.most and reference:
+                    high = min(high, reference)
+                dashed = reference**self.power if reference else None
+                extend(table, run=run.name, step=row["step"], value=middle, low=low, high=high, reference=dashed)
         if not table:
             return
         tables[self.name] = table

@@ -10,11 +10,11 @@ import pytest
 
 from contrast.records import append_row
 from contrast.run_status import write_status
-from tests.dashboard.browser import Browser
 from tests.dashboard.serving import command
 from tests.dashboard.test_list import AWKWARD, said
 from tests.report.synthetic import Shape, write_run
 from tests.report.test_browser import BROWSERS
+from tools.browser import Browser
 
 DRAWN = "document.documentElement?.dataset.drawn"
 NAMES = "[...document.querySelectorAll('#rows tr:not([hidden]) [data-part=link]')].map(link => link.textContent)"

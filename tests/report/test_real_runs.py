@@ -12,7 +12,7 @@ from contrast.records import read_rows
 from contrast.report import build_page, read_runs
 from contrast.run_folder import RunFolder
 from tests.commands.running import pretrain
-from tests.dashboard.browser import Browser
+from tools.browser import Browser
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

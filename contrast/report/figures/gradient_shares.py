@@ -27,6 +27,7 @@ PARTS = (
         ("gradient", "effective", "mean"),
         ("gradient", "negatives"),
         log=True,
+        most=True,
     ),
     Course(
         "shares",

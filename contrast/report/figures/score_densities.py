@@ -163,7 +163,7 @@ def _histogram(axes: dict[str, float], log: bool) -> dict[str, Any]:
     )
     x = alt.X("low:Q", title=SCORE, scale=across)
     tens = [10.0**power for power in range(math.ceil(math.log10(axes["floor"])), 3)]
-    y_axis = alt.Axis(format="~g", values=tens) if log else alt.Axis(format="~g", tickCount=5)
+    y_axis = alt.Axis(format="~g", values=tens) if log else alt.Axis(tickCount=5)
     y = alt.Y("density:Q", title="density (per unit of score)", stack=None, scale=up, axis=y_axis)
     area = (
         alt.Chart(alt.NamedData(name="histogram"))

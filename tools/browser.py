@@ -85,8 +85,16 @@ class Browser:
         self._call("Input.dispatchKeyEvent", {"type": "keyDown", "text": "\r", **key})
         self._call("Input.dispatchKeyEvent", {"type": "keyUp", **key})
 
-    def picture(self, path: Path, whole: bool = False) -> None:
-        shot = self._call("Page.captureScreenshot", {"format": "png", "captureBeyondViewport": whole})
+    def picture(self, path: Path, whole: bool = False, of: str = "") -> None:
+        """The window, the whole page, or the element that a selector finds."""
+        more: dict[str, Any] = {"captureBeyondViewport": whole or bool(of)}
+        if of:
+            box = self.value(
+                f"(r => ({{x: r.x + scrollX, y: r.y + scrollY, width: r.width, height: r.height, scale: 1}}))"
+                f"(document.querySelector({json.dumps(of)}).getBoundingClientRect())"
+            )
+            more["clip"] = box
+        shot = self._call("Page.captureScreenshot", {"format": "png", **more})
         path.write_bytes(base64.b64decode(shot["data"]))
 
     def _call(self, method: str, parameters: dict[str, Any] | None = None) -> dict[str, Any]:
