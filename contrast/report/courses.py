@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from contrast.report.curves import curve, extend, numbers_at, some_of, value_at
 from contrast.report.figure import Chart, Table
@@ -86,7 +85,7 @@ class Band:
         reference: where the dashed line's number stands, or what it is of a row.
         log: whether the scale is logarithmic.
         power: of the reference's number that is drawn.
-        most: whether nothing can be above the reference.
+        most: whether numbers are counts from 1 to the reference.
     """
 
     name: str
@@ -118,7 +117,7 @@ class Band:
         if not table:
             return
         tables[self.name] = table
-        y = Axis("value", self.title, "~g", log=self.log)
+        y = Axis("value", self.title, "~g", log=self.log, low=1.0 if self.most else None)
         names = [run.name for run in runs]
         spec = band_chart(self.name, STEP, y, names, "reference" if self.reference else "")
         charts.append(Chart(self.name, spec, self.label))

@@ -137,7 +137,8 @@ def _axis(of: Axis) -> alt.Axis:
 
 def _scale(y: Axis) -> alt.Scale:
     if y.log:
-        return alt.Scale(type="log", nice=False)
+        ends: dict[str, Any] = {} if y.low is None else {"domainMin": y.low}
+        return alt.Scale(type="log", nice=False, **ends)
     return alt.Scale(zero=y.zero) if y.high is None else alt.Scale(zero=y.zero, domainMax=y.high)
 
 

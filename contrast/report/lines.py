@@ -25,6 +25,7 @@ class Axis:
         zero: whether the axis has to show zero.
         log: whether its scale is logarithmic.
         high: where the axis ends, whatever goes beyond.
+        low: where a logarithmic axis begins.
     """
 
     column: str
@@ -33,6 +34,7 @@ class Axis:
     zero: bool = False
     log: bool = False
     high: float | None = None
+    low: float | None = None
 
 
 def run_scales(runs: Sequence[str]) -> tuple[alt.Scale, alt.Scale]:
