@@ -20,7 +20,7 @@ from contrast.run_folder import RunFolder
 from tools.browser import Browser
 
 FIGURES = {
-    "healthy": ("score-densities", "embedding-health", "false-negatives"),
+    "healthy": ("score-densities", "embedding-health", "false-negatives", "gallery"),
     "loss-start": ("score-densities",),
     "collapse": ("score-densities", "embedding-health"),
     "loss-start-high": ("gradient-shares",),
