@@ -6,7 +6,8 @@ import importlib
 import os
 import sys
 
-from contrast.errors import InputError, RunStopped, did_you_mean
+from contrast.commands.plain import is_text
+from contrast.errors import MEMORY, InputError, RunStopped, did_you_mean, files_message, out_of_memory
 
 __all__ = ["COMMANDS", "main"]
 
@@ -22,6 +23,9 @@ COMMANDS = {
     "demo": "pretrain on the digits, probe, compare with baselines, report: the whole tour",
 }
 """Subcommands and their one-line help; `contrast.commands.NAME.main` runs each."""
+
+_LONGEST = 1500
+"""Characters of an error line: a value of thousands is named by its ends."""
 
 _EXAMPLES = """\
 examples:
@@ -43,6 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
 
         print(f"contrast {version('contrast')}")
         return 0
+    if strange := next((word for word in given if not is_text(word)), None):
+        return _refuse("contrast", f"{strange!r} is no text of UTF-8: give another word or path")
     name, rest = given[0], given[1:]
     if name not in COMMANDS:
         return _refuse("contrast", f"no command {name!r}{did_you_mean(name, COMMANDS)}")
@@ -57,6 +63,12 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone: `contrast … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:  # a full disk, a folder that is not ours, a path with a file in it
+        return _refuse(f"contrast {name}", files_message(error))
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        return _refuse(f"contrast {name}", MEMORY, 1)
 
 
 def _usage() -> str:
@@ -66,7 +78,9 @@ def _usage() -> str:
 
 
 def _refuse(program: str, message: str, exit_code: int = 2) -> int:
-    print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr)
+    line = " ".join(message.split())
+    line = line if len(line) <= _LONGEST else f"{line[: _LONGEST - 300]} … {line[-300:]}"
+    print(f"{program}: error: {line}", file=sys.stderr)
     return exit_code
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["gather", "gather_detached", "global_mean", "rank", "world_size"]
+__all__ = ["gather", "gather_detached", "global_mean", "own_place", "rank", "world_size"]
 
 
 def world_size() -> int:
@@ -40,6 +40,13 @@ def gather(rows: Tensor) -> Tensor:
 def gather_detached(rows: Tensor) -> Tensor:
     """All ranks' rows along dimension 0, without gradient: for memory banks and statistics."""
     return torch.cat(_all_rows(rows.detach())) if _together() else rows.detach()
+
+
+def own_place(rows: Tensor) -> slice:
+    """Where this rank's rows stand among all ranks'; every rank is to ask."""
+    counts = _row_counts(rows) if _together() else [len(rows)]
+    start = sum(counts[: rank()])
+    return slice(start, start + len(rows))
 
 
 def global_mean(values: Tensor) -> Tensor:

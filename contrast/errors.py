@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["InputError", "RunStopped", "did_you_mean"]
+__all__ = ["MEMORY", "InputError", "RunStopped", "did_you_mean", "files_message", "out_of_memory"]
+
+MEMORY = "out of memory: give smaller numbers for batches, banks, layers and views, or a machine that has more"
 
 
 class InputError(ValueError):
@@ -34,3 +36,26 @@ class RunStopped(Exception):
     def __init__(self, message: str, exit_code: int = 1) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there is no memory left, on the CPU or a GPU.
+
+    Example:
+        >>> out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"))
+        True
+    """
+    words = ("allocate memory", "not enough memory", "out of memory", "Storage size calculation overflowed")
+    return isinstance(error, MemoryError) or any(each in str(error) for each in words)
+
+
+def files_message(error: OSError) -> str:
+    """What the system says of a file, and which.
+
+    Example:
+        >>> files_message(FileNotFoundError(2, "No such file or directory", "runs/a"))
+        "'runs/a': No such file or directory: give another path, or make this one usable"
+    """
+    if error.filename is None:
+        return " ".join(str(error).split()) or type(error).__name__
+    return f"{str(error.filename)!r}: {error.strerror}: give another path, or make this one usable"

@@ -26,7 +26,7 @@ class RunFolder:
         gallery/*.png          their pictures
         flagged.jsonl          append-only: the samples that bad-pair mining flagged, one row an epoch
         bank.jsonl             append-only: ages, recall and freshness of a memory bank's keys
-        checkpoints/*.ckpt     last.ckpt and what was asked for
+        checkpoints/*.ckpt     last.ckpt, previous.ckpt, the one before it, and what was asked for
         features/              cached features, keyed by checkpoint, data and transform
         evaluations/*.json     results of `contrast probe` and `contrast knn`, each with its protocol
         duplicates/            what `contrast duplicates` found, and pictures of it
@@ -85,6 +85,19 @@ class RunFolder:
     @property
     def last_checkpoint(self) -> Path:
         return self.checkpoints / "last.ckpt"
+
+    @property
+    def previous_checkpoint(self) -> Path:
+        return self.checkpoints / "previous.ckpt"
+
+    @property
+    def records(self) -> tuple[Path, ...]:
+        """The files of rows that training appends to."""
+        return (self.metrics, self.scores, self.gallery, self.flagged, self.bank)
+
+    @property
+    def lock(self) -> Path:
+        return self.path / ".lock"
 
     @property
     def features(self) -> Path:

@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from contrast.whole_file import whole_file
+
 __all__ = ["SILENT_AFTER", "STATES", "Standing", "State", "Status", "read_status", "utc_now", "write_status"]
 
 State = Literal["running", "finished", "stopped", "failed"]
@@ -76,18 +78,14 @@ def utc_now() -> str:
 
 def write_status(path: Path, status: Status) -> None:
     """Replace the file in one piece: a reader sees the old one or the new one."""
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        staged.write_text(json.dumps(dataclasses.asdict(status), indent=1) + "\n", encoding="utf-8")
-        os.replace(staged, path)
-    finally:
-        staged.unlink(missing_ok=True)
+    with whole_file(path) as part:
+        part.write_text(json.dumps(dataclasses.asdict(status), indent=1) + "\n", encoding="utf-8")
 
 
 def read_status(path: Path) -> Status | None:
     """What the file says; None where there is none, or one that is not what it should be."""
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes()) if path.is_file() else None  # a pipe may have no end
     except (OSError, ValueError, RecursionError):
         return None
     return _status(content) if isinstance(content, dict) else None

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contrast.records import append_row, last_row_per_step, read_rows
+from contrast.records import append_row, every_row, last_row_per_step, mark_resumed, read_rows
 
 small = settings(deadline=None, max_examples=20)
 values = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text())
@@ -144,3 +144,24 @@ def test_a_row_outlives_the_process_that_wrote_it(tmp_path: Path) -> None:
     assert len(steps) > told
     append_row(path, {"step": -1})
     assert [row["step"] for row in read_rows(path)] == [*steps, -1]
+
+
+def test_rows_of_a_run_that_went_on_from_an_earlier_step_no_longer_count(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    mark_resumed(path, 3)
+    assert not path.exists()
+    append_row(path, {"format": 2})
+    for step in (1, 2, 3, 4):
+        append_row(path, {"step": step, "from": "first"})
+    mark_resumed(path, 2)
+    append_row(path, {"step": 3, "from": "second"})
+    assert read_rows(path) == [
+        {"format": 2},
+        {"step": 1, "from": "first"},
+        {"step": 2, "from": "first"},
+        {"step": 3, "from": "second"},
+    ]
+    mark_resumed(path, 0)
+    append_row(path, {"step": 1, "from": "third"})
+    assert read_rows(path) == [{"format": 2}, {"step": 1, "from": "third"}]
+    assert len(every_row(path)) == 9

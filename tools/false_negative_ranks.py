@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from contrast.banks.neighbours import nearest_of_others
+from contrast.checkpoint_file import read_checkpoint
 from contrast.commands.configuration import read_yaml
-from contrast.commands.encoder import read_checkpoint
 from contrast.commands.parser import build, evaluation_parser, import_from_here, resolve
 from contrast.data import TrainingData
 from contrast.errors import InputError

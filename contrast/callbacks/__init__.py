@@ -11,6 +11,7 @@ from contrast.callbacks.online_knn import OnlineKNN
 from contrast.callbacks.pair_recorder import PairRecorder
 from contrast.callbacks.progress import Progress
 from contrast.callbacks.recorder import Recorder
+from contrast.callbacks.resumed import ResumedRecords
 from contrast.callbacks.status import RunStatus
 from contrast.callbacks.step_randomness import StepRandomness
 
@@ -27,6 +28,7 @@ __all__ = [
     "PairRecorder",
     "Progress",
     "Recorder",
+    "ResumedRecords",
     "RunStatus",
     "StepRandomness",
 ]

@@ -93,7 +93,7 @@ class BankRecorder(lightning.Callback):
         for number, bank in enumerate(pl_module.banks()):
             if not bank.filled_rows():
                 continue
-            row = _drawn(bank, data.batch_size, pl_module.global_step)
+            row = _drawn(bank, data.batch_size * trainer.world_size, pl_module.global_step)
             index, written = bank.about(row)
             cosine = self._cosines(pl_module, data, number, row, index, written // trainer.num_training_batches)
             age = trainer.current_epoch * trainer.num_training_batches + trainer.num_training_batches - written

@@ -1,48 +1,46 @@
-"""Checkpoints: whole or not there, carrying the configuration, and taken when a run is interrupted."""
+"""Checkpoints: when they are taken, and how a run that is asked to stop does so without losing a step."""
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import lightning
-import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from contrast.callbacks.signals import StopSignals, requeue
+from contrast.checkpoint_file import FORMAT, write_checkpoint
 from contrast.errors import InputError, RunStopped
 from contrast.run_folder import RunFolder
 
-__all__ = ["FORMAT", "AtomicCheckpoints", "Checkpoints"]
-
-FORMAT = 1
-"""Version of what a checkpoint holds under "contrast"."""
+__all__ = ["AtomicCheckpoints", "Checkpoints"]
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Checkpoint files that appear whole: written beside, flushed to disk, then renamed over the old one."""
+    """Checkpoint files that appear whole, with a checksum; of ``last.ckpt`` the one before is kept.
+
+    Args:
+        folder: the run folder.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staged = target.with_name(f"{target.name}.tmp{os.getpid()}")
-        try:
-            with open(staged, "wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(staged, target)
-        finally:
-            staged.unlink(missing_ok=True)
+        last = Path(path) == self.folder.last_checkpoint
+        write_checkpoint(checkpoint, Path(path), self.folder.previous_checkpoint if last else None)
 
 
 class Checkpoints(lightning.Callback):
-    """``checkpoints/last.ckpt`` every few epochs, at the end and on Ctrl-C; on request one that is kept for good.
+    """``checkpoints/last.ckpt`` every few epochs, at the end and when asked to stop; on request some kept for good.
 
-    Ctrl-C lets the step finish, saves and stops, so that a resumed run goes on exactly where this one was. A second
-    Ctrl-C stops at once.
+    Ctrl-C, SIGTERM and, in a job of SLURM's, its warning SIGUSR1 let the step finish; then the run is saved and stops
+    with exit code 128 and the signal's number, and a resumed run goes on exactly where this one was. After SIGUSR1
+    SLURM is asked to start the job again. A second Ctrl-C stops at once.
+
+    A step is whole when its gradients have been used; one that ends an epoch is saved once the epoch's end is done, so
+    that what is measured there is not lost.
 
     Args:
         folder: the run folder.
@@ -68,8 +66,9 @@ class Checkpoints(lightning.Callback):
         self.folder, self.config = folder, config
         self.every_n_epochs, self.every_n_steps = every_n_epochs, every_n_steps
         self.keep_every_n_epochs = keep_every_n_epochs
-        self._interrupted = False
-        self._before: Any = None
+        self._signals = StopSignals()
+        self._stop = 0  # the signal that ends the run at the end of this epoch
+        self._saved = -1  # the step that last.ckpt is of
 
     def on_save_checkpoint(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
@@ -77,39 +76,62 @@ class Checkpoints(lightning.Callback):
         checkpoint["contrast"] = {"format": FORMAT, "config": self.config}
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        def finish_the_step(number: int, frame: FrameType | None) -> None:
-            self._interrupted = True
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-        self._before = signal.signal(signal.SIGINT, finish_the_step)
+        self._signals.install()
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self._interrupted:
-            _save(trainer, self.folder.last_checkpoint)
-            raise RunStopped(
-                f"interrupted at step {trainer.global_step}, all of it saved; go on with: "
-                f"contrast pretrain --resume {self.folder.path}",
-                exit_code=130,
-            )
-        if self.every_n_steps and trainer.global_step % self.every_n_steps == 0:
-            _save(trainer, self.folder.last_checkpoint)
+        received = self._signals.received()
+        done = batch_idx + 1
+        last = done >= trainer.num_training_batches or trainer.global_step == trainer.max_steps
+        if last:
+            self._stop = received
+        elif done % trainer.accumulate_grad_batches == 0:
+            if received:
+                self._save_and_stop(trainer, received)
+            if self.every_n_steps and trainer.global_step % self.every_n_steps == 0:
+                self._save(trainer)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         done = trainer.current_epoch + 1
-        if done % self.every_n_epochs == 0:
-            _save(trainer, self.folder.last_checkpoint)
         if self.keep_every_n_epochs and done % self.keep_every_n_epochs == 0:
             _save(trainer, self.folder.checkpoints / f"epoch-{done:04d}.ckpt")
+        if self._stop and not _is_over(trainer):
+            self._save_and_stop(trainer, self._stop)
+        asked = self.every_n_steps and trainer.global_step % self.every_n_steps == 0
+        if asked or done % self.every_n_epochs == 0 or _is_over(trainer):
+            self._save(trainer)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        _save(trainer, self.folder.last_checkpoint)
+        if self._saved != trainer.global_step:  # somebody else's callback has stopped it
+            self._save(trainer)
+        self._signals.restore()
 
-    def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-            self._before = None
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        # Here and not in `teardown`, before which Lightning gives back the signals that it had itself.
+        self._signals.restore()
+
+    def _save(self, trainer: lightning.Trainer) -> None:
+        _save(trainer, self.folder.last_checkpoint)
+        self._saved = trainer.global_step
+
+    def _save_and_stop(self, trainer: lightning.Trainer, received: int) -> None:
+        self._save(trainer)
+        asked = ""
+        if received == signal.SIGUSR1 and trainer.is_global_zero:
+            asked = f"; {requeue()}"
+        by = "interrupted" if received == signal.SIGINT else f"stopped by {signal.Signals(received).name}"
+        raise RunStopped(
+            f"{by} at step {trainer.global_step}, all of it saved{asked}; go on with: "
+            f"contrast pretrain --resume {self.folder.path}",
+            exit_code=128 + received,
+        )
+
+
+def _is_over(trainer: lightning.Trainer) -> bool:
+    return trainer.current_epoch + 1 == trainer.max_epochs or trainer.global_step == trainer.max_steps
 
 
 def _save(trainer: lightning.Trainer, path: Path) -> None:

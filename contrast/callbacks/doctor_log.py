@@ -8,6 +8,7 @@ import lightning
 from tqdm.auto import tqdm
 
 from contrast.doctor import examine
+from contrast.methods import ContrastiveMethod
 from contrast.run_folder import RunFolder
 
 __all__ = ["DoctorLog"]
@@ -27,14 +28,17 @@ class DoctorLog(lightning.Callback):
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
         self._said: set[str] = set()
+        self._looks = 0
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        if not trainer.is_global_zero:
+        if not trainer.is_global_zero or not isinstance(pl_module, ContrastiveMethod):
             return
-        done, epochs = trainer.current_epoch + 1, trainer.max_epochs or 0
-        if done == epochs or done % max(1, -(-epochs // _TIMES)) == 0:
-            for finding in examine(self.folder, progress=done / epochs if epochs > 0 else None).findings:
-                if finding.rule not in self._said:
-                    self._said.add(finding.rule)
-                    # Beside the bar, not through it.
-                    tqdm.write(f"doctor  {finding.rule}: {finding.seen} {finding.mend}", file=sys.stderr)
+        looks = int(pl_module.progress() * _TIMES)
+        if looks == self._looks:
+            return
+        self._looks = looks
+        for finding in examine(self.folder, progress=pl_module.progress()).findings:
+            if finding.rule not in self._said:
+                self._said.add(finding.rule)
+                # Beside the bar, not through it.
+                tqdm.write(f"doctor  {finding.rule}: {finding.seen} {finding.mend}", file=sys.stderr)

@@ -32,7 +32,7 @@ class FiniteLoss(lightning.Callback):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        loss = outputs["loss"].detach().double()
+        loss = outputs["output"].loss.double()
         finite = [pairs.query.isfinite().all() for pairs in outputs["output"].pairs]
         embeddings = torch.stack(finite).all() if finite else torch.ones_like(loss)
         seen = torch.stack([torch.full_like(loss, trainer.global_step), loss, embeddings.double()])

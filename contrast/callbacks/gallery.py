@@ -18,6 +18,7 @@ from contrast.observation.hardest import HardNegative, hardest_negatives
 from contrast.pairs import Pairs
 from contrast.records import append_row
 from contrast.run_folder import RunFolder
+from contrast.whole_file import whole_file
 
 __all__ = ["Gallery"]
 
@@ -86,7 +87,7 @@ class Gallery:
                     self._save(side[place], f"{sample:07}-epoch-{epoch:05}-view-{number}.png")
                     for number, side in enumerate(drawn)
                 ],
-                "history": history_of(self.folder.pairs, sample),
+                "history": history_of(self.folder.pairs, sample, epoch),
             }
             for place, sample in enumerate(index.tolist())
         ]
@@ -121,8 +122,9 @@ class Gallery:
         return self._save(data.picture(data.train_set[sample][0]), name)
 
     def _save(self, picture: Image.Image, name: str) -> str:
-        self.folder.pictures.mkdir(parents=True, exist_ok=True)
-        picture.save(self.folder.pictures / name)
+        # Whole: a picture that is there is not drawn again.
+        with whole_file(self.folder.pictures / name) as part:
+            picture.save(part, format="PNG")
         return f"{self.folder.pictures.name}/{name}"
 
 

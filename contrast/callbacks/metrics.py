@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
-import os
 import time
-from pathlib import Path
 from typing import Any
 
 import lightning
+import torch
 
 from contrast.errors import InputError
 from contrast.losses import ContrastiveLoss, LearnedTemperature
 from contrast.records import append_row, last_row_per_step, read_rows
 from contrast.run_folder import RunFolder
+from contrast.whole_file import whole_file
 
 __all__ = ["Metrics", "record", "write_table"]
 
@@ -21,8 +22,9 @@ __all__ = ["Metrics", "record", "write_table"]
 class Metrics(lightning.Callback):
     """Loss, rate and speed in ``metrics.jsonl``, and the same as ``metrics.csv`` when the run ends.
 
-    Columns: step, epoch, seconds (of this process since its start), train/loss (of the step), train/rate,
-    train/samples_per_second (all processes, since the last row), train/temperature where it is learned.
+    Columns: step, epoch, seconds (of this process since its start), train/loss (of the step: the mean over its queries,
+    of all batches and processes), train/rate, train/samples_per_second (all processes, since the last row),
+    train/temperature where it is learned.
 
     Args:
         folder: the run folder.
@@ -36,10 +38,13 @@ class Metrics(lightning.Callback):
         self._started = self._last_time = time.perf_counter()
         self._last_step = 0
         self._rate = 0.0
+        self._step = 0
+        self._losses: list[torch.Tensor] = []  # of the batches of one step
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._started = self._last_time = time.perf_counter()
-        self._last_step = trainer.global_step
+        self._last_step = self._step = trainer.global_step
+        self._losses.clear()
 
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
@@ -50,10 +55,17 @@ class Metrics(lightning.Callback):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        # Not outputs["loss"], which Lightning divides where gradients are added up.
+        self._losses.append(outputs["output"].loss)
         step = trainer.global_step
-        if step == self._last_step or (step % self.every_n_steps and step != 1):
+        if step == self._step:  # gradients are still being added up
             return
-        row = {"train/loss": outputs["loss"].item(), "train/rate": self._rate}
+        losses, self._losses, self._step = torch.stack(self._losses), [], step
+        if step % self.every_n_steps and step != 1:
+            return
+        # Each process's loss is its share of the mean over all queries: the mean of shares is that mean.
+        loss_of_all = trainer.strategy.reduce(losses.mean(), reduce_op="mean")
+        row = {"train/loss": float(loss_of_all), "train/rate": self._rate}
         now = time.perf_counter()
         row["train/samples_per_second"] = self._samples(trainer, batch, step) / (now - self._last_time)
         loss = getattr(pl_module, "loss", None)
@@ -62,13 +74,15 @@ class Metrics(lightning.Callback):
         self._last_time, self._last_step = now, step
         record(self.folder, trainer, row, seconds=now - self._started)
 
-    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        # Not at the training's end, which a run that was killed just before does not come to again.
         self._write_table(trainer)
 
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
     ) -> None:
-        self._write_table(trainer)
+        with contextlib.suppress(OSError):  # of a full disk, say, which is what the exception tells
+            self._write_table(trainer)
 
     def _write_table(self, trainer: lightning.Trainer) -> None:
         if trainer.is_global_zero:
@@ -95,9 +109,7 @@ def write_table(folder: RunFolder) -> None:
     """Write ``metrics.csv`` from ``metrics.jsonl``: one row a step."""
     rows = last_row_per_step(read_rows(folder.metrics))
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    staged = Path(f"{folder.metrics_table}.tmp")
-    with open(staged, "w", newline="") as file:
+    with whole_file(folder.metrics_table) as part, open(part, "w", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(staged, folder.metrics_table)

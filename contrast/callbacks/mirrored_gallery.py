@@ -72,8 +72,12 @@ def _queries(queries: Sequence[dict[str, Any]], folder: RunFolder) -> Sheet:
     return Sheet("pairs/hardest_negatives", _NEGATIVES, rows, lines)
 
 
-def _path(folder: RunFolder, picture: str | None) -> Path | None:
-    return None if picture is None else folder.path / picture
+def _path(folder: RunFolder, picture: Any) -> Path | None:
+    """The picture among the run's own, whatever path its row names: what is sent away is never from elsewhere."""
+    if not isinstance(picture, str):
+        return None
+    path = folder.pictures / Path(picture).name
+    return path if path.is_file() and not path.is_symlink() else None
 
 
 def as_wandb_table(sheet: Sheet) -> Any:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from contrast.distributed import rank
 from contrast.losses import BadPairMining, LossOutput
 from contrast.observation.sums import added_up
+from contrast.whole_file import whole_file
 
 __all__ = ["EpochOfPairs", "PairHistory", "history_of"]
 
@@ -111,14 +112,26 @@ class PairHistory:
             self._running[row + 1] += delta * torch.where(here, values - self._running[row], 0.0)
 
 
-def history_of(folder: Path, index: int) -> dict[str, list[float | None]]:
-    """What the files of single epochs say of one sample: lists `epoch`, `loss`, `positive`, `weight`."""
+def history_of(folder: Path, index: int, until: int) -> dict[str, list[float | None]]:
+    """What the files of single epochs say of one sample: lists `epoch`, `loss`, `positive`, `weight`.
+
+    Args:
+        folder: of the files.
+        index: the sample.
+        until: the last epoch. There are later ones where a run was killed and goes on from an earlier checkpoint.
+    """
     history: dict[str, list[float | None]] = {"epoch": [], "loss": [], "positive": [], "weight": []}
     for path in sorted(folder.glob("epoch-*.safetensors")):
-        tensors = load_file(path)
-        history["epoch"].append(int(path.stem.removeprefix("epoch-")))
-        for name in ("loss", "positive", "weight"):
-            value = float(tensors[name][index])
+        number = path.stem.removeprefix("epoch-")
+        if not number.isdecimal() or int(number) > until or not path.is_file():
+            continue
+        try:
+            tensors = load_file(path)
+            values = {name: float(tensors[name][index]) for name in ("loss", "positive", "weight")}
+        except (OSError, SafetensorError, LookupError, ValueError, RuntimeError):  # damaged, or of other samples
+            continue
+        history["epoch"].append(int(number))
+        for name, value in values.items():
             history[name].append(round(value, 5) if value == value else None)
     return history
 
@@ -130,7 +143,6 @@ def _scores(query: Tensor, positive: Tensor) -> Tensor:
 
 
 def _save(path: Path, tensors: dict[str, Tensor]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(f"{path.name}.tmp{os.getpid()}")
-    save_file(tensors, staged)
-    os.replace(staged, path)
+    # Through bytes, whose writing fails as that of any file does; safetensors has an exception of its own.
+    with whole_file(path) as part:
+        part.write_bytes(save(tensors))

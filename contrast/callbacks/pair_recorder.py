@@ -60,7 +60,8 @@ class PairRecorder(lightning.Callback):
         if self._history is None or not isinstance(output, LossOutput):
             return
         self._history.add(output)
-        due = self._last_batch and _due(trainer, pl_module, self.gallery) and trainer.is_global_zero
+        # Every process looks, of which the first one's are drawn: an objective may ask the others for their queries.
+        due = self._last_batch and _due(trainer, pl_module, self.gallery)
         if due and isinstance(loss_of, ContrastiveLoss):
             self._gallery.look(loss_of, output.pairs[0])
 

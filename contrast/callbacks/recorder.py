@@ -19,7 +19,7 @@ from contrast.observation import HEADER, Observation, RawRows, observe
 from contrast.records import append_row
 from contrast.run_folder import RunFolder
 
-__all__ = ["Recorder"]
+__all__ = ["Recorder", "Watch"]
 
 _ROWS = 100  # of a run, unless told otherwise
 _MIRRORED = {
@@ -64,7 +64,7 @@ class Recorder(lightning.Callback):
         self._step = 0
         self._seen: Observation | None = None
         self._labels: Tensor | None = None
-        self._watch: _Watch | None = None
+        self._watch: Watch | None = None
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         if self.every_n_steps is None and isinstance(pl_module, ContrastiveMethod):
@@ -81,7 +81,7 @@ class Recorder(lightning.Callback):
         # Of several batches whose gradients are added up the first is looked at.
         due = self._seen is None and self._observed(trainer.global_step + 1)
         if due and isinstance(pl_module, ContrastiveMethod):
-            self._watch = _Watch(pl_module.backbone, pl_module.head)
+            self._watch = Watch(pl_module.backbone, pl_module.head)
 
     @torch.no_grad()
     def on_before_backward(
@@ -120,7 +120,7 @@ class Recorder(lightning.Callback):
         return every > 0 and (step == 1 or step % every == 0)
 
 
-class _Watch:
+class Watch:
     """What two modules give from now until it is asked for: of a method's query encoder."""
 
     def __init__(self, backbone: nn.Module, head: nn.Module) -> None:

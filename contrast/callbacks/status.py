@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -16,7 +17,7 @@ from contrast.run_status import State, Status, utc_now, write_status
 
 __all__ = ["RunStatus"]
 
-INTERRUPTED = 130
+SIGNAL = 128  # an exit code above it says which one
 MOST_WORDS = 500
 
 
@@ -46,9 +47,9 @@ class RunStatus(lightning.Callback):
             self._write(trainer, pl_module, "running")
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        # Not at the training's end, which comes before the last checkpoint is written.
-        if self._started:
-            self._write(trainer, pl_module, "finished")
+        # Not at the training's end, which comes before the last checkpoint is written, and to which a run that was
+        # killed just after its last step does not come again.
+        self._write(trainer, pl_module, "finished")
 
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
@@ -56,8 +57,9 @@ class RunStatus(lightning.Callback):
         # An attempt to go on that failed before its first step says nothing about where the run is.
         if self._started or not self.folder.status.exists():
             by_hand = isinstance(exception, KeyboardInterrupt | SystemExit)
-            stopped = by_hand or (isinstance(exception, RunStopped) and exception.exit_code == INTERRUPTED)
-            self._write(trainer, pl_module, "stopped" if stopped else "failed", _in_one_line(exception))
+            stopped = by_hand or (isinstance(exception, RunStopped) and exception.exit_code > SIGNAL)
+            with contextlib.suppress(OSError):  # of a full disk, say, which is what the exception tells
+                self._write(trainer, pl_module, "stopped" if stopped else "failed", _in_one_line(exception))
 
     def _write(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, state: State, message: str = ""

@@ -12,8 +12,9 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
 
-from contrast.records import read_rows
+from contrast.records import every_row
 from contrast.run_folder import RunFolder
+from contrast.whole_file import whole_file
 
 __all__ = ["attach_report", "closed_at_the_end", "go_on", "with_id"]
 
@@ -33,7 +34,8 @@ def with_id(logger: Any, folder: RunFolder) -> Any:
         return logger
     given, kept = logger.get("init_args") or {}, _kept(folder)
     own = given.get("version") or given.get("id") or kept.get("id") or secrets.token_hex(4)
-    folder.wandb.write_text(json.dumps({"id": own, "starts": kept.get("starts", 0) + 1}) + "\n")
+    with whole_file(folder.wandb) as part:
+        part.write_text(json.dumps({"id": own, "starts": kept.get("starts", 0) + 1}) + "\n")
     ours = {"id": own, "name": given.get("name") or folder.path.resolve().name}
     if "resume" in given and not any(given.get(name) for name in ("resume", "resume_from", "fork_from")):
         ours["resume"] = "allow"  # Lightning's own default, which a configuration that spells out every argument undoes
@@ -54,7 +56,7 @@ def go_on(run: Any, folder: RunFolder, step: int) -> None:
     """
     starts = _kept(folder).get("starts", 1)
     if starts > 1 and not run.starting_step:
-        logged = len(read_rows(folder.metrics)) + len(read_rows(folder.gallery)) + 2 * starts
+        logged = len(every_row(folder.metrics)) + len(every_row(folder.gallery)) + 2 * starts
         run.log({"trainer/global_step": step}, step=logged)
 
 
@@ -101,6 +103,6 @@ def _running() -> Any:
 def _kept(folder: RunFolder) -> dict[str, Any]:
     try:
         kept = json.loads(folder.wandb.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return kept if isinstance(kept, dict) else {}

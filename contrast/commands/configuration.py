@@ -14,11 +14,15 @@ from typing import Any
 
 import yaml
 
+from contrast.commands.plain import require_plain
 from contrast.errors import InputError
 
 __all__ = ["Composition", "compose", "read_yaml"]
 
 Config = dict[str, Any]
+
+# What PyYAML was seen to raise: its own errors, and Python's for a tag that its text does not fit, say `!!int x`.
+_NO_YAML = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 # What a flag may go into where the files say nothing: `--model.loss.objective DCL` over a method's own default.
 _UNSAID: dict[tuple[str, ...], Config] = {
@@ -110,7 +114,9 @@ def compose(
     if base is not None:
         composition.lay(base)
     for file in files:
-        composition.lay(read_yaml(file))
+        said = read_yaml(file)
+        require_plain(said, repr(str(file)))
+        composition.lay(said)
     for name, text in sorted(flags, key=lambda flag: flag[0].count(".")):
         composition.set(name, _value(name, text))
     return composition
@@ -119,14 +125,22 @@ def compose(
 def read_yaml(file: Path) -> Config:
     """One YAML file as a mapping."""
     try:
-        content = yaml.safe_load(file.read_text())
+        if file.exists() and not file.is_file() and not file.is_dir():  # a pipe or a device may have no end
+            raise InputError(f"cannot read configuration {str(file)!r}: it is no regular file")
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read configuration {str(file)!r}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{str(file)!r} is no YAML: {' '.join(str(error).split())}") from error
+    except InputError:
+        raise
+    except _NO_YAML as error:
+        raise InputError(f"{str(file)!r} is no YAML: {_shortly(error)}") from error
     if not isinstance(content, dict):
         raise InputError(f"{str(file)!r} holds no mapping of names to values, so it is no configuration")
     return content
+
+
+def _shortly(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def same_class(one: str, other: str) -> bool:
@@ -147,6 +161,8 @@ def _names_class(value: Any) -> bool:
 
 def _value(name: str, text: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"--{name}: {text!r} is no YAML value") from error
+        value = yaml.safe_load(text)
+    except _NO_YAML as error:
+        raise InputError(f"--{name}: {text!r:.200} is no YAML value") from error
+    require_plain({name.rpartition(".")[2] or name: value}, f"--{name}")
+    return value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +10,17 @@ from typing import Any
 import lightning
 import torch
 
+from contrast.checkpoint_file import read_checkpoint
+from contrast.commands.completing import complete
 from contrast.commands.configuration import Config, compose, short
-from contrast.commands.parser import build, complete, evaluation_parser, import_from_here, resolve
+from contrast.commands.parser import build, evaluation_parser, import_from_here, resolve
 from contrast.data import ImageData, TrainingData
 from contrast.errors import InputError
 from contrast.evaluation.encoder import Encoder, fingerprint
 from contrast.models import Backbone, ResNet, Timm, load_weights, require_fitting
 from contrast.run_folder import RunFolder
 
-__all__ = ["LoadedRun", "load_foreign", "load_run", "read_checkpoint"]
+__all__ = ["LoadedRun", "load_foreign", "load_run"]
 
 
 @dataclass(frozen=True)
@@ -98,30 +99,6 @@ def load_foreign(weights: Path | str, architecture: str, data_config: Sequence[P
     load_weights(backbone, Path(weights))
     encoder = _encoder(backbone, built.data, {"weights": Path(weights).name})
     return LoadedRun(None, {}, backbone, built.data, encoder, None, None, Path(weights))
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """One of this project's checkpoints, read without running anything that it may contain.
-
-    Raises:
-        InputError: where it is missing, damaged or from elsewhere.
-    """
-    if not path.is_file():
-        raise InputError(f"no checkpoint {str(path)!r}: the run has not written one yet")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        first = " ".join(str(error).split())[:120]
-        raise InputError(
-            f"checkpoint {str(path)!r} cannot be read ({first}): it is damaged or no checkpoint"
-        ) from error
-    if not isinstance(content, Mapping) or "contrast" not in content:
-        raise InputError(
-            f"{str(path)!r} was not written by contrast: evaluate it with --weights {path} and --backbone NAME"
-        )
-    if content["contrast"]["format"] != 1:
-        raise InputError(f"checkpoint {str(path)!r} has format {content['contrast']['format']}; this version reads 1")
-    return dict(content)
 
 
 def _with_data(config: Config, files: Sequence[Path | str]) -> Config:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contrast.errors import InputError
+from contrast.records import read_object
 
 if TYPE_CHECKING:
     from contrast.commands.encoder import LoadedRun
@@ -74,10 +74,7 @@ def _evaluations(run: LoadedRun) -> list[dict[str, Any]]:
 
 
 def _result(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        content = None
-    if not isinstance(content, dict):
+    content = read_object(path)
+    if content is None:
         raise InputError(f"{str(path)!r} is no whole JSON object: remove it, or evaluate again")
     return content

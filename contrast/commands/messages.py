@@ -43,6 +43,10 @@ def _worded(reason: str, path: str, classes: dict[str, list[str]]) -> str:
         name = unknown[1]
         known = classes.get(path.rpartition(".")[2], [])
         return f"no class {name!r}" + (did_you_mean(name, known) if known else "; give a class's dotted path")
+    if denied := re.search(r"Importing '([^']+)' is not allowed", reason):
+        return (
+            f"{denied[1]!r} may not be named here, as it could run anything: give a class of the kind that belongs here"
+        )
     if "must include a class_path" in reason:
         return f"arguments without a class: name it first, as in --{path} CLASS"
     if option := re.search(r"Option '([^']+)' is not accepted", reason):

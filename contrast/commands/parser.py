@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import jsonargparse
 import lightning
@@ -22,13 +20,12 @@ from contrast.commands.messages import one_line
 from contrast.commands.training_facts import TrainingFacts
 from contrast.data import TrainingData
 from contrast.data.failures import construction_error
-from contrast.errors import InputError
+from contrast.errors import MEMORY, InputError, out_of_memory
 from contrast.methods import ContrastiveMethod
 
 __all__ = [
     "CALLBACKS",
     "build",
-    "complete",
     "evaluation_parser",
     "import_from_here",
     "refused_in_one_line",
@@ -47,8 +44,12 @@ CALLBACKS: dict[str, type[lightning.Callback]] = {
 """Sections of a configuration that set a callback which every run has."""
 
 # A configuration may name any class but those of modules such as os and subprocess: jsonargparse has the list, and
-# enforces it once settings are made.
-jsonargparse.set_parsing_settings(import_path_denylist=[])
+# enforces it once settings are made. These unpickle, compile or fetch too, and data sets of torchvision take functions.
+_MORE_DENIED = (
+    *("torch.load", "torch.serialization", "torch.hub", "torch.jit", "torch.package", "torch.multiprocessing"),
+    *("torch.utils.cpp_extension", "torch.utils.model_zoo", "numpy.load", "numpy.fromfile", "joblib", "cloudpickle"),
+)
+jsonargparse.set_parsing_settings(import_path_denylist=list(_MORE_DENIED))
 
 _GIVEN = {"folder", "config"}  # arguments of callbacks that the command fills
 
@@ -76,32 +77,6 @@ def evaluation_parser(with_model: bool) -> jsonargparse.ArgumentParser:
     return parser
 
 
-def complete(config: Config) -> Config:
-    """Fill what follows from what is said: the seed and the size and channels of images, where a class takes them."""
-    config = dict(config)
-    config.setdefault("seed_everything", 0)
-    config["data"] = _with({"class_path": "ImageData"} | _spec(config.get("data")), seed=config["seed_everything"])
-    said = config["data"]["init_args"]
-    views = _spec(said.get("views"))
-    size = views.get("init_args", {}).get("size", _default(views.get("class_path"), "size"))
-    if config.get("model"):
-        model = _spec(config["model"])
-        if "class_path" not in model:
-            raise InputError("model has no class: add --config configs/method/simclr.yaml, say, or --model SimCLR")
-        kind = config["data"]["class_path"]
-        backbone = {"class_path": _usual_backbone(kind)} | _spec(model.get("init_args", {}).get("backbone"))
-        takes = {"image_size": size, "channels": said.get("channels", _default(kind, "channels"))}
-        fits = {name: value for name, value in takes.items() if value and _takes(backbone["class_path"], name)}
-        config["model"] = {
-            **model,
-            "init_args": {
-                **_seeded(model.get("init_args", {}), config["seed_everything"]),
-                "backbone": _with(backbone, **fits),
-            },
-        }
-    return config
-
-
 def resolve(parser: jsonargparse.ArgumentParser, config: Config) -> tuple[Any, Config]:
     """Check a configuration against the types; also give it back with every default written out.
 
@@ -109,8 +84,19 @@ def resolve(parser: jsonargparse.ArgumentParser, config: Config) -> tuple[Any, C
         InputError: one line, for the first thing that does not fit.
     """
     typed = refused_in_one_line(lambda: parser.parse_object(config))
+    _refuse_nothing(typed)
     plain = yaml.safe_load(parser.dump(typed, skip_unset=False))
     return typed, plain
+
+
+def _refuse_nothing(typed: Any) -> None:
+    """The parser takes null for any argument of a section, and the callbacks would fail at it."""
+    for section, callback in CALLBACKS.items():
+        kinds = get_type_hints(callback.__init__)
+        given = vars(typed[section]) if section in typed else {}
+        for name in given:
+            if given[name] is None and type(None) not in get_args(kinds[name]):
+                raise InputError(f"{section}.{name}: null is no value here: leave it out for the default")
 
 
 def build(parser: jsonargparse.ArgumentParser, typed: Any) -> Any:
@@ -134,65 +120,19 @@ def refused_in_one_line(action: Callable[[], Any]) -> Any:
     except (jsonargparse.ArgumentError, MisconfigurationException, TypeError, ValueError, ImportError) as error:
         if not isinstance(error, jsonargparse.ArgumentError) and _is_ours(error):
             raise
+        if out_of_memory(error):
+            raise InputError(MEMORY) from error
         raise InputError(one_line(str(error), known)) from error
-    except (RuntimeError, OSError) as error:  # what data set classes raise of their files
+    except IndexError as error:  # jsonargparse's, where what a constructor raised has no words: MemoryError for one
+        raise InputError("a class cannot be built, most likely for want of memory: give smaller numbers") from error
+    except (MemoryError, RuntimeError, OSError) as error:  # what data set classes raise of their files
+        if out_of_memory(error):
+            raise InputError(MEMORY) from error
         raise construction_error("data", {}, error) from error
 
 
 def _is_ours(error: BaseException) -> bool:
     return isinstance(error, InputError) and "\n" not in str(error)
-
-
-def _spec(value: Any) -> Config:
-    """A class as a mapping, whether it was named by a string, a mapping or not at all."""
-    if isinstance(value, str):
-        return {"class_path": value}
-    return dict(value) if isinstance(value, dict) else {}
-
-
-def _with(spec: Config, **values: Any) -> Config:
-    return {**spec, "init_args": {**values, **(spec.get("init_args") or {})}}
-
-
-def _seeded(value: Any, seed: int, slot: str = "") -> Any:
-    """A part of a configuration in which every class that takes a seed, and has none, gets the run's."""
-    if isinstance(value, list):
-        return [_seeded(item, seed, slot) for item in value]
-    if isinstance(value, str) and slot in SLOTS and _takes(value, "seed"):
-        return {"class_path": value, "init_args": {"seed": seed}}
-    if not isinstance(value, dict):
-        return value
-    filled = {key: _seeded(item, seed, key) for key, item in value.items()}
-    named = filled.get("class_path")
-    return _with(filled, seed=seed) if isinstance(named, str) and _takes(named, "seed") else filled
-
-
-def _usual_backbone(data_class: str) -> str:
-    found = _find(data_class)
-    return "ResNet1d" if found is not None and issubclass(found, data.SeriesData) else "ResNet"
-
-
-def _takes(class_path: str, argument: str) -> bool:
-    found = _find(class_path)
-    return found is not None and argument in inspect.signature(found).parameters
-
-
-def _default(class_path: str | None, argument: str) -> Any:
-    found = _find(class_path) if class_path else None
-    parameter = inspect.signature(found).parameters.get(argument) if found else None
-    return None if parameter is None or parameter.default is parameter.empty else parameter.default
-
-
-def _find(class_path: str) -> type | None:
-    module, _, name = class_path.rpartition(".")
-    if module:
-        try:
-            found = getattr(importlib.import_module(module), name, None)
-        except ImportError:
-            return None
-        return found if isinstance(found, type) else None
-    places = (models, data, losses, banks, methods)
-    return next((getattr(place, name) for place in places if hasattr(place, name)), None)
 
 
 def import_from_here() -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from contrast.errors import InputError
 from contrast.run_folder import RunFolder
+from contrast.whole_file import whole_file
 
 __all__ = ["main"]
 
@@ -65,10 +65,9 @@ def _refuse_twice(folders: Sequence[RunFolder]) -> None:
 
 def _write(output: Path, page: str) -> None:
     """Whole or not at all: a reader who reloads while a run trains never sees half a page."""
-    unfinished = output.with_name(f"{output.name}.tmp{os.getpid()}")
     try:
-        unfinished.write_text(page, encoding="utf-8")
-        unfinished.replace(output)
+        with whole_file(output) as part:
+            part.write_text(page, encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot write {str(output)!r} ({error.strerror}): give another --output") from error
 

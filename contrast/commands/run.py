@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import sys
+from pathlib import Path
 from typing import Any
 
 import jsonargparse
@@ -18,36 +20,41 @@ from contrast.callbacks import (
     FlaggedPairs,
     Mirror,
     Progress,
+    ResumedRecords,
     RunStatus,
     StepRandomness,
 )
 from contrast.callbacks.wandb_run import closed_at_the_end, with_id
 from contrast.commands.configuration import short
-from contrast.commands.encoder import read_checkpoint
 from contrast.commands.parser import CALLBACKS, build, resolve
 from contrast.data import TrainingData
 from contrast.data.failures import worker_message
-from contrast.errors import InputError
+from contrast.errors import InputError, RunStopped
 from contrast.losses.labels import LabelTable
 from contrast.methods import ContrastiveMethod
 from contrast.run_folder import RunFolder
 
 __all__ = ["fit"]
 
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 _UNFIT = (64, "64", "64-true", "16-true", "bf16-true", "transformer-engine", "transformer-engine-float16")
 
 
-def fit(parser: jsonargparse.ArgumentParser, config: dict[str, Any], folder: RunFolder, resume: bool) -> None:
+def fit(
+    parser: jsonargparse.ArgumentParser, config: dict[str, Any], folder: RunFolder, checkpoint: Path | None
+) -> None:
     """Build everything and train to the end.
 
     Args:
         parser: of whole runs.
         config: the resolved configuration, kept in every checkpoint; ``{run}`` in a text stands for the run's folder.
         folder: where everything goes.
-        resume: whether to go on from the folder's last checkpoint.
+        checkpoint: to go on from, if any.
+
+    Raises:
+        InputError: for anything wrong with the configuration, the data or the checkpoint.
+        RunStopped: where the run ended before its last step.
     """
-    if resume:
-        read_checkpoint(folder.last_checkpoint)  # refuses a damaged one in one line, before anything is built
     lightning.seed_everything(config["seed_everything"], workers=True, verbose=False)
     placed = _in_folder(config, folder)
     placed["trainer"] = {**placed["trainer"], "logger": with_id(placed["trainer"].get("logger"), folder)}
@@ -61,7 +68,7 @@ def fit(parser: jsonargparse.ArgumentParser, config: dict[str, Any], folder: Run
             trainer.fit(
                 built.model,
                 datamodule=built.data,
-                ckpt_path=folder.last_checkpoint if resume else None,
+                ckpt_path=checkpoint,
                 weights_only=True,
             )
     except InputError as error:
@@ -70,9 +77,36 @@ def fit(parser: jsonargparse.ArgumentParser, config: dict[str, Any], folder: Run
         if "loading state_dict" not in str(error):
             raise
         first = " ".join(str(error).split())[:300]
-        raise InputError(
-            f"{folder.last_checkpoint} is of another architecture than the configuration now says: {first}"
-        ) from error
+        raise InputError(f"{checkpoint} is of another architecture than the configuration now says: {first}") from error
+    except MisconfigurationException as error:
+        raise InputError(f"trainer: {error}") from error
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        if checkpoint is None or _began(trainer):
+            raise
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise InputError(f"checkpoint {str(checkpoint)!r} lacks what a run goes on from ({reason})") from error
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        raise _unwritable(error, folder, trainer.global_step) from error
+
+
+def _began(trainer: lightning.Trainer) -> bool:
+    return any(callback.began for callback in _callbacks(trainer) if isinstance(callback, ResumedRecords))
+
+
+def _callbacks(trainer: lightning.Trainer) -> list[lightning.Callback]:
+    return trainer.callbacks  # type: ignore[attr-defined,no-any-return]  # a connector sets it
+
+
+def _unwritable(error: OSError, folder: RunFolder, step: int) -> RunStopped:
+    kept = f"the last good checkpoint is {folder.last_checkpoint}"
+    if not folder.last_checkpoint.exists():
+        kept = "no checkpoint had been written yet"
+    return RunStopped(
+        f"{folder.path} could not be written at step {step} ({error.strerror}); {kept}: make room, then go on with: "
+        f"contrast pretrain --resume {folder.path}"
+    )
 
 
 def _in_folder(value: Any, folder: RunFolder) -> Any:
@@ -106,6 +140,7 @@ def _trainer(built: Any, config: dict[str, Any], folder: RunFolder) -> lightning
     callbacks = list(given) if isinstance(given, list) else [given]
     plugins = settings.pop("plugins") or []
     ours: list[lightning.Callback] = [
+        ResumedRecords(folder),
         StepRandomness(config["seed_everything"]),
         FiniteLoss(folder),
         FlaggedPairs(folder),
@@ -137,7 +172,7 @@ def _trainer(built: Any, config: dict[str, Any], folder: RunFolder) -> lightning
         return lightning.Trainer(
             **settings,
             callbacks=[*callbacks, *ours],
-            plugins=[AtomicCheckpoints(), *(plugins if isinstance(plugins, list) else [plugins])],
+            plugins=[AtomicCheckpoints(folder), *(plugins if isinstance(plugins, list) else [plugins])],
         )
     except (ValueError, TypeError, MisconfigurationException) as error:
         raise InputError(f"trainer: {error}") from error

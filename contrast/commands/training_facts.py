@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import inspect
+import struct
 from collections.abc import Callable
+from pickle import UnpicklingError
 from typing import Any
 
+from torch.utils.data import Dataset
+
 from contrast.data import TrainingData
+from contrast.data.failures import construction_error
 from contrast.errors import InputError
 from contrast.losses import Piece
 
 __all__ = ["TrainingFacts"]
+
+# What torchvision's classes raise of files that are missing, cut or of another format.
+_OF_FILES = (RuntimeError, OSError, ValueError, LookupError, EOFError, AssertionError, UnpicklingError, struct.error)
 
 Instantiator = tuple[Callable[..., Any], type, bool]
 
@@ -23,7 +31,7 @@ class TrainingFacts:
 
     def instantiators(self) -> list[Instantiator]:
         """For jsonargparse: how data and pieces are built."""
-        return [(self._build_data, TrainingData, True), (self._build_piece, Piece, True)]
+        return [(self._build_data, TrainingData, True), (self._build_piece, Piece, True), (_build_set, Dataset, True)]
 
     def _build_data(self, class_type: Callable[..., TrainingData], *args: Any, **kwargs: Any) -> TrainingData:
         self._data = class_type(*args, **kwargs)
@@ -44,3 +52,15 @@ class TrainingFacts:
         if labels is None:
             raise InputError(f"{name} learns from labels and the training set has none: give a labelled data.train")
         return labels
+
+
+def _build_set(class_type: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """A data set; what its class raises of its files becomes one line that names the class."""
+    try:
+        return class_type(*args, **kwargs)
+    except InputError:
+        raise
+    except _OF_FILES as error:
+        said = str(construction_error(f"{class_type.__module__}.{class_type.__qualname__}", kwargs, error))
+        mend = "" if "correct root" in said else ": correct the arguments, or get the files anew"
+        raise InputError(f"{said}{mend}") from error

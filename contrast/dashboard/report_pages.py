@@ -94,7 +94,7 @@ class ReportPages:
 
 def rows_written(runs: Sequence[RunFolder]) -> int:
     """Lines in all files of rows."""
-    return sum(_lines(run, file.name) for run in runs for file in run.path.glob("*.jsonl"))
+    return sum(_lines(run, file.name) for run in runs for file in run.path.glob("*.jsonl") if file.is_file())
 
 
 def _lines(run: RunFolder, name: str) -> int:

@@ -44,7 +44,7 @@ class RunsFolder:
         folder = self._real.joinpath(*parts)
         try:
             inside = folder.resolve() == folder and os.path.isfile(folder / "config.yaml")
-        except (OSError, ValueError):  # a name that no file can have
+        except (OSError, ValueError, RuntimeError):  # a name that no file can have, a link to itself
             return None
         run = RunFolder(self.path.joinpath(*parts))
         return run if inside and self.stamps(run) is not None else None
@@ -53,12 +53,18 @@ class RunsFolder:
         """What the run's files look like from outside; None where the run is gone or one of them leads out."""
         found: Stamps = {}
         for entry in _files(run.path):
-            if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(self._real):
+            if entry.is_symlink() and not self._inside(Path(entry.path)):
                 return None
             with contextlib.suppress(OSError):  # deleted meanwhile, or a link to nothing
                 seen = entry.stat()
                 found[os.path.relpath(entry.path, run.path)] = (seen.st_mtime_ns, seen.st_size)
         return found if "config.yaml" in found else None
+
+    def _inside(self, link: Path) -> bool:
+        try:
+            return link.resolve().is_relative_to(self._real)
+        except RuntimeError:  # a link to itself, which is to nothing
+            return True
 
     def _below(self, folder: Path, prefix: str, levels: int) -> Iterator[str]:
         for entry in _entries(folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -12,11 +13,17 @@ import numpy.typing as npt
 
 from contrast.errors import InputError, did_you_mean
 
-__all__ = ["Array", "map_array", "read_arrays"]
+__all__ = ["Array", "map_array", "read_arrays", "require_file"]
 
 Array = npt.NDArray[Any]
 
 _READING_ERRORS = (ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+def require_file(path: str) -> None:
+    """Raise InputError for a pipe or a device, which may have no end; what is not there is left to the reader."""
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+        raise InputError(f"{path!r} is a pipe or a device: give a file")
 
 
 def map_array(path: str, samples: str) -> Array:
@@ -29,6 +36,7 @@ def map_array(path: str, samples: str) -> Array:
     Raises:
         InputError: for a missing or damaged file, and one with pickled objects.
     """
+    require_file(path)
     try:
         array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
@@ -51,6 +59,7 @@ def read_arrays(path: str, names: Sequence[str], samples: str) -> list[Array]:
     """
     if not path.lower().endswith(".npz"):
         raise InputError(f"{path!r} is neither .npz nor .npy: write it by numpy.savez(path, {samples}=..., labels=...)")
+    require_file(path)
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             return [_named(archive, name, path) for name in names]

@@ -69,8 +69,11 @@ def read_image(path: str) -> Image.Image:
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise InputError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on, which turns cut files half grey: leave it False")
+    file = Path(path)
     try:
-        data = Path(path).read_bytes()
+        if file.exists() and not file.is_file() and not file.is_dir():
+            raise CorruptImageError("it is a pipe or a device, no file")
+        data = file.read_bytes()
     except FileNotFoundError:
         raise CorruptImageError("there is no such file, or a link that leads nowhere") from None
     except OSError as error:

@@ -26,6 +26,7 @@ from contrast.randomness import Purpose, permutation
 __all__ = ["Split", "TrainingData"]
 
 Split = Literal["train", "test"]
+_MOST_WORKERS = 512
 
 
 class TrainingData(lightning.LightningDataModule, ABC):
@@ -72,6 +73,8 @@ class TrainingData(lightning.LightningDataModule, ABC):
             raise InputError(f"data.batch_size {batch_size} leaves no negatives: give at least 2")
         if workers < 0:
             raise InputError(f"data.workers {workers} is negative: give 0 to load in the main process")
+        if workers > _MOST_WORKERS:  # as many processes would take the machine down before the first batch
+            raise InputError(f"data.workers {workers} is above {_MOST_WORKERS}: give about one a CPU core")
 
     @property
     @abstractmethod

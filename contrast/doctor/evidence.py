@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import math
 import statistics
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from contrast.records import last_row_per_step, read_rows
+from contrast.records import last_row_per_step, read_object, read_rows, read_text
 from contrast.run_folder import RunFolder
 
 __all__ = ["Evidence"]
@@ -93,7 +92,7 @@ def _at(value: Any, path: Sequence[str]) -> Any:
 
 def _number(value: Any) -> float | None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and math.isfinite(value) else None
+    return float(value) if is_number and abs(value) <= sys.float_info.max else None
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
@@ -105,9 +104,10 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _loaded(path: Path) -> dict[str, Any]:
+    if path.suffix == ".json":
+        return read_object(path) or {}
     try:
-        text = path.read_text(encoding="utf-8")
-        found = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        found = yaml.safe_load(read_text(path) or "")
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
 
+from contrast.errors import InputError
 from contrast.evaluation.results import write_json
 from contrast.models import Backbone
+from contrast.whole_file import whole_file
 
 __all__ = ["export"]
 
@@ -22,13 +23,19 @@ def export(backbone: Backbone, card: Mapping[str, Any], folder: Path) -> Path:
         backbone: its ``plain_state_dict`` is written, bit for bit.
         card: what is known of the weights, as JSON; the backbone's own description goes in beside it.
         folder: made if missing. Files of the same names are replaced, each whole.
+
+    Raises:
+        InputError: where a weight is not finite.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     weights = folder / "backbone.safetensors"
-    staged = folder / f".{weights.name}.{os.getpid()}"
     # safetensors refuses tensors that share memory, and a network may well share some.
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in backbone.plain_state_dict().items()}
-    save_file(state, staged, metadata={"format": "pt"})
-    write_json(folder / "card.json", {"backbone": backbone.describe(), **card})
-    os.replace(staged, weights)
+    spoilt = next((name for name, tensor in state.items() if not bool(tensor.isfinite().all())), None)
+    if spoilt is not None:
+        raise InputError(
+            f"weights {spoilt!r} hold NaN or infinity, and are of no use to anybody: export another checkpoint"
+        )
+    with whole_file(weights) as part:
+        save_file(state, part, metadata={"format": "pt"})
+        write_json(folder / "card.json", {"backbone": backbone.describe(), **card})
     return weights

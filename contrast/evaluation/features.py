@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from contrast.data.batch import LabelledBatch
 from contrast.data.failures import worker_message
 from contrast.errors import InputError
 from contrast.evaluation.encoder import Encoder, encode
+from contrast.whole_file import whole_file
 
 __all__ = ["Features", "batches", "cache_key", "cached_features", "extract", "features_of"]
 
@@ -157,19 +157,22 @@ def cached_features(folder: Path, key: str, compute: Callable[[], Features]) -> 
         folder: where the files are; made if missing.
         key: from `cache_key`.
         compute: called where there is no good file.
+
+    Raises:
+        InputError: for features that are not finite, which are not kept.
     """
     path = folder / f"{key[:32]}.safetensors"
-    if path.exists():
+    if path.is_file():
         try:
             return _read(path, key)
         except (SafetensorError, ValueError, OSError) as error:
             _log.warning("features in %s cannot be used (%s); computing them again", path, error)
     found = compute()
-    folder.mkdir(parents=True, exist_ok=True)
-    staged = folder / f".{path.name}.{os.getpid()}"
+    if not bool(found.features.isfinite().all()):  # before they are kept
+        raise InputError("the features hold NaN or infinity: check the checkpoint they were computed with")
     tensors = {"features": found.features, "labels": found.labels, "index": found.index}
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, staged, metadata={"key": key})
-    os.replace(staged, path)
+    with whole_file(path) as part:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, metadata={"key": key})
     return found
 
 

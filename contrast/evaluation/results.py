@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from contrast.evaluation.intervals import Interval, mean_interval, wilson_interval
+from contrast.whole_file import whole_file
 
 __all__ = ["Result", "accuracy_interval", "write_json", "write_result"]
 
@@ -98,8 +98,7 @@ def _auroc(result: Result) -> dict[str, Any]:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> Path:
     """Write a JSON file whole or not at all, its folder made if missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
-    staged.write_text(json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(staged, path)
+    text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
+    with whole_file(path) as part:
+        part.write_text(text + "\n", encoding="utf-8")
     return path

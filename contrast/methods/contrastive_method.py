@@ -158,7 +158,10 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
         self._unstored.clear()
 
     def configure_optimizers(self) -> Any:
-        optimizer = self._optimizer(parameter_groups(self.trained()))
+        try:
+            optimizer = self._optimizer(parameter_groups(self.trained()))
+        except (ValueError, TypeError, RuntimeError) as error:  # what torch's classes raise of their arguments
+            raise InputError(f"model.optimizer: {error}") from error
         batch_size = self._global_batch_size()
         for group in optimizer.param_groups:
             group["lr"] = scaled_rate(group["lr"], batch_size, self._rate_scaling, self._rate_reference)

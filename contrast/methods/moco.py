@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from contrast.banks import KeyQueue
 from contrast.data.batch import Batch
-from contrast.distributed import gather_detached, rank
+from contrast.distributed import gather_detached, own_place, world_size
 from contrast.errors import InputError
 from contrast.losses import ContrastiveLoss, InfoNCE, Loss
 from contrast.methods.contrastive_method import (
@@ -123,13 +123,10 @@ class MoCo(ContrastiveMethod):
         The shuffle is a function of (epoch, step, direction). It is made across devices where there are several, and
         matters on one device with `batch_norm_groups` alone.
         """
-        everyone = gather_detached(images)
-        shared = len(everyone) > len(images)
-        if not shared and self.batch_norm_groups == 1:
+        if world_size() == 1 and self.batch_norm_groups == 1:
             return unit_rows(self.key_encoder(images), self.loss)
+        everyone, place = gather_detached(images), own_place(images)
         keys = (Purpose.BATCH_SHUFFLE, self.current_epoch, self.global_step, direction)
         order = permutation(len(everyone), *keys).to(images.device)
-        mine = order.chunk(len(everyone) // len(images))[rank()] if shared else order
-        encoded = unit_rows(self.key_encoder(everyone[mine]), self.loss).movedim(-2, 0)  # samples before heads
-        start = rank() * len(images) if shared else 0
-        return gather_detached(encoded)[order.argsort()[start : start + len(images)]].movedim(0, -2)
+        encoded = unit_rows(self.key_encoder(everyone[order[place]]), self.loss).movedim(-2, 0)  # samples before heads
+        return gather_detached(encoded)[order.argsort()[place]].movedim(0, -2)

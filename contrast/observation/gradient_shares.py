@@ -10,12 +10,14 @@ import torch
 from contrast.losses import PositiveLogits
 from contrast.observation.hardness import top_shares
 from contrast.observation.negatives import PerQuery, positive
-from contrast.observation.sums import Average, Histogram
+from contrast.observation.sums import Histogram, PerColumn, added_up
 
 __all__ = ["COUPLING_BINS", "GradientShares"]
 
 COUPLING_BINS = 50
 _TOPS = (1, 10, 100)
+_OF_GRADIENT = ("effective", "synthetic", *map(str, _TOPS), "same_class")  # of queries that have any on negatives
+_OF_ALL = ("negatives", "pull", "push")
 _OCTAVES = 24  # effective numbers are counted by their logarithm, up to 2^24
 
 
@@ -29,8 +31,7 @@ class GradientShares:
     def __init__(self, device: torch.device) -> None:
         self._effective = Histogram(device, 100, 0.0, _OCTAVES)
         self._coupling = Histogram(device, COUPLING_BINS, 0.0, 1.0)
-        names = ("effective", "negatives", "synthetic", "same_class", "pull", "push", *map(str, _TOPS))
-        self._means = {name: Average(device) for name in names}
+        self._means = PerColumn(device, len(_OF_GRADIENT) + len(_OF_ALL))
         self._mixes = False
 
     def add(self, seen: PerQuery, positives: PositiveLogits) -> None:
@@ -39,21 +40,21 @@ class GradientShares:
         entropy = total.log() + seen.entropy / total
         octaves = (entropy / math.log(2)).masked_fill(~some, 0.0)
         self._effective.add(octaves, some.to(octaves.dtype))
-        shares = {"effective": entropy.exp(), "synthetic": seen.mixed / total}
-        shares |= {str(most): top_shares(seen, most) for most in _TOPS}
         self._mixes |= bool({"pair_mix", "query_mix"} & seen.kinds)
-        if seen.false is not None:
-            shares["same_class"] = seen.false / total
-        for name, values in shares.items():
-            self._means[name].add(values, some)
-        for name, values in {"negatives": seen.negatives, "pull": seen.pull, "push": seen.push}.items():
-            self._means[name].add(values)
+        false = torch.full_like(total, torch.nan) if seen.false is None else seen.false / total
+        shares = [entropy.exp(), seen.mixed / total, *(top_shares(seen, most) for most in _TOPS), false]
+        # All in one sum: on so few numbers each call costs more than its arithmetic.
+        numbers = torch.stack([*shares, seen.negatives.to(total.dtype), seen.pull, seen.push], dim=1)
+        counted = torch.ones_like(numbers)
+        counted[:, : len(shares)] = some[:, None].to(total.dtype)
+        self._means.add(torch.where(counted > 0, numbers, 0.0), counted)
         met = (seen.negatives > 0).to(octaves.dtype)
         self._coupling.add(torch.sigmoid(seen.partition - positives.logit.flatten()), met)
 
     def row(self, labelled: bool) -> dict[str, Any]:
         """`gradient` and `coupling`, as a row has them; with the share of the query's class if any label is known."""
-        means = {name: average.value() for name, average in self._means.items()}
+        total, weight = added_up(self._means.sums)
+        means = dict(zip((*_OF_GRADIENT, *_OF_ALL), (total / weight).tolist(), strict=True))
         quantiles = [round(2**each, 4) for each in self._effective.row()["quantiles"]]
         coupling = self._coupling.row()
         gradient = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -18,6 +19,7 @@ __all__ = ["Rows", "health", "uniformity"]
 
 FEWEST, MOST = 256, 1024
 """Rows that are looked at, twice as many as a row is wide within these; which ones depends on their samples alone."""
+_SHARES = np.array(SHARES)
 _PLACES = 48
 """Singular values that are given."""
 
@@ -98,13 +100,19 @@ def _deviations(rows: Tensor) -> Tensor:
 
 def _some(values: Tensor) -> dict[str, list[float]]:
     """The first ones, then ever fewer, over the largest."""
-    count = len(values)
-    places = torch.linspace(0, math.log(count), _PLACES, dtype=torch.float64).exp().round().long()
-    places = torch.unique_consecutive(places)
-    over = values[(places - 1).to(values.device)] / values[0].clamp(min=1e-300)
-    return {"place": places.tolist(), "value": [float(f"{value:.4g}") for value in over.tolist()]}
+    places, every = _places(len(values)), values.tolist()
+    largest = max(every[0], 1e-300)
+    return {"place": list(places), "value": [float(f"{every[place - 1] / largest:.4g}") for place in places]}
+
+
+@functools.cache
+def _places(count: int) -> tuple[int, ...]:
+    spaced = np.exp(np.linspace(0, math.log(count), _PLACES)).round().astype(int).tolist()
+    return tuple(dict.fromkeys(spaced))
 
 
 def _quantiles(values: Tensor) -> list[float]:
-    found = np.quantile(values.cpu().numpy(), SHARES)  # several times as fast as torch's on so few
-    return [float(f"{value:.6g}") for value in found]
+    """Between the two nearest numbers in a straight line, as is usual; numpy's own call takes ten times as long."""
+    ordered = np.sort(values.cpu().numpy().astype(np.float64))
+    found = np.interp(_SHARES * (len(ordered) - 1), np.arange(len(ordered)), ordered)
+    return [float(f"{value:.6g}") for value in found.tolist()]

@@ -90,8 +90,8 @@ class Pictures:
         try:
             file = (self.folder / path).resolve()
             inside = file.is_relative_to(self.folder) and file.suffix == ".png"
-            content = file.read_bytes() if inside and file.stat().st_size <= MOST_BYTES else b""
-        except (OSError, ValueError):
+            content = file.read_bytes() if inside and file.is_file() and file.stat().st_size <= MOST_BYTES else b""
+        except (OSError, ValueError, RuntimeError):  # the last for a link to itself
             return ""
         if not content.startswith(PNG):
             return ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from typing import Any
 
 __all__ = ["duration", "is_number", "number", "percent", "rounded", "short"]
@@ -10,7 +10,7 @@ __all__ = ["duration", "is_number", "number", "percent", "rounded", "short"]
 
 def is_number(value: Any) -> bool:
     """Whether a value out of JSON or YAML is a finite number (true and false are none)."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def number(value: Any) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import yaml
 
 from contrast.doctor import Finding, examine
-from contrast.records import last_row_per_step, read_rows
+from contrast.records import last_row_per_step, read_object, read_rows, read_text
 from contrast.report.gallery import Gallery, read_gallery
 from contrast.report.numbers import is_number, number
 from contrast.report.samples import Samples, read_samples
@@ -134,8 +133,8 @@ class RunRecord:
 def read_config(path: Path, notes: list[str]) -> dict[str, Any]:
     """The configuration; an empty one, and a note, where the file is no readable mapping."""
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
+        config = yaml.safe_load(read_text(path) or "")
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
         config = None
     if not isinstance(config, dict) or not config:
         notes.append("config.yaml is empty or no readable YAML mapping: settings are not shown.")
@@ -188,7 +187,7 @@ def read_evaluations(path: Path, notes: list[str]) -> list[Evaluation]:
     """Every evaluation of the folder, in order of file name; a note for each file that is none."""
     found = []
     for file in sorted(path.glob("*.json")):
-        content = _json_mapping(file)
+        content = read_object(file)
         if content is None:
             notes.append(f"evaluations/{file.name} is no whole JSON object: left out.")
         else:
@@ -221,16 +220,8 @@ def _interval(value: Any) -> tuple[float, float] | None:
 def _summary(path: Path, notes: list[str]) -> dict[str, Any]:
     if not path.exists():  # only the demo writes one: its absence is no news
         return {}
-    content = _json_mapping(path)
+    content = read_object(path)
     if content is None:
         notes.append("summary.json is no whole JSON object: left out.")
         return {}
     return content
-
-
-def _json_mapping(path: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError:
-        return None
-    return content if isinstance(content, dict) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -34,7 +35,7 @@ class Samples:
 def read_samples(folder: RunFolder) -> Samples | None:
     """None where the run has kept no epochs yet."""
     try:
-        kept = load_file(folder.pairs / "all_epochs.safetensors")
+        kept = _tensors(folder.pairs / "all_epochs.safetensors")
         seen = kept["seen"]
         moments = {name: kept[name].astype(np.float64) for name in MOMENTS}
     except (OSError, SafetensorError, KeyError, ValueError):
@@ -46,10 +47,16 @@ def read_samples(folder: RunFolder) -> Samples | None:
     return Samples(index, {name: values[index] for name, values in moments.items()}, flag) if len(index) else None
 
 
+def _tensors(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():  # nor a pipe or a device, which may have no end
+        raise FileNotFoundError(path)
+    return load_file(path)
+
+
 def _flags(folder: RunFolder, count: int) -> Int[np.ndarray, " n"]:
     for path in sorted(folder.pairs.glob("epoch-*.safetensors"), reverse=True):
         try:
-            flag = load_file(path)["flag"]
+            flag = _tensors(path)["flag"]
         except (OSError, SafetensorError, KeyError, ValueError):
             continue
         if flag.shape == (count,):

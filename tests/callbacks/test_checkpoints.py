@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from contrast.callbacks import AtomicCheckpoints, Checkpoints
-from contrast.callbacks.checkpoints import FORMAT
+from contrast.checkpoint_file import FORMAT
 from contrast.errors import InputError, RunStopped
 from contrast.run_folder import RunFolder
 from tests.callbacks.fitting import fit, moco, simclr
@@ -21,7 +21,8 @@ from tests.callbacks.fitting import fit, moco, simclr
 class Saves(AtomicCheckpoints):
     """Notes what is written, and at which step."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: RunFolder) -> None:
+        super().__init__(folder)
         self.made: list[tuple[str, int]] = []
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
@@ -30,7 +31,7 @@ class Saves(AtomicCheckpoints):
 
 
 def saves(folder: RunFolder, epochs: int, **settings: int) -> list[tuple[str, int]]:
-    saved = Saves()
+    saved = Saves(folder)
     fit(folder.path, simclr(), [Checkpoints(folder, {}, **settings)], plugins=[saved], max_epochs=epochs)
     assert not [path for path in folder.checkpoints.iterdir() if path.suffix != ".ckpt"]
     return saved.made
@@ -38,7 +39,7 @@ def saves(folder: RunFolder, epochs: int, **settings: int) -> list[tuple[str, in
 
 def test_last_is_written_after_every_epoch_and_at_the_end(tmp_path: Path) -> None:
     made = saves(RunFolder(tmp_path), 2)
-    assert made == [("last.ckpt", 3), ("last.ckpt", 6), ("last.ckpt", 6)]
+    assert made == [("last.ckpt", 3), ("last.ckpt", 6)]
 
 
 def test_every_few_epochs_still_means_at_the_end(tmp_path: Path) -> None:
@@ -47,7 +48,7 @@ def test_every_few_epochs_still_means_at_the_end(tmp_path: Path) -> None:
 
 def test_steps_within_an_epoch(tmp_path: Path) -> None:
     made = saves(RunFolder(tmp_path), 2, every_n_epochs=5, every_n_steps=2)
-    assert made == [("last.ckpt", 2), ("last.ckpt", 4), ("last.ckpt", 6), ("last.ckpt", 6)]
+    assert made == [("last.ckpt", 2), ("last.ckpt", 4), ("last.ckpt", 6)]
 
 
 def test_what_is_kept_for_good(tmp_path: Path) -> None:
@@ -58,6 +59,7 @@ def test_what_is_kept_for_good(tmp_path: Path) -> None:
         "epoch-0002.ckpt",
         "epoch-0004.ckpt",
         "last.ckpt",
+        "previous.ckpt",
     ]
     kept = torch.load(folder.checkpoints / "epoch-0002.ckpt", weights_only=True)
     assert kept["state_dict"].keys() == simclr().state_dict().keys()
@@ -69,7 +71,7 @@ def test_it_holds_configuration_optimiser_and_queue_and_needs_no_code_to_be_read
     fit(tmp_path, method, [Checkpoints(folder, config)])
     kept = torch.load(folder.last_checkpoint, weights_only=True)
     assert kept["contrast"] == {"format": FORMAT, "config": config}
-    assert FORMAT == 1
+    assert FORMAT == 2
     assert kept["optimizer_states"][0]["state"]
     assert kept["lr_schedulers"]
     # Both queues of v2+: this epoch's keys are in, the last step's too.
@@ -83,7 +85,7 @@ def test_it_holds_configuration_optimiser_and_queue_and_needs_no_code_to_be_read
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
     when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer, path = AtomicCheckpoints(), tmp_path / "checkpoints/last.ckpt"
+    writer, path = AtomicCheckpoints(RunFolder(tmp_path)), tmp_path / "checkpoints/other.ckpt"
     writer.save_checkpoint({"step": torch.tensor(1)}, path)
     old = path.read_bytes()
 
@@ -116,7 +118,7 @@ def test_the_file_is_flushed_to_disk_before_it_takes_the_old_ones_place(
     fsync, replace = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda file: (order.append("fsync"), fsync(file)))
     monkeypatch.setattr(os, "replace", lambda old, new: (order.append(Path(new).name), replace(old, new)))
-    AtomicCheckpoints().save_checkpoint({"step": 1}, tmp_path / "last.ckpt")
+    AtomicCheckpoints(RunFolder(tmp_path)).save_checkpoint({"step": 1}, tmp_path / "last.ckpt")
     assert order == ["fsync", "last.ckpt"]
 
 

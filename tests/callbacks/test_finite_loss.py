@@ -81,9 +81,8 @@ def step(watch: FiniteLoss, number: int, value: float) -> None:
     z = torch.nn.functional.normalize(torch.randn(4, 3), dim=-1)
     pairs: Pairs = in_batch_pairs(z, z, torch.arange(4))
     trainer = Mock(lightning.Trainer, global_step=number, optimizers=[Mock(param_groups=[{"lr": 0.1}])])
-    output = LossOutput(torch.tensor(value), None, None, (pairs,))
-    loss = torch.tensor(value).as_subclass(Elsewhere)
-    watch.on_train_batch_end(trainer, simclr(), {"loss": loss, "output": output}, None, 0)
+    output = LossOutput(torch.tensor(value).as_subclass(Elsewhere), None, None, (pairs,))
+    watch.on_train_batch_end(trainer, simclr(), {"output": output}, None, 0)
 
 
 def test_elsewhere_it_asks_every_few_steps_and_tells_the_first_bad_one(tmp_path: Path) -> None:

@@ -68,8 +68,11 @@ def test_accumulated_batches_are_one_step_of_all_their_samples(tmp_path: Path, m
     ticks = iter(range(0, 10_000, 4))
     monkeypatch.setattr("contrast.callbacks.metrics.time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
     folder = RunFolder(tmp_path)
-    fit(tmp_path, simclr(), [Metrics(folder, every_n_steps=1)], accumulate_grad_batches=3)
+    steps = Steps()
+    fit(tmp_path, simclr(), [steps, Metrics(folder, every_n_steps=1)], accumulate_grad_batches=3)
     rows = read_rows(folder.metrics)
+    means = [sum(steps.losses[first : first + 3]) / 3 for first in (0, 3)]
+    assert [row["train/loss"] for row in rows] == pytest.approx(means)
     assert [row["step"] for row in rows] == [1, 2]
     assert [row["train/samples_per_second"] for row in rows] == [3 * BATCH / 4] * 2
 

@@ -113,7 +113,9 @@ def test_so_many_epochs_are_kept_and_the_last_one(tmp_path: Path) -> None:
     kept = [path.stem for path in sorted((tmp_path / "pairs").glob("epoch*"))]
     assert kept == ["epoch-00002", "epoch-00005", "epoch-00007"]
     assert [row["epoch"] for row in read_rows(tmp_path / "gallery.jsonl")] == [7]
-    assert history_of(tmp_path / "pairs", 5)["epoch"] == [2, 5, 7]
+    assert history_of(tmp_path / "pairs", 5, until=7)["epoch"] == [2, 5, 7]
+    # A run that goes on from before knows nothing of what is still to come.
+    assert history_of(tmp_path / "pairs", 5, until=6)["epoch"] == [2, 5]
 
 
 def test_unknown_samples_have_no_history() -> None:

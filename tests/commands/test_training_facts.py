@@ -8,8 +8,9 @@ import pytest
 import torch
 import yaml
 
+from contrast.checkpoint_file import read_checkpoint
 from contrast.cli import main
-from contrast.commands.encoder import load_run, read_checkpoint
+from contrast.commands.encoder import load_run
 from contrast.records import read_rows
 from contrast.run_folder import RunFolder
 from tests.commands.running import pretrain

@@ -122,6 +122,7 @@ def test_a_damaged_checkpoint(content: bytes | None, tmp_path: Path, capsys: pyt
     assert pretrain(folder) == 0
     checkpoint = folder / "checkpoints/last.ckpt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000] if content is None else content)
+    (folder / "checkpoints/previous.ckpt").unlink()
     capsys.readouterr()
     refused(capsys, main(["pretrain", "--resume", str(folder)]), "last.ckpt", "damaged")
 
@@ -133,7 +134,8 @@ def test_a_checkpoint_that_would_run_code(tmp_path: Path, capsys: pytest.Capture
 
     folder = tmp_path / "run"
     assert pretrain(folder) == 0
-    torch.save({"state_dict": Trap()}, folder / "checkpoints/last.ckpt")
+    for name in ("last", "previous"):
+        torch.save({"state_dict": Trap()}, folder / f"checkpoints/{name}.ckpt")
     capsys.readouterr()
     refused(capsys, main(["pretrain", "--resume", str(folder)]), "last.ckpt")
     assert not (tmp_path / "sprung").exists()

@@ -47,7 +47,7 @@ def step(rows: slice) -> dict[str, Any]:
         found[f"{name}/scores"] = tuple(
             observe(loss, loss(pairs), torch.arange(SAMPLES) % 3, queries=queries).row()
             for pairs in seen
-            for queries in (None, 7)
+            for queries in (None, 7, 1)
         )
     found["queue"] = {key: value.clone() for key, value in queue.state_dict().items()}
     return found

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from contrast.callbacks import StepRandomness
+from contrast.checkpoint_file import read_checkpoint
 from contrast.commands.configuration import read_yaml
-from contrast.commands.encoder import read_checkpoint
 from contrast.commands.parser import build, evaluation_parser, import_from_here, resolve
 from contrast.evaluation import write_json
 from contrast.losses import Loss

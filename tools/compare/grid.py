@@ -124,11 +124,12 @@ def resolved(cell: Cell) -> dict[str, Any]:
         InputError: one line, for a configuration that does not fit; it names the cell.
     """
     from contrast.commands import parser  # imports torch and Lightning: seconds
+    from contrast.commands.completing import complete
 
     parser.import_from_here()
     try:
         config = compose(cell.overlay.files, cell.overlay.flags).config
-        _, plain = parser.resolve(parser.run_parser(), parser.complete(config))
+        _, plain = parser.resolve(parser.run_parser(), complete(config))
     except InputError as error:
         raise InputError(f"{cell.name}: {error}") from error
     return plain

@@ -12,6 +12,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from contrast.data.array_file import require_file
 from contrast.data.series.values import to_series
 from contrast.errors import InputError
 
@@ -68,6 +69,7 @@ class TsFile(Dataset[tuple[Tensor, int | None]]):
 
 def _lines(path: str) -> Iterator[tuple[int, str]]:
     """Number and text of each line that is neither empty nor a comment."""
+    require_file(path)
     try:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError as error:

@@ -17,6 +17,7 @@ from contrast.data.views.separable import separable
 __all__ = ["RandomResizedCrop", "resize_boxes"]
 
 _TRIES = 10
+_LARGEST = 16_384  # beyond which one view fills a card
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class RandomResizedCrop:
 
     def __post_init__(self) -> None:
         check_at_least("size", self.size, 1)
+        check_between("size", self.size, 1, _LARGEST)
         check_interval("crop_scale", self.crop_scale, high=1)
         check_interval("crop_ratio", self.crop_ratio)
         check_between("flip", self.flip, 0, 1)

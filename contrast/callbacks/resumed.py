@@ -1,0 +1,30 @@
+"""What a resumed run does first: it says in each file of rows from which step it goes on."""
+
+from __future__ import annotations
+
+import lightning
+
+from contrast.records import mark_resumed
+from contrast.run_folder import RunFolder
+
+__all__ = ["ResumedRecords"]
+
+
+class ResumedRecords(lightning.Callback):
+    """A line in each file of rows where a run goes on, so that what it records anew counts once.
+
+    Args:
+        folder: the run folder.
+
+    Attributes:
+        began: whether what a checkpoint holds was taken over, and training has begun.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder, self.began = folder, False
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self.began = True
+        if trainer.ckpt_path is not None and trainer.is_global_zero:
+            for path in self.folder.records:
+                mark_resumed(path, trainer.global_step)

@@ -1,0 +1,128 @@
+"""What follows from what a configuration says: seeds, and the sizes that a backbone is built for."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from jsonargparse._common import denying_import_path_entry  # it has no public name
+
+from contrast import banks, data, losses, methods, models
+from contrast.commands.choices import SLOTS
+from contrast.commands.configuration import Config
+from contrast.commands.plain import require_plain
+from contrast.errors import InputError
+
+__all__ = ["complete"]
+
+_MOST_PROCESSES = 1024
+
+
+def complete(config: Config) -> Config:
+    """Fill what follows from what is said: the seed and the size and channels of images, where a class takes them.
+
+    Raises:
+        InputError: where a section is none, a seed out of range, or the model has no class.
+    """
+    require_plain(config, "configuration")
+    config = {"seed_everything": 0} | {name: value for name, value in config.items() if value is not None}
+    _require_sections(config)
+    config["data"] = _with({"class_path": "ImageData"} | _spec(config.get("data")), seed=config["seed_everything"])
+    said = config["data"]["init_args"]
+    views = _spec(said.get("views"))
+    size = _arguments(views).get("size", _default(views.get("class_path"), "size"))
+    if config.get("model"):
+        model = _spec(config["model"])
+        if "class_path" not in model:
+            raise InputError("model has no class: add --config configs/method/simclr.yaml, say, or --model SimCLR")
+        kind = config["data"]["class_path"]
+        backbone = {"class_path": _usual_backbone(kind)} | _spec(_arguments(model).get("backbone"))
+        takes = {"image_size": size, "channels": said.get("channels", _default(kind, "channels"))}
+        fits = {name: value for name, value in takes.items() if value and _takes(backbone["class_path"], name)}
+        config["model"] = {
+            **model,
+            "init_args": {
+                **_seeded(_arguments(model), config["seed_everything"]),
+                "backbone": _with(backbone, **fits),
+            },
+        }
+    return config
+
+
+def _require_sections(config: Config) -> None:
+    for name in config.keys() - {"seed_everything", "model", "data"}:
+        if not isinstance(config[name], dict):
+            raise InputError(f"{name}: {config[name]!r:.60} is no section: give names and values")
+    for name in ("devices", "num_nodes"):
+        count = config.get("trainer", {}).get(name)
+        if isinstance(count, int) and count > _MOST_PROCESSES:  # each would be started before anything is refused
+            raise InputError(f"trainer.{name} {count} is above {_MOST_PROCESSES}: give how many there are")
+    seed = config["seed_everything"]
+    if isinstance(seed, int) and not 0 <= seed < 2**32:
+        raise InputError(f"seed_everything {seed} is not between 0 and {2**32 - 1}, the seeds that numpy takes")
+
+
+def _spec(value: Any) -> Config:
+    """A class as a mapping, whether it was named by a string, a mapping or not at all."""
+    if isinstance(value, str):
+        return {"class_path": value}
+    return dict(value) if isinstance(value, dict) else {}
+
+
+def _arguments(spec: Config) -> Config:
+    return spec.get("init_args") or {}
+
+
+def _with(spec: Config, **values: Any) -> Config:
+    return {**spec, "init_args": {**values, **_arguments(spec)}}
+
+
+def _seeded(value: Any, seed: int, slot: str = "") -> Any:
+    """A part of a configuration in which every class that takes a seed, and has none, gets the run's."""
+    if isinstance(value, list):
+        return [_seeded(item, seed, slot) for item in value]
+    if isinstance(value, str) and slot in SLOTS and _takes(value, "seed"):
+        return {"class_path": value, "init_args": {"seed": seed}}
+    if not isinstance(value, dict):
+        return value
+    filled = {key: _seeded(item, seed, key) for key, item in value.items()}
+    named = filled.get("class_path")
+    return _with(filled, seed=seed) if isinstance(named, str) and _takes(named, "seed") else filled
+
+
+def _usual_backbone(data_class: str) -> str:
+    found = _find(data_class)
+    return "ResNet1d" if found is not None and issubclass(found, data.SeriesData) else "ResNet"
+
+
+def _takes(class_path: Any, argument: str) -> bool:
+    return argument in _parameters(class_path)
+
+
+def _default(class_path: Any, argument: str) -> Any:
+    parameter = _parameters(class_path).get(argument)
+    return None if parameter is None or parameter.default is parameter.empty else parameter.default
+
+
+def _parameters(class_path: Any) -> Mapping[str, inspect.Parameter]:
+    found = _find(class_path) if isinstance(class_path, str) else None
+    try:
+        return inspect.signature(found).parameters if found is not None else {}
+    except ValueError:  # a class of C's, which has none
+        return {}
+
+
+def _find(class_path: str) -> type | None:
+    module, _, name = class_path.rpartition(".")
+    if module:
+        if denying_import_path_entry(class_path):  # the parser refuses it; until then it is not even imported
+            return None
+        try:
+            found = getattr(importlib.import_module(module), name, None)
+        except (ImportError, TypeError, ValueError):  # of a name that is none, say ".."
+            return None
+        return found if isinstance(found, type) else None
+    places = (models, data, losses, banks, methods)
+    return next((getattr(place, name) for place in places if hasattr(place, name)), None)

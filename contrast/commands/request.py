@@ -1,0 +1,104 @@
+"""What the command line of `contrast pretrain` asks for."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from contrast.commands.choices import choices
+from contrast.errors import InputError
+
+__all__ = ["Request", "read_request"]
+
+_HELP = """\
+Sections of a configuration, each also a flag with dots:
+  model     the method and, in it, backbone, head, loss, optimizer, schedule
+  data      train and test sets, views, batch_size, workers
+  trainer   anything of Lightning's Trainer: max_epochs, accelerator, devices, precision, logger
+  metrics, scores, pairs, bank, online_knn, checkpoints   what is recorded, and every how many steps or epochs
+  seed_everything     the one seed of a run
+
+Classes by their short names, or any class by its dotted path:
+{choices}
+
+`contrast pretrain --model.help MoCo` lists the arguments of one class.
+
+examples:
+  contrast pretrain
+  contrast pretrain --config configs/demo.yaml --model.loss.objective DCL --trainer.max_epochs 2
+  contrast pretrain --config configs/method/mocov2.yaml --config configs/data/cifar10.yaml \\
+      --config configs/experiment/cifar10_mocov2.yaml --config configs/logger/wandb.yaml --run runs/m2
+  contrast pretrain --resume runs/m2
+  contrast pretrain --config configs/demo.yaml --run runs/job --resume auto      # the same line starts and goes on
+
+A run ends with exit code 0 when it is done, 1 when it failed, 2 when it was given wrongly, and 128 + the signal when it
+was asked to stop and saved all it had: 130 Ctrl-C, 143 SIGTERM, 138 SLURM's warning SIGUSR1 (it is queued again)."""
+
+_LISTED = (
+    *("model", "loss", "objective", "temperature", "transforms", "weighting"),
+    *("backbone", "head", "bank", "schedule", "views", "train"),
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for.
+
+    Attributes:
+        files: configurations, in their order.
+        flags: dotted names and their texts.
+        run: the new run's folder; None makes a name.
+        resume: the folder of a run to go on with; ``auto`` is the folder of `run`, if it has a checkpoint.
+        print_config: whether only the resolved configuration is wanted.
+        again: whether the run's folder is that of a run that ended before its first checkpoint.
+    """
+
+    files: Sequence[Path] = ()
+    flags: Sequence[tuple[str, str]] = ()
+    run: Path | None = None
+    resume: Path | None = None
+    print_config: bool = False
+    typed_help: Sequence[str] = field(default=())
+    again: bool = False
+
+
+def read_request(arguments: list[str]) -> Request:
+    """Split the command line into what this command reads itself and the flags of a configuration."""
+    listed = "\n".join(f"  {slot:<13}" + ", ".join(choices(slot)) for slot in _LISTED)
+    parser = argparse.ArgumentParser(
+        prog="contrast pretrain",
+        usage="contrast pretrain [--config FILE]... [--SECTION.NAME VALUE]... [--run FOLDER] [--resume FOLDER]",
+        description="Pretrain an encoder. Without a configuration this trains the demo on scikit-learn's digits.",
+        epilog=_HELP.format(choices=listed),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--config", action="append", default=[], type=Path, metavar="FILE", help="YAML; later over earlier"
+    )
+    parser.add_argument("--run", type=Path, metavar="FOLDER", help="the new run's folder (default: runs/METHOD-TIME)")
+    again = "go on with the run in this folder; auto: with that of --run, if it has begun"
+    parser.add_argument("--resume", type=Path, metavar="FOLDER", help=again)
+    parser.add_argument("--print_config", action="store_true", help="print the resolved configuration and stop")
+    known, rest = parser.parse_known_args(arguments)
+    if any(flag.split("=")[0].endswith(".help") for flag in rest):
+        return Request(typed_help=rest)
+    return Request(known.config, _flags(rest), known.run, known.resume, known.print_config)
+
+
+def _flags(rest: list[str]) -> list[tuple[str, str]]:
+    flags = []
+    words = iter(rest)
+    for word in words:
+        if not word.startswith("--") or len(word) < 3:
+            raise InputError(f"{word!r} belongs to no flag: write --section.name VALUE")
+        name, equals, text = word[2:].partition("=")
+        if not equals:
+            following = next(words, None)
+            if following is None:
+                raise InputError(f"--{name} has no value: write --{name} VALUE")
+            text = following
+        flags.append((name, text))
+    return flags
