@@ -7,7 +7,8 @@ OUT = runs/compare/$(basename $(notdir $(GRID)))
 JOBS := 1
 # Nothing here names an index: pip and uv use whatever the machine is set up with.
 INSTALL := UV_LINK_MODE=copy $(UV) pip install -q --compile-bytecode --python $(PY)
-.PHONY: demo test test-slow lint docs compare lock clean
+KILLS := 100
+.PHONY: demo test test-slow lint docs compare exact fuzz lock clean
 
 # The whole tour on scikit-learn's digits: pretrain, probe, compare with baselines, report. Minutes on two cores.
 demo: $(VENV)/.installed
@@ -33,6 +34,15 @@ docs: $(VENV)/.installed-dev
 # A grid of configurations x seeds, and its table: docs/compare.md. It goes on where it was interrupted.
 compare: $(VENV)/.installed
 	$(PY) tools/compare.py $(GRID) --out $(OUT) --jobs $(JOBS)
+
+# Runs of every method, killed inside their writes and at any moment, resumed, and compared bit for bit.
+exact: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(PY) -m tools.exact --kills $(KILLS)
+
+# Wrong input by the thousand, none of which may end in a traceback: docs/fuzzing.md. Some twenty minutes on two cores.
+fuzz: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(PY) -m tools.fuzz configurations --count 2000 --jobs 2
+	OMP_NUM_THREADS=1 $(PY) -m tools.fuzz files --count 500 --jobs 2
 
 # The exact versions, for Python 3.11 to 3.13, with no address in them.
 lock: $(VENV)/.uv

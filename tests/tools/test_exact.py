@@ -1,0 +1,109 @@
+"""The tool that kills and resumes runs: it kills where it says, and it sees what is not the same."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from contrast.checkpoint_file import read_checkpoint, write_checkpoint
+from contrast.records import append_row, read_rows
+from contrast.run_folder import RunFolder
+from tests.commands.running import pretrain
+from tools.exact.differences import differences
+from tools.exact.runs import RUNS
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """One run twice."""
+    one, other = (tmp_path_factory.mktemp("exact") / "run" for _ in range(2))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(ROOT)
+        for folder in (one, other):
+            assert pretrain(folder, "--metrics.every_n_steps", "1") == 0
+    return one, other
+
+
+def test_the_same_run_twice_is_the_same_but_for_the_clock(twins: tuple[Path, Path]) -> None:
+    assert differences(*twins) == []
+    times = [[row.get("seconds") for row in read_rows(folder / "metrics.jsonl")] for folder in twins]
+    assert times[0] != times[1]
+
+
+def weight(folder: RunFolder) -> None:
+    content = read_checkpoint(folder.last_checkpoint)
+    name = next(iter(content["state_dict"]))
+    content["state_dict"][name] = torch.nextafter(content["state_dict"][name], torch.tensor(9.0))
+    write_checkpoint(content, folder.last_checkpoint)
+
+
+def counter(folder: RunFolder) -> None:
+    content = read_checkpoint(folder.previous_checkpoint)
+    content["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"] += 1
+    write_checkpoint(content, folder.previous_checkpoint)
+
+
+def row(folder: RunFolder) -> None:
+    append_row(folder.scores, {"step": 3})
+
+
+def picture(folder: RunFolder) -> None:
+    path = next(folder.pictures.iterdir())
+    path.write_bytes(path.read_bytes() + b"\0")
+
+
+def pairs(folder: RunFolder) -> None:
+    next(folder.pairs.iterdir()).unlink()
+
+
+def left_over(folder: RunFolder) -> None:
+    (folder.checkpoints / ".last.ckpt.7.part").touch()
+
+
+@pytest.mark.parametrize("change", [weight, counter, row, picture, pairs, left_over])
+def test_what_is_changed_is_seen(change: Callable[[RunFolder], None], twins: tuple[Path, Path], tmp_path: Path) -> None:
+    import shutil
+
+    changed = RunFolder(tmp_path / "changed")
+    shutil.copytree(twins[1], changed.path)
+    assert differences(twins[0], changed.path) == []
+    change(changed)
+    assert len(differences(twins[0], changed.path)) == 1
+
+
+def test_kills_inside_writes_and_at_any_moment_change_nothing() -> None:
+    """Of three runs; `make exact` has all of them."""
+    names = ["MoCHi + DCL + DBPM", "strata of a bank", "SimCLR, 2 gradients a step"]
+    assert set(names) <= RUNS.keys()
+    words = [sys.executable, "-m", "tools.exact", "--kills", "6", "--jobs", "1", "--seed", "7", "--runs", *names]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    assert found["kills"] == found["bit-identical"] == 6
+    assert found["inside a write"] == 3
+    assert set(found["by workers"]) == {"0", "2"}
+
+
+def test_a_process_dies_in_the_middle_of_the_write_that_was_asked_for(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from tools.exact.writes import Writes\n"
+        "from contrast.records import append_row\n"
+        f"folder = Path({str(tmp_path)!r})\n"
+        "Writes(folder, ('record', 4)).watch()\n"  # opened, written, opened, written
+        "append_row(folder / 'metrics.jsonl', {'step': 1})\n"
+        "append_row(folder / 'metrics.jsonl', {'step': 2})\n"
+        "print('lived')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert (tmp_path / "metrics.jsonl").read_bytes() == b'{"step":1}\n{"ste'
+    assert read_rows(tmp_path / "metrics.jsonl") == [{"step": 1}]
