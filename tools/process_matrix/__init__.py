@@ -1,0 +1,1 @@
+"""N processes equal one: a matrix of what was compared and how far it was apart."""
