@@ -1,0 +1,28 @@
+"""A small part of the corpora, in a process of its own: `make fuzz` runs them whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="cases are forked and limited as on Linux")
+@pytest.mark.parametrize(("corpus", "count"), [("configurations", 120), ("files", 60)])
+def test_no_failure(corpus: str, count: int, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    words = [sys.executable, "-m", "tools.fuzz", corpus, "--count", str(count), "--seed", "1", "--json", str(rows)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = Counter(json.loads(line)["verdict"] for line in rows.read_text().splitlines())
+    assert sum(found.values()) == count
+    assert found["accepted"]
+    assert found["refused"]

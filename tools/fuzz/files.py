@@ -1,0 +1,22 @@
+"""Files that commands read, each odd or damaged somewhere."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from tools.fuzz.arrays import arrays, published, series_files
+from tools.fuzz.case import Case
+from tools.fuzz.images import images
+from tools.fuzz.runs import checkpoints, finished_run, run_folders
+from tools.fuzz.weights import weights
+
+__all__ = ["files"]
+
+
+def files() -> st.SearchStrategy[Case]:
+    """A file of any sort; run folders and images most often."""
+    finished_run()
+    return st.one_of(
+        *(images(), images(), arrays(), arrays(), series_files(), published(), weights()),
+        *(checkpoints(), checkpoints(), run_folders(), run_folders(), run_folders()),
+    )
