@@ -84,6 +84,7 @@ def _check_content(path: Path, content: Mapping[str, Any], ours: Mapping[str, An
         raise _unreadable(path, "its checksum is missing")
     parts = {"state_dict": Mapping, "epoch": int, "global_step": int}
     wrong = [name for name, kind in parts.items() if not isinstance(content.get(name), kind)]
+    wrong += [] if isinstance(ours.get("epochs", 0), int) else ["epochs"]
     if wrong or not isinstance(ours.get("config"), Mapping):
         raise _unreadable(path, f"it lacks {wrong[0] if wrong else 'its configuration'}")
 

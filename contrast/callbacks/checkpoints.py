@@ -73,7 +73,8 @@ class Checkpoints(lightning.Callback):
     def on_save_checkpoint(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        checkpoint["contrast"] = {"format": FORMAT, "config": self.config}
+        epochs = trainer.fit_loop.epoch_progress.state_dict()["current"]["processed"]  # those that are over
+        checkpoint["contrast"] = {"format": FORMAT, "epochs": epochs, "config": self.config}
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._signals.install()

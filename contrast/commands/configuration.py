@@ -122,8 +122,8 @@ def compose(
     return composition
 
 
-def read_yaml(file: Path) -> Config:
-    """One YAML file as a mapping."""
+def read_yaml(file: Path) -> dict[Any, Any]:
+    """One YAML file as a mapping, of whatever keys it has: `require_plain` sees that they are names."""
     try:
         if file.exists() and not file.is_file() and not file.is_dir():  # a pipe or a device may have no end
             raise InputError(f"cannot read configuration {str(file)!r}: it is no regular file")

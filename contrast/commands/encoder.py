@@ -68,7 +68,8 @@ def load_run(source: Path | str, data_config: Sequence[Path | str] = ()) -> Load
     _load_strictly(built.model, content["state_dict"], checkpoint)
     inside = checkpoint.parent.parent
     folder = RunFolder(inside) if RunFolder(inside).config.is_file() else None
-    method, epoch = short(own["model"]["class_path"]), int(content["epoch"])
+    # Lightning's own `epoch` is the one it was in, which is one less once that is over.
+    method, epoch = short(own["model"]["class_path"]), int(content["contrast"].get("epochs", content["epoch"]))
     description = {"method": method, "epoch": epoch, "step": int(content["global_step"])}
     encoder = _encoder(built.model.backbone, built.data, description)
     return LoadedRun(folder, own, built.model.backbone, built.data, encoder, method, epoch, checkpoint)

@@ -196,7 +196,9 @@ def start_two(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 def two_processes(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A run of two processes to its end."""
     folder = RunFolder(tmp_path_factory.mktemp("two") / "whole")
-    assert start_two(folder.path, "--checkpoints.every_n_steps", "2").wait(timeout=300) == 0
+    process = start_two(folder.path, "--checkpoints.every_n_steps", "2")
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
     return folder
 
 
