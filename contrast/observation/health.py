@@ -15,7 +15,7 @@ from contrast.distributed import gather_detached
 from contrast.observation.sums import SHARES
 from contrast.randomness import Purpose, uniform
 
-__all__ = ["Rows", "health", "uniformity"]
+__all__ = ["Order", "Rows", "health", "uniformity"]
 
 FEWEST, MOST = 256, 1024
 """Rows that are looked at, twice as many as a row is wide within these; which ones depends on their samples alone."""
@@ -24,20 +24,36 @@ _PLACES = 48
 """Singular values that are given."""
 
 
+class Order:
+    """Of which of a step's rows, of all processes, health is looked at: by draws that depend on their samples alone.
+
+    Args:
+        index: which sample each of this process's rows is of.
+        like: an order that serves as well if it is of the same rows.
+    """
+
+    def __init__(self, index: Int[Tensor, " n"], like: Order | None = None) -> None:
+        self.index = gather_detached(index)
+        if like is not None and torch.equal(like.index, self.index):
+            self.places: Tensor = like.places
+        else:
+            self.places = uniform((Purpose.OBSERVED_ROWS,), self.index, 1)[:, 0].argsort(stable=True)
+
+
 class Rows:
-    """Rows of a step, of all processes, the same whatever their number: a part of them where there are very many.
+    """Rows of a step, of all processes: a part of them where there are very many.
 
     Args:
         rows: of this process, (n, d).
-        index: which sample each is of.
+        order: of them.
     """
 
-    def __init__(self, rows: Float[Tensor, "n d"], index: Int[Tensor, " n"]) -> None:
+    def __init__(self, rows: Float[Tensor, "n d"], order: Order) -> None:
         everyone = gather_detached(rows.detach().float() if rows.dtype.itemsize < 4 else rows.detach())
-        of = gather_detached(index)
         most = min(MOST, max(FEWEST, 2 * rows.shape[1]))
+        of = order.index
         if len(of) > most:
-            kept = uniform((Purpose.OBSERVED_ROWS,), of, 1)[:, 0].argsort(stable=True)[:most]
+            kept = order.places[:most]
             everyone, of = everyone[kept], of[kept]
         self.rows, self.index = everyone, of
 
@@ -84,9 +100,9 @@ def uniformity(rows: Rows) -> float:
 def _singular_values(rows: Tensor) -> Tensor:
     """In falling order, through the smaller Gram matrix: many times as fast as a decomposition of the rows."""
     rows = rows.double()  # squares of singular values need twice the digits
-    if not rows.isfinite().all():  # a run that is about to be stopped for it; the decomposition would raise
-        return rows.new_full((min(rows.shape),), math.nan)
     gram = rows.T @ rows if rows.shape[1] <= rows.shape[0] else rows @ rows.T
+    if not gram.isfinite().all():  # a run that is about to be stopped for it; the decomposition would raise
+        return rows.new_full((min(rows.shape),), math.nan)
     values: Tensor = torch.linalg.eigvalsh(gram).flip(0).clamp(min=0).sqrt()
     return values
 

@@ -16,7 +16,7 @@ from contrast.observation.blocks import Block
 from contrast.observation.chosen import some_queries
 from contrast.observation.gradient_shares import COUPLING_BINS, GradientShares
 from contrast.observation.hardness import Hardness
-from contrast.observation.health import Rows, health, uniformity
+from contrast.observation.health import Order, Rows, health, uniformity
 from contrast.observation.negatives import per_query
 from contrast.observation.ranks import RANK_ENDS
 from contrast.observation.scores import BINS, Scores
@@ -154,13 +154,15 @@ class Observation:
         unit = self._loss.unit_embeddings
         queries = torch.cat([pairs.query for pairs in directions], dim=-2)
         index = torch.cat([pairs.index for pairs in directions])
-        by_head = [Rows(each, index) for each in queries.flatten(0, -3)] if queries.ndim > 2 else [Rows(queries, index)]
+        order = Order(index)
+        by_head = [Rows(each, order) for each in (queries.flatten(0, -3) if queries.ndim > 2 else queries[None])]
         self._health["embedding"] = _mean([health(rows, unit) | {"uniformity": uniformity(rows)} for rows in by_head])
         if raw is not None:
+            order = Order(raw.index, like=order)
             heads = raw.embeddings.flatten(0, -3) if raw.embeddings.ndim > 2 else raw.embeddings[None]
-            norms = [{"norm": Rows(each, raw.index).norms()} for each in heads]
+            norms = [{"norm": Rows(each, order).norms()} for each in heads]
             self._health["embedding"] |= _mean(norms)
-            self._health["features"] = health(Rows(raw.features, raw.index), unit=False)
+            self._health["features"] = health(Rows(raw.features, order), unit=False)
 
     def row(self) -> dict[str, Any]:
         """All of it as a row of ``scores.jsonl`` has it, of all processes; every process is to ask."""

@@ -14,6 +14,12 @@ RANK_ENDS = tuple(2**power for power in range(8))
 """The last rank of each group, 1 the hardest; one more group holds all further ranks."""
 
 
+def _groups(ranks: int, like: Tensor) -> Float[Tensor, "r g"]:
+    """1 where a rank is in a group: one product in place of a sum for each."""
+    of = torch.arange(ranks, device=like.device)[:, None] < torch.tensor(RANK_ENDS, device=like.device)
+    return (of.to(like.dtype)).diff(dim=1, prepend=like.new_zeros(ranks, 1))
+
+
 class Ranked:
     """The hardest negatives of each query, with numbers that belong to them.
 
@@ -65,9 +71,7 @@ class Ranked:
         assert self.totals is not None
         there = ~self.score.isneginf()
         every = torch.stack([there.to(self.score.dtype), self.score.masked_fill(~there, 0.0), *self.numbers])
-        starts = (0, *RANK_ENDS)
-        groups = [every[..., start:end].sum(dim=-1) for start, end in zip(starts, RANK_ENDS, strict=False)]
-        kept = torch.stack(groups, dim=-1)
+        kept = every @ _groups(every.shape[-1], every)
         rest = self.totals - kept.sum(dim=-1)
         # What is left of a sum by subtraction is rounding where every negative was kept.
         rest = rest.masked_fill((rest[0] < 0.5)[None], 0.0)
