@@ -167,6 +167,15 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(
     assert (cut.checkpoints / "damaged.ckpt").read_bytes() == bytes(damaged)
 
 
+def test_a_run_that_was_killed_when_all_was_trained_writes_its_table(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    assert pretrain(folder.path) == 0
+    table = folder.metrics_table.read_bytes()
+    folder.metrics_table.unlink()
+    assert main(["pretrain", "--resume", str(folder.path), *NO_MORE]) == 0
+    assert folder.metrics_table.read_bytes() == table
+
+
 def test_a_folder_that_a_process_trains_in_is_left_to_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = RunFolder(tmp_path / "run")
     command = [sys.executable, "-m", "contrast", "pretrain", *SMALL, "--trainer.max_epochs", "5000"]

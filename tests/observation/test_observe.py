@@ -232,11 +232,17 @@ def test_only_a_part_of_very_many_rows_is_decomposed_and_it_is_the_same_in_any_o
     monkeypatch.setattr("contrast.observation.health.FEWEST", 7)
     z, loss = rows(0, 2, 20, 4), ContrastiveLoss(InfoNCE(), 0.2)
     order = torch.randperm(20, generator=torch.Generator().manual_seed(1))
-    one, other = (
-        observe(loss, loss(in_batch_pairs(z[0, kept], z[1, kept], kept))).row()["embedding"]["spectrum"]
-        for kept in (torch.arange(20), order)
-    )
-    near(one, other)
+    features = rows(1, 20, 5)
+
+    def health(kept: Tensor, came: Tensor) -> list[dict[str, Any]]:
+        raw = RawRows(features[came], z[0, came], came)
+        row = observe(loss, loss(in_batch_pairs(z[0, kept], z[1, kept], kept)), None, raw).row()
+        return [row["embedding"]["spectrum"], row["features"]["spectrum"]]
+
+    whole = torch.arange(20)
+    one = health(whole, whole)
+    for kept, came in ((order, order), (whole, order), (order, whole)):
+        near(one, health(kept, came))
 
 
 def test_another_loss_shows_positives_and_health_alone() -> None:
