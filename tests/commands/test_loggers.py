@@ -22,7 +22,7 @@ from contrast.records import read_rows
 from contrast.report import build_page, read_runs
 from contrast.run_folder import RunFolder
 from tests.commands.running import SMALL, pretrain
-from tests.commands.wandb_log import history, of_type, summary, table
+from tests.commands.wandb_log import history, of_type, summary, table, until_ended
 
 ROOT = Path(__file__).parents[2]
 HISTOGRAMS = {"positive": -1.0, "negative": -1.0, "hardest": -1.0, "same_class": -1.0, "coupling": 0.0}
@@ -55,6 +55,7 @@ def test_wandb_offline_without_account_network_or_terminal(tmp_path: Path) -> No
     assert "deprecated" not in done.stderr
     assert "log_every_n_steps" not in done.stderr
     (file,) = folder.path.glob("wandb/offline-run-*/run-*.wandb")
+    until_ended(file)
     # Outside the run's folder there is only what W&B notes of itself.
     outside = [path for place in (home, scratch) for path in place.rglob("*") if path.is_file()]
     assert {str(path.parent.relative_to(tmp_path)) for path in outside} <= {"home/.cache/wandb/logs"}

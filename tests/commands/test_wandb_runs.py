@@ -22,7 +22,7 @@ from contrast.cli import main
 from contrast.records import read_rows
 from contrast.run_folder import RunFolder
 from tests.commands.running import SMALL, pretrain
-from tests.commands.wandb_log import history, of_type
+from tests.commands.wandb_log import history, of_type, until_ended
 
 ROOT = Path(__file__).parents[2]
 OVERLAY = ["--config", "configs/logger/wandb.yaml"]
@@ -47,10 +47,13 @@ def _in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")  # Lightning sets it for good
 
 
-def files(folder: RunFolder) -> list[Path]:
-    """W&B's files in the order of their starts."""
+def files(folder: RunFolder, killed: int = 0) -> list[Path]:
+    """W&B's files in the order of their starts, whole but for the first ones, whose processes were killed."""
     found = [*folder.path.glob("wandb/offline-run-*/run-*.wandb")]
-    return sorted(found, key=lambda file: of_type(file, "run")[0].run.start_time.ToMicroseconds())
+    found.sort(key=lambda file: of_type(file, "run")[0].run.start_time.ToMicroseconds())
+    for file in found[killed:]:
+        until_ended(file)
+    return found
 
 
 def test_a_killed_run_a_stopped_and_a_resumed_one_are_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +73,7 @@ def test_a_killed_run_a_stopped_and_a_resumed_one_are_one_run(tmp_path: Path, mo
         assert main(["pretrain", "--resume", str(folder.path), "--trainer.callbacks", "null"]) == 0
     assert [call.args[0].settings.resume for call in started.call_args_list] == ["allow", "allow"]
 
-    first, second, third = files(folder)
+    first, second, third = files(folder, killed=1)
     kept = json.loads(folder.wandb.read_text())
     runs = [record.run for file in (first, second, third) for record in of_type(file, "run")]
     assert kept == {"id": runs[0].run_id, "starts": 3}

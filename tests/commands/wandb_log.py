@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,14 @@ def records(path: Path) -> Iterator[wandb_internal_pb2.Record]:
         if kind in (1, 4):
             yield wandb_internal_pb2.Record.FromString(parts)
             parts = b""
+
+
+def until_ended(path: Path, seconds: float = 60) -> None:
+    """Wait for the record of the run's end: W&B's own process writes what is left when ours has gone on already."""
+    deadline = time.monotonic() + seconds
+    while not of_type(path, "exit"):
+        assert time.monotonic() < deadline, f"{path} has no end"
+        time.sleep(0.2)
 
 
 def of_type(path: Path, kind: str) -> list[wandb_internal_pb2.Record]:
