@@ -4,8 +4,10 @@
     python -m tools.recorder_cost --config configs/method/simclr.yaml configs/data/fashion_mnist.yaml \\
         configs/experiment/fashion_mnist_simclr.yaml --steps 40 --intervals 0 1 10 --repetitions 4
 
-Prints JSON: the seconds of each run, and for each interval the median over repetitions of its ratio to the run without
-scores of the same repetition, with the least and the greatest.
+Prints JSON: the seconds of each run, and for each interval the median over repetitions, with the least and the
+greatest, of two ratios: of its seconds to those of the run without scores of the same repetition, in which a noisy
+machine's noise is; and of the seconds in the recorder's own calls to all others of its run, in which it is not: on a
+CPU nothing of a call is left to do when it returns.
 """
 
 from __future__ import annotations
@@ -24,14 +26,37 @@ import torch
 from contrast.records import read_rows
 from contrast.run_folder import RunFolder
 
+_TIMED = """
+import json, sys, time
+from contrast.callbacks import Recorder
+from contrast.cli import main
 
-def seconds(folder: Path, configs: list[str], every: int, steps: int) -> float:
-    """Wall-clock seconds of training, from the first step's start to the last's end, as the run's metrics have them."""
-    command = [sys.executable, "-m", "contrast", "pretrain", "--run", str(folder)]
+spent = 0.0
+
+def timed(call):
+    def timing(*arguments):
+        global spent
+        start = time.perf_counter()
+        call(*arguments)
+        spent += time.perf_counter() - start
+    return timing
+
+for name in ("on_train_start", "on_train_batch_start", "on_before_backward", "on_train_batch_end"):
+    setattr(Recorder, name, timed(getattr(Recorder, name)))
+code = main(["pretrain", *sys.argv[1:]])
+print(json.dumps(spent))
+sys.exit(code)
+"""
+
+
+def seconds(folder: Path, configs: list[str], every: int, steps: int) -> tuple[float, float]:
+    """Wall-clock seconds of training, from the first step's start to the last's end, and those within the recorder."""
     files = [word for file in configs for word in ("--config", file)]
-    flags = ["--trainer.max_steps", str(steps), "--scores.every_n_steps", str(every)]
-    subprocess.run([*command, *files, *flags], check=True, capture_output=True)
-    return max(float(row["seconds"]) for row in read_rows(RunFolder(folder).metrics) if "seconds" in row)
+    flags = ["--run", str(folder), "--trainer.max_steps", str(steps), "--scores.every_n_steps", str(every)]
+    command = [sys.executable, "-c", _TIMED, *files, *flags]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    whole = max(float(row["seconds"]) for row in read_rows(RunFolder(folder).metrics) if "seconds" in row)
+    return whole, float(done.stdout.splitlines()[-1])
 
 
 def main(arguments: list[str]) -> None:
@@ -41,20 +66,34 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--intervals", type=int, nargs="+", default=[0, 1, 6, 10, 50], help="0, none, among them")
     parser.add_argument("--repetitions", type=int, default=6)
     given = parser.parse_args(arguments)
-    found: dict[int, list[float]] = {every: [] for every in given.intervals}
+    found: dict[int, list[tuple[float, float]]] = {every: [] for every in given.intervals}
     with tempfile.TemporaryDirectory() as scratch:
         for turn in range(given.repetitions):
             for every in given.intervals if turn % 2 else reversed(given.intervals):
                 found[every].append(seconds(Path(scratch) / f"{turn}-{every}", given.config, every, given.steps))
-                print(f"repetition {turn}, every {every}: {found[every][-1]:.2f} s", file=sys.stderr)
-    ratios = {
-        every: [with_it / without for with_it, without in zip(found[every], found[0], strict=True)]
-        for every in given.intervals
+                whole, within = found[every][-1]
+                print(f"repetition {turn}, every {every}: {whole:.2f} s, {within:.3f} recording", file=sys.stderr)
+    print(json.dumps({"torch": torch.__version__, "machine": machine(), **ratios(found)}, indent=2))
+
+
+def machine() -> dict[str, object]:
+    """What the figures depend on."""
+    return {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads()}
+
+
+def ratios(found: dict[int, list[tuple[float, float]]]) -> dict[str, object]:
+    """Of every interval but 0: median, least and greatest."""
+    runs = {
+        every: [with_it / without for (with_it, _), (without, _) in zip(each, found[0], strict=True)]
+        for every, each in found.items()
         if every
     }
-    machine = {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads()}
-    over = {every: [statistics.median(of), min(of), max(of)] for every, of in ratios.items()}
-    print(json.dumps({"torch": torch.__version__, **machine, "seconds": found, "ratio": over}, indent=2))
+    calls = {every: [within / (whole - within) for whole, within in each] for every, each in found.items() if every}
+    described = {
+        name: {every: [round(of(each), 4) for of in (statistics.median, min, max)] for every, each in parts.items()}
+        for name, parts in (("runs", runs), ("calls", calls))
+    }
+    return {"seconds": found, **described}
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -13,6 +15,7 @@ __all__ = ["SHARES", "Average", "Histogram", "PerColumn", "added_up"]
 
 SHARES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 """Which quantiles are given."""
+_SHARES = np.array(SHARES)
 _FINE = 20
 """Fine bins in one that is shown: quantiles and areas are exact to a fine bin."""
 
@@ -62,30 +65,35 @@ class Histogram:
 
     def described(self, sums: Tensor) -> dict[str, Any]:
         """The same of sums that were already added up."""
-        fine, (count, total, squares) = sums[:-3], sums[-3:].tolist()
+        fine, (count, total, squares) = sums[:-3].numpy(), sums[-3:].tolist()
         mean = total / count if count else float("nan")
         variance = squares / count - mean**2 if count else float("nan")
         return {
-            "counts": fine.view(self.bins, _FINE).sum(dim=1).long().tolist(),
+            "counts": fine.reshape(self.bins, _FINE).sum(axis=1).astype(int).tolist(),
             "mean": mean,
             "std": max(variance, 0.0) ** 0.5,
-            "quantiles": self.quantiles(fine),
+            "quantiles": self._quantiles(fine),
         }
 
-    def quantiles(self, fine: Tensor) -> list[float]:
+    def _quantiles(self, fine: npt.NDArray[np.float64]) -> list[float]:
         """Upper edges of the fine bins in which the shares are reached; NaN of nothing."""
-        total = float(fine.sum())
-        if not total:
+        reached = fine.cumsum()
+        if not reached[-1]:
             return [float("nan")] * len(SHARES)
-        reached = torch.searchsorted(fine.cumsum(0), torch.tensor(SHARES, dtype=torch.float64) * total)
         width = (self.high - self.low) / len(fine)
-        return [round(self.low + (int(place) + 1) * width, 6) for place in reached]
+        places = reached.searchsorted(_SHARES * reached[-1])
+        return [round(self.low + (place + 1) * width, 6) for place in places.tolist()]
 
 
 def _moments(values: Tensor, weight: Tensor | None) -> Tensor:
-    """How many, sum and sum of squares. Within rows in the numbers' own type, several times as fast as float64: about
+    """How many, sum and sum of squares. Of a matrix, within rows in the numbers' own type, several times as fast as float64: about
     the row's mean, so that the spread of numbers that are nearly equal is not lost.
     """
+    if values.ndim == 1:
+        wide = values.double()
+        weights = torch.ones_like(wide) if weight is None else weight.double()
+        weighted = wide * weights
+        return torch.stack([weights.sum(), weighted.sum(), weighted.dot(wide)])
     # With a mask in place of a weight most of this would take four times as long on a CPU.
     total = (values if weight is None else values * weight).sum(dim=-1, keepdim=True)
     many = torch.full_like(total, values.shape[-1]) if weight is None else weight.sum(dim=-1, keepdim=True)
