@@ -55,7 +55,7 @@ class Recorder(lightning.Callback):
         InputError: for a negative number, or no query.
     """
 
-    def __init__(self, folder: RunFolder, every_n_steps: int | None = None, queries: int | None = 64) -> None:
+    def __init__(self, folder: RunFolder, every_n_steps: int | None = None, queries: int | None = 48) -> None:
         if every_n_steps is not None and every_n_steps < 0:
             raise InputError(f"scores.every_n_steps {every_n_steps} is negative; 0 records nothing")
         if queries is not None and queries < 1:
