@@ -7,7 +7,7 @@
 Prints JSON: the seconds of each run, and for each interval the median over repetitions, with the least and the
 greatest, of two ratios: of its seconds to those of the run without scores of the same repetition, in which a noisy
 machine's noise is; and of the seconds in the recorder's own calls to all others of its run, in which it is not: on a
-CPU nothing of a call is left to do when it returns.
+CPU nothing of a call is left to do when it returns. `least` is the ratio of the least seconds of all repetitions.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def machine() -> dict[str, object]:
 
 
 def ratios(found: dict[int, list[tuple[float, float]]]) -> dict[str, object]:
-    """Of every interval but 0: median, least and greatest."""
+    """Of every interval but 0: median, least and greatest; and of the least seconds."""
     runs = {
         every: [with_it / without for (with_it, _), (without, _) in zip(each, found[0], strict=True)]
         for every, each in found.items()
@@ -93,7 +93,8 @@ def ratios(found: dict[int, list[tuple[float, float]]]) -> dict[str, object]:
         name: {every: [round(of(each), 4) for of in (statistics.median, min, max)] for every, each in parts.items()}
         for name, parts in (("runs", runs), ("calls", calls))
     }
-    return {"seconds": found, **described}
+    least = {every: round(min(found[every])[0] / min(found[0])[0], 4) for every in runs}
+    return {"seconds": found, **described, "least": least}
 
 
 if __name__ == "__main__":
