@@ -41,7 +41,7 @@ exact: $(VENV)/.installed-dev
 
 # Wrong input by the thousand, none of which may end in a traceback: docs/fuzzing.md. Some twenty minutes on two cores.
 fuzz: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(PY) -m tools.fuzz configurations --count 2400 --jobs 2
+	OMP_NUM_THREADS=1 $(PY) -m tools.fuzz configurations --count 2000 --jobs 2
 	OMP_NUM_THREADS=1 $(PY) -m tools.fuzz files --count 500 --jobs 2
 
 # The exact versions, for Python 3.11 to 3.13, with no address in them.

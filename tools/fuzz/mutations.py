@@ -16,6 +16,9 @@ __all__ = ["mutated"]
 Path = tuple[Any, ...]
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 
+_DEEPEST = 12
+"""Deeper than any configuration: what is below is an earlier mutation's nesting of thousands."""
+
 
 @st.composite
 def mutated(draw: Draw, config: Config) -> tuple[Config, str]:
@@ -52,11 +55,13 @@ def _at(config: Any, path: Path) -> Any:
     return config
 
 
-def _walk(value: Any) -> Iterator[Path]:
+def _walk(value: Any, depth: int = 0) -> Iterator[Path]:
+    if depth > _DEEPEST:
+        return
     pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in pairs:
         yield (key,)
-        for path in _walk(item):
+        for path in _walk(item, depth + 1):
             yield (key, *path)
 
 
