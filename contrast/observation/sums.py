@@ -86,8 +86,8 @@ class Histogram:
 
 
 def _moments(values: Tensor, weight: Tensor | None) -> Tensor:
-    """How many, sum and sum of squares. Of a matrix, within rows in the numbers' own type, several times as fast as float64: about
-    the row's mean, so that the spread of numbers that are nearly equal is not lost.
+    """How many, sum and sum of squares. Within the rows of a matrix in the numbers' own type, several times as fast as
+    float64: about the row's mean, so that the spread of numbers that are nearly equal is not lost.
     """
     if values.ndim == 1:
         wide = values.double()
