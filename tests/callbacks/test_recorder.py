@@ -57,7 +57,7 @@ def check(row: dict[str, Any], expected: dict[str, Any]) -> None:
 def test_rows_of_a_run(make: Callable[[], ContrastiveMethod], tmp_path: Path) -> None:
     """They are of the pairs that the loss saw: a queue's rows as they were before this step's keys replaced some."""
     folder, steps, method = RunFolder(tmp_path), Steps(), make()
-    fit(tmp_path, method, [steps, Recorder(folder, every_n_steps=2)])
+    fit(tmp_path, method, [steps, Recorder(folder, every_n_steps=2, queries=None)])
     header, *recorded = read_rows(folder.scores)
     assert header["format"] == 2
     assert np.allclose(header["edges"], np.linspace(-1, 1, 101))
@@ -76,7 +76,7 @@ def test_rows_of_a_run(make: Callable[[], ContrastiveMethod], tmp_path: Path) ->
 
 def test_accumulated_batches_are_one_step_and_one_row(tmp_path: Path) -> None:
     folder, steps, method = RunFolder(tmp_path), Steps(), moco()
-    fit(tmp_path, method, [steps, Recorder(folder, 1)], accumulate_grad_batches=3)
+    fit(tmp_path, method, [steps, Recorder(folder, 1, queries=None)], accumulate_grad_batches=3)
     assert not method.backbone._forward_hooks
     recorded = read_rows(folder.scores)[1:]
     assert [row["step"] for row in recorded] == [1, 2]
