@@ -53,7 +53,7 @@ def test_what_a_run_leaves_behind(finished: RunFolder) -> None:
     assert len(header["edges"]) == 101
     assert [row["step"] for row in scores] == [1, 2, 3, 4, 5, 6]
     assert sum(scores[0]["positive"]["counts"]) == 64
-    assert sum(scores[0]["negative"]["counts"]) == 64 * 62
+    assert sum(scores[0]["negative"]["counts"]) == 48 * 62  # of so many of the 64 queries
     with open(finished.metrics_table) as file:
         assert [row["step"] for row in csv.DictReader(file)] == ["1", "2", "3", "4", "5", "6"]
     assert finished.last_checkpoint.is_file()
