@@ -55,10 +55,11 @@ def _require_sections(config: Config) -> None:
     for name in config.keys() - {"seed_everything", "model", "data"}:
         if not isinstance(config[name], dict):
             raise InputError(f"{name}: {config[name]!r:.60} is no section: give names and values")
-    for name in ("devices", "num_nodes"):
-        count = config.get("trainer", {}).get(name)
-        if isinstance(count, int) and count > _MOST_PROCESSES:  # each would be started before anything is refused
-            raise InputError(f"trainer.{name} {count} is above {_MOST_PROCESSES}: give how many there are")
+    devices, nodes = (config.get("trainer", {}).get(name) for name in ("devices", "num_nodes"))
+    if isinstance(devices, int) and devices > _MOST_PROCESSES:  # each would be started before anything is refused
+        raise InputError(f"trainer.devices {devices} is above {_MOST_PROCESSES}: give how many there are")
+    if isinstance(nodes, int) and nodes != 1:  # the others would be waited for, and nothing here starts them
+        raise InputError(f"trainer.num_nodes {nodes}: a run is of one machine's processes; leave it at 1")
     seed = config["seed_everything"]
     if isinstance(seed, int) and not 0 <= seed < 2**32:
         raise InputError(f"seed_everything {seed} is not between 0 and {2**32 - 1}, the seeds that numpy takes")

@@ -34,7 +34,7 @@ class ImageData(TrainingData):
         test: what evaluations report on; None where there is none.
         views: the augmentation; its `size` is also the size of evaluation images.
         batch_size: samples a process and step, at least 2.
-        workers: loader processes.
+        workers: loader processes; no more are started than there are batches.
         seed: of the order and of every view; the run's seed if a configuration leaves it out.
         channels: 1 or 3; every image is converted.
         mean, std: for standardising after the views, one number a channel or one for all.

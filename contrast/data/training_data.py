@@ -38,7 +38,7 @@ class TrainingData(lightning.LightningDataModule, ABC):
         train: what is pretrained on.
         test: what evaluations report on; None where there is none.
         batch_size: samples a process and step, at least 2.
-        workers: loader processes.
+        workers: loader processes; no more are started than there are batches.
         seed: of the order and of every view.
         limit: pretrain on so many samples, chosen by the seed; None takes all.
 
@@ -193,7 +193,7 @@ class TrainingData(lightning.LightningDataModule, ABC):
         return ResumableLoader(
             self._trained_on(),
             batch_sampler=EpochBatches(self.train_samples, self.batch_size, self.seed, rank, world),
-            num_workers=self.workers,
+            num_workers=min(self.workers, self.batches_per_epoch),  # more would start and have nothing to do
             collate_fn=collate_training,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=False,
@@ -214,10 +214,11 @@ class TrainingData(lightning.LightningDataModule, ABC):
         samples = self._set(split)
         if limit is not None and limit < len(samples):
             samples = samples.subset(_choose(len(samples), limit, self.seed))
+        batch_size = max(256, self.batch_size)
         return DataLoader(
             self._evaluated(samples),
-            batch_size=max(256, self.batch_size),
-            num_workers=self.workers,
+            batch_size=batch_size,
+            num_workers=min(self.workers, -(-len(samples) // batch_size)),
             collate_fn=collate_labelled,
         )
 

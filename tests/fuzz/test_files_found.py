@@ -201,6 +201,7 @@ def test_more_workers_than_a_machine_has(tmp_path: Path, capsys: pytest.CaptureF
     for path, value, words in (
         ("data__workers", 2**31, "data.workers 2147483648 is above 512"),
         ("trainer__devices", 10**6, "trainer.devices 1000000 is above 1024"),
+        ("trainer__num_nodes", 2, "trainer.num_nodes 2: a run is of one machine's processes"),
         ("trainer__overfit_batches", 1e-80, "trainer: "),
     ):
         file = written(tmp_path, **{path: value})

@@ -34,7 +34,7 @@ class SeriesData(TrainingData):
         views: the augmentation, of standardised series.
         test: what evaluations report on; None where there is none.
         batch_size: samples a process and step, at least 2.
-        workers: loader processes.
+        workers: loader processes; no more are started than there are batches.
         seed: of the order and of every view; the run's seed if a configuration leaves it out.
         channels: of every series.
         length: steps to which every series is resampled on straight lines; None takes them as they are, of one length.
