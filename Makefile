@@ -39,7 +39,7 @@ compare: $(VENV)/.installed
 exact: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(PY) -m tools.exact --kills $(KILLS)
 
-# Wrong input by the thousand, none of which may end in a traceback: docs/fuzzing.md. Some twenty minutes on two cores.
+# Wrong input by the thousand, none of which may end in a traceback: docs/fuzzing.md. Some ten minutes on two cores.
 fuzz: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(PY) -m tools.fuzz configurations --count 2000 --jobs 2
 	OMP_NUM_THREADS=1 $(PY) -m tools.fuzz files --count 500 --jobs 2
