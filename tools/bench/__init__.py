@@ -1,0 +1,1 @@
+"""Speed and memory against floors and peers: ratios within one run."""
