@@ -9,7 +9,8 @@ from torch import Tensor
 
 from contrast.errors import InputError
 from contrast.losses.labels import LabelTable
-from contrast.losses.logits import left_out, positive_logits, wide
+from contrast.losses.left_out import left_out
+from contrast.losses.logits import positive_logits, wide
 from contrast.losses.temperature import Temperature
 from contrast.pairs import Pairs
 

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from contrast.losses.left_out import left_out
 from contrast.losses.temperature import Temperature
 from contrast.pairs import NOT_OFFERED, UNKNOWN, Pairs
 
@@ -19,7 +20,6 @@ __all__ = [
     "NegativeLogits",
     "PositiveLogits",
     "Tile",
-    "left_out",
     "own_negatives_offered",
     "positive_logits",
     "wide",
@@ -127,24 +127,6 @@ def positive_logits(pairs: Pairs, temperature: Temperature) -> PositiveLogits:
     query, positive = wide(pairs.query), wide(pairs.positive)
     score = (query * positive).sum(dim=-1)
     return PositiveLogits(score, temperature(score, query, positive))
-
-
-def left_out(pairs: Pairs, start: int, stop: int) -> Bool[Tensor, "b t"]:
-    """Which of the shared negatives `start` to `stop` each query leaves out: its own sample's, and `excluded`.
-
-    An unknown index (-1) equals nothing, a query's own unknown index included.
-    """
-    of = pairs.negative_index[start:stop]
-    of = of[:, None] if of.ndim == 1 else of
-    same = (pairs.index[:, None, None] == of[None]) & (of[None] >= 0)
-    out = same.any(dim=-1)
-    if pairs.excluded is not None:
-        columns = pairs.excluded
-        here = (columns >= start) & (columns < stop)
-        extra = out.new_zeros((len(out), stop - start + 1))
-        extra.scatter_(1, torch.where(here, columns - start, stop - start), True)
-        out = out | extra[:, :-1]
-    return out
 
 
 def own_negatives_offered(pairs: Pairs) -> Bool[Tensor, "b s"]:

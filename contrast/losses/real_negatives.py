@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from contrast.losses.logits import left_out, own_negatives_offered, wide
+from contrast.losses.left_out import left_out
+from contrast.losses.logits import own_negatives_offered, wide
 from contrast.pairs import MINED, UNKNOWN, Pairs
 
 __all__ = ["real_scores", "rows_at", "samples_at"]

@@ -28,6 +28,13 @@ class Temperature(Piece):
     def of_score(self, score: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """The logit of a score that belongs to no pair of embeddings."""
 
+    def single(self) -> Float[Tensor, ""] | None:
+        """τ where ``logit = score / τ`` with one number for all pairs, live where it is learned; None otherwise.
+
+        What a loss with one τ computes is done by a function made for it (`contrast.losses.partition`).
+        """
+        return None
+
 
 class FixedTemperature(Temperature):
     """One constant τ: ``logit = score / τ``.
@@ -51,6 +58,9 @@ class FixedTemperature(Temperature):
 
     def of_score(self, score: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         return score / self.value
+
+    def single(self) -> Float[Tensor, ""]:
+        return torch.tensor(self.value, dtype=torch.float64)
 
     def extra_repr(self) -> str:
         return f"{self.value:g}"
@@ -90,6 +100,9 @@ class LearnedTemperature(Temperature):
 
     def of_score(self, score: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         return score / self.value.to(score.dtype)
+
+    def single(self) -> Float[Tensor, ""]:
+        return self.value
 
     def begin_step(self, epoch: int, step: int) -> None:
         with torch.no_grad():

@@ -9,7 +9,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from contrast.losses.logits import DenseNegatives, NegativeLogits, Tile, left_out, own_negatives_offered, wide
+from contrast.losses.left_out import LeftOut, left_out
+from contrast.losses.logits import DenseNegatives, NegativeLogits, Tile, own_negatives_offered, wide
+from contrast.losses.partition import log_partition
 from contrast.losses.temperature import Temperature
 from contrast.pairs import Pairs
 
@@ -22,49 +24,61 @@ _TILE = 1 << 24
 
 
 def negative_logits(pairs: Pairs, temperature: Temperature) -> NegativeLogits:
-    """The negatives of these pairs in the form that suits their number; the numbers are the same either way."""
+    """The negatives of these pairs in the form that suits them; the numbers are the same either way."""
     rows = pairs.query.shape[:-1].numel()
-    if rows * pairs.negatives.shape[-2] <= _DENSE:
+    if temperature.single() is None and rows * pairs.negatives.shape[-2] <= _DENSE:
         return DenseNegatives(pairs, temperature)
-    return TiledNegatives(pairs, temperature, columns=max(1, _TILE // rows))
+    return TiledNegatives(pairs, temperature, columns=max(1, _TILE // max(1, rows)))
 
 
 class TiledNegatives(NegativeLogits):
-    """Negatives whose scores are made a tile of columns at a time, in forward and again in backward.
+    """Negatives whose scores are made block by block when they are asked for, in forward and again in backward.
 
-    Memory is that of one tile, gradients of query, negatives and temperature are those of `DenseNegatives`. Own
-    negatives are one tile, since their rows are there anyway.
+    Memory is that of a block, gradients of query, negatives and temperature are those of `DenseNegatives`. One
+    temperature for all pairs has a function of its own, `log_partition`; with temperatures of each pair, a tile is
+    computed again by autograd's checkpoints. Own negatives are held whole, since their rows are there anyway.
 
     Args:
         pairs: transformed pairs.
         temperature: scores to logits.
-        columns: shared negatives a tile.
+        columns: shared negatives a tile, where tiles are looked at or have temperatures of their own.
     """
 
     def __init__(self, pairs: Pairs, temperature: Temperature, columns: int) -> None:
         self._pairs, self._temperature = pairs, temperature
-        self._query, self._shared = wide(pairs.query), wide(pairs.negatives)
+        self._query = wide(pairs.query)
+        # One tensor stays one: half of the blocks then serve both sides.
+        self._shared = self._query if pairs.negatives is pairs.query else wide(pairs.negatives)
         self._own = None if pairs.own_negatives is None else wide(pairs.own_negatives)
         count = self._shared.shape[-2]
         self._spans = [(start, min(start + columns, count)) for start in range(0, count, columns)]
-        offered = [(~left_out(pairs, *span)).sum(dim=-1) for span in self._spans]
-        self.count = torch.stack([*offered, own_negatives_offered(pairs).sum(dim=-1)]).sum(dim=0)
+        self._out = LeftOut(pairs)
+        self.count = self._out.offered() + own_negatives_offered(pairs).sum(dim=-1)
 
     def logsumexp(self, scale: float = 1.0) -> Float[Tensor, "*h b"]:
-        def shared(query: Tensor, rows: Tensor, start: int, stop: int) -> Tensor:
+        tau = self._temperature.single()
+        if tau is None:
+            shared = self._in_checkpoints(scale)
+        else:
+            # In float64 first, as 0.1 is no number of float32 and its inverse is one.
+            inverse = (scale / tau).to(self._query.device, self._query.dtype)
+            shared = log_partition(self._query, self._shared, inverse, self._out)
+        if self._own is None:
+            return shared
+        _, logit = self._scores(self._query, self._own, own=True)
+        own = _partition(logit, ~own_negatives_offered(self._pairs), scale)
+        # Not logaddexp: its gradient is NaN where both are -inf.
+        return torch.logsumexp(torch.stack([shared, own], dim=-1), dim=-1)
+
+    def _in_checkpoints(self, scale: float) -> Tensor:
+        def part(query: Tensor, rows: Tensor, start: int, stop: int) -> Tensor:
             _, logit = self._scores(query, rows, own=False)
             return _partition(logit, left_out(self._pairs, start, stop), scale)
 
-        def own(query: Tensor, rows: Tensor) -> Tensor:
-            _, logit = self._scores(query, rows, own=True)
-            return _partition(logit, ~own_negatives_offered(self._pairs), scale)
-
         parts = [
-            checkpoint(shared, self._query, self._shared[..., start:stop, :], start, stop, use_reentrant=False)
+            checkpoint(part, self._query, self._shared[..., start:stop, :], start, stop, use_reentrant=False)
             for start, stop in self._spans
         ]
-        if self._own is not None:
-            parts.append(checkpoint(own, self._query, self._own, use_reentrant=False))
         if not parts:
             return self._query.new_full(self._query.shape[:-1], -torch.inf)
         return torch.logsumexp(torch.stack(parts, dim=-1), dim=-1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contrast.models.backbone import Backbone, require_fitting
 from contrast.models.convnet import ConvNet
 from contrast.models.dilated_convnet import DilatedConvNet
+from contrast.models.gradient_cache import GradientCache
 from contrast.models.heads import Head, LinearHead, MLPHead, MoCoV2Head, MultiHead, SimCLRHead
 from contrast.models.momentum import momentum_copy, update_momentum
 from contrast.models.resnet import ResNet
@@ -17,6 +18,7 @@ __all__ = [
     "Backbone",
     "ConvNet",
     "DilatedConvNet",
+    "GradientCache",
     "Head",
     "LinearHead",
     "MLPHead",

@@ -80,8 +80,9 @@ class _Split(nn.modules.batchnorm._BatchNorm):
             batch_norm(part, mean, variance, self.weight, self.bias, True, momentum, self.eps)
             for part, mean, variance in zip(parts, means, variances, strict=True)
         ]
-        self.running_mean.copy_(means.mean(0))
-        self.running_var.copy_(variances.mean(0))
+        if momentum > 0:  # the mean of equal numbers need not be one of them
+            self.running_mean.copy_(means.mean(0))
+            self.running_var.copy_(variances.mean(0))
         return torch.cat(normalised)
 
     def extra_repr(self) -> str:

@@ -1,0 +1,143 @@
+"""Which shared negatives each query leaves out: its own sample's, and those that a transform has excluded."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from contrast.pairs import Pairs
+
+__all__ = ["LeftOut", "left_out"]
+
+_MOST = 16
+"""Entries a row and column, on average, up to which they are listed; a batch of one sample alone has all of them."""
+
+
+def left_out(pairs: Pairs, start: int, stop: int) -> Bool[Tensor, "b t"]:
+    """Which of the shared negatives `start` to `stop` each query leaves out: its own sample's, and `excluded`.
+
+    An unknown index (-1) equals nothing, a query's own unknown index included.
+    """
+    return _compared(pairs, slice(0, len(pairs.index)), slice(start, stop))
+
+
+class LeftOut:
+    """The entries of the matrix of queries and shared negatives that count for nothing, block by block.
+
+    On a CPU they are listed once, a few for each query, which costs far less than to compare every entry's samples in
+    every block; where they are many, and on a device for which their number would have to be waited for, blocks are
+    compared.
+
+    Args:
+        pairs: whose queries and shared negatives.
+    """
+
+    def __init__(self, pairs: Pairs) -> None:
+        self._pairs = pairs
+        self._listed = _listed(pairs) if pairs.index.device.type == "cpu" else None
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether a query leaves a row out exactly where that row's own query leaves this one out."""
+        of = self._pairs.negative_index
+        return self._pairs.excluded is None and of.ndim == 1 and torch.equal(self._pairs.index, of)
+
+    def offered(self) -> Int[Tensor, " b"]:
+        """How many shared negatives each query meets."""
+        queries, negatives = len(self._pairs.index), len(self._pairs.negative_index)
+        if self._listed is not None:
+            return negatives - torch.bincount(self._listed[0], minlength=queries)
+        columns = max(1, (1 << 24) // max(1, queries))
+        parts = [
+            left_out(self._pairs, start, min(start + columns, negatives)).sum(dim=1)
+            for start in range(0, negatives, columns)
+        ]
+        out: Tensor = sum(parts, torch.zeros_like(self._pairs.index))
+        return negatives - out
+
+    def blocks(self, rows: int, columns: int) -> HiddenBlocks:
+        """The same, ready to be hidden in blocks of so many rows and columns."""
+        return HiddenBlocks(self._pairs, self._listed, rows, columns)
+
+
+class HiddenBlocks:
+    """Hides entries in the blocks of one grid.
+
+    Args:
+        pairs: whose queries and shared negatives.
+        listed: rows and columns of all entries, or None to compare.
+        rows, columns: of a block.
+    """
+
+    def __init__(self, pairs: Pairs, listed: tuple[Tensor, Tensor] | None, rows: int, columns: int) -> None:
+        self._pairs, self._rows, self._columns = pairs, rows, columns
+        self._places: tuple[Tensor, ...] | None = None
+        if listed is None:
+            return
+        across = max(1, -(-len(pairs.negative_index) // columns))
+        down = max(1, -(-len(pairs.index) // rows))
+        row, column = listed
+        block = row.div(rows, rounding_mode="floor") * across + column.div(columns, rounding_mode="floor")
+        order = block.argsort()
+        counts = torch.bincount(block, minlength=across * down).tolist()
+        self._across = across
+        self._places = torch.split(torch.stack([row % rows, column % columns])[:, order], counts, dim=1)
+
+    def hide(self, block: Tensor, row: int, column: int, value: float) -> None:
+        """Put `value` where the block that starts at this row and column has an entry that counts for nothing."""
+        if self._places is None:
+            out = _compared(self._pairs, slice(row, row + block.shape[0]), slice(column, column + block.shape[1]))
+            block.masked_fill_(out, value)
+            return
+        rows, columns = self._places[row // self._rows * self._across + column // self._columns]
+        if len(rows):
+            block[rows, columns] = value
+
+
+def _compared(pairs: Pairs, rows: slice, columns: slice) -> Tensor:
+    of = pairs.negative_index[columns]
+    of = of[:, None] if of.ndim == 1 else of
+    same = (pairs.index[rows, None, None] == of[None]) & (of[None] >= 0)
+    out = same.any(dim=-1)
+    if pairs.excluded is not None:
+        start, width = columns.start, out.shape[1]
+        named = pairs.excluded[rows]
+        here = (named >= start) & (named < start + width)
+        extra = out.new_zeros((len(out), width + 1))
+        extra.scatter_(1, torch.where(here, named - start, width), True)
+        out = out | extra[:, :-1]
+    return out
+
+
+def _listed(pairs: Pairs) -> tuple[Tensor, Tensor] | None:
+    """Rows and columns of all entries, each once; None where they are many."""
+    of = pairs.negative_index
+    most = _MOST * (len(pairs.index) + len(of))
+    found: list[Tensor] = []  # each entry as row · columns + column
+    for samples in of[:, None].unbind(1) if of.ndim == 1 else of.unbind(1):
+        places = _matches(pairs.index, samples, most)
+        if places is None:
+            return None
+        found.append(places)
+    if pairs.excluded is not None:
+        if pairs.excluded.numel() > most:
+            return None
+        row = torch.arange(len(pairs.index))[:, None].expand_as(pairs.excluded)
+        named = pairs.excluded >= 0
+        found.append(row[named] * len(of) + pairs.excluded[named])
+    entries = found[0] if len(found) == 1 else torch.unique(torch.cat(found))
+    return entries.div(max(1, len(of)), rounding_mode="floor"), entries % max(1, len(of))
+
+
+def _matches(index: Tensor, samples: Tensor, most: int) -> Tensor | None:
+    """Places row · columns + column where a query's sample is a negative's; unknown samples equal nothing."""
+    ordered, order = samples.sort()
+    first = torch.searchsorted(ordered, index)
+    count = torch.where(index >= 0, torch.searchsorted(ordered, index, right=True) - first, 0)
+    total = int(count.sum())
+    if total > most:
+        return None
+    row = torch.repeat_interleave(count)
+    within = torch.arange(total) - torch.repeat_interleave(count.cumsum(0) - count, count)
+    return row * len(samples) + order[first[row] + within]

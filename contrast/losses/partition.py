@@ -1,0 +1,179 @@
+"""The one hot function: the logarithm of each query's sum over its negatives, with the matrix never there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from contrast.losses.left_out import LeftOut
+
+__all__ = ["log_partition"]
+
+_ROWS, _COLUMNS = 512, 1024
+"""Of a block where queries meet other rows."""
+_SQUARE = 512
+"""Of a block where queries meet each other."""
+_KEPT = 1 << 20
+"""Entries of the whole matrix up to which exponentials are kept for backward; beyond, they are made again."""
+_SAFE = {torch.float32: 60.0, torch.float64: 600.0}
+"""How large a logit may be for its exponential, and for a sum of billions of them, to be a normal number."""
+
+
+def log_partition(
+    query: Float[Tensor, "*h b d"], negatives: Float[Tensor, "*h k d"], inverse: Float[Tensor, ""], out: LeftOut
+) -> Float[Tensor, "*h b"]:
+    """``log Σ_j exp(q·n_j / τ)`` over the negatives that a query meets; -inf where it meets none.
+
+    Scores are made, used and forgotten block by block, and made again in backward: memory is O(b + k), gradients of
+    query, negatives and τ are exact. Where query and negatives are one tensor (a batch on one process), half of the
+    blocks serve both. Where the negatives ask for no gradient (a queue), the query's is made in forward already.
+
+    Args:
+        query, negatives: rows of float32 or float64; they need not be of unit length.
+        inverse: 1/τ.
+        out: which entries count for nothing.
+    """
+    if query.ndim > 2:
+        one = query is negatives
+        heads = ((q, q if one else n) for q, n in zip(query, negatives, strict=True))
+        return torch.stack([log_partition(*rows, inverse, out) for rows in heads])
+    safe = query.device.type == "cpu" and bool(_largest(query) * _largest(negatives) * inverse <= _SAFE[query.dtype])
+    if safe and query is negatives and out.symmetric:
+        within: Tensor = _Within.apply(query, inverse, out)
+        return within
+    between: Tensor = _Between.apply(query, negatives, inverse, out, safe, torch.is_grad_enabled())
+    return between
+
+
+class _Block(NamedTuple):
+    """Exponentials of one block of logits, 0 where a query leaves a negative out."""
+
+    rows: slice
+    columns: slice
+    values: Tensor
+
+
+class _Within(torch.autograd.Function):
+    """Rows among themselves: exp(logit) is symmetric, so blocks above the diagonal serve both of their sides."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, inverse: Tensor, out: LeftOut) -> Tensor:
+        keep = len(rows) ** 2 <= _KEPT
+        side = len(rows) if keep else _SQUARE
+        ctx.blocks = lambda: _exponentials(rows * inverse, rows, out, (side, side), half=True)
+        ctx.kept = []
+        total = rows.new_zeros(len(rows))
+        for block in ctx.blocks():
+            total[block.rows] += block.values.sum(dim=1)
+            if block.rows != block.columns:
+                total[block.columns] += block.values.sum(dim=0)
+            if keep:
+                ctx.kept.append(block)
+        ctx.save_for_backward(rows, inverse, total)
+        return total.log()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        rows, inverse, total = ctx.saved_tensors
+        share = _over(gradient, total)
+        by_row = torch.zeros_like(rows)
+        for block in ctx.kept or ctx.blocks():
+            # x_i is a query and a negative: d/dx_i Σ_r g_r log Σ_j e_rj = Σ_j e_ij (g_i / Z_i + g_j / Z_j) x_j / τ.
+            weight = block.values.mul_(share[block.rows, None] + share[block.columns])
+            by_row[block.rows].addmm_(weight, rows[block.columns])
+            if block.rows != block.columns:
+                by_row[block.columns].addmm_(weight.T, rows[block.rows])
+        of_inverse = (rows * by_row).sum() / 2 if ctx.needs_input_grad[1] else None
+        return by_row.mul_(inverse), of_inverse, None
+
+
+class _Between(torch.autograd.Function):
+    """Queries and other rows."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, negatives: Tensor, inverse: Tensor, out: LeftOut, safe: bool, graded: bool
+    ) -> Tensor:
+        scaled = query * inverse
+        shift = None if safe else _row_maxima(scaled, negatives, out)
+        by_row = graded and any(ctx.needs_input_grad[::2][:2])
+        ctx.blocks = lambda: _exponentials(scaled, negatives, out, (_ROWS, _COLUMNS), shift)
+        ctx.whole = not ctx.needs_input_grad[1]
+        total, weighted = query.new_zeros(len(query)), torch.zeros_like(query) if by_row and ctx.whole else None
+        for block in ctx.blocks():
+            total[block.rows] += block.values.sum(dim=1)
+            if weighted is not None:
+                weighted[block.rows].addmm_(block.values, negatives[block.columns])
+        ctx.save_for_backward(query, negatives, inverse, total, weighted)
+        return total.log() if shift is None else total.log().add_(shift)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        query, negatives, inverse, total, by_row = ctx.saved_tensors
+        share = _over(gradient, total)
+        of_negatives = None
+        if not ctx.whole:
+            by_row, of_negatives = torch.zeros_like(query), torch.zeros_like(negatives)
+            pulling = query * (share * inverse)[:, None]
+            for block in ctx.blocks():
+                by_row[block.rows].addmm_(block.values, negatives[block.columns])
+                of_negatives[block.columns].addmm_(block.values.T, pulling[block.rows])
+        by_row = by_row * share[:, None]
+        of_inverse = (query * by_row).sum() if ctx.needs_input_grad[2] else None
+        return by_row.mul_(inverse), of_negatives, of_inverse, None, None, None
+
+
+def _exponentials(
+    scaled: Tensor,
+    negatives: Tensor,
+    out: LeftOut,
+    shape: tuple[int, int],
+    shift: Tensor | None = None,
+    half: bool = False,
+) -> Iterator[_Block]:
+    """Blocks of exp(logit - shift), one buffer for all of them; `half`: those on and above the diagonal alone."""
+    hidden = out.blocks(*shape)
+    for rows, columns, values in _logits(scaled, negatives, shape, half):
+        if shift is not None:
+            values.sub_(shift[rows, None])
+        hidden.hide(values.exp_(), rows.start, columns.start, 0.0)
+        yield _Block(rows, columns, values)
+
+
+def _logits(scaled: Tensor, negatives: Tensor, shape: tuple[int, int], half: bool = False) -> Iterator[_Block]:
+    buffer = scaled.new_empty(min(shape[0], len(scaled)) * min(shape[1], len(negatives)))
+    for top in range(0, len(scaled), shape[0]):
+        rows = slice(top, min(top + shape[0], len(scaled)))
+        for left in range(top if half else 0, len(negatives), shape[1]):
+            columns = slice(left, min(left + shape[1], len(negatives)))
+            size = (rows.stop - top, columns.stop - left)
+            values = buffer[: size[0] * size[1]].view(size)
+            yield _Block(rows, columns, torch.mm(scaled[rows], negatives[columns].T, out=values))
+
+
+def _row_maxima(scaled: Tensor, negatives: Tensor, out: LeftOut) -> Tensor:
+    """Each query's largest logit, where one of them may be too large for its exponential; 0 where there is none."""
+    shape = (_ROWS, _COLUMNS)
+    hidden = out.blocks(*shape)
+    largest = scaled.new_full((len(scaled),), -torch.inf)
+    for rows, columns, values in _logits(scaled, negatives, shape):
+        hidden.hide(values, rows.start, columns.start, -torch.inf)
+        largest[rows] = torch.maximum(largest[rows], values.amax(dim=1))
+    return largest.masked_fill_(largest == -torch.inf, 0.0)
+
+
+def _largest(rows: Tensor) -> Tensor:
+    """The length of the longest row; 0 of none."""
+    return torch.linalg.vector_norm(rows.detach(), dim=1).amax() if len(rows) else rows.new_zeros(())
+
+
+def _over(gradient: Tensor, total: Tensor) -> Tensor:
+    """Gradient of the logarithm; 0 of a query that meets no negative."""
+    return (gradient / total).masked_fill_(total == 0, 0.0)
