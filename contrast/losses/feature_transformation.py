@@ -12,8 +12,8 @@ from torch import Tensor
 
 from contrast.errors import InputError
 from contrast.losses.draws import BetaQuantile, query_draws, row_identity, row_permutation
-from contrast.losses.logits import wide
 from contrast.losses.pieces import PairTransform
+from contrast.losses.wide import wide
 from contrast.pairs import Pairs
 from contrast.randomness import Purpose, uniform
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from contrast.distributed import gather
 from contrast.errors import InputError
-from contrast.losses.logits import wide
+from contrast.losses.wide import wide
 from contrast.pairs import Pairs
 
 __all__ = ["both_views", "off_diagonal"]

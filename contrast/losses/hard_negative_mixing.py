@@ -10,9 +10,9 @@ from torch import Tensor
 
 from contrast.errors import InputError
 from contrast.losses.draws import query_draws
-from contrast.losses.logits import wide
 from contrast.losses.pieces import PairTransform
 from contrast.losses.real_negatives import real_scores, rows_at, samples_at
+from contrast.losses.wide import wide
 from contrast.pairs import NOT_OFFERED, PAIR_MIX, QUERY_MIX, UNKNOWN, Pairs
 from contrast.randomness import Purpose
 

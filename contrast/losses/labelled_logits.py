@@ -10,8 +10,9 @@ from torch import Tensor
 from contrast.errors import InputError
 from contrast.losses.labels import LabelTable
 from contrast.losses.left_out import left_out
-from contrast.losses.logits import positive_logits, wide
+from contrast.losses.logits import positive_logits
 from contrast.losses.temperature import Temperature
+from contrast.losses.wide import wide
 from contrast.pairs import Pairs
 
 __all__ = ["LabelledLogits", "labelled_logits"]

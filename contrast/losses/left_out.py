@@ -34,31 +34,32 @@ class LeftOut:
     """
 
     def __init__(self, pairs: Pairs) -> None:
-        self._pairs = pairs
+        self.pairs = pairs
         self._listed = _listed(pairs) if pairs.index.device.type == "cpu" else None
 
     @property
     def symmetric(self) -> bool:
         """Whether a query leaves a row out exactly where that row's own query leaves this one out."""
-        of = self._pairs.negative_index
-        return self._pairs.excluded is None and of.ndim == 1 and torch.equal(self._pairs.index, of)
+        # The same memory, as `in_batch_pairs` has it: to compare the samples, a device would have to be waited for.
+        of, index = self.pairs.negative_index, self.pairs.index
+        return self.pairs.excluded is None and of.shape == index.shape and of.data_ptr() == index.data_ptr()
 
     def offered(self) -> Int[Tensor, " b"]:
         """How many shared negatives each query meets."""
-        queries, negatives = len(self._pairs.index), len(self._pairs.negative_index)
+        queries, negatives = len(self.pairs.index), len(self.pairs.negative_index)
         if self._listed is not None:
             return negatives - torch.bincount(self._listed[0], minlength=queries)
         columns = max(1, (1 << 24) // max(1, queries))
         parts = [
-            left_out(self._pairs, start, min(start + columns, negatives)).sum(dim=1)
+            left_out(self.pairs, start, min(start + columns, negatives)).sum(dim=1)
             for start in range(0, negatives, columns)
         ]
-        out: Tensor = sum(parts, torch.zeros_like(self._pairs.index))
+        out: Tensor = sum(parts, torch.zeros_like(self.pairs.index))
         return negatives - out
 
     def blocks(self, rows: int, columns: int) -> HiddenBlocks:
         """The same, ready to be hidden in blocks of so many rows and columns."""
-        return HiddenBlocks(self._pairs, self._listed, rows, columns)
+        return HiddenBlocks(self.pairs, self._listed, rows, columns)
 
 
 class HiddenBlocks:
@@ -71,7 +72,7 @@ class HiddenBlocks:
     """
 
     def __init__(self, pairs: Pairs, listed: tuple[Tensor, Tensor] | None, rows: int, columns: int) -> None:
-        self._pairs, self._rows, self._columns = pairs, rows, columns
+        self.pairs, self._rows, self._columns = pairs, rows, columns
         self._places: tuple[Tensor, ...] | None = None
         if listed is None:
             return
@@ -87,7 +88,7 @@ class HiddenBlocks:
     def hide(self, block: Tensor, row: int, column: int, value: float) -> None:
         """Put `value` where the block that starts at this row and column has an entry that counts for nothing."""
         if self._places is None:
-            out = _compared(self._pairs, slice(row, row + block.shape[0]), slice(column, column + block.shape[1]))
+            out = _compared(self.pairs, slice(row, row + block.shape[0]), slice(column, column + block.shape[1]))
             block.masked_fill_(out, value)
             return
         rows, columns = self._places[row // self._rows * self._across + column // self._columns]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from contrast.losses.left_out import left_out
 from contrast.losses.temperature import Temperature
+from contrast.losses.wide import wide
 from contrast.pairs import NOT_OFFERED, UNKNOWN, Pairs
 
 __all__ = [
@@ -22,7 +23,6 @@ __all__ = [
     "Tile",
     "own_negatives_offered",
     "positive_logits",
-    "wide",
 ]
 
 
@@ -136,8 +136,3 @@ def own_negatives_offered(pairs: Pairs) -> Bool[Tensor, "b s"]:
         return pairs.index.new_zeros((len(pairs.index), 0), dtype=torch.bool)
     unknown = index == UNKNOWN  # equal to nothing, a query's own unknown index included
     return (index != NOT_OFFERED) & (unknown | (index != pairs.index[:, None]))
-
-
-def wide(rows: Tensor) -> Tensor:
-    """At least float32, whatever autocast chose: scores and sums are never taken in half precision."""
-    return rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows

@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from contrast.losses.logits import wide
 from contrast.losses.loss import Loss, LossOutput, weighted_mean
 from contrast.losses.pieces import PairWeighting
 from contrast.losses.temperature import Temperature, as_temperature
+from contrast.losses.wide import wide
 from contrast.pairs import Pairs
 
 __all__ = ["BYOLLoss", "SimSiamLoss"]

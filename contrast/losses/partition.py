@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import torch
@@ -11,8 +12,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from contrast.losses.left_out import LeftOut
+from contrast.losses.wide import wide
 
 __all__ = ["log_partition"]
+
+HAS_TRITON = find_spec("triton") is not None
+"""Without it, as on Windows or a Mac, a device runs the blocks of the CPU."""
 
 _ROWS, _COLUMNS = 512, 1024
 """Of a block where queries meet other rows."""
@@ -33,21 +38,37 @@ def log_partition(
     query, negatives and τ are exact. Where query and negatives are one tensor (a batch on one process), half of the
     blocks serve both. Where the negatives ask for no gradient (a queue), the query's is made in forward already.
 
+    On a CUDA device kernels do the same (`contrast.losses.fused_partition`), and take rows in half precision as they
+    are; elsewhere these are widened first.
+
     Args:
-        query, negatives: rows of float32 or float64; they need not be of unit length.
-        inverse: 1/τ.
+        query, negatives: rows; they need not be of unit length.
+        inverse: 1/τ, at least float32.
         out: which entries count for nothing.
     """
     if query.ndim > 2:
         one = query is negatives
         heads = ((q, q if one else n) for q, n in zip(query, negatives, strict=True))
         return torch.stack([log_partition(*rows, inverse, out) for rows in heads])
+    within = query is negatives and out.symmetric
+    if query.device.type == "cuda" and HAS_TRITON and query.dtype != torch.float64:
+        from contrast.losses.fused_partition import fits, fused_log_partition  # loads Triton, which only a card needs
+
+        if fits(query):
+            return fused_log_partition(query, negatives, inverse, out.pairs, within)
+    rows = wide(query)
+    return _by_blocks(rows, rows if query is negatives else wide(negatives), inverse, out, within)
+
+
+def _by_blocks(query: Tensor, negatives: Tensor, inverse: Tensor, out: LeftOut, within: bool) -> Tensor:
+    # Of a device's numbers none is waited for: maxima are taken there whatever they are.
     safe = query.device.type == "cpu" and bool(_largest(query) * _largest(negatives) * inverse <= _SAFE[query.dtype])
-    if safe and query is negatives and out.symmetric:
-        within: Tensor = _Within.apply(query, inverse, out)
-        return within
-    between: Tensor = _Between.apply(query, negatives, inverse, out, safe, torch.is_grad_enabled())
-    return between
+    result: Tensor
+    if within and safe:
+        result = _Within.apply(query, inverse, out)
+    else:
+        result = _Between.apply(query, negatives, inverse, out, safe, torch.is_grad_enabled())
+    return result
 
 
 class _Block(NamedTuple):

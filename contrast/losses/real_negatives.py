@@ -7,7 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from contrast.losses.left_out import left_out
-from contrast.losses.logits import own_negatives_offered, wide
+from contrast.losses.logits import own_negatives_offered
+from contrast.losses.wide import wide
 from contrast.pairs import MINED, UNKNOWN, Pairs
 
 __all__ = ["real_scores", "rows_at", "samples_at"]

@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from contrast.losses.logits import NegativeLogits, PositiveLogits, Tile, positive_logits, wide
+from contrast.losses.logits import NegativeLogits, PositiveLogits, Tile, positive_logits
 from contrast.losses.objectives import Objective
 from contrast.losses.temperature import Temperature
+from contrast.losses.wide import wide
 from contrast.pairs import NOT_OFFERED, Pairs
 
 __all__ = ["mean_over_positives"]

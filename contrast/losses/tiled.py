@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from contrast.losses.left_out import LeftOut, left_out
-from contrast.losses.logits import DenseNegatives, NegativeLogits, Tile, own_negatives_offered, wide
+from contrast.losses.logits import DenseNegatives, NegativeLogits, Tile, own_negatives_offered
 from contrast.losses.partition import log_partition
 from contrast.losses.temperature import Temperature
+from contrast.losses.wide import wide
 from contrast.pairs import Pairs
 
 __all__ = ["TiledNegatives", "negative_logits"]
@@ -46,9 +47,7 @@ class TiledNegatives(NegativeLogits):
 
     def __init__(self, pairs: Pairs, temperature: Temperature, columns: int) -> None:
         self._pairs, self._temperature = pairs, temperature
-        self._query = wide(pairs.query)
-        # One tensor stays one: half of the blocks then serve both sides.
-        self._shared = self._query if pairs.negatives is pairs.query else wide(pairs.negatives)
+        self._query, self._shared = wide(pairs.query), wide(pairs.negatives)
         self._own = None if pairs.own_negatives is None else wide(pairs.own_negatives)
         count = self._shared.shape[-2]
         self._spans = [(start, min(start + columns, count)) for start in range(0, count, columns)]
@@ -62,7 +61,7 @@ class TiledNegatives(NegativeLogits):
         else:
             # In float64 first, as 0.1 is no number of float32 and its inverse is one.
             inverse = (scale / tau).to(self._query.device, self._query.dtype)
-            shared = log_partition(self._query, self._shared, inverse, self._out)
+            shared = log_partition(self._pairs.query, self._pairs.negatives, inverse, self._out)
         if self._own is None:
             return shared
         _, logit = self._scores(self._query, self._own, own=True)
