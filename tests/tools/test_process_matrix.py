@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from contrast.commands.choices import choices
-from contrast.methods import ContrastiveMethod
+from tests.tools.pieces import SLOTS, pieces
 from tools.process_matrix.__main__ import bound
 from tools.process_matrix.apart import apart
 from tools.process_matrix.breaks import BREAKS, WITNESSES
@@ -63,17 +63,6 @@ def test_a_bank_in_single_precision_relaxes_no_bound_but_its_own(part: str) -> N
         assert bound(name, part, torch.float64) == 1e-10
     assert bound("MoCo, FaissBank, hardest", "banks and memories", torch.float64) == 1e-5
     assert bound("MoCo", "banks and memories", torch.float64) == 1e-10
-
-
-def pieces(method: ContrastiveMethod) -> set[str]:
-    """Names of the classes that a method is made of; mining and approximate search are a bank's arguments."""
-    modules = list(method.modules())
-    searches = [getattr(each, "settings", None) for each in modules]
-    minings = [getattr(each, "mining", None) for each in modules]
-    return {type(each).__name__ for each in (*modules, *searches, *minings)}
-
-
-SLOTS = ["model", "loss", "objective", "temperature", "transforms", "weighting", "bank", "mining", "approximate"]
 
 
 @pytest.mark.parametrize("slot", SLOTS)
