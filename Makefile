@@ -16,7 +16,7 @@ demo: $(VENV)/.installed
 	$(VENV)/bin/contrast demo --run $(RUN)
 
 test: $(VENV)/.installed-dev
-	$(PY) -m pytest -n auto --dist loadfile -m "not slow and not gpu"
+	$(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
 
 # What takes minutes, or needs a CUDA device.
 test-slow: $(VENV)/.installed-dev
