@@ -8,6 +8,7 @@ JOBS := 1
 # Nothing here names an index: pip and uv use whatever the machine is set up with.
 INSTALL := UV_LINK_MODE=copy $(UV) pip install -q --compile-bytecode --python $(PY)
 KILLS := 100
+EPOCHS := 6
 .PHONY: demo test test-slow lint docs compare exact fuzz lock clean
 
 # The whole tour on scikit-learn's digits: pretrain, probe, compare with baselines, report. Minutes on two cores.
@@ -15,7 +16,7 @@ demo: $(VENV)/.installed
 	$(VENV)/bin/contrast demo --run $(RUN)
 
 test: $(VENV)/.installed-dev
-	$(PY) -m pytest -n auto --dist loadfile -m "not slow and not gpu"
+	$(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
 
 # What takes minutes, or needs a CUDA device.
 test-slow: $(VENV)/.installed-dev
@@ -37,7 +38,7 @@ compare: $(VENV)/.installed
 
 # Runs of every method, killed inside their writes and at any moment, resumed, and compared bit for bit.
 exact: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(PY) -m tools.exact --kills $(KILLS)
+	OMP_NUM_THREADS=1 $(PY) -m tools.exact --kills $(KILLS) --epochs $(EPOCHS)
 
 # Wrong input by the thousand, none of which may end in a traceback: docs/fuzzing.md. Some ten minutes on two cores.
 fuzz: $(VENV)/.installed-dev

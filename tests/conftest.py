@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from jaxtyping import install_import_hook
 
@@ -35,3 +36,17 @@ torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 GOLDEN = Path(__file__).parent / "golden"
+
+_LONG = (
+    *("commands/test_shipped_configs.py", "commands/test_stopping.py", "tools/test_process_matrix.py"),
+    *("fuzz/test_files_found.py", "dashboard/test_list.py", "commands/test_processes_of_runs.py"),
+    *("fuzz/test_safety.py", "fuzz/test_fuzz.py", "commands/test_series.py", "losses/test_low_precision.py"),
+    *("observation/test_observe.py", "report/test_real_runs.py", "tools/test_exact.py", "tools/test_compare.py"),
+)
+"""Files that take longest, longest first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files come first: processes that take file after file end at about the same time then."""
+    place = {str(Path(__file__).parent / name): number for number, name in enumerate(_LONG)}
+    items.sort(key=lambda item: place.get(str(item.path), len(place)))

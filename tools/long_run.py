@@ -38,7 +38,8 @@ _WORDS = [
 def measure(process: int, folder: Path) -> dict[str, int]:
     """What a process holds, and how much there is in its run folder; bytes, but for the number of handles."""
     pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
-    files = [path for path in folder.rglob("*") if path.is_file()]
+    # What is being written, under a name with a dot, may be gone before it is looked at.
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
     kept = sum(path.stat().st_size for path in files if path.suffix != ".ckpt")
     return {
         "memory": pages * os.sysconf("SC_PAGE_SIZE"),

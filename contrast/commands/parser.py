@@ -114,7 +114,6 @@ def build(parser: jsonargparse.ArgumentParser, typed: Any) -> Any:
 
 def refused_in_one_line(action: Callable[[], Any]) -> Any:
     """What `action` returns; what it raises of a configuration, as an `InputError` of one line."""
-    known = {slot: choices(slot) for slot in SLOTS}
     try:
         return action()
     except (jsonargparse.ArgumentError, MisconfigurationException, TypeError, ValueError, ImportError) as error:
@@ -122,6 +121,7 @@ def refused_in_one_line(action: Callable[[], Any]) -> Any:
             raise
         if out_of_memory(error):
             raise InputError(MEMORY) from error
+        known = {slot: choices(slot) for slot in SLOTS}
         raise InputError(one_line(str(error), known)) from error
     except IndexError as error:  # jsonargparse's, where what a constructor raised has no words: MemoryError for one
         raise InputError("a class cannot be built, most likely for want of memory: give smaller numbers") from error

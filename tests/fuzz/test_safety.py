@@ -32,6 +32,7 @@ SLOTS = [
     *("model__loss__objective", "model__loss__temperature", "model__loss__weighting", "data", "data__train"),
     *("data__test", "data__views", "trainer__logger", "trainer__callbacks", "trainer__strategy", "trainer__profiler"),
 ]
+BUILT = ["model", "backbone", "head", "loss", "optimizer", "bank"]
 TRAPS = [
     {"class_path": "subprocess.Popen", "init_args": {"args": ["touch", SPRUNG]}},
     {"class_path": "os.system", "init_args": {"command": f"touch {SPRUNG}"}},
@@ -41,6 +42,20 @@ TRAPS = [
     {"class_path": "pathlib.Path", "init_args": {"args": [SPRUNG]}},
     {"class_path": "trap.Trap"},
 ]
+
+
+def everywhere(slots: list[str]) -> list[Any]:
+    """Every trap in every slot; of these, each slot and each trap once, and the rest slow."""
+    return [
+        pytest.param(
+            slot,
+            trap,
+            id=f"{trap['class_path']}-{slot}",
+            marks=() if place % len(TRAPS) == number else pytest.mark.slow,
+        )
+        for place, slot in enumerate(slots)
+        for number, trap in enumerate(TRAPS)
+    ]
 
 
 @pytest.fixture
@@ -67,8 +82,7 @@ def run(finished: Path, here: Path) -> RunFolder:
     return RunFolder(here / "run")
 
 
-@pytest.mark.parametrize("slot", SLOTS)
-@pytest.mark.parametrize("trap", TRAPS, ids=lambda trap: trap["class_path"])
+@pytest.mark.parametrize(("slot", "trap"), everywhere(SLOTS))
 def test_no_slot_takes_a_function_or_a_strange_class(
     slot: str, trap: dict[str, Any], here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -114,8 +128,7 @@ def test_a_checkpoint_that_would_run_code(
     assert not (here / SPRUNG).exists()
 
 
-@pytest.mark.parametrize("slot", ["model", "backbone", "head", "loss", "optimizer", "bank", "train", "views"])
-@pytest.mark.parametrize("trap", TRAPS, ids=lambda trap: trap["class_path"])
+@pytest.mark.parametrize(("slot", "trap"), everywhere([*BUILT, "train", "views"]))
 def test_classes_named_in_a_checkpoint(
     slot: str, trap: dict[str, Any], run: RunFolder, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -70,7 +70,7 @@ def python(code: str, *arguments: object) -> subprocess.Popen[str]:
 
 def test_two_processes_read_while_one_writes(trained: Path, copy: Path) -> None:
     writer = python(WRITER, trained, copy)
-    readers = [python(READER, copy, 5) for _ in range(2)]
+    readers = [python(READER, copy, 3) for _ in range(2)]
     try:
         for reader in readers:
             said, failed = reader.communicate(timeout=120)
@@ -85,7 +85,7 @@ def test_two_processes_read_while_one_writes(trained: Path, copy: Path) -> None:
 
 def test_a_writer_killed_at_any_moment_leaves_a_folder_that_reads(trained: Path, copy: Path) -> None:
     draw = random.Random(0)
-    for _ in range(12):
+    for _ in range(6):
         writer = python(WRITER, trained, copy)
         time.sleep(1.0 + draw.random() / 4)
         writer.send_signal(signal.SIGKILL)

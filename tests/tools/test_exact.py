@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from contrast.checkpoint_file import read_checkpoint, write_checkpoint
+from contrast.commands.choices import choices
+from contrast.commands.completing import complete
+from contrast.commands.configuration import compose
+from contrast.commands.parser import build, resolve, run_parser
+from contrast.commands.pretrain import read_request
+from contrast.methods import ContrastiveMethod
 from contrast.records import append_row, read_rows
 from contrast.run_folder import RunFolder
 from tests.commands.running import pretrain
+from tests.tools.pieces import SLOTS, pieces
 from tools.exact.differences import differences
-from tools.exact.runs import RUNS
+from tools.exact.runs import RUNS, command
 
 ROOT = Path(__file__).parents[2]
 
@@ -80,8 +89,9 @@ def test_what_is_changed_is_seen(change: Callable[[RunFolder], None], twins: tup
     assert len(differences(twins[0], changed.path)) == 1
 
 
+@pytest.mark.slow
 def test_kills_inside_writes_and_at_any_moment_change_nothing() -> None:
-    """Of three runs; `make exact` has all of them."""
+    """Of three runs; `make exact` has all of them, and `.ci/run` a kill of each."""
     names = ["MoCHi + DCL + DBPM", "strata of a bank", "SimCLR, 2 gradients a step"]
     assert set(names) <= RUNS.keys()
     words = [sys.executable, "-m", "tools.exact", "--kills", "6", "--jobs", "1", "--seed", "7", "--runs", *names]
@@ -91,6 +101,37 @@ def test_kills_inside_writes_and_at_any_moment_change_nothing() -> None:
     assert found["kills"] == found["bit-identical"] == 6
     assert found["inside a write"] == 3
     assert set(found["by workers"]) == {"0", "2"}
+
+
+@pytest.fixture(scope="module")
+def killed() -> set[str]:
+    """Names of the classes that the runs are made of: those they name, and what a method takes that is told nothing."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(ROOT)
+        named = (word for name in RUNS for word in re.findall(r"\w+", str(composed(name)["model"])))
+        return set(named).union(*(pieces(model_of(name)) for name in ("SimCLR", "SimSiam", "BYOL", "Barlow Twins")))
+
+
+def composed(name: str) -> dict[str, Any]:
+    request = read_request(command(name, "nowhere", 0, 1)[1:])
+    return compose(request.files, request.flags).config
+
+
+def model_of(name: str) -> ContrastiveMethod:
+    parser = run_parser()
+    typed, _ = resolve(parser, complete(composed(name)))
+    method: ContrastiveMethod = build(parser, typed).model
+    return method
+
+
+@pytest.mark.parametrize("slot", SLOTS)
+def test_every_piece_is_in_a_run_that_is_killed(slot: str, killed: set[str]) -> None:
+    assert set(choices(slot)) <= killed
+
+
+def test_every_change_has_a_kill_of_every_run() -> None:
+    (kills,) = re.findall(r"KILLS=(\d+)", (ROOT / ".ci/run").read_text())
+    assert int(kills) == len(RUNS)
 
 
 def test_a_process_dies_in_the_middle_of_the_write_that_was_asked_for(tmp_path: Path) -> None:

@@ -10,12 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from contrast.commands.choices import choices
+from tests.tools.pieces import SLOTS, pieces
+from tools.process_matrix.__main__ import bound
 from tools.process_matrix.apart import apart
-from tools.process_matrix.breaks import BREAKS
+from tools.process_matrix.breaks import BREAKS, WITNESSES
 from tools.process_matrix.cases import CASES
+from tools.process_matrix.training import train
 
 ROOT = Path(__file__).parents[2]
-NAMES = ["SimCLR, DCLW", "MoCo, both directions", "MoCo, FaissBank, sharded", "SimCLR, DBPM", "VICReg"]
+NAMES = ["SimCLR, DCLW", "MoCo, FaissBank, sharded IVF", "SimCLR, DBPM", "VICReg"]
 SEEN_IN = {
     "no gather": "loss",
     "a gather without gradient": "gradients",
@@ -31,7 +35,7 @@ SEEN_IN = {
 
 def rows(*words: str) -> list[list[str]]:
     """The rows of the tables that the tool prints, cell by cell."""
-    command = [sys.executable, "-m", "tools.process_matrix", "--cases", *NAMES, *words]
+    command = [sys.executable, "-m", "tools.process_matrix", *words]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()]
@@ -39,23 +43,40 @@ def rows(*words: str) -> list[list[str]]:
 
 
 def test_processes_equal_one() -> None:
-    found = [row for row in rows("--processes", "2", "4") if row[0] in NAMES]
+    found = [row for row in rows("--cases", *NAMES, "--processes", "2", "4") if row[0] in NAMES]
     assert len(found) == 4 * len(NAMES)  # 2 and 4 processes, float64 and float32
     assert not any("**" in cell for row in found for cell in row)
 
 
 def test_what_is_taken_away_is_noticed() -> None:
-    failed = {row[0]: row[2] for row in rows("--break") if row[0] in SEEN_IN}
-    assert failed.keys() == SEEN_IN.keys() == BREAKS.keys()
+    assert WITNESSES.keys() == SEEN_IN.keys() == BREAKS.keys()
+    failed = {row[0]: row[1:] for row in rows("--break", "--witnesses") if row[0] in SEEN_IN}
+    assert failed.keys() == SEEN_IN.keys()
     for broken, part in SEEN_IN.items():
-        assert part in failed[broken], broken
+        assert failed[broken][0] == "1 of 1", broken
+        assert part in failed[broken][1], broken
 
 
-def test_every_method_is_in_it() -> None:
-    from contrast import methods
+@pytest.mark.parametrize("part", ["loss", "gradients", "parameters", "records"])
+def test_a_bank_in_single_precision_relaxes_no_bound_but_its_own(part: str) -> None:
+    for name in CASES:
+        assert bound(name, part, torch.float64) == 1e-10
+    assert bound("MoCo, FaissBank, hardest", "banks and memories", torch.float64) == 1e-5
+    assert bound("MoCo", "banks and memories", torch.float64) == 1e-10
 
-    made = {type(make()).__name__ for make in CASES.values()}
-    assert made == set(methods.__all__) - {"ContrastiveMethod", "Meeting", "KeySource"}
+
+@pytest.mark.parametrize("slot", SLOTS)
+def test_every_piece_is_in_it(slot: str) -> None:
+    made = set[str]().union(*(pieces(make()) for make in CASES.values()))
+    assert set(choices(slot)) <= made
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if "IVF" in name or "HNSW" in name])
+def test_an_approximate_search_is_in_use_where_a_row_says_so(name: str) -> None:
+    (used,) = (
+        value for key, value in train(name, torch.float64)["memories"].items() if key.endswith("approximate.used")
+    )
+    assert int(used) >= 0
 
 
 @pytest.mark.parametrize(

@@ -63,22 +63,22 @@ class Whole:
     seconds: float
 
 
-def whole(name: str, scratch: Path) -> Chain[tuple[str, Whole]]:
+def whole(name: str, epochs: int, scratch: Path) -> Chain[tuple[str, Whole]]:
     """Train it to its end."""
     folder = _folder(scratch, name)
     log = folder.with_suffix(".log")
-    code = yield start(command(name, str(folder), 0), folder, log)
+    code = yield start(command(name, str(folder), 0, epochs), folder, log)
     if code:
         raise SystemExit(f"{name}: exit code {code}\n{log.read_text()[-3000:]}")
     seconds = max(float(row.get("seconds", 0)) for row in read_rows(folder / "metrics.jsonl"))
     return name, Whole(json.loads(Path(f"{log}.writes").read_text()), seconds)
 
 
-def kill_and_resume(kill: Kill, of: Whole, seed: int, scratch: Path) -> Chain[Kill]:
+def kill_and_resume(kill: Kill, of: Whole, epochs: int, seed: int, scratch: Path) -> Chain[Kill]:
     """Kill the run, go on with it and compare."""
     folder, draw = scratch / f"kill-{seed}", random.Random(seed)
     log = folder.with_suffix(".log")
-    words = command(kill.run, str(folder), kill.workers)
+    words = command(kill.run, str(folder), kill.workers, epochs)
     for attempt in range(_TRIES):
         shutil.rmtree(folder, ignore_errors=True)
         if kill.kind is not None and kill.at is not None:
@@ -125,6 +125,7 @@ def _folder(scratch: Path, name: str) -> Path:
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.exact", allow_abbrev=False)
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--epochs", type=int, default=6, help="of every run, three steps each")
     parser.add_argument("--runs", nargs="+", default=list(RUNS), choices=list(RUNS), metavar="RUN")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
@@ -132,10 +133,10 @@ def main(arguments: list[str]) -> int:
     import_everything()
     names = given.runs[: given.kills]
     scratch, started = Path(tempfile.mkdtemp(prefix="exact-")), time.monotonic()
-    wholes = dict(all_of((whole(name, scratch) for name in names), given.jobs))
+    wholes = dict(all_of((whole(name, given.epochs, scratch) for name in names), given.jobs))
     print(f"{len(names)} runs to their ends in {time.monotonic() - started:.0f} s", file=sys.stderr)
     chains = (
-        kill_and_resume(kill, wholes[kill.run], given.seed * 10_000 + number, scratch)
+        kill_and_resume(kill, wholes[kill.run], given.epochs, given.seed * 10_000 + number, scratch)
         for number, kill in enumerate(plan(names, wholes, given.kills, given.seed))
     )
     done = []

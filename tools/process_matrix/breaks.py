@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["BREAKS"]
+__all__ = ["BREAKS", "WITNESSES"]
 
 
 def _everywhere(name: str, instead: Callable[..., Any], *modules: str) -> None:
@@ -97,3 +97,15 @@ BREAKS: dict[str, Callable[[], None]] = {
     "records of one process": _local_records,
 }
 """By what is taken away."""
+
+WITNESSES = {
+    "no gather": "SimCLR, DCLW",
+    "a gather without gradient": "VICReg",
+    "the gradient's scale": "SimCLR, DCLW",
+    "the global mean": "MoCo, both directions",
+    "an offset of the index": "SimCLR, DCLW",
+    "a bank of local keys": "MoCo, both directions",
+    "statistics of local losses": "SimCLR, DBPM",
+    "records of one process": "VICReg",
+}
+"""A row that fails by each, for those who have no time for all."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from contrast.banks import FaissBank, Hardest, KeyQueue, Mining, Stratified
+from contrast.banks import HNSW, IVF, FaissBank, Hardest, KeyQueue, Mining, Stratified
 from contrast.losses import (
     DCL,
     DCLW,
@@ -93,6 +93,10 @@ def _bank(mining: Mining, **more: Any) -> Any:
     return partial(FaissBank, size=SAMPLES if more.get("per_sample") else 30, mining=mining, warmup_steps=1, **more)
 
 
+# Begun after the first step and in use from the third on; they look at so little that they miss neighbours.
+_IVF = IVF(lists=4, effort=1, above=8, every_n_steps=1)
+_HNSW = HNSW(links=2, effort=6, above=8, every_n_steps=1)
+
 Made = Callable[[], ContrastiveMethod]
 
 _METHODS: dict[str, Made] = {
@@ -127,7 +131,11 @@ _BANKS: dict[str, Any] = {
     "FaissBank, hardest": _bank(Hardest(6)),
     "FaissBank, a row a sample": _bank(Hardest(6), per_sample=True),
     "FaissBank, strata": _bank(Stratified(3, 3, 3, pool=12), per_sample=True),
+    "FaissBank, IVF": _bank(Hardest(6), per_sample=True, approximate=_IVF),
+    "FaissBank, HNSW": _bank(Hardest(6), per_sample=True, approximate=_HNSW),
     "FaissBank, sharded": _bank(Hardest(6), per_sample=True, sharded=True),
+    "FaissBank, sharded strata": _bank(Stratified(3, 3, 3, pool=12), per_sample=True, sharded=True),
+    "FaissBank, sharded IVF": _bank(Hardest(6), per_sample=True, sharded=True, approximate=_IVF),
 }
 
 

@@ -83,9 +83,18 @@ def train(name: str, precision: torch.dtype) -> dict[str, Any]:
     momenta = (each.get("momentum_buffer") for each in optimizer.state.values())
     found["momentum"] = _as_one([each for each in momenta if each is not None])
     trained = {name for name, each in method.named_parameters() if each.requires_grad}
-    state = {name: value.clone() for name, value in method.state_dict().items()}  # every process is to ask
+    state = {name: _copied(value) for name, value in method.state_dict().items()}  # every process is to ask
     found["memories"] = {name: value for name, value in state.items() if name not in trained}
     return found
+
+
+def _copied(value: Any) -> Any:
+    """Tensors, and an index's centroids. A graph's bytes hold keys, of which float32 may change a bit: what it finds is
+    seen in losses.
+    """
+    if isinstance(value, Tensor):
+        return value.clone()
+    return {name: each.clone() for name, each in value.items() if each.is_floating_point()}
 
 
 def _as_one(tensors: Sequence[Tensor]) -> Tensor:
