@@ -19,6 +19,7 @@ BUDGET_MIB = 512.0
 """What a search may take beside its queries and keys, in MiB."""
 _MIB = 1 << 20
 _MANY, _LARGE = 1024, 65_536  # neighbours and keys from which faiss is the faster one on a CPU
+_AT_ONCE = 1024  # queries a block of scores: enough for a matrix product, so that all keys often fit in one block
 _SUMMED = 1 << 17  # rows whose numbers are checked at once
 _FAISS_ON_CUDA = 2048  # neighbours; faiss's limit on a GPU
 
@@ -78,11 +79,13 @@ def _faster(query: Tensor, keys: Tensor, count: int) -> Engine:
 def _search_torch(query: Tensor, keys: Tensor, count: int, budget_mib: float) -> Found:
     rows, columns = _blocks(query, keys, count, budget_mib, scores=True)
     found = []
+    scores = query.new_empty(rows * columns)  # one for all blocks: fresh memory costs a tenth of the matrix product
     for chunk in torch.split(query, rows):
         best: Found | None = None
         for start in range(0, len(keys), columns):
             block = keys[start : start + columns].to(query.dtype)
-            score, column = torch.topk(chunk @ block.T, min(count, len(block)), dim=1)
+            tile = scores[: len(chunk) * len(block)].view(len(chunk), len(block))
+            score, column = torch.topk(torch.mm(chunk, block.T, out=tile), min(count, len(block)), dim=1)
             del block  # or two would be held while the next one is widened
             best = _merged(best, (score, column + start), count)
         assert best is not None
@@ -136,7 +139,7 @@ def _blocks(query: Tensor, keys: Tensor, count: int, budget_mib: float, scores: 
     widened = width * number if keys.dtype != query.dtype else 0
     found = number + 8  # a score and its int64 column
     budget = int(budget_mib * _MIB) - queries * count * found
-    rows = queries
+    rows = min(queries, _AT_ONCE) if scores else queries
     while True:
         merging = 4 * rows * count * found  # two results, side by side, and the best of both
         columns = (budget - merging) // max(1, widened + rows * number * scores)

@@ -50,6 +50,14 @@ def test_many_keys_and_neighbours():
     _assert_nearest(_rows(70, 32, 0), _rows(5000, 32, 1), 300, 1e-4)
 
 
+def test_queries_and_keys_of_several_blocks_of_unequal_size():
+    query, keys = _rows(2300, 4, 0), _rows(4500, 4, 1)
+    scores, columns = nearest(query, keys, 6, "torch", 17.5)  # blocks of 1,024 queries and 4,367 keys at most
+    every = query @ keys.T
+    torch.testing.assert_close(scores, every.topk(6).values, rtol=0, atol=1e-5)
+    torch.testing.assert_close(every.gather(1, columns), scores, rtol=0, atol=1e-5)
+
+
 def test_equal_keys_are_each_found_once():
     keys = torch.ones(30, 4)
     _assert_nearest(torch.ones(3, 4), keys, 30, 1e-6)

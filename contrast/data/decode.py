@@ -13,7 +13,7 @@ from torch import Tensor
 
 from contrast.errors import InputError
 
-__all__ = ["scale_to_uint8", "to_uint8"]
+__all__ = ["pixels_of", "scale_to_uint8", "to_uint8"]
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -41,6 +41,16 @@ def to_uint8(image: object, channels: int) -> UInt8[Tensor, "{channels} h w"]:
     """
     if channels not in (1, 3):
         raise InputError(f"channels {channels} is neither 1 (grey) nor 3 (RGB)")
+    pixels = pixels_of(image)
+    if channels == 1 and pixels.shape[2] == 3:
+        pixels = _luma(pixels)
+    planes = pixels.transpose(2, 0, 1)
+    # The copy is writable and in torch's layout, which a view of a Pillow image or of a memory map need not be.
+    return torch.from_numpy(planes.copy() if len(planes) == channels else planes.repeat(channels, axis=0))
+
+
+def pixels_of(image: object) -> Pixels:
+    """An image of any form that `to_uint8` takes as (h, w, 1 or 3), in its own channels but for transparency."""
     if isinstance(image, Image.Image):
         pixels = _from_pillow(image)
     elif isinstance(image, np.ndarray):
@@ -49,12 +59,7 @@ def to_uint8(image: object, channels: int) -> UInt8[Tensor, "{channels} h w"]:
         pixels = _from_tensor(image)
     else:
         raise InputError(f"an image of type {type(image).__name__}: give a PIL image, a numpy array or a tensor")
-    pixels = _over_white(pixels)
-    if channels == 1 and pixels.shape[2] == 3:
-        pixels = _luma(pixels)
-    planes = pixels.transpose(2, 0, 1)
-    # The copy is writable and in torch's layout, which a view of a Pillow image or of a memory map need not be.
-    return torch.from_numpy(planes.copy() if len(planes) == channels else planes.repeat(channels, axis=0))
+    return _over_white(pixels)
 
 
 def scale_to_uint8(values: npt.NDArray[Any]) -> Pixels:

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Literal
 
 from PIL import Image
+from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from contrast.data.decode import to_uint8
 from contrast.data.image_file import CorruptImageError, read_image
 from contrast.data.listing import list_images, refuse_empty_classes
+from contrast.data.packed import PackedImages
+from contrast.data.packing import packed_images
 from contrast.errors import InputError
 
 __all__ = ["ImageFolder"]
@@ -22,7 +25,7 @@ __all__ = ["ImageFolder"]
 _log = logging.getLogger(__name__)
 
 
-class ImageFolder(Dataset[tuple[Image.Image, int | None]]):
+class ImageFolder(Dataset[tuple[Image.Image | Tensor, int | None]]):
     """The images under a folder in natural order (2 before 10), with the class each one's folder stands for.
 
     With classes, ``root/class/**/image``; without, ``root/**/image`` and every label is None. Names that begin with
@@ -34,6 +37,9 @@ class ImageFolder(Dataset[tuple[Image.Image, int | None]]):
             no image but at least one subfolder.
         on_corrupt: "error" raises when a damaged file is reached. "skip" reads every file once now, in threads, and
             leaves out those that do not decode.
+        cache: a file for the decoded images, made at the first start and when files have changed; None decodes each
+            image whenever it is asked for. With it items are uint8 tensors, of the same pixels.
+        cache_size: shorter side to which the cache reduces larger images; None keeps them as they are.
 
     Attributes:
         paths: one a sample.
@@ -43,7 +49,7 @@ class ImageFolder(Dataset[tuple[Image.Image, int | None]]):
 
     Raises:
         InputError: for a missing or empty folder, a class folder without an image, splits where classes should be;
-            from an item, for a file that does not decode.
+            from an item, for a file that does not decode; where a cache is damaged or cannot be written.
     """
 
     def __init__(
@@ -51,40 +57,55 @@ class ImageFolder(Dataset[tuple[Image.Image, int | None]]):
         root: str | Path,
         class_folders: bool | None = None,
         on_corrupt: Literal["error", "skip"] = "error",
+        cache: str | Path | None = None,
+        cache_size: int | None = None,
     ) -> None:
         self.root = str(Path(root).expanduser())
         self.paths, self.labels, self.classes = list_images(self.root, class_folders)
-        self.skipped = self._leave_out_damaged() if on_corrupt == "skip" else []
+        self.skipped: list[tuple[str, str]] = []
+        self._packed: PackedImages | None = None
+        if cache_size is not None and (cache is None or cache_size < 1):
+            raise InputError(f"cache_size {cache_size} is of a cache's images in pixels: give `cache`, and 1 or more")
+        if cache is not None:
+            skip = on_corrupt == "skip"
+            self._packed = packed_images(str(Path(cache).expanduser()), self.root, self.paths, cache_size, skip)
+            self._leave_out(dict(self._packed.facts["skipped"]))
+        elif on_corrupt == "skip":
+            self._leave_out(_damaged(self.paths))
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, int | None]:
+    def __getitem__(self, index: int) -> tuple[Image.Image | Tensor, int | None]:
+        return self._image(index), None if self.labels is None else self.labels[index]
+
+    def _image(self, index: int) -> Image.Image | Tensor:
+        if self._packed is not None:
+            return self._packed[index]
         path = self.paths[index]
         try:
-            image = read_image(path)
+            return read_image(path)
         except CorruptImageError as error:
             raise InputError(f"{path!r} does not decode ({error}): remove the file, or set on_corrupt: skip") from error
-        return image, None if self.labels is None else self.labels[index]
 
-    def _leave_out_damaged(self) -> list[tuple[str, str]]:
-        reasons = _reasons_to_skip(self.paths)
-        skipped = [(path, reason) for path, reason in zip(self.paths, reasons, strict=True) if reason is not None]
-        if skipped:
-            _say_what_was_skipped(self.root, skipped, len(self.paths))
-        self.paths = [path for path, reason in zip(self.paths, reasons, strict=True) if reason is None]
+    def _leave_out(self, reasons: dict[int, str]) -> None:
+        """Go on without the samples at these places."""
+        self.skipped = [(self.paths[place], reason) for place, reason in reasons.items()]
+        if self.skipped:
+            _say_what_was_skipped(self.root, self.skipped, len(self.paths))
+        self.paths = [path for place, path in enumerate(self.paths) if place not in reasons]
         if self.labels is not None:
-            self.labels = [label for label, reason in zip(self.labels, reasons, strict=True) if reason is None]
+            self.labels = [label for place, label in enumerate(self.labels) if place not in reasons]
             refuse_empty_classes(self.root, self.classes, self.labels, "image that decodes")
-        return skipped
 
 
-def _reasons_to_skip(paths: list[str]) -> list[str | None]:
-    """Read every file once; Pillow lets go of the interpreter while it decodes, so that threads help."""
+def _damaged(paths: list[str]) -> dict[int, str]:
+    """Why an image does not decode, by its place; Pillow lets go of the interpreter meanwhile, so that threads help."""
     with ThreadPool(min(16, os.cpu_count() or 1)) as pool:
         reasons = pool.imap(_reason_to_skip, paths, chunksize=16)
         # The bar shows on stderr, and only if there is something to wait for.
-        return list(tqdm(reasons, "reading every image once", len(paths), unit="image", delay=2, leave=False))
+        shown = tqdm(reasons, "reading every image once", len(paths), unit="image", delay=2, leave=False)
+        return {place: reason for place, reason in enumerate(shown) if reason is not None}
 
 
 def _reason_to_skip(path: str) -> str | None:
