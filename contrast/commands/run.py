@@ -34,7 +34,7 @@ from contrast.losses.labels import LabelTable
 from contrast.methods import ContrastiveMethod
 from contrast.run_folder import RunFolder
 
-__all__ = ["fit"]
+__all__ = ["fit", "make_trainer"]
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 _UNFIT = (64, "64", "64-true", "16-true", "bf16-true", "transformer-engine", "transformer-engine-float16")
@@ -60,7 +60,7 @@ def fit(
     placed["trainer"] = {**placed["trainer"], "logger": with_id(placed["trainer"].get("logger"), folder)}
     typed, _ = resolve(parser, placed)
     built = build(parser, typed)
-    trainer = _trainer(built, config, folder)
+    trainer = make_trainer(built, config, folder)
     if trainer.is_global_zero:
         print(describe(built.model, built.data, config, folder), file=sys.stderr)
     try:
@@ -134,7 +134,7 @@ def describe(model: ContrastiveMethod, data: TrainingData, config: dict[str, Any
     )
 
 
-def _trainer(built: Any, config: dict[str, Any], folder: RunFolder) -> lightning.Trainer:
+def make_trainer(built: Any, config: dict[str, Any], folder: RunFolder) -> lightning.Trainer:
     settings = vars(built.trainer)
     given = settings.pop("callbacks") or []
     callbacks = list(given) if isinstance(given, list) else [given]
