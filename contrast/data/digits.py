@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
@@ -47,6 +49,10 @@ class Digits(Dataset[tuple[Tensor, int]]):
 
     def __len__(self) -> int:
         return len(self._images)
+
+    def images_at(self, index: Sequence[int]) -> UInt8[Tensor, "b 1 8 8"]:
+        """These images in one call, for loaders."""
+        return self._images[torch.tensor(index)]
 
     def __getitem__(self, index: int) -> tuple[UInt8[Tensor, "1 8 8"], int]:
         return self._images[index], int(self.labels[index])
