@@ -3,9 +3,9 @@
     python -m tools.profile_step --config configs/demo.yaml --steps 200
     python -m tools.profile_step --config configs/demo.yaml --steps 200 --cpu
 
-Prints a table of milliseconds a step and shares: steps after `--skip`, epochs' ends included. Each moment belongs to one
-part: what is called within another part is taken off that one. With --cpu it counts the process's CPU time on one
-thread, which others on the machine disturb less than the wall clock.
+Prints a table of milliseconds a step and shares, of the steps after `--skip`, epochs' ends included. Each moment
+belongs to one part: what is called within another part is taken off that one. With --cpu it counts the process's CPU
+time on one thread, which others on the machine disturb less than the wall clock.
 """
 
 from __future__ import annotations
@@ -146,7 +146,9 @@ def table(seconds: dict[str, float], steps: int) -> str:
     whole = sum(seconds.values())
     ordered = sorted(seconds.items(), key=lambda item: -item[1])
     rows = [f"| {name} | {1e3 * each / steps:.2f} | {each / whole:.1%} |" for name, each in ordered]
-    return "\n".join(["| part | ms a step | share |", "| --- | ---: | ---: |", *rows, f"| all | {1e3 * whole / steps:.2f} | |"])
+    return "\n".join(
+        ["| part | ms a step | share |", "| --- | ---: | ---: |", *rows, f"| all | {1e3 * whole / steps:.2f} | |"]
+    )
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from contrast.callbacks import (
 )
 from contrast.callbacks.wandb_run import closed_at_the_end, with_id
 from contrast.commands.configuration import short
-from contrast.commands.parser import CALLBACKS, build, resolve
+from contrast.commands.parser import CALLBACKS, build, check
 from contrast.data import TrainingData
 from contrast.data.failures import worker_message
 from contrast.errors import InputError, RunStopped
@@ -58,8 +58,7 @@ def fit(
     lightning.seed_everything(config["seed_everything"], workers=True, verbose=False)
     placed = _in_folder(config, folder)
     placed["trainer"] = {**placed["trainer"], "logger": with_id(placed["trainer"].get("logger"), folder)}
-    typed, _ = resolve(parser, placed)
-    built = build(parser, typed)
+    built = build(parser, check(parser, placed))
     trainer = make_trainer(built, config, folder)
     if trainer.is_global_zero:
         print(describe(built.model, built.data, config, folder), file=sys.stderr)

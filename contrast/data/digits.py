@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
-from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -39,6 +38,8 @@ class Digits(Dataset[tuple[Tensor, int]]):
     classes = tuple("0123456789")
 
     def __init__(self, train: bool = True) -> None:
+        from sklearn.datasets import load_digits  # a seventh of a second that runs on other data do without
+
         digits = load_digits()
         tested = np.zeros(len(digits.target), dtype=bool)
         tested[np.argsort(digits.target, kind="stable")[::5]] = True

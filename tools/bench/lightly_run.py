@@ -1,4 +1,4 @@
-"""SimCLR as lightly's documentation has it: its transform in a DataLoader's workers, its head and loss, a plain loop."""
+"""SimCLR as lightly's documentation has it: its transform in a loader's workers, its head and loss, a plain loop."""
 
 from __future__ import annotations
 
@@ -53,9 +53,7 @@ class LightlyRun:
         channels_last: the network and its input in that layout, which lightly's documentation does not have.
     """
 
-    def __init__(
-        self, backbone: Backbone, images: np.ndarray[Any, Any], batch_size: int, channels_last: bool
-    ) -> None:
+    def __init__(self, backbone: Backbone, images: np.ndarray[Any, Any], batch_size: int, channels_last: bool) -> None:
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
         self._model = _SimCLR(backbone).to(memory_format=self._layout)
         transform = SimCLRTransform(input_size=images.shape[1], cj_strength=0.5, gaussian_blur=0.0)

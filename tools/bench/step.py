@@ -120,6 +120,7 @@ def _config(case: _Case, method: str, images: str) -> dict[str, Any]:
                 "train": {"class_path": "ArrayImages", "init_args": {"path": images}},
                 "views": {"class_path": "SimCLRViews", "init_args": views},
                 "batch_size": case.batch,
+                "workers": 0,  # the set is one array in memory
                 "channels": case.channels,
             },
         },
