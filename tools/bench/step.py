@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from contrast.data import Standardisation
 from tools.bench.bare_step import BareStep
 from tools.bench.command import run_part
 from tools.bench.timing import Row, Times
@@ -103,9 +104,10 @@ def _lightly(run: Run, images: np.ndarray[Any, Any], batch: int) -> dict[str, Wa
 
 
 def _views(case: _Case) -> tuple[Tensor, Tensor]:
+    """Standardised, which also lays them out as a run does."""
     shape = (case.batch, case.channels, case.pixels, case.pixels)
-    first, second = (torch.randn(shape).contiguous(memory_format=torch.channels_last) for _ in range(2))
-    return first, second
+    standardisation = Standardisation((0.0,) * case.channels, (1.0,) * case.channels)
+    return standardisation(torch.randn(shape)), standardisation(torch.randn(shape))
 
 
 def _config(case: _Case, method: str, images: str) -> dict[str, Any]:
