@@ -8,7 +8,7 @@ import struct
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 from jaxtyping import UInt8
 from PIL import Image
@@ -66,7 +66,7 @@ class StackedImages(Protocol):
 def stacked(source: Source, index: Sequence[int]) -> UInt8[Tensor, "b c h w"] | None:
     """Images in one call, where the data set can; else None."""
     while isinstance(source, Subset):
-        index, source = [source.indices[place] for place in index], source.dataset
+        index, source = [source.indices[place] for place in index], cast("Source", source.dataset)
     return source.images_at(index) if isinstance(source, StackedImages) else None
 
 
