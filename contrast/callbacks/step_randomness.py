@@ -28,4 +28,9 @@ class StepRandomness(lightning.Callback):
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        torch.manual_seed(seed_from(self.seed, Purpose.STEP, trainer.current_epoch, batch_idx, trainer.global_rank))
+        seed = seed_from(self.seed, Purpose.STEP, trainer.current_epoch, batch_idx, trainer.global_rank)
+        if pl_module.device.type == "cpu":
+            # torch.manual_seed sets this one to the same, and keeps a stack trace for devices that nobody uses: 0.8 ms.
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)

@@ -26,6 +26,7 @@ from contrast.methods import ContrastiveMethod
 __all__ = [
     "CALLBACKS",
     "build",
+    "check",
     "evaluation_parser",
     "import_from_here",
     "refused_in_one_line",
@@ -77,16 +78,25 @@ def evaluation_parser(with_model: bool) -> jsonargparse.ArgumentParser:
     return parser
 
 
-def resolve(parser: jsonargparse.ArgumentParser, config: Config) -> tuple[Any, Config]:
-    """Check a configuration against the types; also give it back with every default written out.
+def check(parser: jsonargparse.ArgumentParser, config: Config) -> Any:
+    """A configuration by the types.
 
     Raises:
         InputError: one line, for the first thing that does not fit.
     """
     typed = refused_in_one_line(lambda: parser.parse_object(config))
     _refuse_nothing(typed)
-    plain = yaml.safe_load(parser.dump(typed, skip_unset=False))
-    return typed, plain
+    return typed
+
+
+def resolve(parser: jsonargparse.ArgumentParser, config: Config) -> tuple[Any, Config]:
+    """Check a configuration against the types; also give it back with every default written out.
+
+    Raises:
+        InputError: as in `check`.
+    """
+    typed = check(parser, config)
+    return typed, yaml.safe_load(parser.dump(typed, skip_unset=False))
 
 
 def _refuse_nothing(typed: Any) -> None:
@@ -121,8 +131,7 @@ def refused_in_one_line(action: Callable[[], Any]) -> Any:
             raise
         if out_of_memory(error):
             raise InputError(MEMORY) from error
-        known = {slot: choices(slot) for slot in SLOTS}
-        raise InputError(one_line(str(error), known)) from error
+        raise InputError(one_line(str(error), {slot: choices(slot) for slot in SLOTS})) from error
     except IndexError as error:  # jsonargparse's, where what a constructor raised has no words: MemoryError for one
         raise InputError("a class cannot be built, most likely for want of memory: give smaller numbers") from error
     except (MemoryError, RuntimeError, OSError) as error:  # what data set classes raise of their files

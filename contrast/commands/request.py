@@ -64,14 +64,21 @@ class Request:
     again: bool = False
 
 
+class _Parser(argparse.ArgumentParser):
+    """Finds the classes that its help names when that is asked for: reading all sources takes a third of a second."""
+
+    def format_help(self) -> str:
+        listed = "\n".join(f"  {slot:<13}" + ", ".join(choices(slot)) for slot in _LISTED)
+        self.epilog = _HELP.format(choices=listed)
+        return super().format_help()
+
+
 def read_request(arguments: list[str]) -> Request:
     """Split the command line into what this command reads itself and the flags of a configuration."""
-    listed = "\n".join(f"  {slot:<13}" + ", ".join(choices(slot)) for slot in _LISTED)
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="contrast pretrain",
         usage="contrast pretrain [--config FILE]... [--SECTION.NAME VALUE]... [--run FOLDER] [--resume FOLDER]",
         description="Pretrain an encoder. Without a configuration this trains the demo on scikit-learn's digits.",
-        epilog=_HELP.format(choices=listed),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

@@ -26,7 +26,7 @@ from contrast.callbacks import (
 )
 from contrast.callbacks.wandb_run import closed_at_the_end, with_id
 from contrast.commands.configuration import short
-from contrast.commands.parser import CALLBACKS, build, resolve
+from contrast.commands.parser import CALLBACKS, build, check
 from contrast.data import TrainingData
 from contrast.data.failures import worker_message
 from contrast.errors import InputError, RunStopped
@@ -34,7 +34,7 @@ from contrast.losses.labels import LabelTable
 from contrast.methods import ContrastiveMethod
 from contrast.run_folder import RunFolder
 
-__all__ = ["fit"]
+__all__ = ["fit", "make_trainer"]
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 _UNFIT = (64, "64", "64-true", "16-true", "bf16-true", "transformer-engine", "transformer-engine-float16")
@@ -58,9 +58,8 @@ def fit(
     lightning.seed_everything(config["seed_everything"], workers=True, verbose=False)
     placed = _in_folder(config, folder)
     placed["trainer"] = {**placed["trainer"], "logger": with_id(placed["trainer"].get("logger"), folder)}
-    typed, _ = resolve(parser, placed)
-    built = build(parser, typed)
-    trainer = _trainer(built, config, folder)
+    built = build(parser, check(parser, placed))
+    trainer = make_trainer(built, config, folder)
     if trainer.is_global_zero:
         print(describe(built.model, built.data, config, folder), file=sys.stderr)
     try:
@@ -134,7 +133,7 @@ def describe(model: ContrastiveMethod, data: TrainingData, config: dict[str, Any
     )
 
 
-def _trainer(built: Any, config: dict[str, Any], folder: RunFolder) -> lightning.Trainer:
+def make_trainer(built: Any, config: dict[str, Any], folder: RunFolder) -> lightning.Trainer:
     settings = vars(built.trainer)
     given = settings.pop("callbacks") or []
     callbacks = list(given) if isinstance(given, list) else [given]

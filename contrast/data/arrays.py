@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,11 @@ class ArrayImages(Dataset[tuple[Tensor, int | None]]):
         pixels = scale_to_uint8(self._images[index])
         image = torch.from_numpy(pixels.transpose(2, 0, 1).copy())
         return image, None if self.labels is None else int(self.labels[index])
+
+    def images_at(self, index: Sequence[int]) -> UInt8[Tensor, "b c h w"]:
+        """These images in one call, for loaders."""
+        pixels = scale_to_uint8(self._images[np.asarray(index)])
+        return torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy())
 
     def __getstate__(self) -> dict[str, Any]:
         # A pickled memory map is the whole array: a worker that is not forked maps the file again instead.

@@ -13,7 +13,9 @@ from contrast.errors import InputError
 __all__ = ["collate_labelled", "collate_training"]
 
 
-def collate_training(samples: Sequence[tuple[Tensor, int]]) -> Batch:
+def collate_training(samples: Sequence[tuple[Tensor, int]] | Batch) -> Batch:
+    if isinstance(samples, Batch):  # the data set had them in one piece
+        return samples
     return Batch(_stack([sample for sample, _ in samples]), torch.tensor([index for _, index in samples]))
 
 

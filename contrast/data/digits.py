@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
-from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -37,6 +38,8 @@ class Digits(Dataset[tuple[Tensor, int]]):
     classes = tuple("0123456789")
 
     def __init__(self, train: bool = True) -> None:
+        from sklearn.datasets import load_digits  # a seventh of a second that runs on other data do without
+
         digits = load_digits()
         tested = np.zeros(len(digits.target), dtype=bool)
         tested[np.argsort(digits.target, kind="stable")[::5]] = True
@@ -47,6 +50,10 @@ class Digits(Dataset[tuple[Tensor, int]]):
 
     def __len__(self) -> int:
         return len(self._images)
+
+    def images_at(self, index: Sequence[int]) -> UInt8[Tensor, "b 1 8 8"]:
+        """These images in one call, for loaders."""
+        return self._images[torch.tensor(index)]
 
     def __getitem__(self, index: int) -> tuple[UInt8[Tensor, "1 8 8"], int]:
         return self._images[index], int(self.labels[index])

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, Subset
 
 from contrast.data.decode import to_uint8
 from contrast.data.labels import labels_of
-from contrast.data.sources import Kind, Source, map_style, read_sample
+from contrast.data.sources import Kind, Source, map_style, read_sample, stacked
 from contrast.errors import InputError
 
 __all__ = ["IndexedImages", "IndexedSamples", "labels_of"]
@@ -88,6 +88,11 @@ class IndexedImages(IndexedSamples):
     def convert(self, sample: Any) -> UInt8[Tensor, "{self.channels} h w"]:
         """An image as uint8, of so many channels."""
         return to_uint8(sample, self.channels)
+
+    def stacked(self, index: Sequence[int]) -> UInt8[Tensor, "b {self.channels} h w"] | None:
+        """Images in one call, where the data set can hand them out so in these channels; else None."""
+        images = stacked(self.source, index)
+        return images if images is not None and images.shape[1] == self.channels else None
 
     def subset(self, chosen: Int[Tensor, " m"] | Sequence[int]) -> IndexedImages:
         """Some of the images, numbered anew from 0 in the order given."""

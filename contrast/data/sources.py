@@ -6,17 +6,18 @@ import operator
 import os
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
+from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, Subset
 
 from contrast.errors import InputError
 
-__all__ = ["UNLABELLED", "Kind", "Source", "map_style", "read_label", "read_sample"]
+__all__ = ["UNLABELLED", "Kind", "Source", "StackedImages", "map_style", "read_label", "read_sample", "stacked"]
 
 UNLABELLED = -1
 
@@ -51,6 +52,22 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Any: ...
+
+
+@runtime_checkable
+class StackedImages(Protocol):
+    """What a data set that holds its images as one array can do besides: many of them in one call."""
+
+    def images_at(self, index: Sequence[int], /) -> UInt8[Tensor, "b c h w"]:
+        """What `to_uint8` would make of these images with as many channels as they have."""
+        ...
+
+
+def stacked(source: Source, index: Sequence[int]) -> UInt8[Tensor, "b c h w"] | None:
+    """Images in one call, where the data set can; else None."""
+    while isinstance(source, Subset):
+        index, source = [source.indices[place] for place in index], cast("Source", source.dataset)
+    return source.images_at(index) if isinstance(source, StackedImages) else None
 
 
 def map_style(source: Dataset[Any] | Source, kind: Kind = _ANY) -> Source:

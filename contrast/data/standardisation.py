@@ -54,21 +54,28 @@ class Standardisation:
         self, inputs: UInt8[Tensor, "b c *space"] | Float[Tensor, "b c *space"]
     ) -> Float[Tensor, "b c *space"]:
         """A batch as a network takes it, in float32 where it was uint8."""
-        # The layout that convolutions of images prefer, on a CPU and on CUDA; a series has but one.
-        layout = torch.channels_last if inputs.ndim == 4 else torch.contiguous_format
-        if inputs.dtype == torch.uint8:
-            values = inputs.to(torch.float32, memory_format=layout) / 255
-        else:
-            values = inputs.contiguous(memory_format=layout)
+        values = inputs / 255 if inputs.dtype == torch.uint8 else inputs
         shape = (1, -1, *(1,) * (inputs.ndim - 2))
         mean, std = (values.new_tensor(numbers).view(shape) for numbers in (self.mean, self.std))
-        return (values - mean) / std
+        standardised = (values - mean).div_(std)
+        return _channels_last(standardised) if inputs.ndim == 4 else standardised.contiguous()
 
     def undone(self, values: Float[Tensor, "b c *space"]) -> Float[Tensor, "b c *space"]:
         """``x · std + mean``: what was standardised, within rounding."""
         shape = (1, -1, *(1,) * (values.ndim - 2))
         mean, std = (values.new_tensor(numbers).view(shape) for numbers in (self.mean, self.std))
         return values * std + mean
+
+
+def _channels_last(images: Tensor) -> Tensor:
+    """In the layout that convolutions prefer, on a CPU and on CUDA.
+
+    Convolutions go by strides, and for a single channel torch calls any strides channels_last and leaves them alone;
+    a network of grey images would then work in the slower layout from end to end.
+    """
+    laid = images.contiguous(memory_format=torch.channels_last)
+    _, channels, height, width = laid.shape
+    return laid.as_strided(laid.shape, (channels * height * width, 1, channels * width, channels))
 
 
 def _per_channel(name: str, values: Sequence[float], channels: int) -> tuple[float, ...]:

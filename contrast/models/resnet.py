@@ -103,7 +103,8 @@ class ResNet(Backbone):
     def forward(self, images: Float[Tensor, "b c height width"]) -> Float[Tensor, "b d"]:
         if self.base_width < 16 and images.device.type == "cpu":
             # torch 2.15 on a CPU can crash in the backward pass of so narrow a 1x1 convolution in channels_last.
-            images = images.contiguous()
+            # A copy: of one channel torch calls both layouts contiguous, and convolutions go by the strides.
+            images = images.clone(memory_format=torch.contiguous_format)
         maps = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         maps = self.layer4(self.layer3(self.layer2(self.layer1(maps))))
         features: Tensor = self.fc(torch.flatten(self.avgpool(maps), 1))

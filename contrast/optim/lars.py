@@ -79,24 +79,28 @@ class LARS(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is not None:
-                    self._move(weight, weight.grad, group)
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            if weights:
+                self._move(weights, group)
         return loss
 
-    def _move(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
-        direction = gradient.add(weight, alpha=group["weight_decay"])
+    def _move(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+        """One call an operation for all weights of a group; the list forms have no public names."""
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        directions = list(torch._foreach_add(gradients, weights, alpha=group["weight_decay"]))
         if group["adapt"]:
-            direction.mul_(_trust_ratio(weight, direction, group["trust_coefficient"]))
-        state = self.state[weight]
-        if "velocity" not in state:
-            state["velocity"] = torch.zeros_like(weight)
-        velocity: Tensor = state["velocity"]
-        weight.sub_(velocity.mul_(group["momentum"]).add_(direction, alpha=group["lr"]))
+            torch._foreach_mul_(directions, _trust_ratios(weights, directions, group["trust_coefficient"]))
+        for weight in weights:
+            if "velocity" not in self.state[weight]:
+                self.state[weight]["velocity"] = torch.zeros_like(weight)
+        velocities = [self.state[weight]["velocity"] for weight in weights]
+        torch._foreach_mul_(velocities, group["momentum"])
+        torch._foreach_add_(velocities, directions, alpha=group["lr"])
+        torch._foreach_sub_(weights, velocities)
 
 
-def _trust_ratio(weight: Tensor, direction: Tensor, trust_coefficient: float) -> Tensor:
-    """A scalar that stays on the device: no step waits for it."""
-    norm, length = weight.norm(), direction.norm()
-    ratio = trust_coefficient * norm / length
-    return torch.where((norm > 0) & (length > 0), ratio, torch.ones_like(ratio))
+def _trust_ratios(weights: list[Tensor], directions: list[Tensor], trust_coefficient: float) -> list[Tensor]:
+    """A scalar for each weight, on the device: no step waits for it."""
+    norms, lengths = (torch.stack(torch._foreach_norm(each)) for each in (weights, directions))
+    ratios = torch.where((norms > 0) & (lengths > 0), trust_coefficient * norms / lengths, torch.ones_like(norms))
+    return list(ratios.unbind())

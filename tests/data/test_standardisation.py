@@ -38,6 +38,17 @@ def test_images_are_laid_out_for_convolutions():
     assert SCALED(torch.rand(2, 2, 4, 5)).is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_convolutions_of_grey_images_work_in_channels_last(dtype: torch.dtype):
+    images = (255 * torch.rand(3, 1, 4, 5)).to(dtype)
+    found = Standardisation((0.5,), (0.25,))(images)
+    values = images / 255 if dtype == torch.uint8 else images
+    assert torch.equal(found, (values - 0.5) / 0.25)
+    maps = torch.nn.Conv2d(1, 2, 3)(found)
+    assert maps.is_contiguous(memory_format=torch.channels_last)
+    assert not maps.is_contiguous()
+
+
 def test_what_cannot_be_is_refused():
     with pytest.raises(InputError, match=r"data\.mean has 2 numbers for 3 channels"):
         Standardisation.given([0.0, 0.0], [1.0], 3)

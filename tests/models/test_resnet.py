@@ -10,6 +10,7 @@ import torch
 import torchvision
 from torch import nn
 
+from contrast.data import Standardisation
 from contrast.errors import InputError
 from contrast.models import ResNet
 from contrast.models.resnet import choose_stem
@@ -103,6 +104,16 @@ def test_channels_last_changes_nothing_but_the_layout() -> None:
     expected = network(images)
     network = network.to(memory_format=torch.channels_last)
     torch.testing.assert_close(network(images.to(memory_format=torch.channels_last)), expected)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_narrow_networks_keep_away_from_channels_last_on_a_cpu(channels: int) -> None:
+    network = ResNet("resnet18", image_size=32, base_width=8, channels=channels)
+    maps = network.conv1(torch.rand(2, channels, 32, 32))
+    seen: list[torch.Tensor] = []
+    network.conv1.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    network(Standardisation((0.5,) * channels, (0.25,) * channels)(torch.rand(2, channels, 32, 32)))
+    assert seen[0].stride() == maps.stride()
 
 
 @pytest.mark.parametrize(("size", "channels", "width"), [(32, 3, 64), (224, 1, 64), (32, 1, 16)])
