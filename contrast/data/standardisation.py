@@ -54,15 +54,13 @@ class Standardisation:
         self, inputs: UInt8[Tensor, "b c *space"] | Float[Tensor, "b c *space"]
     ) -> Float[Tensor, "b c *space"]:
         """A batch as a network takes it, in float32 where it was uint8."""
-        # The layout that convolutions of images prefer, on a CPU and on CUDA; a series has but one.
-        layout = torch.channels_last if inputs.ndim == 4 else torch.contiguous_format
-        if inputs.dtype == torch.uint8:
-            values = inputs.to(torch.float32, memory_format=layout) / 255
-        else:
-            values = inputs.contiguous(memory_format=layout)
+        values = inputs / 255 if inputs.dtype == torch.uint8 else inputs
         shape = (1, -1, *(1,) * (inputs.ndim - 2))
         mean, std = (values.new_tensor(numbers).view(shape) for numbers in (self.mean, self.std))
-        return (values - mean) / std
+        # The layout that convolutions of images prefer, on a CPU and on CUDA; a series has but one. It comes last: a
+        # CPU computes several times faster on rows of one channel than on pixels of three.
+        layout = torch.channels_last if inputs.ndim == 4 else torch.contiguous_format
+        return (values - mean).div_(std).contiguous(memory_format=layout)
 
     def undone(self, values: Float[Tensor, "b c *space"]) -> Float[Tensor, "b c *space"]:
         """``x · std + mean``: what was standardised, within rounding."""

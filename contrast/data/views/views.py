@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -15,6 +15,8 @@ from contrast.errors import InputError
 from contrast.randomness import Purpose, uniform
 
 __all__ = ["RandomViews", "Views"]
+
+_PIECE, _FEWEST_ROWS = 2**16, 8  # pixels of views that a CPU makes at a time, and images at least
 
 
 class RandomViews(nn.Module, ABC):
@@ -77,7 +79,11 @@ class Views(RandomViews, ABC):
             epoch: number of the epoch.
             seed: of the run.
         """
-        return self.finish(self.crop(images, index, epoch, seed), index, epoch, seed)
+
+        def made(images: Tensor, index: Tensor) -> tuple[Tensor, ...]:
+            return self._finish(self.crop(images, index, epoch, seed), index, epoch, seed)
+
+        return self._by_piece(made, images, index)
 
     def crop(
         self, images: UInt8[Tensor, "b c h w"], index: Int[Tensor, " b"], epoch: int, seed: int
@@ -108,16 +114,31 @@ class Views(RandomViews, ABC):
         seed: int,
     ) -> tuple[Float[Tensor, "b c s s"], ...]:
         """What follows the crop: colour and blur, values in [0, 1]. One batch of crops a view, uint8 or float."""
+
+        def made(index: Tensor, *crops: Tensor) -> tuple[Tensor, ...]:
+            return self._finish(tuple(_to_float(batch) for batch in crops), index, epoch, seed)
+
+        return self._by_piece(made, index, *crops)
+
+    def _finish(self, crops: tuple[Tensor, ...], index: Tensor, epoch: int, seed: int) -> tuple[Tensor, ...]:
+        """The steps, which may overwrite the crops."""
         return tuple(self._finish_view(batch, index, epoch, seed, view) for view, batch in enumerate(crops))
 
-    def _finish_view(self, crops: Tensor, index: Tensor, epoch: int, seed: int, view: int) -> Tensor:
+    def _finish_view(self, images: Tensor, index: Tensor, epoch: int, seed: int, view: int) -> Tensor:
         count = self._crop.draws + sum(step.draws for step in self._steps)
-        draws = _draw(index, epoch, seed, view, count)
-        images, first = _to_float(crops), self._crop.draws
+        draws, first = _draw(index, epoch, seed, view, count), self._crop.draws
         for step in self._steps:
             images = step(images, draws[:, first : first + step.draws])
             first += step.draws
         return images
+
+    def _by_piece(self, make: Callable[..., tuple[Tensor, ...]], *batches: Tensor) -> tuple[Tensor, ...]:
+        """``make(*batches)``; on a CPU some rows at a time, so that what a step reads is still in the cache."""
+        if batches[0].device.type != "cpu":
+            return make(*batches)
+        rows = max(_FEWEST_ROWS, _PIECE // self.size**2)
+        pieces = [make(*piece) for piece in zip(*(batch.split(rows) for batch in batches), strict=True)]
+        return pieces[0] if len(pieces) == 1 else tuple(map(torch.cat, zip(*pieces, strict=True)))
 
 
 def _draw(index: Tensor, epoch: int, seed: int, view: int, count: int) -> Tensor:

@@ -8,7 +8,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as F
 
-from contrast.data.views.adjust import adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, to_grey
+from contrast.data.views.adjust import BRIGHTNESS, CONTRAST, SATURATION, adjust_hue, blend_, shares, to_grey
+
+
+def adjust_brightness(images: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    return blended(images, BRIGHTNESS, factor)
+
+
+def adjust_contrast(images: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    return blended(images, CONTRAST, factor)
+
+
+def adjust_saturation(images: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    return blended(images, SATURATION, factor)
+
+
+def blended(images: torch.Tensor, number: int, factor: torch.Tensor) -> torch.Tensor:
+    return blend_(images.clone(), shares(torch.full(factor.shape, number), factor))
+
 
 ADJUSTMENTS = {
     adjust_brightness: F.adjust_brightness,
