@@ -67,7 +67,9 @@ def _row(case: _Case) -> Row:
     images = natural_images(case.count, case.height, case.width)
     times = interleaved({"ours": _ours(case, images), _PEER: _theirs(case, images)}, case.repetitions, warm_up=2)
     row = times.faster("views", case.what, "ours", _PEER, case.target)
-    return replace(row, note=f"{_rate(times, 'ours', case)} and {_rate(times, _PEER, case)} views/s, {case.count} images")
+    return replace(
+        row, note=f"{_rate(times, 'ours', case)} and {_rate(times, _PEER, case)} views/s, {case.count} images"
+    )
 
 
 def _rate(times: Times, name: str, case: _Case) -> str:

@@ -46,9 +46,9 @@ def blend_(images: Float[Tensor, "b c h w"], share: Shares) -> Float[Tensor, "b 
 def adjust_hue(images: Float[Tensor, "b c h w"], shift: Float[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
     """Turn the hue of HSV by `shift`, in turns from -0.5 to 0.5; value and saturation stay.
 
-    With value v, chroma c = max - min and hue u in sixths of a turn from -3 to 3, red is ``v - c · clamp(|u| - 1, 0,
-    1)``. Green and blue are ``v - c + c · clamp(|u ± 1| - 1, 0, 1)``: their opposites, where they are least, stand at -1
-    and 1.
+    With value v, chroma c = max - min and hue u in sixths of a turn from -3 to 3, red is
+    ``v - c · clamp(|u| - 1, 0, 1)``. Green and blue are ``v - c + c · clamp(|u ± 1| - 1, 0, 1)``: what is least green
+    has the hue -1, what is least blue 1.
     """
     if images.shape[1] == 1:
         return images

@@ -16,7 +16,7 @@ from contrast.randomness import Purpose, uniform
 
 __all__ = ["RandomViews", "Views"]
 
-_PIECE, _FEWEST_ROWS = 2**16, 8  # pixels of views that a CPU makes at a time, and images at least
+_PIECE, _FEWEST_ROWS = 2**17, 8  # pixels of views that a CPU makes at a time, and images at least
 
 
 class RandomViews(nn.Module, ABC):
@@ -79,11 +79,13 @@ class Views(RandomViews, ABC):
             epoch: number of the epoch.
             seed: of the run.
         """
+        _check_channels(images.shape[1])
 
-        def made(images: Tensor, index: Tensor) -> tuple[Tensor, ...]:
-            return self._finish(self.crop(images, index, epoch, seed), index, epoch, seed)
+        def made(images: Tensor, *draws: Tensor) -> tuple[Tensor, ...]:
+            pixels = _to_float(images)
+            return tuple(self._finish(self._crop(pixels, numbers), numbers) for numbers in draws)
 
-        return self._by_piece(made, images, index)
+        return self._by_piece(made, images, *self._draws(index, epoch, seed))
 
     def crop(
         self, images: UInt8[Tensor, "b c h w"], index: Int[Tensor, " b"], epoch: int, seed: int
@@ -115,18 +117,20 @@ class Views(RandomViews, ABC):
     ) -> tuple[Float[Tensor, "b c s s"], ...]:
         """What follows the crop: colour and blur, values in [0, 1]. One batch of crops a view, uint8 or float."""
 
-        def made(index: Tensor, *crops: Tensor) -> tuple[Tensor, ...]:
-            return self._finish(tuple(_to_float(batch) for batch in crops), index, epoch, seed)
+        def made(*both: Tensor) -> tuple[Tensor, ...]:
+            pairs = zip(both[: len(crops)], both[len(crops) :], strict=True)
+            return tuple(self._finish(_to_float(batch), numbers) for batch, numbers in pairs)
 
-        return self._by_piece(made, index, *crops)
+        return self._by_piece(made, *crops, *self._draws(index, epoch, seed)[: len(crops)])
 
-    def _finish(self, crops: tuple[Tensor, ...], index: Tensor, epoch: int, seed: int) -> tuple[Tensor, ...]:
-        """The steps, which may overwrite the crops."""
-        return tuple(self._finish_view(batch, index, epoch, seed, view) for view, batch in enumerate(crops))
-
-    def _finish_view(self, images: Tensor, index: Tensor, epoch: int, seed: int, view: int) -> Tensor:
+    def _draws(self, index: Tensor, epoch: int, seed: int) -> list[Tensor]:
+        """All numbers of each view, (b, n): first those of the crop, then those of each step."""
         count = self._crop.draws + sum(step.draws for step in self._steps)
-        draws, first = _draw(index, epoch, seed, view, count), self._crop.draws
+        return [_draw(index, epoch, seed, view, count) for view in range(self.count)]
+
+    def _finish(self, images: Tensor, draws: Tensor) -> Tensor:
+        """The steps, which may overwrite the crops."""
+        first = self._crop.draws
         for step in self._steps:
             images = step(images, draws[:, first : first + step.draws])
             first += step.draws
