@@ -20,8 +20,9 @@ def separable(
 ) -> Float[Tensor, "b c y x"]:
     """Apply to every image its own two matrices, ``rows @ image @ columns.T``."""
     with full_precision(images.device):
-        narrow = (images.flatten(1, 2) @ columns.mT).unflatten(1, images.shape[1:3])
-        return rows[:, None] @ narrow
+        narrow = (images.flatten(1, 2) @ columns.mT).reshape(*images.shape[:3], -1)
+        wide: Tensor = rows[:, None] @ narrow
+        return wide
 
 
 def banded(
@@ -31,7 +32,7 @@ def banded(
     with full_precision(images.device):
         flat = images.flatten(1, 2)
         strips = [flat[..., reach] @ columns[:, strip, reach].mT for strip, reach in _strips(images.shape[3], radius)]
-        narrow = torch.cat(strips, 2).unflatten(1, images.shape[1:3])
+        narrow = torch.cat(strips, 2).reshape(images.shape)
         return torch.cat(
             [rows[:, None, strip, reach] @ narrow[:, :, reach] for strip, reach in _strips(images.shape[2], radius)], 2
         )

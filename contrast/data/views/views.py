@@ -141,7 +141,7 @@ class Views(RandomViews, ABC):
         if batches[0].device.type != "cpu":
             return make(*batches)
         rows = max(_FEWEST_ROWS, _PIECE // self.size**2)
-        pieces = [make(*piece) for piece in zip(*(batch.split(rows) for batch in batches), strict=True)]
+        pieces = [make(*piece) for piece in zip(*(torch.split(batch, rows) for batch in batches), strict=True)]
         return pieces[0] if len(pieces) == 1 else tuple(map(torch.cat, zip(*pieces, strict=True)))
 
 
