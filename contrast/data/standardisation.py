@@ -57,6 +57,7 @@ class Standardisation:
         values = inputs / 255 if inputs.dtype == torch.uint8 else inputs
         shape = (1, -1, *(1,) * (inputs.ndim - 2))
         mean, std = (values.new_tensor(numbers).view(shape) for numbers in (self.mean, self.std))
+        # The layout comes last: a CPU computes several times faster on rows of one channel than on pixels of three.
         standardised = (values - mean).div_(std)
         return _channels_last(standardised) if inputs.ndim == 4 else standardised.contiguous()
 

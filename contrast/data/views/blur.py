@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from contrast.data.views.arguments import check_at_least, check_between, check_interval
-from contrast.data.views.separable import full_precision, separable
+from contrast.data.views.separable import banded, full_precision
 from contrast.data.views.step import Step, apply_where
 
 __all__ = ["GaussianBlur", "gaussian_blur"]
@@ -68,7 +68,7 @@ def gaussian_blur(
     # The tails of a narrow kernel are denormal numbers, with which a CPU multiplies ten times more slowly.
     kernel = F.threshold(kernel, 1e-12, 0.0)
     rows, columns = (_convolution(kernel, count) for count in images.shape[2:])
-    return separable(rows, images, columns).clamp_(0, 1)
+    return banded(rows, images, columns, radius).clamp_(0, 1)
 
 
 def _convolution(kernel: Tensor, count: int) -> Tensor:

@@ -18,6 +18,7 @@ __all__ = ["RandomResizedCrop", "resize_boxes"]
 
 _TRIES = 10
 _LARGEST = 16_384  # beyond which one view fills a card
+_LARGEST_PRODUCT = 128  # side in pixels, of image or crop, up to which a CPU resizes by matrix products
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class RandomResizedCrop:
 def resize_boxes(
     images: Float[Tensor, "b c h w"], boxes: Int[Tensor, "b 4"], flip: Bool[Tensor, " b"], size: int
 ) -> Float[Tensor, "b c {size} {size}"]:
-    """Resize to a square, each from its own box, bilinear with antialiasing: two matrix products an image.
+    """Resize to a square, each from its own box, bilinear with antialiasing.
 
     Args:
         images: values in [0, 1].
@@ -117,9 +118,21 @@ def resize_boxes(
         flip: which results are mirrored left to right.
         size: side of the result in pixels.
     """
+    # Two matrix products an image make all of a batch at once. Of large images they multiply mostly zeros; resizing one
+    # by one, which needs the boxes on the host, then costs a CPU less.
+    if images.device.type == "cpu" and max(size, *images.shape[2:]) > _LARGEST_PRODUCT:
+        each = zip(images, boxes.tolist(), flip.tolist(), strict=True)
+        return torch.cat([_resize_box(*one, size) for one in each]).clamp_(0, 1)
     rows = _triangle_weights(boxes[:, 0], boxes[:, 2], torch.zeros_like(flip), size, images.shape[2])
     columns = _triangle_weights(boxes[:, 1], boxes[:, 3], flip, size, images.shape[3])
     return separable(rows, images, columns).clamp_(0, 1)
+
+
+def _resize_box(image: Tensor, box: list[int], flip: bool, size: int) -> Tensor:
+    top, left, height, width = box
+    inside = image[None, :, top : top + height, left : left + width]
+    resized = F.interpolate(inside, (size, size), mode="bilinear", antialias=True)
+    return resized.flip(-1) if flip else resized
 
 
 def _triangle_weights(start: Tensor, length: Tensor, mirrored: Tensor, size: int, count: int) -> Tensor:

@@ -9,7 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["full_precision", "separable"]
+__all__ = ["banded", "full_precision", "separable"]
+
+
+_STRIP = 32
 
 
 def separable(
@@ -18,7 +21,28 @@ def separable(
     """Apply to every image its own two matrices, ``rows @ image @ columns.T``."""
     with full_precision(images.device):
         narrow = (images.flatten(1, 2) @ columns.mT).reshape(*images.shape[:3], -1)
-        return torch.einsum("byh,bchx->bcyx", rows, narrow)
+        wide: Tensor = rows[:, None] @ narrow
+        return wide
+
+
+def banded(
+    rows: Float[Tensor, "b h h"], images: Float[Tensor, "b c h w"], columns: Float[Tensor, "b w w"], radius: int
+) -> Float[Tensor, "b c h w"]:
+    """`separable` for matrices that are zero further than `radius` from the diagonal: strip by strip of the result."""
+    with full_precision(images.device):
+        flat = images.flatten(1, 2)
+        strips = [flat[..., reach] @ columns[:, strip, reach].mT for strip, reach in _strips(images.shape[3], radius)]
+        narrow = torch.cat(strips, 2).reshape(images.shape)
+        return torch.cat(
+            [rows[:, None, strip, reach] @ narrow[:, :, reach] for strip, reach in _strips(images.shape[2], radius)], 2
+        )
+
+
+def _strips(length: int, radius: int) -> Iterator[tuple[slice, slice]]:
+    """Places of a result, and those that they are made of."""
+    for first in range(0, length, _STRIP):
+        last = min(first + _STRIP, length)
+        yield slice(first, last), slice(max(0, first - radius), min(length, last + radius))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 __all__ = ["Step", "apply_where"]
@@ -31,22 +31,37 @@ def apply_where(
     chosen: Bool[Tensor, " b"],
     change: Callable[..., Tensor],
     images: Float[Tensor, "b c h w"],
-    *parameters: Float[Tensor, " b"],
+    *parameters: Shaped[Tensor, "b ..."],
+    rank: Int[Tensor, " b"] | None = None,
 ) -> Float[Tensor, "b c h w"]:
-    """``change(image, *parameters)`` where an image is chosen, the image itself elsewhere; may overwrite `images`."""
+    """``change(image, *parameters)`` where an image is chosen, the image itself elsewhere; may overwrite `images`.
+
+    Args:
+        chosen: which images.
+        change: of a batch of any number of images, which it may overwrite.
+        images: values in [0, 1].
+        parameters: rows of what it takes beside them.
+        rank: where only the chosen are computed, those of lower rank come first.
+    """
     # Computing only the chosen needs their number on the host. On an accelerator that wait would cost more than the
     # arithmetic it saves.
     if images.device.type == "cpu":
-        return _change_rows(chosen, change, images, *parameters)
-    return _change_all(chosen, change, images, *parameters)
+        return _change_rows(chosen, change, images, *parameters, rank=rank)
+    return _change_all(chosen, change, images, *parameters, rank=rank)
 
 
-def _change_rows(chosen: Tensor, change: Callable[..., Tensor], images: Tensor, *parameters: Tensor) -> Tensor:
+def _change_rows(
+    chosen: Tensor, change: Callable[..., Tensor], images: Tensor, *parameters: Tensor, rank: Tensor | None
+) -> Tensor:
     rows = chosen.nonzero()[:, 0]
     if len(rows) == 0:
         return images
+    if rank is not None:
+        rows = rows[rank[rows].argsort(stable=True)]
     return images.index_copy_(0, rows, change(images[rows], *(parameter[rows] for parameter in parameters)))
 
 
-def _change_all(chosen: Tensor, change: Callable[..., Tensor], images: Tensor, *parameters: Tensor) -> Tensor:
-    return torch.where(chosen[:, None, None, None], change(images, *parameters), images)
+def _change_all(
+    chosen: Tensor, change: Callable[..., Tensor], images: Tensor, *parameters: Tensor, rank: Tensor | None
+) -> Tensor:
+    return torch.where(chosen[:, None, None, None], change(images.clone(), *parameters), images)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -15,6 +15,8 @@ from contrast.errors import InputError
 from contrast.randomness import Purpose, uniform
 
 __all__ = ["RandomViews", "Views"]
+
+_PIECE, _FEWEST_ROWS = 2**17, 8  # pixels of views that a CPU makes at a time, and images at least
 
 
 class RandomViews(nn.Module, ABC):
@@ -77,7 +79,13 @@ class Views(RandomViews, ABC):
             epoch: number of the epoch.
             seed: of the run.
         """
-        return self.finish(self.crop(images, index, epoch, seed), index, epoch, seed)
+        _check_channels(images.shape[1])
+
+        def made(images: Tensor, *draws: Tensor) -> tuple[Tensor, ...]:
+            pixels = _to_float(images)
+            return tuple(self._finish(self._crop(pixels, numbers), numbers) for numbers in draws)
+
+        return self._by_piece(made, images, *self._draws(index, epoch, seed))
 
     def crop(
         self, images: UInt8[Tensor, "b c h w"], index: Int[Tensor, " b"], epoch: int, seed: int
@@ -108,16 +116,33 @@ class Views(RandomViews, ABC):
         seed: int,
     ) -> tuple[Float[Tensor, "b c s s"], ...]:
         """What follows the crop: colour and blur, values in [0, 1]. One batch of crops a view, uint8 or float."""
-        return tuple(self._finish_view(batch, index, epoch, seed, view) for view, batch in enumerate(crops))
 
-    def _finish_view(self, crops: Tensor, index: Tensor, epoch: int, seed: int, view: int) -> Tensor:
+        def made(*both: Tensor) -> tuple[Tensor, ...]:
+            pairs = zip(both[: len(crops)], both[len(crops) :], strict=True)
+            return tuple(self._finish(_to_float(batch), numbers) for batch, numbers in pairs)
+
+        return self._by_piece(made, *crops, *self._draws(index, epoch, seed)[: len(crops)])
+
+    def _draws(self, index: Tensor, epoch: int, seed: int) -> list[Tensor]:
+        """All numbers of each view, (b, n): first those of the crop, then those of each step."""
         count = self._crop.draws + sum(step.draws for step in self._steps)
-        draws = _draw(index, epoch, seed, view, count)
-        images, first = _to_float(crops), self._crop.draws
+        return [_draw(index, epoch, seed, view, count) for view in range(self.count)]
+
+    def _finish(self, images: Tensor, draws: Tensor) -> Tensor:
+        """The steps, which may overwrite the crops."""
+        first = self._crop.draws
         for step in self._steps:
             images = step(images, draws[:, first : first + step.draws])
             first += step.draws
         return images
+
+    def _by_piece(self, make: Callable[..., tuple[Tensor, ...]], *batches: Tensor) -> tuple[Tensor, ...]:
+        """``make(*batches)``; on a CPU some rows at a time, so that what a step reads is still in the cache."""
+        if batches[0].device.type != "cpu":
+            return make(*batches)
+        rows = max(_FEWEST_ROWS, _PIECE // self.size**2)
+        pieces = [make(*piece) for piece in zip(*(torch.split(batch, rows) for batch in batches), strict=True)]
+        return pieces[0] if len(pieces) == 1 else tuple(map(torch.cat, zip(*pieces, strict=True)))
 
 
 def _draw(index: Tensor, epoch: int, seed: int, view: int, count: int) -> Tensor:

@@ -8,7 +8,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as F
 
-from contrast.data.views.adjust import adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, to_grey
+from contrast.data.views.adjust import BRIGHTNESS, CONTRAST, HUE, SATURATION, adjust_hue, blend_, shares, to_grey
+
+
+def adjust_brightness(images: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    return blended(images, BRIGHTNESS, factor)
+
+
+def adjust_contrast(images: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    return blended(images, CONTRAST, factor)
+
+
+def adjust_saturation(images: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    return blended(images, SATURATION, factor)
+
+
+def blended(images: torch.Tensor, number: int, factor: torch.Tensor) -> torch.Tensor:
+    return blend_(images.clone(), shares(torch.full(factor.shape, number), factor))
+
 
 ADJUSTMENTS = {
     adjust_brightness: F.adjust_brightness,
@@ -52,6 +69,15 @@ def test_what_comes_in_is_left_as_it_was():
         adjust(batch, torch.full((5,), 0.4))
     to_grey(batch)
     assert torch.equal(batch, before)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_blend_by_no_number_changes_not_one_bit(channels):
+    batch = images(9, channels, 12, 7)
+    assert torch.equal(blended(batch, HUE, torch.linspace(0, 2, 9)), batch)
+    mixed = blend_(batch.clone(), shares(torch.arange(9) % 5, torch.full((9,), 0.3)))
+    assert torch.equal(mixed[3:5], batch[3:5])
+    assert all(not torch.equal(mixed[row], batch[row]) for row in ((0, 1, 2, 5) if channels == 3 else (0, 1, 5, 6)))
 
 
 colours = st.tuples(*[st.floats(0, 1, width=32)] * 3)

@@ -8,6 +8,7 @@ from scipy import stats
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from contrast.data.views import crop
 from contrast.data.views.crop import RandomResizedCrop, resize_boxes
 from contrast.randomness import uniform
 
@@ -29,11 +30,13 @@ def random_boxes(count: int, height: int, width: int) -> torch.Tensor:
     return torch.stack((whole(0 * one, height - heights), whole(0 * one, width - widths), heights, widths), 1)
 
 
+@pytest.mark.parametrize("largest_product", [0, 10_000], ids=["one by one", "products"])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(
     ("height", "width", "size"), [(8, 8, 8), (28, 28, 28), (32, 32, 32), (96, 70, 64), (300, 403, 224), (20, 500, 32)]
 )
-def test_every_box_is_resized_as_torchvision_resizes_it(height, width, size, channels):
+def test_every_box_is_resized_as_torchvision_resizes_it(height, width, size, channels, largest_product, monkeypatch):
+    monkeypatch.setattr(crop, "_LARGEST_PRODUCT", largest_product)
     count = 6
     images = torch.rand(count, channels, height, width)
     boxes = random_boxes(count, height, width)
@@ -42,8 +45,8 @@ def test_every_box_is_resized_as_torchvision_resizes_it(height, width, size, cha
     flip = torch.arange(count) % 2 == 1
     expected = []
     for image, box, mirrored in zip(images, boxes.tolist(), flip.tolist(), strict=True):
-        crop = F.resized_crop(image, *box, size=[size, size], antialias=True)
-        expected.append(F.horizontal_flip(crop) if mirrored else crop)
+        resized = F.resized_crop(image, *box, size=[size, size], antialias=True)
+        expected.append(F.horizontal_flip(resized) if mirrored else resized)
     torch.testing.assert_close(resize_boxes(images, boxes, flip, size), torch.stack(expected), rtol=0, atol=1e-5)
 
 

@@ -18,6 +18,7 @@ from contrast.data.views import (
     RandomResizedCrop,
     SimCLRViews,
     Views,
+    views,
 )
 from contrast.errors import InputError
 from contrast.randomness import Purpose, uniform
@@ -100,6 +101,19 @@ def test_a_sample_has_the_same_views_alone_and_in_any_batch(recipe):
         part = views(batch[rows], index[rows], 2, 1)
         for view in range(2):
             torch.testing.assert_close(part[view], whole[view][rows], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_views_do_not_depend_on_how_many_are_made_at_a_time(recipe, monkeypatch):
+    made, batch, index = recipe(size=24), images(37), torch.arange(50, 87)
+    whole, crops = made(batch, index, 2, 1), made.crop(batch, index, 2, 1)
+    monkeypatch.setattr(views, "_PIECE", 24 * 24 * 5)
+    monkeypatch.setattr(views, "_FEWEST_ROWS", 1)
+    for one, other in zip(whole, made(batch, index, 2, 1), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+    for one, other in zip(whole, made.finish(crops, index, 2, 1), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+    torch.testing.assert_close(made.finish(crops[:1], index, 2, 1)[0], whole[0], rtol=0, atol=1e-6)
 
 
 def test_views_differ_between_views_samples_epochs_and_seeds():
