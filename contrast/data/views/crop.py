@@ -18,7 +18,7 @@ __all__ = ["RandomResizedCrop", "resize_boxes"]
 
 _TRIES = 10
 _LARGEST = 16_384  # beyond which one view fills a card
-_LARGEST_PRODUCT = 128  # side in pixels, of image or crop, up to which a CPU resizes by matrix products
+_LARGEST_PRODUCT = 64  # side in pixels, of image or crop, up to which a CPU resizes by matrix products
 
 
 @dataclass(frozen=True)
