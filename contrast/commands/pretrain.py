@@ -37,6 +37,7 @@ def pretrain(request: Request) -> RunFolder:
     composition = _compose(request)
     _quieten()
     from contrast.commands import parser as typed_side  # imports torch and Lightning: seconds
+    from contrast.commands import starting
     from contrast.commands.completing import complete
 
     typed_side.import_from_here()
@@ -47,6 +48,7 @@ def pretrain(request: Request) -> RunFolder:
     if request.print_config:
         print(_as_yaml(plain), end="")
         return RunFolder(Path())
+    starting.require_own_processes()
     folder = _folder(request, plain)
     for note in composition.notes:
         print(f"note    {note}", file=sys.stderr)

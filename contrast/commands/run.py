@@ -10,6 +10,7 @@ from typing import Any
 import jsonargparse
 import lightning
 import torch
+from lightning.fabric.plugins.environments import ClusterEnvironment, LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Checkpoint
 
@@ -139,6 +140,10 @@ def _trainer(built: Any, config: dict[str, Any], folder: RunFolder) -> lightning
     given = settings.pop("callbacks") or []
     callbacks = list(given) if isinstance(given, list) else [given]
     plugins = settings.pop("plugins") or []
+    plugins = plugins if isinstance(plugins, list) else [plugins]
+    if not any(isinstance(each, ClusterEnvironment) for each in plugins):
+        # Else Lightning takes a job's environment for one in which somebody else starts the processes.
+        plugins = [*plugins, LightningEnvironment()]
     ours: list[lightning.Callback] = [
         ResumedRecords(folder),
         StepRandomness(config["seed_everything"]),
@@ -172,7 +177,7 @@ def _trainer(built: Any, config: dict[str, Any], folder: RunFolder) -> lightning
         return lightning.Trainer(
             **settings,
             callbacks=[*callbacks, *ours],
-            plugins=[AtomicCheckpoints(folder), *(plugins if isinstance(plugins, list) else [plugins])],
+            plugins=[AtomicCheckpoints(folder), *plugins],
         )
     except (ValueError, TypeError, MisconfigurationException) as error:
         raise InputError(f"trainer: {error}") from error

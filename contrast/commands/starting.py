@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,22 @@ from contrast.errors import InputError, RunStopped
 from contrast.run_folder import RunFolder
 from contrast.whole_file import is_part, whole_file
 
-__all__ = ["begin", "cleared_if_refused", "require_new"]
+__all__ = ["begin", "cleared_if_refused", "require_new", "require_own_processes"]
+
+
+def require_own_processes() -> None:
+    """Refuse to be one of several processes that somebody else has started.
+
+    Raises:
+        InputError: where srun or torchrun has.
+    """
+    own = "contrast starts the processes of a run itself, as many as --trainer.devices says"
+    # The step's number, which srun tells; a job's number of tasks says nothing of how many were started.
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+    if tasks.isdecimal() and int(tasks) > 1:
+        raise InputError(f"srun has started {tasks} tasks: {own}; start one, with srun --ntasks=1")
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        raise InputError(f"torchrun has started this process: {own}; start it without torchrun")
 
 
 def require_new(folder: RunFolder) -> None:
