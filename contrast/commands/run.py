@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,17 +26,16 @@ from contrast.callbacks import (
 )
 from contrast.callbacks.wandb_run import closed_at_the_end, with_id
 from contrast.commands.configuration import short
+from contrast.commands.ending import by_the_first_process, in_words
 from contrast.commands.parser import CALLBACKS, build, resolve
 from contrast.data import TrainingData
-from contrast.data.failures import worker_message
-from contrast.errors import InputError, RunStopped
+from contrast.errors import InputError
 from contrast.losses.labels import LabelTable
 from contrast.methods import ContrastiveMethod
 from contrast.run_folder import RunFolder
 
 __all__ = ["fit"]
 
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 _UNFIT = (64, "64", "64-true", "16-true", "bf16-true", "transformer-engine", "transformer-engine-float16")
 
 
@@ -64,50 +62,8 @@ def fit(
     trainer = _trainer(built, config, folder)
     if trainer.is_global_zero:
         print(describe(built.model, built.data, config, folder), file=sys.stderr)
-    try:
-        with closed_at_the_end(folder):
-            trainer.fit(
-                built.model,
-                datamodule=built.data,
-                ckpt_path=checkpoint,
-                weights_only=True,
-            )
-    except InputError as error:
-        raise InputError(worker_message(error)) from error
-    except RuntimeError as error:
-        if "loading state_dict" not in str(error):
-            raise
-        first = " ".join(str(error).split())[:300]
-        raise InputError(f"{checkpoint} is of another architecture than the configuration now says: {first}") from error
-    except MisconfigurationException as error:
-        raise InputError(f"trainer: {error}") from error
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        if checkpoint is None or _began(trainer):
-            raise
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise InputError(f"checkpoint {str(checkpoint)!r} lacks what a run goes on from ({reason})") from error
-    except OSError as error:
-        if error.errno not in _DISK:
-            raise
-        raise _unwritable(error, folder, trainer.global_step) from error
-
-
-def _began(trainer: lightning.Trainer) -> bool:
-    return any(callback.began for callback in _callbacks(trainer) if isinstance(callback, ResumedRecords))
-
-
-def _callbacks(trainer: lightning.Trainer) -> list[lightning.Callback]:
-    return trainer.callbacks  # type: ignore[attr-defined,no-any-return]  # a connector sets it
-
-
-def _unwritable(error: OSError, folder: RunFolder, step: int) -> RunStopped:
-    kept = f"the last good checkpoint is {folder.last_checkpoint}"
-    if not folder.last_checkpoint.exists():
-        kept = "no checkpoint had been written yet"
-    return RunStopped(
-        f"{folder.path} could not be written at step {step} ({error.strerror}); {kept}: make room, then go on with: "
-        f"contrast pretrain --resume {folder.path}"
-    )
+    with by_the_first_process(trainer), in_words(trainer, folder, checkpoint), closed_at_the_end(folder):
+        trainer.fit(built.model, datamodule=built.data, ckpt_path=checkpoint, weights_only=True)
 
 
 def _in_folder(value: Any, folder: RunFolder) -> Any:

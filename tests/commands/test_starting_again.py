@@ -57,9 +57,7 @@ def test_what_a_killed_start_leaves_is_in_nobodys_way(
 
 
 @pytest.mark.parametrize("name", ["a.txt", "checkpoints/mine.ckpt", "checkpoints", ".lock/a", "config.yaml"])
-def test_what_is_of_something_else_is_left_alone(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_of_something_else_is_left_alone(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     precious = tmp_path / "run" / name
     precious.parent.mkdir(parents=True)
     precious.write_text("precious")

@@ -15,9 +15,9 @@ __all__ = ["KINDS", "Writes"]
 
 PLACED = " put in place"
 KINDS = ("checkpoint", f"checkpoint{PLACED}", "record", "pairs", "gallery", "table", "configuration")
-"""What is counted: files of checkpoints/, rows, files of pairs/ and gallery/, metrics.csv, and what a run starts with:
-its folder, lock and config.yaml; and for themselves, as few among many writes, the links and renames of checkpoints. How
-often the status is written depends on the clock.
+"""What is counted: files of checkpoints/, rows, files of pairs/ and gallery/, metrics.csv, and what a run starts with
+(its folder, lock and config.yaml); and for themselves, as few among many writes, the links and renames of checkpoints.
+How often the status is written depends on the clock.
 """
 
 
