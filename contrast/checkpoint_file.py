@@ -6,6 +6,7 @@ SHA-256 of all that torch wrote.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pickle
@@ -47,6 +48,7 @@ def write_checkpoint(content: Mapping[str, Any], path: Path, previous: Path | No
             os.fsync(file.fileno())
         if previous is not None and path.exists():
             _keep(path, previous)
+    _flush_names(path.parent)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -93,6 +95,16 @@ def _unreadable(path: Path, why: str) -> InputError:
     return InputError(
         f"checkpoint {str(path)!r} cannot be read ({' '.join(why.split())[:120]}): it is damaged or no checkpoint"
     )
+
+
+def _flush_names(folder: Path) -> None:
+    """That a file has another name now is on disk only when its folder is."""
+    with contextlib.suppress(OSError):  # Windows, or a file system that has no such thing
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
 
 class _Digested:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
 
 from contrast.commands.plain import is_text
-from contrast.errors import MEMORY, InputError, RunStopped, did_you_mean, files_message, out_of_memory
+from contrast.errors import MEMORY, InputError, RunStopped, Terminated, did_you_mean, files_message, out_of_memory
 
 __all__ = ["COMMANDS", "main"]
 
@@ -53,11 +58,14 @@ def main(arguments: list[str] | None = None) -> int:
     if name not in COMMANDS:
         return _refuse("contrast", f"no command {name!r}{did_you_mean(name, COMMANDS)}")
     try:
-        return int(importlib.import_module(f"contrast.commands.{name}").main(rest))
+        with _terminated():
+            return int(importlib.import_module(f"contrast.commands.{name}").main(rest))
     except InputError as error:
         return _refuse(f"contrast {name}", str(error))
     except RunStopped as stopped:
         return _refuse(f"contrast {name}", str(stopped), stopped.exit_code)
+    except Terminated:
+        return _refuse(f"contrast {name}", "stopped by SIGTERM", 128 + signal.SIGTERM)
     except KeyboardInterrupt:
         return _refuse(f"contrast {name}", "interrupted", 130)
     except BrokenPipeError:  # the reader of our output has gone: `contrast … | head`
@@ -69,6 +77,24 @@ def main(arguments: list[str] | None = None) -> int:
         if not out_of_memory(error):
             raise
         return _refuse(f"contrast {name}", MEMORY, 1)
+
+
+@contextlib.contextmanager
+def _terminated() -> Iterator[None]:
+    """While this lasts SIGTERM is an exception, where nobody has taken it: else it would leave files half written."""
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
 
 
 def _usage() -> str:

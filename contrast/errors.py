@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["MEMORY", "InputError", "RunStopped", "did_you_mean", "files_message", "out_of_memory"]
+__all__ = ["MEMORY", "InputError", "RunStopped", "Terminated", "did_you_mean", "files_message", "out_of_memory"]
 
 MEMORY = "out of memory: give smaller numbers for batches, banks, layers and views, or a machine that has more"
 
@@ -36,6 +36,10 @@ class RunStopped(Exception):
     def __init__(self, message: str, exit_code: int = 1) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: an end like Ctrl-C's, that lets every `finally` take away what is half done."""
 
 
 def out_of_memory(error: BaseException) -> bool:

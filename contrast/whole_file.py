@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-__all__ = ["remove_parts", "whole_file"]
+__all__ = ["is_part", "remove_parts", "whole_file"]
 
 _PART = ".part"
 
@@ -33,3 +33,8 @@ def remove_parts(folders: Iterable[Path]) -> None:
     for folder in folders:
         for part in folder.glob(f".*{_PART}"):
             part.unlink(missing_ok=True)
+
+
+def is_part(path: Path) -> bool:
+    """Whether a file is what a process leaves that was killed while it wrote."""
+    return path.name.startswith(".") and path.name.endswith(_PART)

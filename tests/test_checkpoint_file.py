@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,7 @@ def test_at_every_moment_one_of_the_two_is_whole(tmp_path: Path, monkeypatch: py
     for name in ("link", "replace", "fsync"):
         monkeypatch.setattr(os, name, look(getattr(os, name)))
     write_checkpoint(at_step(2), last, previous)
-    assert seen == [1, 1, 1, 1]
+    assert seen == [1, 1, 1, 1, 2]  # the last one flushes the folder, when all is in place
 
 
 def test_where_there_are_no_links_the_one_before_is_kept_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,3 +147,22 @@ def test_where_there_are_no_links_the_one_before_is_kept_too(tmp_path: Path, mon
         write_checkpoint(at_step(step), last, previous)
     assert [read_checkpoint(each)["global_step"] for each in (last, previous)] == [3, 2]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["last.ckpt", "previous.ckpt"]
+
+
+def test_the_new_name_is_flushed_to_disk_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a machine that loses power may come back with the old one, after the run has said that all is saved."""
+    done: list[str] = []
+    sync, replace = os.fsync, os.replace
+
+    def synced(file: int) -> None:
+        done.append("folder" if stat.S_ISDIR(os.fstat(file).st_mode) else "file")
+        sync(file)
+
+    def replaced(one: Any, other: Any) -> None:
+        done.append("in place")
+        replace(one, other)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    write_checkpoint(CONTENT, tmp_path / "last.ckpt")
+    assert done == ["file", "in place", "folder"]

@@ -17,6 +17,7 @@ from contrast.distributed import gather_detached
 from contrast.errors import InputError
 from contrast.methods import ContrastiveMethod
 from contrast.methods.contrastive_method import KeySource, Meeting, unit_rows
+from contrast.observation.chosen import draws
 from contrast.randomness import Purpose, permutation
 from contrast.records import append_row
 from contrast.run_folder import RunFolder
@@ -150,11 +151,12 @@ def _ages(meeting: Meeting) -> dict[str, Any] | None:
 
 def _recall(meeting: Meeting) -> dict[str, Any] | None:
     bank = meeting.bank
-    if not isinstance(bank, FaissBank):
+    if not isinstance(bank, FaissBank) or bank.approximate is None:
         return None
+    # Each process asks for the same queries of all, so that their number changes nothing.
+    query, index = gather_detached(meeting.query), gather_detached(meeting.index)
+    draw = draws(index)
+    asked = draw <= draw.kthvalue(min(_ASKED, len(draw))).values
     neighbours = bank.mining.count
-    found = bank.recall(meeting.query[:_ASKED], meeting.index[:_ASKED], neighbours)
-    if found is None:
-        return None
-    everyone = gather_detached(torch.tensor([found], device=meeting.query.device))
-    return {"neighbours": neighbours, "recall": float(everyone.mean())}
+    found = bank.recall(query[asked], index[asked], neighbours)
+    return None if found is None else {"neighbours": neighbours, "recall": found}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import lightning
 import torch
 
+from contrast.distributed import gather_detached
 from contrast.errors import RunStopped
 from contrast.losses import Piece
 from contrast.run_folder import RunFolder
@@ -52,9 +54,12 @@ class FiniteLoss(lightning.Callback):
     def _ask(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         if self._noted is None:
             return
-        step, value, embeddings = self._noted.tolist()
-        if value - value == 0:  # neither NaN nor infinite
+        # Of all processes, which stop together: one that stopped alone would be waited for.
+        of_all = gather_detached(self._noted[None]).tolist()
+        bad = [noted for noted in of_all if not math.isfinite(noted[1])]
+        if not bad:
             return
+        step, value, embeddings = min(bad)
         loss = pl_module.loss.describe() if isinstance(pl_module.loss, Piece) else str(pl_module.loss)
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         cause = (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import shutil
 import sys
 import time
 import warnings
@@ -17,7 +16,6 @@ from contrast.commands.request import Request, read_request
 from contrast.commands.shipped import shipped_configuration
 from contrast.errors import InputError
 from contrast.run_folder import RunFolder
-from contrast.whole_file import whole_file
 
 __all__ = ["Request", "main", "pretrain", "read_request"]
 
@@ -39,6 +37,7 @@ def pretrain(request: Request) -> RunFolder:
     composition = _compose(request)
     _quieten()
     from contrast.commands import parser as typed_side  # imports torch and Lightning: seconds
+    from contrast.commands import starting
     from contrast.commands.completing import complete
 
     typed_side.import_from_here()
@@ -49,6 +48,7 @@ def pretrain(request: Request) -> RunFolder:
     if request.print_config:
         print(_as_yaml(plain), end="")
         return RunFolder(Path())
+    starting.require_own_processes()
     folder = _folder(request, plain)
     for note in composition.notes:
         print(f"note    {note}", file=sys.stderr)
@@ -59,18 +59,15 @@ def pretrain(request: Request) -> RunFolder:
 def _train(parser: Any, config: dict[str, Any], folder: RunFolder, request: Request) -> None:
     from contrast.commands.resuming import alone_in, checkpoint_to_resume
     from contrast.commands.run import fit
+    from contrast.commands.starting import begin, cleared_if_refused
 
-    try:
+    if request.resume is not None:
         with alone_in(folder):
-            if request.again:
-                _forget(folder)
-            fit(parser, config, folder, None if request.resume is None else checkpoint_to_resume(folder))
-    except (InputError, OSError, MemoryError, RuntimeError):
-        # Refused before its first step, a run leaves nothing behind that would be in the way of the next try.
-        ours = request.resume is None and not request.again
-        if ours and not (folder.metrics.exists() or folder.last_checkpoint.exists()):
-            shutil.rmtree(folder.path, ignore_errors=True)
-        raise
+            fit(parser, config, folder, checkpoint_to_resume(folder))
+        return
+    with alone_in(folder), cleared_if_refused(folder, request.again):
+        begin(folder, _as_yaml(config))
+        fit(parser, config, folder, None)
 
 
 def _found(request: Request) -> Request:
@@ -105,29 +102,16 @@ def _compose(request: Request) -> Composition:
 
 
 def _folder(request: Request, config: dict[str, Any]) -> RunFolder:
+    from contrast.commands.starting import require_new
+
     if request.resume is not None:
         return RunFolder(request.resume)
     name = f"{short(config['model']['class_path']).lower()}-{time.strftime('%Y%m%d-%H%M%S')}"
     # Further processes of one run are started with the same words at another second.
-    path = request.run or Path(os.environ.setdefault("CONTRAST_RUN", str(Path("runs") / name)))
-    folder = RunFolder(path)
-    if "LOCAL_RANK" in os.environ:
-        return folder
-    if not request.again and path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InputError(
-            f"run folder {str(path)!r} is in use: go on with it by --resume {path}, or give another name with --run"
-        )
-    folder.checkpoints.mkdir(parents=True, exist_ok=True)
+    folder = RunFolder(request.run or Path(os.environ.setdefault("CONTRAST_RUN", str(Path("runs") / name))))
     if not request.again:
-        with whole_file(folder.config) as part:
-            part.write_text(_as_yaml(config))
+        require_new(folder)
     return folder
-
-
-def _forget(folder: RunFolder) -> None:
-    """Take away the records of a run that ended before its first checkpoint, and is to start anew in its folder."""
-    for path in (*folder.records, folder.metrics_table):
-        path.unlink(missing_ok=True)
 
 
 def _as_yaml(config: dict[str, Any]) -> str:

@@ -13,7 +13,13 @@ from contrast.errors import InputError
 from contrast.run_folder import RunFolder
 from contrast.whole_file import remove_parts
 
-__all__ = ["alone_in", "checkpoint_to_resume"]
+__all__ = ["alone_in", "checkpoint_to_resume", "is_first_process"]
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that was started by hand, which sees to the run folder, and not one of its further
+    ones; these are started with the same words."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def checkpoint_to_resume(folder: RunFolder) -> Path:
@@ -37,7 +43,7 @@ def checkpoint_to_resume(folder: RunFolder) -> Path:
         except InputError as worse:
             raise InputError(f"{error}; nor can the one before, {previous.name}") from worse
         print(f"note    {error}; going on from the one before, {previous.name}, at step {step}", file=sys.stderr)
-        if last.is_file() and "LOCAL_RANK" not in os.environ:
+        if last.is_file() and is_first_process():
             os.replace(last, folder.checkpoints / "damaged.ckpt")
         return previous
 
@@ -49,9 +55,10 @@ def alone_in(folder: RunFolder) -> Iterator[None]:
     Raises:
         InputError: where another process does.
     """
-    if "LOCAL_RANK" in os.environ:  # a further process of a run whose first one has seen to it
+    if not is_first_process():
         yield
         return
+    folder.path.mkdir(parents=True, exist_ok=True)
     with open(folder.lock, "a") as file:
         _lock(file.fileno(), folder)
         remove_parts((folder.path, folder.checkpoints, folder.pairs, folder.pictures))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 import jsonargparse
 import lightning
 import torch
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Checkpoint
 
@@ -26,17 +27,16 @@ from contrast.callbacks import (
 )
 from contrast.callbacks.wandb_run import closed_at_the_end, with_id
 from contrast.commands.configuration import short
+from contrast.commands.ending import by_the_first_process, in_words
 from contrast.commands.parser import CALLBACKS, build, check
 from contrast.data import TrainingData
-from contrast.data.failures import worker_message
-from contrast.errors import InputError, RunStopped
+from contrast.errors import InputError
 from contrast.losses.labels import LabelTable
 from contrast.methods import ContrastiveMethod
 from contrast.run_folder import RunFolder
 
 __all__ = ["fit", "make_trainer"]
 
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 _UNFIT = (64, "64", "64-true", "16-true", "bf16-true", "transformer-engine", "transformer-engine-float16")
 
 
@@ -62,50 +62,8 @@ def fit(
     trainer = make_trainer(built, config, folder)
     if trainer.is_global_zero:
         print(describe(built.model, built.data, config, folder), file=sys.stderr)
-    try:
-        with closed_at_the_end(folder):
-            trainer.fit(
-                built.model,
-                datamodule=built.data,
-                ckpt_path=checkpoint,
-                weights_only=True,
-            )
-    except InputError as error:
-        raise InputError(worker_message(error)) from error
-    except RuntimeError as error:
-        if "loading state_dict" not in str(error):
-            raise
-        first = " ".join(str(error).split())[:300]
-        raise InputError(f"{checkpoint} is of another architecture than the configuration now says: {first}") from error
-    except MisconfigurationException as error:
-        raise InputError(f"trainer: {error}") from error
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        if checkpoint is None or _began(trainer):
-            raise
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise InputError(f"checkpoint {str(checkpoint)!r} lacks what a run goes on from ({reason})") from error
-    except OSError as error:
-        if error.errno not in _DISK:
-            raise
-        raise _unwritable(error, folder, trainer.global_step) from error
-
-
-def _began(trainer: lightning.Trainer) -> bool:
-    return any(callback.began for callback in _callbacks(trainer) if isinstance(callback, ResumedRecords))
-
-
-def _callbacks(trainer: lightning.Trainer) -> list[lightning.Callback]:
-    return trainer.callbacks  # type: ignore[attr-defined,no-any-return]  # a connector sets it
-
-
-def _unwritable(error: OSError, folder: RunFolder, step: int) -> RunStopped:
-    kept = f"the last good checkpoint is {folder.last_checkpoint}"
-    if not folder.last_checkpoint.exists():
-        kept = "no checkpoint had been written yet"
-    return RunStopped(
-        f"{folder.path} could not be written at step {step} ({error.strerror}); {kept}: make room, then go on with: "
-        f"contrast pretrain --resume {folder.path}"
-    )
+    with by_the_first_process(trainer), in_words(trainer, folder, checkpoint), closed_at_the_end(folder):
+        trainer.fit(built.model, datamodule=built.data, ckpt_path=checkpoint, weights_only=True)
 
 
 def _in_folder(value: Any, folder: RunFolder) -> Any:
@@ -138,6 +96,10 @@ def make_trainer(built: Any, config: dict[str, Any], folder: RunFolder) -> light
     given = settings.pop("callbacks") or []
     callbacks = list(given) if isinstance(given, list) else [given]
     plugins = settings.pop("plugins") or []
+    plugins = plugins if isinstance(plugins, list) else [plugins]
+    if not any(isinstance(each, ClusterEnvironment) for each in plugins):
+        # Else Lightning takes a job's environment for one in which somebody else starts the processes.
+        plugins = [*plugins, LightningEnvironment()]
     ours: list[lightning.Callback] = [
         ResumedRecords(folder),
         StepRandomness(config["seed_everything"]),
@@ -171,7 +133,7 @@ def make_trainer(built: Any, config: dict[str, Any], folder: RunFolder) -> light
         return lightning.Trainer(
             **settings,
             callbacks=[*callbacks, *ours],
-            plugins=[AtomicCheckpoints(folder), *(plugins if isinstance(plugins, list) else [plugins])],
+            plugins=[AtomicCheckpoints(folder), *plugins],
         )
     except (ValueError, TypeError, MisconfigurationException) as error:
         raise InputError(f"trainer: {error}") from error

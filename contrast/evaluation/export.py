@@ -22,12 +22,12 @@ def export(backbone: Backbone, card: Mapping[str, Any], folder: Path) -> Path:
     Args:
         backbone: its ``plain_state_dict`` is written, bit for bit.
         card: what is known of the weights, as JSON; the backbone's own description goes in beside it.
-        folder: made if missing. Files of the same names are replaced, each whole.
+        folder: made if missing. Files of the same names are replaced, each whole; no card is ever beside other weights.
 
     Raises:
         InputError: where a weight is not finite.
     """
-    weights = folder / "backbone.safetensors"
+    weights, about = folder / "backbone.safetensors", folder / "card.json"
     # safetensors refuses tensors that share memory, and a network may well share some.
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in backbone.plain_state_dict().items()}
     spoilt = next((name for name, tensor in state.items() if not bool(tensor.isfinite().all())), None)
@@ -35,7 +35,8 @@ def export(backbone: Backbone, card: Mapping[str, Any], folder: Path) -> Path:
         raise InputError(
             f"weights {spoilt!r} hold NaN or infinity, and are of no use to anybody: export another checkpoint"
         )
-    with whole_file(weights) as part:
+    with whole_file(about) as new_card, whole_file(weights) as part:
         save_file(state, part, metadata={"format": "pt"})
-        write_json(folder / "card.json", {"backbone": backbone.describe(), **card})
+        write_json(new_card, {"backbone": backbone.describe(), **card})
+        about.unlink(missing_ok=True)  # the new weights come first: a process that is killed leaves no card, or theirs
     return weights

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from contrast.distributed import gather_detached
 from contrast.pairs import Pairs
 from contrast.randomness import Purpose, uniform
 
-__all__ = ["some_queries"]
+__all__ = ["draws", "some_queries"]
 
 _BY_QUERY = {  # which axis, from the end, the queries are
     "query": -2,
@@ -38,13 +38,18 @@ def some_queries(pairs: Pairs, most: int | None, together: bool = True) -> Pairs
     """
     if most is None:
         return pairs
-    draws = uniform((Purpose.OBSERVED_ROWS,), pairs.index, 2).double()
-    view = torch.zeros_like(pairs.index) if pairs.view is None else pairs.view
-    draw = draws.gather(1, view[:, None].clamp(max=1))[:, 0]
+    draw = draws(pairs.index, pairs.view)
     everyone = gather_detached(draw) if together else draw
     if len(everyone) <= most:
         return pairs
     return _taken(pairs, (draw <= everyone.kthvalue(most).values).nonzero().flatten())
+
+
+def draws(index: Int[Tensor, " b"], view: Int[Tensor, " b"] | None = None) -> Float[Tensor, " b"]:
+    """A number for each query, of its sample and view alone: those of the lowest are looked at."""
+    both = uniform((Purpose.OBSERVED_ROWS,), index, 2).double()
+    side = torch.zeros_like(index) if view is None else view
+    return both.gather(1, side[:, None].clamp(max=1))[:, 0]
 
 
 def _taken(pairs: Pairs, rows: Int[Tensor, " n"]) -> Pairs:

@@ -119,7 +119,7 @@ def test_the_file_is_flushed_to_disk_before_it_takes_the_old_ones_place(
     monkeypatch.setattr(os, "fsync", lambda file: (order.append("fsync"), fsync(file)))
     monkeypatch.setattr(os, "replace", lambda old, new: (order.append(Path(new).name), replace(old, new)))
     AtomicCheckpoints(RunFolder(tmp_path)).save_checkpoint({"step": 1}, tmp_path / "last.ckpt")
-    assert order == ["fsync", "last.ckpt"]
+    assert order == ["fsync", "last.ckpt", "fsync"]  # the file, and then its folder
 
 
 class Interrupt(lightning.Callback):

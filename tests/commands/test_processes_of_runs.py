@@ -28,19 +28,22 @@ RUNS = {
     ],
     # Its weights are relative to the mean over all processes' queries, whoever asks for them.
     "SimCLR with DCLW": ["--model.head", HEAD, "--model.loss.objective", "DCLW"],
+    # More than 64 queries a process, of so many of which an approximate search's recall is measured.
     "MoCo with a bank": [
         *("--model", "MoCo", "--model.head", HEAD, "--model.momentum", "0.9", "--bank.every_n_steps", "1"),
-        *("--bank.every_n_epochs", "1"),
+        *("--bank.every_n_epochs", "1", "--data.limit", "432"),
         "--model.bank",
-        "{class_path: FaissBank, init_args: {size: 96, per_sample: true, mining: {class_path: Hardest, init_args: "
-        "{count: 16}}}}",
+        "{class_path: FaissBank, init_args: {size: 432, per_sample: true, mining: {class_path: Hardest, init_args: "
+        "{count: 16}}, approximate: {class_path: IVF, init_args: {lists: 8, effort: 2, above: 150, every_n_steps: 2}"
+        "}}}",
     ],
 }
 
 
 def run(folder: Path, name: str, processes: int, more: Sequence[str] = ()) -> RunFolder:
     words = [*SMALL, "--model.backbone", "tests.commands.plain.Plain", *RUNS[name], "--trainer.max_epochs", "3"]
-    words += ["--data.batch_size", str(32 // processes), "--trainer.devices", str(processes), "--run", str(folder)]
+    batch = 144 if "--data.limit" in words else 32
+    words += ["--data.batch_size", str(batch // processes), "--trainer.devices", str(processes), "--run", str(folder)]
     words += ["--online_knn.every_n_epochs", "1", "--online_knn.neighbours", "5", "--scores.queries", "null", *more]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "contrast", "pretrain", *words]
@@ -74,10 +77,28 @@ def test_two_processes_equal_one(name: str, tmp_path: Path) -> None:
     assert [row.keys() for row in read_rows(one.bank)] == [row.keys() for row in read_rows(two.bank)]
     ages = [[row["ages"] for row in read_rows(each.bank) if "ages" in row] for each in (one, two)]
     assert ages[0] == ages[1]
+    recall = [[row["recall"] for row in read_rows(each.bank) if "recall" in row] for each in (one, two)]
+    assert recall[0] == recall[1]
+    assert bool(recall[0]) == ("bank" in name)
+    assert [flagged(each) for each in read_rows(one.flagged)] == [flagged(each) for each in read_rows(two.flagged)]
+    assert bool(read_rows(one.flagged)) == ("DBPM" in name)
+    assert [drawn(each) for each in read_rows(one.gallery)] == [drawn(each) for each in read_rows(two.gallery)]
     fresh = [[row["freshness"] for row in read_rows(each.bank) if "freshness" in row] for each in (one, two)]
     for row, other in zip(*fresh, strict=True):
         assert row["age"] == other["age"]
         assert other["cosine"] == pytest.approx(row["cosine"], abs=1e-4)
+
+
+def flagged(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: float(f"{value:.4g}") if isinstance(value, float) else value for name, value in row.items()}
+
+
+def drawn(row: dict[str, Any]) -> dict[str, Any]:
+    """Which samples stand out, and what their pictures are; of queries the first process's are drawn."""
+    seen: dict[str, Any] = {"step": row["step"], "epoch": row["epoch"]}
+    for kind in ("highest", "lowest", "flagged"):
+        seen[kind] = sorted((each["index"], *each["pictures"], each["flag"] or "") for each in row.get(kind, ()))
+    return seen
 
 
 @pytest.mark.gpu

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import timm
@@ -97,3 +98,31 @@ def test_a_second_export_replaces_the_first(tmp_path):
     fresh = ConvNet((4, 8), 1, 8)
     state = load_file(export(fresh, {}, tmp_path))
     assert all(torch.equal(state[name], tensor) for name, tensor in fresh.plain_state_dict().items())
+
+
+def test_at_no_moment_is_a_card_beside_weights_of_another(tmp_path, monkeypatch):
+    export(_scrambled(ConvNet((4, 8), 1, 8)), {"of": "first"}, tmp_path)
+    first, seen = (tmp_path / "backbone.safetensors").read_bytes(), []
+    replace = os.replace
+
+    def watched(one, other):
+        for act in (lambda: replace(one, other), lambda: None):
+            card, weights = tmp_path / "card.json", (tmp_path / "backbone.safetensors").read_bytes()
+            of = json.loads(card.read_text())["of"] if card.exists() else None
+            seen.append((of, weights == first))
+            act()
+
+    monkeypatch.setattr(os, "replace", watched)
+    torch.manual_seed(5)
+    export(ConvNet((4, 8), 1, 8), {"of": "second"}, tmp_path)
+    assert {(of, old) for of, old in seen if of is not None} <= {("first", True), ("second", False)}
+    assert json.loads((tmp_path / "card.json").read_text())["of"] == "second"
+    assert (tmp_path / "backbone.safetensors").read_bytes() != first
+
+
+def test_an_export_that_fails_leaves_the_first_one(tmp_path, monkeypatch):
+    export(ConvNet((4, 8), 1, 8), {"of": "first"}, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        export(_scrambled(ConvNet((4, 8), 1, 8)), {"of": object()}, tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

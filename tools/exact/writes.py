@@ -14,14 +14,15 @@ from typing import Any
 __all__ = ["KINDS", "Writes"]
 
 PLACED = " put in place"
-KINDS = ("checkpoint", f"checkpoint{PLACED}", "record", "pairs", "gallery", "table")
-"""What is counted: files of checkpoints/, rows, files of pairs/ and gallery/, and metrics.csv; and for themselves,
-as few among many writes, the links and renames of checkpoints. How often the status is written depends on the clock.
+KINDS = ("checkpoint", f"checkpoint{PLACED}", "record", "pairs", "gallery", "table", "configuration")
+"""What is counted: files of checkpoints/, rows, files of pairs/ and gallery/, metrics.csv, and what a run starts with
+(its folder, lock and config.yaml); and for themselves, as few among many writes, the links and renames of checkpoints.
+How often the status is written depends on the clock.
 """
 
 
 class Writes:
-    """Numbers every opening, write, rename and link in a folder, of each kind for itself.
+    """Numbers every opening, write, rename and link in a folder, and its making, of each kind for itself.
 
     Args:
         folder: the run folder.
@@ -65,10 +66,14 @@ class Writes:
         return _Torn(opened, kind, self)
 
     def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event in ("os.rename", "os.link"):
+        kind = None
+        if event == "os.mkdir" and os.path.abspath(os.fsdecode(arguments[0])) == str(self._folder):
+            kind = "configuration"
+        elif event in ("os.rename", "os.link"):
             kind = self.kind_of(arguments[1])
-            if kind is not None and self.happens(f"{kind}{PLACED}" if kind == "checkpoint" else kind):
-                die()
+            kind = f"{kind}{PLACED}" if kind == "checkpoint" else kind
+        if kind is not None and self.happens(kind):
+            die()
 
 
 def _kind(name: Path) -> str | None:
@@ -77,6 +82,8 @@ def _kind(name: Path) -> str | None:
         return "checkpoint"
     if folder in ("pairs", "gallery"):
         return folder
+    if not folder and name.name.startswith(("config.yaml", "lock")):
+        return "configuration"
     if not folder and ".jsonl" in name.name:
         return "record"
     return "table" if not folder and ".csv" in name.name else None

@@ -1,0 +1,83 @@
+"""The first files of a run: where it may start, what is there when it does, and what is left where it does not."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from contrast.commands.resuming import is_first_process
+from contrast.errors import InputError, RunStopped
+from contrast.run_folder import RunFolder
+from contrast.whole_file import is_part, whole_file
+
+__all__ = ["begin", "cleared_if_refused", "require_new", "require_own_processes"]
+
+
+def require_own_processes() -> None:
+    """Refuse to be one of several processes that somebody else has started.
+
+    Raises:
+        InputError: where srun or torchrun has.
+    """
+    own = "contrast starts the processes of a run itself, as many as --trainer.devices says"
+    # The step's number, which srun tells; a job's number of tasks says nothing of how many were started.
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+    if tasks.isdecimal() and int(tasks) > 1:
+        raise InputError(f"srun has started {tasks} tasks: {own}; start one, with srun --ntasks=1")
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        raise InputError(f"torchrun has started this process: {own}; start it without torchrun")
+
+
+def require_new(folder: RunFolder) -> None:
+    """Refuse a folder in which anything is but what a start leaves that was killed.
+
+    Raises:
+        InputError: where something is.
+    """
+    path = folder.path
+    if not is_first_process() or not path.exists():
+        return
+    if not path.is_dir() or not all(_of_a_start(each, folder) for each in path.iterdir()):
+        raise InputError(
+            f"run folder {str(path)!r} is in use: go on with it by --resume {path}, or give another name with --run"
+        )
+
+
+def _of_a_start(path: Path, folder: RunFolder) -> bool:
+    if path == folder.checkpoints:
+        return path.is_dir() and not any(path.iterdir())
+    return path.is_file() and (path == folder.lock or is_part(path))
+
+
+def begin(folder: RunFolder, config: str) -> None:
+    """Write the configuration, and take away what a run recorded that was killed here before its first checkpoint."""
+    if not is_first_process():
+        return
+    for file in (*folder.records, folder.metrics_table, folder.status):
+        file.unlink(missing_ok=True)
+    for made in (folder.pairs, folder.pictures):
+        if made.is_dir() and not made.is_symlink():
+            shutil.rmtree(made)
+    with whole_file(folder.config) as part:
+        part.write_text(config)
+
+
+@contextlib.contextmanager
+def cleared_if_refused(folder: RunFolder, again: bool) -> Iterator[None]:
+    """Refused or interrupted before there is anything to keep, a run leaves nothing in the way of the next try.
+
+    Args:
+        folder: the run folder.
+        again: whether it was there before, and stays.
+    """
+    try:
+        yield
+    except BaseException as error:
+        failed = isinstance(error, RunStopped) and error.exit_code == 1  # on its way: what it says is kept
+        kept = failed or folder.metrics.exists() or folder.last_checkpoint.exists()
+        if is_first_process() and not again and not kept:
+            shutil.rmtree(folder.path, ignore_errors=True)
+        raise
