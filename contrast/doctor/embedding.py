@@ -51,16 +51,22 @@ def dimensional_collapse(run: Evidence) -> Finding | None:
     )
 
 
+def _moved(run: Evidence, *path: str) -> float | None:
+    before, after = run.first(*path), run.settled(*path)
+    return None if before is None or after is None else abs(after - before)
+
+
 def no_learning(run: Evidence) -> Finding | None:
     """Scores stand where random weights had them."""
-    paths = {("positive", "mean"): MOVED, ("negative", "mean"): MOVED, ("embedding", "uniformity"): SPREAD}
     if run.progress < HALF or len(run.observed) < 4:
         return None
-    for path, least in paths.items():
-        before, after = run.first(*path), run.settled(*path)
-        if before is None or after is None or abs(after - before) >= least:
-            return None
     before, after = run.first("positive", "mean"), run.settled("positive", "mean")
+    spread = _moved(run, "embedding", "uniformity")
+    if before is None or after is None or abs(after - before) >= MOVED or spread is None or spread >= SPREAD:
+        return None
+    negatives = _moved(run, "negative", "mean")  # which not every loss has
+    if negatives is not None and negatives >= MOVED:
+        return None
     knn = run.scalars("online/knn_top1")
     beside = f"; kNN went from {100 * knn[0]:.1f} % to {100 * knn[-1]:.1f} %" if len(knn) > 1 else ""
     return Finding(

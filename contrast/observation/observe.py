@@ -132,6 +132,8 @@ class Observation:
         self._mixes |= bool({"pair_mix", "query_mix"} & seen.kinds)
         self._scores.add_hardest(positive.score, seen)
         self._hardness.add(seen)
+        if self._labels is not None:
+            self._hardness.add_chance(self._labels, pairs.index)
         self._gradients.add(seen, positive)
         real, mixed = seen.hardest
         self._proxy["proxy/accuracy"].add(positive.score.flatten() > torch.maximum(real, mixed))
