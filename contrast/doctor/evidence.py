@@ -28,6 +28,7 @@ class Evidence:
         metrics: rows of metrics.jsonl, likewise.
         status: status.json.
         duplicates: what `contrast duplicates` found, if it was asked.
+        summary: summary.json, which the demo leaves.
         done: the share of the run, where somebody knows it better than status.json.
     """
 
@@ -36,6 +37,7 @@ class Evidence:
     metrics: Sequence[dict[str, Any]]
     status: dict[str, Any]
     duplicates: dict[str, Any]
+    summary: dict[str, Any]
     done: float | None = None
 
     @classmethod
@@ -47,6 +49,7 @@ class Evidence:
             metrics=_rows(folder.metrics),
             status=_loaded(folder.status),
             duplicates=_loaded(folder.duplicates / "duplicates.json"),
+            summary=_loaded(folder.summary),
             done=done,
         )
 
@@ -93,6 +96,15 @@ class Evidence:
     def scalars(self, name: str) -> list[float]:
         """A metric's finite values in order of step."""
         return [value for row in self.metrics if (value := _number(row.get(name))) is not None]
+
+    def of_random_weights(self, name: str) -> float | None:
+        """A metric before the first step."""
+        first = self.metrics[0] if self.metrics else {}
+        return _number(first.get(name)) if first.get("step") == 0 else None
+
+    def summarised(self, *path: str) -> float | None:
+        """A number of summary.json."""
+        return _number(_at(self.summary, path))
 
 
 def _is_count(value: Any) -> bool:

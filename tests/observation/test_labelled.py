@@ -53,9 +53,7 @@ def test_columns_that_are_left_out_are_seen_nowhere(name: str) -> None:
     loss = LOSSES[name]()
     excluded = torch.tensor([[0, 5], [5, -1], [2, 3], [-1, -1], [7, 9], [1, 2], [3, 13], [-1, 4]])
     pairs = dataclasses.replace(against_queue(1, 8, 14), excluded=excluded)
-    compared(
-        observe(loss, loss(pairs), OTHERS).row(), described(labelled_queries_of(loss, pairs, CLASSES, OTHERS))
-    )
+    compared(observe(loss, loss(pairs), OTHERS).row(), described(labelled_queries_of(loss, pairs, CLASSES, OTHERS)))
 
 
 @pytest.mark.parametrize("name", LOSSES)

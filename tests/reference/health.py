@@ -1,4 +1,4 @@
-"""What a row of ``scores.jsonl`` holds of queries, positives and embeddings where no negative is asked for, by loops."""
+"""What a row of ``scores.jsonl`` holds of queries, positives and embeddings, by loops that ask for no negative."""
 
 from __future__ import annotations
 
