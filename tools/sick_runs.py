@@ -1,4 +1,4 @@
-"""Runs that are really trained into what each rule of the doctor speaks of, and one that is well.
+"""Runs that are really trained into what each rule of the doctor speaks of, and some that are well.
 
     python -m tools.sick_runs RUNS [NAME...]
     python -m tools.sick_runs RUNS --extracts tests/doctor/runs
@@ -43,12 +43,40 @@ MINING = ["--model.loss.weighting", "BadPairMining", "--model.loss.weighting.war
 TINY_BOUNDS = ["--model.loss.weighting.noisy", "0.3", "--model.loss.weighting.faulty", "0.3"]
 SAME_VIEWS = ["--data.views.crop_scale", "[1.0,1.0]", "--data.views.jitter_strength", "0", "--data.views.grey", "0"]
 
-RUNS: dict[str, tuple[int, list[str]]] = {
+OTHER = "tools/compare/{}.yaml"
+
+
+def _overlay(name: str) -> list[str]:
+    return ["--config", OTHER.format(name), *NET]
+
+
+VICREG = [
+    *(word for part in ("method/vicreg", "data/digits", "experiment/digits_vicreg")
+      for word in ("--config", f"configs/{part}.yaml")),
+    "--trainer.max_epochs", "12", "--scores.every_n_steps", "4",
+]  # fmt: skip
+HEALTHY: dict[str, tuple[int, list[str]]] = {
     "healthy": (20, []),
+    "healthy-moco": (20, [*MOCO, "--model.bank", "KeyQueue", "--model.bank.size", "512"]),
+    "healthy-bad-pairs": (20, MINING),
+    "healthy-temperature": (20, LEARNED),
+    "healthy-duplicates": (20, []),
+    "healthy-hardest-negative": (20, ["--model.loss.objective", "HardestNegative"]),
+    "healthy-amcl": (20, _overlay("amcl")),
+    "healthy-sup-con": (20, _overlay("supcon")),
+    "healthy-look": (20, [*_overlay("look"), "--model.bank.size", "512", "--model.batch_norm_groups", "1"]),
+    "healthy-vicreg": (12, VICREG),
+}
+"""Epochs and flags of each: at least one that each rule could be wrong about."""
+
+RUNS: dict[str, tuple[int, list[str]]] = {
+    **HEALTHY,
     "failed": (3, ["--model.optimizer.lr", "1e30", "--model.schedule.warmup_epochs", "0"]),
     "collapse": (60, ["--model.loss", "SimSiamLoss", "--model.optimizer.lr", "0.5"]),
     "dimensional-collapse": (28, ["--model.loss", "SimSiamLoss", "--model.optimizer.lr", "0.5"]),
+    "dimensional-collapse-byol": (40, _overlay("byol")),
     "no-learning": (20, ["--model.optimizer.lr", "1e-7"]),
+    "no-learning-byol": (20, [*_overlay("byol"), "--model.optimizer.lr", "1e-7"]),
     "loss-start": (20, SAME_VIEWS),
     "loss-start-high": (20, ["--model.loss.temperature", "0.005"]),
     "temperature": (20, ["--model.loss.temperature", "5.0"]),
@@ -63,7 +91,7 @@ RUNS: dict[str, tuple[int, list[str]]] = {
     "rate-and-batch": (20, ["--model.optimizer.lr", "12"]),
     "bad-pairs": (10, [*MINING, *TINY_BOUNDS]),
 }  # fmt: skip
-"""Epochs and flags of each; a name is the rule's, or begins with it."""
+"""Epochs and flags of each; but for the healthy ones, a name is the rule's, or begins with it."""
 
 SCORES = {
     "positive": ("mean",),
@@ -71,7 +99,7 @@ SCORES = {
     "hardest": ("quantiles",),
     "separation": ("auc",),
     "gradient": ("effective", "negatives"),
-    "false_negatives": ("shared", "denominator"),
+    "false_negatives": ("random", "denominator"),
     "temperature": ("value",),
     "embedding": ("uniformity", "rank_me", "std", "width"),
 }
@@ -90,8 +118,9 @@ def train(folder: Path, name: str) -> RunFolder:
     done = subprocess.run([*command, "pretrain", *DEMO, str(epochs), *given, "--run", str(run.path)])
     if done.returncode != (1 if name == "failed" else 0):
         raise SystemExit(f"{name}: training ended with {done.returncode}")
-    if name == "duplicates":
-        subprocess.run([*command, "duplicates", str(run.path)], check=True, stdout=subprocess.DEVNULL)
+    if name.endswith("duplicates"):
+        search = ["duplicates", "--threshold", "0.999"]  # at 0.99 different digits of one hand are alike
+        subprocess.run([*command, *search, str(run.path)], check=True, stdout=subprocess.DEVNULL)
     return run
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from contrast.callbacks.pair_history import EpochOfPairs, history_of
 from contrast.data import TrainingData
-from contrast.losses import ContrastiveLoss
+from contrast.losses import LogitLoss
 from contrast.observation.chosen import some_queries
 from contrast.observation.hardest import HardNegative, hardest_negatives
 from contrast.pairs import Pairs
@@ -38,7 +38,7 @@ class Gallery:
         self._queries: list[tuple[int, float, list[HardNegative]]] = []
 
     @torch.no_grad()
-    def look(self, loss: ContrastiveLoss, pairs: Pairs) -> None:
+    def look(self, loss: LogitLoss, pairs: Pairs) -> None:
         """Keep a few queries of a step with their hardest negatives."""
         few = some_queries(pairs, _QUERIES, together=False)
         score = loss.logits(few)[0].score

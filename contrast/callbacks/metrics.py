@@ -11,7 +11,7 @@ import lightning
 import torch
 
 from contrast.errors import InputError
-from contrast.losses import ContrastiveLoss, LearnedTemperature
+from contrast.losses import LearnedTemperature, LogitLoss
 from contrast.records import append_row, last_row_per_step, read_rows
 from contrast.run_folder import RunFolder
 from contrast.whole_file import whole_file
@@ -69,7 +69,7 @@ class Metrics(lightning.Callback):
         now = time.perf_counter()
         row["train/samples_per_second"] = self._samples(trainer, batch, step) / (now - self._last_time)
         loss = getattr(pl_module, "loss", None)
-        if isinstance(loss, ContrastiveLoss) and isinstance(loss.temperature, LearnedTemperature):
+        if isinstance(loss, LogitLoss) and isinstance(loss.temperature, LearnedTemperature):
             row["train/temperature"] = loss.temperature.value.item()
         self._last_time, self._last_step = now, step
         record(self.folder, trainer, row, seconds=now - self._started)

@@ -21,6 +21,8 @@ __all__ = ["OnlineKNN"]
 class OnlineKNN(lightning.Callback):
     """Top-1 accuracy of weighted kNN on the backbone's features every few epochs, as ``online/knn_top1``.
 
+    Before the first step too: what random weights have is what training is to be held against.
+
     It is a gauge to watch, on the test set and with fixed k, and never chooses anything: report `contrast knn` or
     `contrast probe` instead. Without labels or without a test set it is silent.
 
@@ -48,24 +50,36 @@ class OnlineKNN(lightning.Callback):
         self.folder, self.every_n_epochs = folder, every_n_epochs
         self.neighbours, self.temperature, self.limit = neighbours, temperature, limit
 
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if self.every_n_epochs and trainer.global_step == 0:
+            accuracy = self._accuracy(trainer, pl_module)
+            if accuracy is not None:
+                record(self.folder, trainer, {"online/knn_top1": accuracy})
+
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         done = trainer.current_epoch + 1
         last = done == trainer.max_epochs
-        data = getattr(trainer, "datamodule", None)
-        if not self.every_n_epochs or (done % self.every_n_epochs and not last) or not isinstance(data, TrainingData):
+        if not self.every_n_epochs or (done % self.every_n_epochs and not last):
             return
+        accuracy = self._accuracy(trainer, pl_module)
+        if accuracy is not None:
+            pl_module.log("online/knn_top1", accuracy, logger=False, sync_dist=True)
+            record(self.folder, trainer, {"online/knn_top1": accuracy})
+
+    def _accuracy(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> float | None:
+        data = getattr(trainer, "datamodule", None)
+        if not isinstance(data, TrainingData):
+            return None
         labelled = data.train_labels is not None and bool((data.train_labels >= 0).all())
         if data.test_set is None or not labelled:
-            return
+            return None
         keys, labels = self._features(pl_module, data, data.evaluation_loader("train", self.limit))
         queries, truth = self._features(pl_module, data, data.evaluation_loader("test", self.limit))
         if int(truth.min()) < 0:
-            return
+            return None
         classes = int(max(labels.max(), truth.max())) + 1
         neighbours = min(self.neighbours, len(keys))
-        accuracy = knn_top1(queries, truth, keys, labels, classes, neighbours, self.temperature)
-        pl_module.log("online/knn_top1", accuracy, logger=False, sync_dist=True)
-        record(self.folder, trainer, {"online/knn_top1": accuracy})
+        return knn_top1(queries, truth, keys, labels, classes, neighbours, self.temperature)
 
     @torch.no_grad()
     def _features(

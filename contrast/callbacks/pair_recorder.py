@@ -11,7 +11,7 @@ from contrast.callbacks.gallery import Gallery
 from contrast.callbacks.pair_history import EpochOfPairs, PairHistory
 from contrast.data import TrainingData
 from contrast.errors import InputError
-from contrast.losses import BadPairMining, ContrastiveLoss, LossOutput
+from contrast.losses import BadPairMining, LogitLoss, LossOutput
 from contrast.methods import ContrastiveMethod
 from contrast.run_folder import RunFolder
 
@@ -62,7 +62,7 @@ class PairRecorder(lightning.Callback):
         self._history.add(output)
         # Every process looks, of which the first one's are drawn: an objective may ask the others for their queries.
         due = self._last_batch and _due(trainer, pl_module, self.gallery)
-        if due and isinstance(loss_of, ContrastiveLoss):
+        if due and isinstance(loss_of, LogitLoss):
             self._gallery.look(loss_of, output.pairs[0])
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:

@@ -13,6 +13,8 @@ POINT = -0.4
 """Uniformity above which embeddings are near one point; of random ones on a sphere it is near -4."""
 FEW = 0.12
 """Share of its dimensions that an embedding uses at least; healthy runs of digits use 0.23 to 0.76 of theirs."""
+WORSE = 0.02
+"""How far below random weights' kNN must be; two standard errors of a difference on a few hundred test samples."""
 EARLY, HALF = 0.25, 0.5  # a momentum encoder starts near one point, and leaves it
 MOVED, SPREAD = 0.05, 0.25
 
@@ -51,16 +53,26 @@ def dimensional_collapse(run: Evidence) -> Finding | None:
     )
 
 
+def _moved(run: Evidence, *path: str) -> float | None:
+    before, after = run.first(*path), run.settled(*path)
+    return None if before is None or after is None else abs(after - before)
+
+
 def no_learning(run: Evidence) -> Finding | None:
-    """Scores stand where random weights had them."""
-    paths = {("positive", "mean"): MOVED, ("negative", "mean"): MOVED, ("embedding", "uniformity"): SPREAD}
+    """Scores stand where random weights had them, or features are no better than theirs."""
+    return _unmoved(run) or _no_better(run)
+
+
+def _unmoved(run: Evidence) -> Finding | None:
     if run.progress < HALF or len(run.observed) < 4:
         return None
-    for path, least in paths.items():
-        before, after = run.first(*path), run.settled(*path)
-        if before is None or after is None or abs(after - before) >= least:
-            return None
     before, after = run.first("positive", "mean"), run.settled("positive", "mean")
+    spread = _moved(run, "embedding", "uniformity")
+    if before is None or after is None or abs(after - before) >= MOVED or spread is None or spread >= SPREAD:
+        return None
+    negatives = _moved(run, "negative", "mean")  # which not every loss has
+    if negatives is not None and negatives >= MOVED:
+        return None
     knn = run.scalars("online/knn_top1")
     beside = f"; kNN went from {100 * knn[0]:.1f} % to {100 * knn[-1]:.1f} %" if len(knn) > 1 else ""
     return Finding(
@@ -69,4 +81,23 @@ def no_learning(run: Evidence) -> Finding | None:
         f"Embeddings are as random weights made them: mean positive score {before:.2f} at the start, {after:.2f} "
         f"now{beside}.",
         "Raise the learning rate, and look whether views differ and whether the optimiser has the encoder's weights.",
+    )
+
+
+def _no_better(run: Evidence) -> Finding | None:
+    now, before = run.scalars("online/knn_top1")[-1:], run.of_random_weights("online/knn_top1")
+    gain = run.summarised("few_label_gain_over_random_init", "0")
+    if gain is not None:  # of the demo: five choices of labels, the same for both
+        seen, worse = f"a probe on few labels gains {100 * gain:.1f} points over them", gain <= 0
+    elif now and before is not None and run.progress >= HALF:
+        seen, worse = f"kNN is {100 * now[0]:.1f} %, and was {100 * before:.1f} % of them", now[0] <= before - WORSE
+    else:
+        return None
+    if not worse:
+        return None
+    return Finding(
+        "no-learning",
+        "warning",
+        f"Features are no better than those of random weights: {seen}.",
+        "Look at the other findings, at the views, and at whether the loss asks for what the test set is about.",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import sys
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ class Evidence:
         metrics: rows of metrics.jsonl, likewise.
         status: status.json.
         duplicates: what `contrast duplicates` found, if it was asked.
+        summary: summary.json, which the demo leaves.
         done: the share of the run, where somebody knows it better than status.json.
     """
 
@@ -35,6 +37,7 @@ class Evidence:
     metrics: Sequence[dict[str, Any]]
     status: dict[str, Any]
     duplicates: dict[str, Any]
+    summary: dict[str, Any]
     done: float | None = None
 
     @classmethod
@@ -46,6 +49,7 @@ class Evidence:
             metrics=_rows(folder.metrics),
             status=_loaded(folder.status),
             duplicates=_loaded(folder.duplicates / "duplicates.json"),
+            summary=_loaded(folder.summary),
             done=done,
         )
 
@@ -61,6 +65,25 @@ class Evidence:
         """What stands in the configuration, or None."""
         return _at(self.config, path)
 
+    def class_of(self, *path: str) -> str:
+        """The name of the class that is configured there, without its module; empty where there is none."""
+        name = self.setting(*path, "class_path")
+        return name.rpartition(".")[2] if isinstance(name, str) else ""
+
+    @property
+    def samples_per_step(self) -> int | None:
+        """Of all processes and of all batches whose gradients are added up; None where no batch size is known.
+
+        `auto` counts as one device: what it came to is not in the configuration.
+        """
+        batch, devices = self.setting("data", "init_args", "batch_size"), self.setting("trainer", "devices")
+        if not _is_count(batch):
+            return None
+        if isinstance(devices, list):
+            devices = len(devices)
+        others = (self.setting("trainer", name) for name in ("num_nodes", "accumulate_grad_batches"))
+        return int(batch) * math.prod(int(each) for each in (devices, *others) if _is_count(each))
+
     def first(self, *path: str) -> float | None:
         """A number of the first observed row."""
         return _number(_at(self.observed[0], path)) if self.observed else None
@@ -73,6 +96,19 @@ class Evidence:
     def scalars(self, name: str) -> list[float]:
         """A metric's finite values in order of step."""
         return [value for row in self.metrics if (value := _number(row.get(name))) is not None]
+
+    def of_random_weights(self, name: str) -> float | None:
+        """A metric before the first step."""
+        first = self.metrics[0] if self.metrics else {}
+        return _number(first.get(name)) if first.get("step") == 0 else None
+
+    def summarised(self, *path: str) -> float | None:
+        """A number of summary.json."""
+        return _number(_at(self.summary, path))
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _value(row: dict[str, Any], path: Sequence[str]) -> tuple[float] | None:

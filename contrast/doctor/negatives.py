@@ -38,15 +38,16 @@ def positives_among_negatives(run: Evidence) -> Finding | None:
 
 def false_negatives(run: Evidence) -> Finding | None:
     """Most of the denominator is of the query's class."""
-    share, shared = run.settled("false_negatives", "denominator"), run.settled("false_negatives", "shared")
-    if share is None or shared is None or share <= MOSTLY or run.progress < EARLY:
+    share, chance = run.settled("false_negatives", "denominator"), run.settled("false_negatives", "random")
+    if chance is None:  # of a run that was recorded before rows had it
+        chance = run.settled("false_negatives", "shared")
+    if share is None or share <= MOSTLY or run.progress < EARLY:
         return None
+    beside = "" if chance is None else f", which are {100 * chance:.0f} % of all samples"
     return Finding(
         "false-negatives",
         "warning",
-        f"{100 * share:.0f} % of the denominator are negatives of the query's own class, which are "
-        f"{100 * shared:.0f} % "
-        "of all negatives.",
+        f"{100 * share:.0f} % of the denominator are negatives of the query's own class{beside}.",
         "With few classes, debias (HCL), remove the most similar negatives, raise the temperature, or use the "
         "labels (SupCon).",
     )
@@ -73,17 +74,17 @@ def queue_filling(run: Evidence) -> Finding | None:
     bank = run.setting("model", "init_args", "bank")
     given = bank.get("init_args") if isinstance(bank, dict) else None
     settings: dict[str, Any] = given if isinstance(given, dict) else {}
-    size, batch = settings.get("size") or settings.get("capacity"), run.setting("data", "init_args", "batch_size")
+    size, together = settings.get("size") or settings.get("capacity"), run.samples_per_step
     steps = run.status.get("steps")
-    if not (isinstance(size, int) and isinstance(batch, int) and isinstance(steps, int)) or settings.get("per_sample"):
+    if not isinstance(size, int) or together is None or not isinstance(steps, int) or settings.get("per_sample"):
         return None
-    needed = -(-size // max(1, batch))
+    needed = -(-size // together)
     if not steps or needed <= steps / 3:
         return None
     never = f"a run of {steps:,} steps never fills it" if needed > steps else f"a run has {steps:,}"
     return Finding(
         "queue-filling",
         "warning",
-        f"The bank of {size:,} keys is filled by {needed:,} steps of {batch:,} samples; {never}.",
-        f"Take a bank of {max(1, steps // 10) * batch:,} keys or fewer, or train longer.",
+        f"The bank of {size:,} keys is filled by {needed:,} steps of {together:,} samples; {never}.",
+        f"Take a bank of {max(1, steps // 10) * together:,} keys or fewer, or train longer.",
     )

@@ -55,6 +55,8 @@ def _by_negatives(run: Evidence) -> Finding | None:
     started, tau = run.first("gradient", "effective", "mean"), run.settled("temperature", "value")
     if effective is None or not count or count < FEWEST or run.progress < EARLY:
         return None
+    if run.class_of("model", "init_args", "loss", "init_args", "objective") == "HardestNegative":
+        return None  # one negative decides at any temperature, and is meant to
     said = "" if tau is None else f" at temperature {tau:g}"
     uniformity = run.settled("embedding", "uniformity")
     collapsed = uniformity is not None and uniformity >= POINT  # where all scores are alike at any temperature

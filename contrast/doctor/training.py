@@ -33,17 +33,15 @@ def failed(run: Evidence) -> Finding | None:
 
 def rate_and_batch(run: Evidence) -> Finding | None:
     """The peak rate for 256 samples a step, far from what the optimiser is used at."""
-    path = run.setting("model", "init_args", "optimizer", "class_path")
-    low, high = USUAL.get(path.rpartition(".")[2] if isinstance(path, str) else "", (0.0, float("inf")))
-    batch, devices = run.setting("data", "init_args", "batch_size"), run.setting("trainer", "devices")
-    rates = run.scalars("train/rate")
-    if not isinstance(batch, int) or batch < 1 or not rates or run.progress < EARLY:
+    name = run.class_of("model", "init_args", "optimizer")
+    low, high = USUAL.get(name, (0.0, float("inf")))
+    together, rates = run.samples_per_step, run.scalars("train/rate")
+    if together is None or not rates or run.progress < EARLY:
         return None
-    together = batch * (devices if isinstance(devices, int) and devices > 0 else 1)
     rate = max(rates) * 256 / together
     if low <= rate <= high:
         return None
-    name, than = str(path).rpartition(".")[2], "below" if rate < low else "above"
+    than = "below" if rate < low else "above"
     return Finding(
         "rate-and-batch",
         "warning",

@@ -14,6 +14,7 @@ from contrast.losses.feature_transformation import (
 )
 from contrast.losses.hard_negative_mixing import HardNegativeMixing, mix_pairs, mix_with_query
 from contrast.losses.hardest_negative import HardestNegative
+from contrast.losses.logit_loss import LogitLoss
 from contrast.losses.logits import DenseNegatives, NegativeLogits, PositiveLogits, Tile
 from contrast.losses.look import LOOK
 from contrast.losses.loss import Loss, LossOutput, weighted_mean
@@ -45,6 +46,7 @@ __all__ = [
     "HardestNegative",
     "InfoNCE",
     "LearnedTemperature",
+    "LogitLoss",
     "Loss",
     "LossOutput",
     "NegativeInterpolation",

@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
+from contrast.losses.logit_loss import LogitLoss
 from contrast.losses.logits import NegativeLogits, PositiveLogits, positive_logits
-from contrast.losses.loss import Loss, LossOutput, weighted_mean
+from contrast.losses.loss import LossOutput, weighted_mean
 from contrast.losses.objectives import Objective
 from contrast.losses.pieces import PairTransform, PairWeighting, Piece
 from contrast.losses.several_positives import mean_over_positives
@@ -20,7 +21,7 @@ from contrast.pairs import Pairs
 __all__ = ["ContrastiveLoss"]
 
 
-class ContrastiveLoss(Loss):
+class ContrastiveLoss(LogitLoss):
     """``L = mean_b weight_b · Σ_h objective(positive logit, negative logits)``, with
     ``logit = temperature(score(transform(pairs)))``.
 
@@ -55,7 +56,6 @@ class ContrastiveLoss(Loss):
         self.weighting = weighting
 
     def logits(self, pairs: Pairs) -> tuple[PositiveLogits, NegativeLogits]:
-        """Positive and negative logits of pairs that are already transformed; observers call it under no_grad."""
         with torch.autocast(pairs.query.device.type, enabled=False):
             return positive_logits(pairs, self.temperature), negative_logits(pairs, self.temperature)
 
@@ -80,7 +80,6 @@ class ContrastiveLoss(Loss):
         return pairs
 
     def of_logits(self, pairs: Pairs, positive: PositiveLogits, negatives: NegativeLogits) -> Float[torch.Tensor, " b"]:
-        """Each query's loss, before weighting, from the logits of pairs that are already transformed."""
         losses: torch.Tensor
         if pairs.extra_positives is None:
             losses = self.objective(positive, negatives)

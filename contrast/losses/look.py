@@ -7,9 +7,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from contrast.errors import InputError
-from contrast.losses.labelled_logits import labelled_logits
+from contrast.losses.labelled_logits import LabelledLogits, labelled_logits
+from contrast.losses.labelled_negatives import LabelledNegatives
 from contrast.losses.labels import LabelTable
-from contrast.losses.loss import Loss, LossOutput, weighted_mean
+from contrast.losses.logit_loss import LogitLoss
+from contrast.losses.logits import NegativeLogits, PositiveLogits, positive_logits
+from contrast.losses.loss import LossOutput, weighted_mean
 from contrast.losses.pieces import PairWeighting
 from contrast.losses.temperature import Temperature, as_temperature
 from contrast.pairs import Pairs
@@ -17,7 +20,7 @@ from contrast.pairs import Pairs
 __all__ = ["LOOK"]
 
 
-class LOOK(Loss):
+class LOOK(LogitLoss):
     """LOOK: ``-log( Σ_{j∈kNN, same class} exp l_j / Σ_{j∈kNN} exp l_j )``, kNN the query's k nearest labelled rows.
 
     Leave-one-out: rows of the query's own sample are left out by index, and its own positive (the key) is no
@@ -67,7 +70,29 @@ class LOOK(Loss):
         with torch.autocast(pairs[0].query.device.type, enabled=False):
             return weighted_mean([self._losses(each) for each in pairs], pairs, self.weighting)
 
+    def logits(self, pairs: Pairs) -> tuple[PositiveLogits, NegativeLogits]:
+        """The own positive's, which is in the loss only where no row is of the query's class; the neighbours' of other
+        classes.
+        """
+        with torch.autocast(pairs.query.device.type, enabled=False):
+            seen, near, alike = self._voters(pairs)
+            return positive_logits(pairs, self.temperature), LabelledNegatives(seen, near & ~alike, self.temperature)
+
+    def of_logits(self, pairs: Pairs, positive: PositiveLogits, negatives: NegativeLogits) -> Float[Tensor, " b"]:
+        with torch.autocast(pairs.query.device.type, enabled=False):
+            seen, _, alike = self._voters(pairs)
+        attracted = _partition(seen.logit, positive.logit, alike, alike)
+        losses = torch.logaddexp(attracted, negatives.logsumexp()) - attracted
+        return losses if losses.ndim == 1 else losses.flatten(0, -2).sum(dim=0)
+
     def _losses(self, pairs: Pairs) -> Float[Tensor, " b"]:
+        seen, near, alike = self._voters(pairs)
+        everyone, attracted = (_partition(seen.logit, seen.positive, rows, alike) for rows in (near | alike, alike))
+        losses = everyone - attracted
+        return losses if losses.ndim == 1 else losses.flatten(0, -2).sum(dim=0)
+
+    def _voters(self, pairs: Pairs) -> tuple[LabelledLogits, Bool[Tensor, "*h b k"], Bool[Tensor, "*h b k"]]:
+        """Logits, each query's neighbours, and the rows of its class that count: of them, or the nearest there is."""
         seen = labelled_logits("LOOK", pairs, self.labels, self.temperature)
         voting = seen.offered & seen.labelled
         if pairs.placeholder is not None:
@@ -76,12 +101,7 @@ class LOOK(Loss):
         same = seen.same & voting
         alike = near & same
         lonely = ~alike.any(dim=-1, keepdim=True)
-        alike = alike | (lonely & _best(seen.score.detach(), same))
-        own = torch.where(alike.any(dim=-1), -torch.inf, seen.positive)[..., None]
-        kept = (torch.cat([own, seen.logit.masked_fill(~rows, -torch.inf)], dim=-1) for rows in (near | alike, alike))
-        everyone, attracted = (torch.logsumexp(logits, dim=-1) for logits in kept)
-        losses = everyone - attracted
-        return losses if losses.ndim == 1 else losses.flatten(0, -2).sum(dim=0)
+        return seen, near, alike | (lonely & _best(seen.score.detach(), same))
 
     def _nearest(self, score: Float[Tensor, "*h b k"], voting: Bool[Tensor, "b k"]) -> Bool[Tensor, "*h b k"]:
         ranked = score.masked_fill(~voting, -torch.inf)
@@ -90,6 +110,15 @@ class LOOK(Loss):
 
     def extra_repr(self) -> str:
         return f"neighbours={self.neighbours}, temperature={self.temperature.extra_repr()}"
+
+
+def _partition(
+    logit: Float[Tensor, "*h b k"], positive: Float[Tensor, "*h b"], rows: Bool[Tensor, "*h b k"],
+    alike: Bool[Tensor, "*h b k"],
+) -> Float[Tensor, "*h b"]:  # fmt: skip
+    """The logarithm of the sum over these rows, and over the own positive where no row is of the class."""
+    own = torch.where(alike.any(dim=-1), -torch.inf, positive)[..., None]
+    return torch.logsumexp(torch.cat([own, logit.masked_fill(~rows, -torch.inf)], dim=-1), dim=-1)
 
 
 def _best(score: Float[Tensor, "*h b k"], rows: Bool[Tensor, "b k"]) -> Bool[Tensor, "*h b k"]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from contrast.losses.labelled_logits import labelled_logits
+from contrast.losses.labelled_logits import LabelledLogits, labelled_logits
+from contrast.losses.labelled_negatives import LabelledNegatives
 from contrast.losses.labels import LabelTable
-from contrast.losses.loss import Loss, LossOutput, weighted_mean
+from contrast.losses.logit_loss import LogitLoss
+from contrast.losses.logits import NegativeLogits, PositiveLogits, positive_logits
+from contrast.losses.loss import LossOutput, weighted_mean
 from contrast.losses.pieces import PairWeighting
 from contrast.losses.temperature import Temperature, as_temperature
 from contrast.pairs import Pairs
@@ -16,7 +21,7 @@ from contrast.pairs import Pairs
 __all__ = ["SupCon"]
 
 
-class SupCon(Loss):
+class SupCon(LogitLoss):
     """SupCon: ``-1/|P| Σ_{p∈P} log( exp l_p / Σ_{a∈A} exp l_a )``, P the query's positives, A all rows but itself.
 
     P is the query's own positive and every shared row whose label is the query's; A is the own positive and every
@@ -58,12 +63,37 @@ class SupCon(Loss):
         with torch.autocast(pairs[0].query.device.type, enabled=False):
             return weighted_mean([self._losses(each) for each in pairs], pairs, self.weighting)
 
+    def logits(self, pairs: Pairs) -> tuple[PositiveLogits, NegativeLogits]:
+        """The own positive's, and those of the rows in A that are not in P."""
+        with torch.autocast(pairs.query.device.type, enabled=False):
+            seen = self._seen(pairs)
+            negatives = LabelledNegatives(seen, seen.offered & ~seen.same, self.temperature)
+            return positive_logits(pairs, self.temperature), negatives
+
+    def of_logits(self, pairs: Pairs, positive: PositiveLogits, negatives: NegativeLogits) -> Float[Tensor, " b"]:
+        with torch.autocast(pairs.query.device.type, enabled=False):
+            seen = dataclasses.replace(self._seen(pairs), positive=positive.logit)
+        return _attracted(seen, torch.logaddexp(_partition(seen, seen.same), negatives.logsumexp()))
+
     def _losses(self, pairs: Pairs) -> Float[Tensor, " b"]:
-        seen = labelled_logits("SupCon", pairs, self.labels, self.temperature)
-        everyone = torch.cat([seen.positive[..., None], seen.logit.masked_fill(~seen.offered, -torch.inf)], dim=-1)
-        attracted = seen.positive + seen.logit.masked_fill(~seen.same, 0).sum(dim=-1)
-        losses = torch.logsumexp(everyone, dim=-1) - attracted / (1 + seen.same.sum(dim=-1))
-        return losses if losses.ndim == 1 else losses.flatten(0, -2).sum(dim=0)
+        seen = self._seen(pairs)
+        return _attracted(seen, _partition(seen, seen.offered))
+
+    def _seen(self, pairs: Pairs) -> LabelledLogits:
+        return labelled_logits("SupCon", pairs, self.labels, self.temperature)
 
     def extra_repr(self) -> str:
         return f"temperature={self.temperature.extra_repr()}"
+
+
+def _partition(seen: LabelledLogits, rows: Bool[Tensor, "b k"]) -> Float[Tensor, "*h b"]:
+    """The logarithm of the sum over the own positive and these rows."""
+    everyone = torch.cat([seen.positive[..., None], seen.logit.masked_fill(~rows, -torch.inf)], dim=-1)
+    return torch.logsumexp(everyone, dim=-1)
+
+
+def _attracted(seen: LabelledLogits, partition: Float[Tensor, "*h b"]) -> Float[Tensor, " b"]:
+    """Each query's loss, from the logarithm of its sum over A."""
+    attracted = seen.positive + seen.logit.masked_fill(~seen.same, 0).sum(dim=-1)
+    losses = partition - attracted / (1 + seen.same.sum(dim=-1))
+    return losses if losses.ndim == 1 else losses.flatten(0, -2).sum(dim=0)

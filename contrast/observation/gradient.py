@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from contrast.losses import ContrastiveLoss, NegativeLogits, PositiveLogits, Tile
+from contrast.losses import LogitLoss, NegativeLogits, PositiveLogits, Tile
 from contrast.pairs import Pairs
 
 __all__ = ["LogitGradient", "logit_gradient"]
@@ -63,9 +63,7 @@ class LogitGradient:
         return total.masked_fill(~tile.offered, 0.0)
 
 
-def logit_gradient(
-    loss: ContrastiveLoss, pairs: Pairs, positive: PositiveLogits, negatives: NegativeLogits
-) -> LogitGradient:
+def logit_gradient(loss: LogitLoss, pairs: Pairs, positive: PositiveLogits, negatives: NegativeLogits) -> LogitGradient:
     """Ask the objective as training does, and see what it asks for and how its answer depends on that.
 
     The gradient is that of each query's own loss, before weighting. What an objective holds constant (DCLW's weights)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from contrast.losses import ContrastiveLoss
+from contrast.losses import LogitLoss
 from contrast.observation.blocks import Block, blocks
 from contrast.observation.gradient import logit_gradient
 from contrast.pairs import UNKNOWN, Pairs
@@ -37,7 +37,7 @@ class HardNegative:
 
 
 @torch.no_grad()
-def hardest_negatives(loss: ContrastiveLoss, pairs: Pairs, count: int) -> list[list[HardNegative]]:
+def hardest_negatives(loss: LogitLoss, pairs: Pairs, count: int) -> list[list[HardNegative]]:
     """The `count` negatives of highest score of each query, hardest first, at most two mixes among them.
 
     Of several heads, the first one's.

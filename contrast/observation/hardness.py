@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from contrast.observation.negatives import PerQuery, positive
 from contrast.observation.ranks import RANK_ENDS
+from contrast.observation.same_class import chance
 from contrast.observation.sums import Average, PerColumn
 
 __all__ = ["Hardness"]
@@ -28,7 +30,7 @@ class Hardness:
         self._score, self._gradient = self._by_group(), self._by_group()
         self._false: dict[str, PerColumn] = {}
         self._rates: dict[str, Average] = {}
-        self._denominator = Average(device)
+        self._denominator, self._chance = Average(device), Average(device)
 
     def add(self, seen: PerQuery) -> None:
         """Add queries."""
@@ -43,6 +45,10 @@ class Hardness:
                 self._add_false(name, groups if ranked is seen.ranked else ranked.by_group())
             self._denominator.add(seen.denominator, seen.negatives > 0)
 
+    def add_chance(self, labels: Int[Tensor, " n"], index: Int[Tensor, " b"]) -> None:
+        """Add what random samples would be to these queries, by one's labels."""
+        self._chance.add(*chance(labels, index))
+
     def row(self) -> dict[str, Any]:
         """`hardness` and, with labels, `false_negatives`, as a row has them."""
         score = self._score.values()
@@ -52,7 +58,8 @@ class Hardness:
         if not same.get("all"):  # no labels, or none known yet, as of a queue's random start
             return {"hardness": hardness}
         hardness["same_class"] = same
-        return {"hardness": hardness, "false_negatives": rates | {"denominator": self._denominator.value()}}
+        rates |= {"random": self._chance.value(), "denominator": self._denominator.value()}
+        return {"hardness": hardness, "false_negatives": rates}
 
     def _add_false(self, name: str, groups: Tensor) -> None:
         same, told = groups[-2], groups[-1]

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from contrast.losses import ContrastiveLoss, NegativeLogits, PositiveLogits
+from contrast.losses import LogitLoss, NegativeLogits, PositiveLogits
 from contrast.observation.blocks import SOURCES, Block, blocks
 from contrast.observation.gradient import LogitGradient, logit_gradient
 from contrast.observation.ranks import Ranked
@@ -57,7 +57,7 @@ class PerQuery(NamedTuple):
 
 
 def per_query(
-    loss: ContrastiveLoss,
+    loss: LogitLoss,
     pairs: Pairs,
     positives: PositiveLogits,
     negatives: NegativeLogits,
@@ -80,7 +80,7 @@ def per_query(
     for block in blocks(pairs, negatives, labels):
         look(block)
         sums.add(block)
-    return sums.finished(negatives, partition)
+    return sums.finished(partition)
 
 
 def positive(total: Tensor) -> Tensor:
@@ -95,12 +95,16 @@ class _Sums:
         self.kinds = set[str]()
         self.sources: dict[str, Ranked] = {}
         nothing = partition.flatten().new_zeros(partition.numel())
-        self.total, self.entropy, self.mixed, self.false, self.denominator = (nothing.clone() for _ in range(5))
+        self.negatives, self.total, self.entropy, self.mixed, self.false, self.denominator = (
+            nothing.clone() for _ in range(6)
+        )
         self.hardest = {mixed: torch.full_like(nothing, -torch.inf) for mixed in (False, True)}
 
     def add(self, block: Block) -> None:
         size = self.gradient.sizes(block.tile).flatten(0, -2)
         total = size.sum(dim=1)
+        many = block.weight.sum(dim=1)
+        self.negatives += many
         self.total += total
         self._add_entropy(block, size, total)
         mixed = SOURCES[block.kind] == "mixed"
@@ -111,7 +115,7 @@ class _Sums:
         if score.shape[1]:
             self.hardest[mixed] = torch.maximum(self.hardest[mixed], score.amax(dim=1))
         numbers = [size]
-        sums = [block.weight.sum(dim=1), torch.linalg.vecdot(block.score, block.weight), total]
+        sums = [many, torch.linalg.vecdot(block.score, block.weight), total]
         if block.same is not None and block.told is not None:
             numbers, sums = [size, block.same, block.told], [*sums, block.same.sum(dim=1), block.told.sum(dim=1)]
             self.false += torch.linalg.vecdot(size, block.same)
@@ -128,12 +132,11 @@ class _Sums:
         logit = block.tile.logit.flatten(0, -2)
         self.entropy += self.partition.flatten() * total - torch.linalg.vecdot(size, logit)
 
-    def finished(self, negatives: NegativeLogits, partition: Tensor) -> PerQuery:
-        heads = partition.numel() // max(1, len(negatives.count))
+    def finished(self, partition: Tensor) -> PerQuery:
         softmax = self.gradient.is_softmax
         denominator = self.false / positive(self.total) if softmax else self.denominator
         return PerQuery(
-            negatives=negatives.count.repeat(heads),
+            negatives=self.negatives,
             total=self.total,
             push=self.gradient.push(self.total),
             entropy=self.entropy,

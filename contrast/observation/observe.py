@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from contrast.losses import AdaptiveTemperature, BadPairMining, ContrastiveLoss, Loss, LossOutput
+from contrast.losses import AdaptiveTemperature, BadPairMining, LogitLoss, Loss, LossOutput
 from contrast.losses.logits import positive_logits
 from contrast.observation.blocks import Block
 from contrast.observation.chosen import some_queries
@@ -71,7 +71,7 @@ def observe(
     most = None if queries is None else max(1, queries // len(output.pairs))
     for pairs in output.pairs:
         seen.add_positives(pairs)
-        if isinstance(loss, ContrastiveLoss):
+        if isinstance(loss, LogitLoss):
             seen.add_negatives(loss, some_queries(pairs, most))
     seen.add_weights(output)
     seen.add_health(output.pairs, raw)
@@ -99,7 +99,7 @@ class Observation:
         self._temperature: Tensor | None = None
         self._asked = self._mixes = False
         self._health: dict[str, Any] = {}
-        if isinstance(loss, ContrastiveLoss):
+        if isinstance(loss, LogitLoss):
             self._temperature = single_temperature(loss.temperature)
             if isinstance(loss.temperature, AdaptiveTemperature):
                 heads = output.pairs[0].query.shape[:-2].numel()
@@ -108,7 +108,7 @@ class Observation:
     def add_positives(self, pairs: Pairs) -> None:
         """Add the queries of one direction with their positives."""
         self._alignment.add((pairs.query - pairs.positive).double().square().sum(dim=-1))
-        if isinstance(self._loss, ContrastiveLoss):
+        if isinstance(self._loss, LogitLoss):
             score = positive_logits(pairs, self._loss.temperature).score
             if self._temperatures is not None:
                 self._temperatures.add_positives(pairs, score)
@@ -116,7 +116,7 @@ class Observation:
             score = torch.cosine_similarity(pairs.query, pairs.positive, dim=-1)
         self._scores.add_positives(score)
 
-    def add_negatives(self, loss: ContrastiveLoss, pairs: Pairs) -> None:
+    def add_negatives(self, loss: LogitLoss, pairs: Pairs) -> None:
         """Add queries of one direction with their negatives."""
         positive, negatives = loss.logits(pairs)
 
@@ -132,6 +132,8 @@ class Observation:
         self._mixes |= bool({"pair_mix", "query_mix"} & seen.kinds)
         self._scores.add_hardest(positive.score, seen)
         self._hardness.add(seen)
+        if self._labels is not None:
+            self._hardness.add_chance(self._labels, pairs.index)
         self._gradients.add(seen, positive)
         real, mixed = seen.hardest
         self._proxy["proxy/accuracy"].add(positive.score.flatten() > torch.maximum(real, mixed))

@@ -9,7 +9,7 @@ from torch import Tensor
 from contrast.losses import Tile
 from contrast.pairs import Pairs
 
-__all__ = ["as_numbers", "same_class"]
+__all__ = ["as_numbers", "chance", "same_class"]
 
 
 def same_class(
@@ -33,6 +33,16 @@ def same_class(
     same = sum(as_numbers(each == query, tile.score) * there for each, there in zip(of, known, strict=True))
     share = same * knows / parents.clamp(min=1)
     return share.expand_as(tile.score), (parents.clamp(max=1) * knows).expand_as(tile.score)
+
+
+def chance(labels: Int[Tensor, " n"], index: Int[Tensor, " b"]) -> tuple[Float[Tensor, " b"], Bool[Tensor, " b"]]:
+    """The share of each query's class among the other labelled samples, ``(n_class - 1) / (N - 1)``, and whether its
+    class is known: what a sample that is taken at random is a false negative by.
+    """
+    many = torch.bincount((labels + 1).clamp(min=0))  # the first place counts those without a label
+    own = _labels_at(labels, index)
+    known = own >= 0
+    return (many[own + 1].double() - 1) / (many[1:].sum() - 1).clamp(min=1), known
 
 
 def as_numbers(mask: Bool[Tensor, "..."], like: Tensor) -> Float[Tensor, "..."]:

@@ -59,9 +59,10 @@ def test_it_is_knn_on_standardised_images_of_the_backbone_as_it_is(
 ) -> None:
     folder, method, data = RunFolder(tmp_path), make(), digits()
     fit(tmp_path, method, [OnlineKNN(folder, 2, neighbours=40, temperature=5.0)], data)
-    ((step, epoch, accuracy),) = accuracies(folder)
-    assert (step, epoch) == (6, 1)
-    assert accuracy == pytest.approx(by_hand(method, data, 40, 5.0), abs=1.5 / 360)  # one tie may fall either way
+    (*start, before), (step, epoch, accuracy) = accuracies(folder)
+    assert (start, step, epoch) == ([0, 0], 6, 1)
+    assert before == pytest.approx(by_hand(make(), data, 40, 5.0), abs=1.5 / 360)  # one tie may fall either way
+    assert accuracy == pytest.approx(by_hand(method, data, 40, 5.0), abs=1.5 / 360)
     assert 0.2 < accuracy < 1
 
 
@@ -69,7 +70,15 @@ def test_it_is_knn_on_standardised_images_of_the_backbone_as_it_is(
 def test_it_is_taken_every_few_epochs_and_after_the_last(every: int, epochs: list[int], tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     fit(tmp_path, simclr(), [OnlineKNN(folder, every)], max_epochs=3, limit_train_batches=1)
-    assert [epoch for _, epoch, _ in accuracies(folder)] == epochs
+    assert [epoch for step, epoch, _ in accuracies(folder) if step] == epochs
+    assert [step for step, *_ in accuracies(folder)][:1] == [0][: len(epochs)]
+
+
+def test_a_resumed_run_does_not_take_its_weights_for_random_ones(tmp_path: Path) -> None:
+    trainer = fit(tmp_path, simclr(), [], max_epochs=1)
+    trainer.save_checkpoint(tmp_path / "kept.ckpt", weights_only=False)
+    fit(tmp_path, simclr(), [OnlineKNN(RunFolder(tmp_path), 1)], resume=tmp_path / "kept.ckpt")
+    assert [step for step, *_ in accuracies(RunFolder(tmp_path))] == [6]
 
 
 @pytest.mark.parametrize("make", [simclr, moco])
@@ -86,7 +95,7 @@ def test_training_goes_on_as_if_it_had_not_been_taken(make: Callable[[], Contras
         method = make()
         fit(tmp_path, method, [OnlineKNN(RunFolder(tmp_path), every), Modes()], max_epochs=3)
         states.append(method.state_dict())
-    assert len(accuracies(RunFolder(tmp_path))) == 3
+    assert len(accuracies(RunFolder(tmp_path))) == 4
     assert any("running_mean" in name for name in states[0])
     for name, value in states[0].items():
         assert torch.equal(value, states[1][name]), name
@@ -145,8 +154,8 @@ def test_no_more_samples_than_the_limit_are_looked_at(tmp_path: Path) -> None:
     method.backbone.register_forward_hook(look)
     # Fewer samples than neighbours: all of them are.
     fit(tmp_path, method, [OnlineKNN(folder, 1, neighbours=500, limit=40)], max_epochs=1)
-    assert sum(seen) == 40 + 40
-    assert len(accuracies(folder)) == 1
+    assert sum(seen) == 2 * (40 + 40)
+    assert len(accuracies(folder)) == 2
 
 
 @pytest.mark.parametrize("arguments", [{"every_n_epochs": -1}, {"neighbours": 0}, {"limit": 0}])

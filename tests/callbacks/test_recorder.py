@@ -7,15 +7,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lightning
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from contrast import Pairs
-from contrast.callbacks import Recorder
+from contrast.callbacks import BankRecorder, DoctorLog, PairRecorder, Recorder
+from contrast.commands.configuration import compose
+from contrast.commands.shipped import shipped_configuration
+from contrast.data import Digits, ImageData, SimCLRViews
 from contrast.errors import InputError
-from contrast.losses import DCL, ContrastiveLoss, HardNegativeMixing, InfoNCE, LearnedTemperature, Loss, LossOutput
-from contrast.methods import ContrastiveMethod
+from contrast.losses import (
+    DCL,
+    BadPairMining,
+    ContrastiveLoss,
+    HardNegativeMixing,
+    InfoNCE,
+    LearnedTemperature,
+    Loss,
+    LossOutput,
+)
+from contrast.methods import ContrastiveMethod, SimCLR
 from contrast.records import read_rows
 from contrast.run_folder import RunFolder
 from tests.callbacks.fitting import Steps, digits, fit, moco, simclr
@@ -130,3 +144,61 @@ def test_some_of_its_numbers_are_scalars_of_the_run(tmp_path: Path) -> None:
         assert scalars["gradient/effective"] == row["gradient"]["effective"]["mean"]
         assert scalars["features/rank_me"] == row["features"]["rank_me"]
         assert "gradient/synthetic" not in scalars
+
+
+def test_the_demos_own_configuration_makes_at_least_100_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = compose([shipped_configuration("demo.yaml")], ()).config
+    batches = len(Digits()) // config["data"]["init_args"]["batch_size"]
+    steps = config["trainer"]["max_epochs"] * batches
+    monkeypatch.setattr(SimCLR, "planned_steps", property(lambda self: steps))
+    recorder = Recorder(RunFolder(tmp_path), **config.get("scores", {}))
+    trainer = lightning.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    recorder.on_train_start(trainer, simclr())
+    rows = sum(recorder._observed(step) for step in range(1, steps + 1))
+    assert steps == 1250
+    assert 100 <= rows <= 110
+
+
+WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_consecutive", "equal", "is_nonzero"}
+"""What has to wait for a device: numbers that a program branches on, and shapes that follow from values."""
+
+
+class Waits(TorchDispatchMode):
+    """Counts them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func.overloadpacket.__name__ in WAITS
+        return func(*args, **(kwargs or {}))
+
+
+class CountedSteps(lightning.Callback):
+    """How many there are between the start of a step and the next one's."""
+
+    def __init__(self, waits: Waits) -> None:
+        self.waits = waits
+        self.starts: list[int] = []
+
+    def on_train_batch_start(self, *arguments: Any) -> None:
+        self.starts.append(self.waits.count)
+
+
+def test_a_step_that_is_not_observed_waits_for_no_device(tmp_path: Path) -> None:
+    """Pairs' histories are added up in every step; nothing of that, of scores or of banks is asked for before a row."""
+    counts = []
+    for recording in (False, True):
+        folder, waits = RunFolder(tmp_path / str(recording)), Waits()
+        folder.path.mkdir()
+        recorders = [Recorder(folder, 4), PairRecorder(folder), BankRecorder(folder, 4), DoctorLog(folder)]
+        counted, mining = CountedSteps(waits), BadPairMining(96, warmup_epochs=1)
+        method = moco(ContrastiveLoss(InfoNCE(), LearnedTemperature(0.2), [], mining))
+        data = ImageData(Digits(), SimCLRViews(size=8, blur=0.0), None, 16, workers=0, channels=1, limit=96)
+        with waits:
+            fit(folder.path, method, [counted, *(recorders if recording else [])], data, max_epochs=1)
+        counts.append(np.diff(counted.starts).tolist())  # of steps 1 to 5
+    without, with_them = counts
+    assert [step for step in range(5) if with_them[step] > without[step]] == [0, 3]
+    assert [with_them[step] for step in (1, 2, 4)] == [without[step] for step in (1, 2, 4)]

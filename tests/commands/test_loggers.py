@@ -25,6 +25,11 @@ from tests.commands.running import SMALL, pretrain
 from tests.commands.wandb_log import history, of_type, summary, table, until_ended
 
 ROOT = Path(__file__).parents[2]
+MINING = [
+    "--model.loss.weighting", "BadPairMining", "--model.loss.weighting.warmup_epochs", "1",
+    "--model.loss.weighting.noisy", "0.5", "--model.loss.weighting.faulty", "0.5",
+]  # fmt: skip
+"""Pairs are flagged in the second epoch."""
 HISTOGRAMS = {"positive": -1.0, "negative": -1.0, "hardest": -1.0, "same_class": -1.0, "coupling": 0.0}
 """Of a run of SimCLR on labelled data, and where their bins begin."""
 
@@ -40,7 +45,7 @@ def test_wandb_offline_without_account_network_or_terminal(tmp_path: Path) -> No
         made.mkdir()
     names = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
     nowhere = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:9")
-    command = [sys.executable, "-m", "contrast", "pretrain", *SMALL, "--config", "configs/logger/wandb.yaml"]
+    command = [sys.executable, "-m", "contrast", "pretrain", *SMALL, *MINING, "--config", "configs/logger/wandb.yaml"]
     done = subprocess.run(
         [*command, "--online_knn.every_n_epochs", "1", "--run", folder.path],
         cwd=ROOT,
@@ -100,23 +105,25 @@ def check_gallery(folder: RunFolder, file: Path) -> None:
     media = {row["trainer/global_step"]: row for row in history(file) if "hardness/by_rank" in row}
     gallery = read_rows(folder.gallery)
     assert [*media] == [row["step"] for row in gallery] == [3, 6]
-    for row in gallery:
+    for row, (name, pairs) in zip(gallery, (("highest_loss", "highest"), ("bad", "flagged")), strict=True):
         shown = media[row["step"]]
-        columns, rows = table(file, shown["pairs/highest_loss"])
+        assert {sheet for sheet in shown if sheet.startswith("pairs/")} == {f"pairs/{name}", "pairs/hardest_negatives"}
+        columns, rows = table(file, shown[f"pairs/{name}"])
         numbers = ["index", "label", "loss", "positive", "weight", "flag"]
         assert columns == [*numbers, "view 1", "view 2"]
-        for cells, pair in zip(rows, row["highest"], strict=True):
+        assert {cells[5] for cells in rows} <= ({None} if name == "highest_loss" else {"noisy", "faulty"})
+        for cells, pair in zip(rows, row[pairs], strict=True):
             assert cells[:6] == [pair[name] for name in numbers]
             assert [*map(pixels, cells[6:])] == [pixels(folder.path / name) for name in pair["pictures"]]
         _, rows = table(file, shown["pairs/hardest_negatives"])
-        pairs = [(query, negative) for query in row["queries"] for negative in query["negatives"]]
-        for cells, (query, negative) in zip(rows, pairs, strict=True):
+        met = [(query, negative) for query in row["queries"] for negative in query["negatives"]]
+        for cells, (query, negative) in zip(rows, met, strict=True):
             of_negative = [negative[name] for name in ("label", "score", "share", "kind")]
             assert [cells[1], cells[2], *cells[4:]] == [query["label"], query["positive"], *of_negative]
             seen = [pixels(folder.path / each["picture"]) for each in (query, negative)]
             assert [pixels(cells[0]), pixels(cells[3])] == seen
-        for name in ("scores/over_training", "hardness/by_rank"):
-            assert len(pixels(file.parent / "files" / shown[name]["path"])) > 600 * 200 * 3
+        for figure in ("scores/over_training", "hardness/by_rank"):
+            assert len(pixels(file.parent / "files" / shown[figure]["path"])) > 600 * 200 * 3
 
 
 def pixels(path: Path) -> bytes:

@@ -63,6 +63,7 @@ class Query:
     logit: float
     pull: float
     negatives: list[Negative]
+    chance: float | None = None
 
 
 def queries_of(loss: ContrastiveLoss, pairs: Pairs, labels: Tensor | None) -> list[Query]:
@@ -106,8 +107,17 @@ def queries_of(loss: ContrastiveLoss, pairs: Pairs, labels: Tensor | None) -> li
             for j in range(len(offered[i]))
             if offered[i][j]
         ]  # fmt: skip
-        found.append(Query(float(plus[i]), float(positive[i]), abs(float(pull[i])), met))
+        chance = at_random(labels, int(pairs.index[i]))
+        found.append(Query(float(plus[i]), float(positive[i]), abs(float(pull[i])), met, chance))
     return found
+
+
+def at_random(labels: Tensor | None, own: int) -> float | None:
+    """Which share of the other samples with a label are of the query's class."""
+    if labels is None or own < 0 or labels[own] < 0:
+        return None
+    others = [int(label) for sample, label in enumerate(labels) if sample != own and label >= 0]
+    return sum(label == int(labels[own]) for label in others) / len(others)
 
 
 def same_class(labels: Tensor | None, own: int, parents: list[int]) -> float | None:
@@ -140,6 +150,7 @@ def described(queries: list[Query]) -> dict[str, Any]:
             if (some := [e for e in every if e.source == source])
         }
         row["false_negatives"] = {name: rate(some) for name, some in sources.items()}
+        row["false_negatives"]["random"] = mean([q.chance for q in queries if q.chance is not None])
         row["false_negatives"]["denominator"] = mean(
             [sum(math.exp(e.logit) * (e.same or 0) for e in q.negatives) / sum(math.exp(e.logit) for e in q.negatives)
              for q in queries]

@@ -19,6 +19,13 @@ from contrast.run_folder import RunFolder
 from tests.commands.running import pretrain
 
 ROOT = Path(__file__).parents[2]
+QUEUE_AND_MINING = [
+    "--model", "MoCo", "--model.backbone", "ConvNet", "--model.backbone.widths", "[4,8]", "--model.head", "MoCoV2Head",
+    "--model.bank", "KeyQueue", "--model.bank.size", "64", "--bank.every_n_steps", "1",
+    "--model.loss", "ContrastiveLoss", "--model.loss.objective", "InfoNCE", "--model.loss.weighting", "BadPairMining",
+    "--model.loss.weighting.warmup_epochs", "1", "--model.loss.weighting.noisy", "0.5",
+]  # fmt: skip
+"""So that there is a bank to write of, and flagged pairs."""
 WRITER = """
 import shutil, sys
 from pathlib import Path
@@ -52,7 +59,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
-        assert pretrain(folder, "--scores.every_n_steps", 1) == 0
+        assert pretrain(folder, *QUEUE_AND_MINING, "--scores.every_n_steps", 1) == 0
     return folder
 
 
@@ -95,7 +102,8 @@ def test_a_writer_killed_at_any_moment_leaves_a_folder_that_reads(trained: Path,
         assert examine(RunFolder(copy)).rows == 6
 
 
-@pytest.mark.parametrize("name", ["scores.jsonl", "metrics.jsonl", "gallery.jsonl", "status.json", "config.yaml",
+@pytest.mark.parametrize("name", ["scores.jsonl", "metrics.jsonl", "gallery.jsonl", "bank.jsonl", "flagged.jsonl",
+                                  "status.json", "config.yaml",
                                   "pairs/all_epochs.safetensors"])  # fmt: skip
 def test_a_file_cut_anywhere_still_gives_a_page(name: str, copy: Path) -> None:
     draw, whole = random.Random(1), (copy / name).read_bytes()
@@ -106,6 +114,9 @@ def test_a_file_cut_anywhere_still_gives_a_page(name: str, copy: Path) -> None:
         examine(RunFolder(copy))
         if name == "scores.jsonl":
             assert run.observed == before.observed[: max(0, whole[:cut].count(b"\n") - 1)] or cut == len(whole) - 1
+        if name in ("bank.jsonl", "flagged.jsonl"):
+            rows, read = (getattr(each, name.removesuffix(".jsonl")) for each in (before, run))
+            assert read == rows[: whole[:cut].count(b"\n")] or cut == len(whole) - 1
     (copy / name).write_bytes(whole[: len(whole) // 2])
     assert build_page(read_runs([RunFolder(copy)])).endswith("</html>")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from contrast.report.courses import Course, Line
 from contrast.report.curves import RANK_AXIS, curve, extend, numbers_at, rank_labels, settled, value_at
@@ -16,9 +17,9 @@ __all__ = ["false_negatives"]
 NAME, TITLE = "false-negatives", "False negatives"
 READING = (
     "Negatives of the query's own class, as far as labels tell; no loss saw a label. Left: their share by "
-    "hardness rank, each kind ranked among its like, in the last tenth of the rows, against what negatives taken "
-    "at random would have. Right: over training, their share of all negatives, of the hardest one, and of the "
-    "gradient, which is what pushes samples of one class apart."
+    "hardness rank, each kind ranked among its like, in the last tenth of the rows, against what training samples "
+    "taken at random would have. Right: over training, their share of all negatives, of the hardest one, and of the "
+    "gradient, which is what pushes samples of one class apart; the first beside that of random samples."
 )
 REASON = "No row of scores.jsonl knows classes: the data have no labels, or the method has no negatives."
 SOURCES = {
@@ -34,7 +35,8 @@ COURSE = Course(
     "Over training",
     "share of the query's class",
     (
-        Line("of all negatives", ("false_negatives", "shared"), "muted"),
+        Line("of all negatives", ("false_negatives", "all"), "run-0"),
+        Line("at random", ("false_negatives", "random"), "muted"),
         Line("of the hardest", ("hardness", "same_class", "all"), "negative", 0),
         Line("of the gradient", ("gradient", "same_class"), "run-3"),
     ),
@@ -75,9 +77,18 @@ def _add_ranks(table: Table, run: RunRecord, alone: bool) -> None:
         values = settled(rows, "hardness", "same_class", name)
         for label, value in zip(labels, values, strict=False):
             extend(table, run=run.name, kind=SOURCES[name].name, rank=label, share=value)
-    last = [value for _, value in curve(rows, "false_negatives", "shared")]
-    if last and labels:
-        some = last[-max(1, len(last) // 10) :]
+    chance = _chance(rows)
+    if chance is not None and labels:
         longest = max(len(numbers_at(row, "hardness", "same_class", "all")) for row in rows)
         for label in labels[:longest]:
-            extend(table, run=run.name, kind=RANDOM.name, rank=label, share=sum(some) / len(some))
+            extend(table, run=run.name, kind=RANDOM.name, rank=label, share=chance)
+
+
+def _chance(rows: Sequence[dict[str, Any]]) -> float | None:
+    """Of samples at random; of the batch's or queue's in a run that was recorded before rows said so."""
+    for name in ("random", "shared"):
+        found = [value for _, value in curve(rows, "false_negatives", name)]
+        if found:
+            some = found[-max(1, len(found) // 10) :]
+            return sum(some) / len(some)
+    return None
