@@ -16,21 +16,9 @@ from tests.browsing import browser_program
 from tests.commands.running import pretrain
 from tests.report.looking import PANEL, check, densities, downloaded, drawn, histograms
 from tools.browser import Browser
+from tools.real_runs import RUNS
 
 ROOT = Path(__file__).parents[2]
-CONVNET = ["--model.backbone", "ConvNet", "--model.backbone.widths", "[16,32,64]"]
-DEMO = ["--config", "configs/demo.yaml", *CONVNET, "--scores.every_n_steps", 1]
-MOCHI = "[{class_path: HardNegativeMixing, init_args: {hardest: 64, pairs: 32, queries: 16, start_epoch: 2}}]"
-RUNS: dict[str, list[object]] = {
-    "mochi": ["--config", "configs/method/mocov2.yaml", "--config", "configs/data/digits.yaml", "--config",
-              "configs/experiment/digits_mocov2.yaml", *CONVNET, "--model.loss.transforms", MOCHI,
-              "--scores.every_n_steps", 1, "--trainer.max_epochs", 40],
-    "dbpm": ["--config", "configs/experiment/japanese_vowels_dbpm.yaml", "--trainer.max_epochs", 8,
-             "--model.loss.weighting.warmup_epochs", 4, "--scores.every_n_steps", 1],
-    "amcl": [*DEMO, "--config", "configs/loss/adaptive_temperature.yaml", "--trainer.max_epochs", 4],
-    **{objective: [*DEMO, "--model.loss.objective", objective, "--trainer.max_epochs", 4]
-       for objective in ("InfoNCE", "DCL", "HCL")},
-}  # fmt: skip
 EVERYWHERE = {"positive", "negative", "histogram", "gap", "d-prime", "auc", "overlap", "loss", "accuracy", "rate",
               "hardness-score", "hardness-gradient", "hardness-map-0", "false-by-rank", "course", "effective", "shares",
               "forces", "coupling-map-0", "coupling-mean", "uniformity", "alignment", "rank", "spectrum", "deviation",
@@ -51,8 +39,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
         for name, arguments in RUNS.items():
-            more = ["--online_knn.every_n_epochs", 2]
-            assert pretrain(folder / name, *arguments, *more, small=False) == 0
+            assert pretrain(folder / name, *arguments, small=False) == 0
         assert main(["probe", str(folder / "amcl"), "--per-class", "5", "--seeds", "2"]) == 0
         assert main(["knn", str(folder / "amcl")]) == 0
     return folder
