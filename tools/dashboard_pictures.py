@@ -25,7 +25,8 @@ from contrast.run_folder import RunFolder
 from tools.browser import Browser, find_browser
 
 PLAIN = "<style>.downloads,.bar{display:none}</style>"
-COLOURS = 128
+COLOURS = 256
+MOST_BYTES = 300 * 1024
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ def main(arguments: list[str]) -> None:
     program = find_browser()
     if program is None:
         raise SystemExit("no browser to draw pages in: install chromium")
-    with tempfile.TemporaryDirectory() as scratch, Browser(program, Path(scratch) / "profile", 1160) as browser:
+    scratch_folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # the browser writes until it is gone
+    with scratch_folder as scratch, Browser(program, Path(scratch) / "profile", 1160) as browser:
         last = None
         for picture in PICTURES:
             if given.names and Path(picture.path).name not in given.names:
@@ -110,8 +112,8 @@ def _open(browser: Browser, picture: Picture, runs: Path, page: Path) -> None:
 
 def _dashboard(browser: Browser, runs: Path, path: Path) -> None:
     """The list, with two runs ticked."""
-    command = [sys.executable, "-m", "contrast", "dashboard", str(runs), "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "contrast", "dashboard", runs.name, "--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=runs.absolute().parent)
     try:
         assert process.stdout is not None
         address = re.search(r"http://\S+", process.stdout.readline())
@@ -119,8 +121,8 @@ def _dashboard(browser: Browser, runs: Path, path: Path) -> None:
         browser.resize(1160, 900)
         browser.prefer("light")
         browser.open(address[0])
-        browser.until("document.querySelectorAll('#rows tr').length > 1")
-        for name in ("real/InfoNCE", "real/DCL"):
+        browser.until("/( ago|just now)$/.test(document.querySelector('time')?.textContent)")
+        for name in ("demo", "sick/loss-start"):
             browser.value(f"document.querySelector(`[value='{name}']`)?.click()")
         browser.picture(path)
         _lighten(path)
@@ -130,10 +132,14 @@ def _dashboard(browser: Browser, runs: Path, path: Path) -> None:
 
 
 def _lighten(path: Path) -> None:
-    """Flat colours: a third of the bytes."""
+    """As many colours as fit, chosen for the least error of any pixel first: else the rare ones of legends go."""
     with Image.open(path) as picture:
-        few = picture.convert("RGB").quantize(COLOURS)
-    few.save(path, optimize=True)
+        whole = picture.convert("RGB")
+    colours = COLOURS
+    while path.stat().st_size > MOST_BYTES or colours == COLOURS:
+        few = whole.quantize(colours, Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE)
+        few.save(path, optimize=True)
+        colours //= 2
 
 
 if __name__ == "__main__":

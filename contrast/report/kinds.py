@@ -13,6 +13,9 @@ from contrast.report.lines import Axis, chart_spec, run_scales
 
 __all__ = ["Kind", "band_chart", "heat_chart", "kinds_chart"]
 
+TENS = [10.0**power for power in range(-9, 10)]
+FINER = [first * ten for ten in TENS for first in (1, 2, 5)]
+"""Where a logarithmic axis has lines; the library's own are all nine of a decade, a grid too dense to read."""
 DASHES = ([1, 0], [6, 3], [2, 3], [9, 3, 2, 3], [4, 2], [1, 2])
 
 
@@ -71,7 +74,7 @@ def band_chart(table: str, x: Axis, y: Axis, runs: Sequence[str], reference: str
     if reference:
         dashed = alt.Chart(alt.NamedData(name=table)).encode(x=_across(x, None), detail="run:N")
         layers.append(
-            dashed.mark_line(strokeWidth=1.25, strokeDash=[4, 4], color="theme:muted").encode(
+            dashed.mark_line(strokeWidth=1.5, strokeDash=[4, 4], color="theme:ink").encode(
                 y=alt.Y("reference:Q", title=y.title, scale=_scale(y))
             )
         )
@@ -137,8 +140,7 @@ def _up(y: Axis) -> alt.Y:
 def _axis(of: Axis) -> alt.Axis:
     # Of "~g" the library's ticks keep one digit, and 80 is written 8e+1: its own choice is better.
     if of.log:
-        # the library's own are all nine of a decade, a grid too dense to read
-        return alt.Axis(values=[first * 10.0**power for power in range(-6, 9) for first in (1, 2, 5)])
+        return alt.Axis(values=alt.ExprRef(f"domain('y')[1] > 50 * domain('y')[0] ? {TENS} : {FINER}"))
     return alt.Axis() if of.number == "~g" else alt.Axis(format=of.number)
 
 
