@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -15,6 +16,14 @@ FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --hide-scrollbars --remote-debugging-pipe"
 )
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+KEYS = {"Enter": 13, "Space": 32, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowRight": 39}
+TEXTS = {"Enter": "\r", "Space": " "}
+
+
+def find_browser() -> str | None:
+    """The path of an installed browser."""
+    return next(filter(None, map(shutil.which, PROGRAMS)), None)
 
 
 class Browser:
@@ -79,11 +88,16 @@ class Browser:
             time.sleep(0.1)
         return found
 
-    def enter(self) -> None:
-        """Press Enter on what has the focus."""
-        key = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13}
-        self._call("Input.dispatchKeyEvent", {"type": "keyDown", "text": "\r", **key})
+    def press(self, name: str) -> None:
+        """Press one of KEYS on what has the focus."""
+        key = {"key": " " if name == "Space" else name, "code": name, "windowsVirtualKeyCode": KEYS[name]}
+        text = {"text": TEXTS[name]} if name in TEXTS else {}
+        self._call("Input.dispatchKeyEvent", {"type": "keyDown", **text, **key})
         self._call("Input.dispatchKeyEvent", {"type": "keyUp", **key})
+
+    def save_to(self, folder: Path) -> None:
+        """Let downloads go to a folder, without asking."""
+        self._call("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
 
     def picture(self, path: Path, whole: bool = False, of: str = "") -> None:
         """The window, the whole page, or the element that a selector finds."""

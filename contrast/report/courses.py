@@ -26,12 +26,14 @@ class Line:
         path: where it stands in a row.
         colour: of the theme, where one run is drawn.
         place: of a list that stands there, which.
+        dashed: where it may cover another.
     """
 
     name: str
     path: tuple[str, ...]
     colour: str = "run-0"
     place: int | None = None
+    dashed: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Course:
         if not table:
             return
         tables[self.name] = table
-        kinds = [Kind(line.name, line.colour) for line in self.lines if line.name in table["kind"]]
+        kinds = [Kind(line.name, line.colour, line.dashed) for line in self.lines if line.name in table["kind"]]
         y = Axis("value", self.title, self.format, zero=self.zero, log=self.log)
         names = [run.name for run in runs]
         charts.append(Chart(self.name, kinds_chart(self.name, STEP, y, names, kinds), self.label))

@@ -10,6 +10,7 @@ from typing import Any
 
 from contrast.records import read_rows
 from contrast.report.numbers import is_number, number
+from contrast.report.samples import losses_by_epoch
 from contrast.run_folder import RunFolder
 
 __all__ = ["Gallery", "HardNegative", "Pair", "Pictures", "Query", "read_gallery"]
@@ -49,13 +50,14 @@ class HardNegative:
 
 @dataclass(frozen=True)
 class Query:
-    """A query with its hardest negatives, the hardest first."""
+    """A query with its hardest negatives, the hardest first, and its sample's loss in the kept epochs."""
 
     index: int
     label: int | None
     positive: float | None
     picture: str
     negatives: tuple[HardNegative, ...]
+    losses: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,9 @@ def read_gallery(folder: RunFolder) -> Gallery | None:
         return None
     row = rows[-1]
     groups = {name: tuple(_pair(each) for each in _dicts(row.get(name))) for name in GROUPS}
-    queries = tuple(_query(each) for each in _dicts(row.get("queries")))
+    asked = _dicts(row.get("queries"))
+    losses = losses_by_epoch(folder, [index for each in asked if (index := _whole(each.get("index"))) is not None])
+    queries = tuple(_query(each, losses) for each in asked)
     groups = {name: pairs for name, pairs in groups.items() if pairs}
     return Gallery(int(row["step"]), _whole(row.get("epoch")) or 0, groups, queries) if groups or queries else None
 
@@ -130,15 +134,16 @@ def _pair(row: dict[str, Any]) -> Pair:
     )
 
 
-def _query(row: dict[str, Any]) -> Query:
+def _query(row: dict[str, Any], losses: dict[int, tuple[float, ...]]) -> Query:
+    index = _whole(row.get("index")) or 0
     return Query(
-        index=_whole(row.get("index")) or 0,
+        index=index,
         label=_whole(row.get("label")),
         positive=number(row.get("positive")),
         picture=_text(row.get("picture")),
         negatives=tuple(
             HardNegative(
-                index=index if (index := _whole(each.get("index"))) is not None and index >= 0 else None,
+                index=known if (known := _whole(each.get("index"))) is not None and known >= 0 else None,
                 label=_whole(each.get("label")),
                 score=number(each.get("score")),
                 share=number(each.get("share")),
@@ -147,6 +152,7 @@ def _query(row: dict[str, Any]) -> Query:
             )
             for each in _dicts(row.get("negatives"))
         ),
+        losses=losses.get(index, ()),
     )
 
 

@@ -8,10 +8,14 @@ from typing import Any
 
 import altair as alt
 
+from contrast.report.figure import Table
 from contrast.report.lines import Axis, chart_spec, run_scales
 
 __all__ = ["Kind", "band_chart", "heat_chart", "kinds_chart"]
 
+TENS = [10.0**power for power in range(-9, 10)]
+FINER = [first * ten for ten in TENS for first in (1, 2, 5)]
+"""Where a logarithmic axis has lines; the library's own are all nine of a decade, a grid too dense to read."""
 DASHES = ([1, 0], [6, 3], [2, 3], [9, 3, 2, 3], [4, 2], [1, 2])
 
 
@@ -22,10 +26,12 @@ class Kind:
     Args:
         name: in the column ``kind`` and in the legend.
         colour: of the theme, where one run is drawn.
+        dashed: lets a line that may lie below it shine through.
     """
 
     name: str
     colour: str
+    dashed: bool = False
 
 
 def kinds_chart(
@@ -68,7 +74,7 @@ def band_chart(table: str, x: Axis, y: Axis, runs: Sequence[str], reference: str
     if reference:
         dashed = alt.Chart(alt.NamedData(name=table)).encode(x=_across(x, None), detail="run:N")
         layers.append(
-            dashed.mark_line(strokeWidth=1.25, strokeDash=[4, 4], color="theme:muted").encode(
+            dashed.mark_line(strokeWidth=1.5, strokeDash=[4, 4], color="theme:ink").encode(
                 y=alt.Y("reference:Q", title=y.title, scale=_scale(y))
             )
         )
@@ -79,7 +85,7 @@ def band_chart(table: str, x: Axis, y: Axis, runs: Sequence[str], reference: str
 
 
 def heat_chart(
-    table: str, y: Axis, value: Axis, ordinal: Sequence[str] | None, top: float | None = None
+    table: str, y: Axis, value: Axis, ordinal: Sequence[str] | None, shared: Sequence[Table]
 ) -> dict[str, Any]:
     """A heat map over training: one column a row of the run, ``from`` and ``to`` its ends.
 
@@ -88,18 +94,19 @@ def heat_chart(
         y: what goes up.
         value: what is coloured.
         ordinal: the values of y from the top, where they are no numbers.
-        top: where the colours end, so that several maps share them.
+        shared: the data of all maps that are to be compared: they have one axis of steps and one scale of colours.
     """
     axis = alt.Axis(format=",d", grid=False)
-    across = alt.X("from:Q", title="training step", axis=axis, scale=alt.Scale(nice=False, zero=False))
+    steps = [min(min(each["from"]) for each in shared), max(max(each["to"]) for each in shared)]
+    top = max(max(each[value.column]) for each in shared)
+    across = alt.X("from:Q", title="training step", axis=axis, scale=alt.Scale(nice=False, zero=False, domain=steps))
     length = alt.ExprRef("min(140, width / 3)")
     written: dict[str, Any] = {} if value.number == "~g" else {"format": value.number}
     legend = alt.Legend(
         title=value.title, orient="top", titleOrient="left", gradientLength=length, tickCount=3, **written
     )
     stops = [f"theme:negative-{stop}" for stop in range(5)]
-    ends: dict[str, Any] = {"domainMin": 0} if top is None else {"domain": [0, top], "clamp": True}
-    ramp = alt.Scale(type="pow", exponent=0.5, interpolate="lab", range=stops, **ends)
+    ramp = alt.Scale(type="pow", exponent=0.5, interpolate="lab", range=stops, domain=[0, top], clamp=True)
     cells = alt.Chart(alt.NamedData(name=table)).encode(
         x=across,
         x2="to:Q",
@@ -132,6 +139,8 @@ def _up(y: Axis) -> alt.Y:
 
 def _axis(of: Axis) -> alt.Axis:
     # Of "~g" the library's ticks keep one digit, and 80 is written 8e+1: its own choice is better.
+    if of.log:
+        return alt.Axis(values=alt.ExprRef(f"domain('y')[1] > 50 * domain('y')[0] ? {TENS} : {FINER}"))
     return alt.Axis() if of.number == "~g" else alt.Axis(format=of.number)
 
 
@@ -139,6 +148,8 @@ def _scale(y: Axis) -> alt.Scale:
     if y.log:
         ends: dict[str, Any] = {} if y.low is None else {"domainMin": y.low}
         return alt.Scale(type="log", nice=False, **ends)
+    if y.low is not None and y.high is not None:
+        return alt.Scale(domain=[y.low, y.high], nice=False)
     return alt.Scale(zero=y.zero) if y.high is None else alt.Scale(zero=y.zero, domainMax=y.high)
 
 
@@ -150,7 +161,11 @@ def _told_apart(runs: Sequence[str], kinds: Sequence[Kind]) -> dict[str, Any]:
         return {"color": alt.value(f"theme:{kinds[0].colour}")}
     if len(runs) == 1:
         colours = alt.Scale(domain=names, range=[f"theme:{kind.colour}" for kind in kinds])
-        return {"color": alt.Color("kind:N", scale=colours, legend=legend)}
+        dashes = alt.Scale(domain=names, range=[DASHES[kind.dashed] for kind in kinds])
+        return {
+            "color": alt.Color("kind:N", scale=colours, legend=legend),
+            "strokeDash": alt.StrokeDash("kind:N", scale=dashes, legend=legend),
+        }
     colour, _ = run_scales(runs)
     told: dict[str, Any] = {"color": alt.Color("run:N", scale=colour, legend=legend)}
     if len(kinds) > 1:

@@ -25,7 +25,7 @@ class Axis:
         zero: whether the axis has to show zero.
         log: whether its scale is logarithmic.
         high: where the axis ends, whatever goes beyond.
-        low: where a logarithmic axis begins.
+        low: where a logarithmic axis begins, or one that has a high end too.
     """
 
     column: str

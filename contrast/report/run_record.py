@@ -13,36 +13,10 @@ from contrast.records import last_row_per_step, read_object, read_rows, read_tex
 from contrast.report.gallery import Gallery, read_gallery
 from contrast.report.numbers import is_number, number
 from contrast.report.samples import Samples, read_samples
+from contrast.report.snapshots import Snapshot, read_snapshots
 from contrast.run_folder import RunFolder
 
-__all__ = [
-    "Evaluation",
-    "RunRecord",
-    "ScoreSummary",
-    "Snapshot",
-    "read_config",
-    "read_evaluations",
-    "rows_by_step",
-]
-
-
-@dataclass(frozen=True)
-class ScoreSummary:
-    """One histogram of scores (cosine similarities before the temperature) with the scores' own mean and std."""
-
-    counts: list[int]
-    mean: float | None
-    std: float | None
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """The scores of one training step; a side is None where the method has no such pairs."""
-
-    step: int
-    epoch: int | None
-    positive: ScoreSummary | None
-    negative: ScoreSummary | None
+__all__ = ["Evaluation", "RunRecord", "read_config", "read_evaluations", "rows_by_step"]
 
 
 @dataclass(frozen=True)
@@ -105,7 +79,7 @@ class RunRecord:
         """Read a run folder; what is missing or cut becomes a note, never an error."""
         notes: list[str] = []
         rows = read_rows(folder.scores)
-        edges, snapshots = _scores(rows, notes)
+        edges, snapshots = read_snapshots(rows, notes)
         metrics = rows_by_step(folder.metrics)
         if not metrics:
             notes.append("metrics.jsonl has no rows yet: no curves.")
@@ -149,38 +123,6 @@ def rows_by_step(path: Path) -> list[dict[str, Any]]:
         if is_number(row.get("step")):
             by_step.setdefault(row["step"], {}).update(row)
     return [by_step[step] for step in sorted(by_step)]
-
-
-def _scores(rows: list[dict[str, Any]], notes: list[str]) -> tuple[list[float], list[Snapshot]]:
-    edges = next((_edges(row["edges"]) for row in rows if "edges" in row), [])
-    whole = [row for row in rows if is_number(row.get("step"))]
-    snapshots = [_snapshot(row, len(edges) - 1) for row in last_row_per_step(whole)] if edges else []
-    seen = [snapshot for snapshot in snapshots if snapshot.positive or snapshot.negative]
-    if not seen:
-        notes.append("scores.jsonl has no histograms: no score densities and no separation.")
-    return edges, seen
-
-
-def _edges(value: Any) -> list[float]:
-    rising = isinstance(value, list) and all(map(is_number, value)) and value == sorted(set(value))
-    return [float(edge) for edge in value] if rising else []
-
-
-def _snapshot(row: dict[str, Any], bins: int) -> Snapshot:
-    epoch = number(row.get("epoch"))
-    return Snapshot(
-        step=int(row["step"]),
-        epoch=None if epoch is None else int(epoch),
-        positive=_side(row.get("positive"), bins),
-        negative=_side(row.get("negative"), bins),
-    )
-
-
-def _side(value: Any, bins: int) -> ScoreSummary | None:
-    counts = value.get("counts") if isinstance(value, dict) else None
-    if not isinstance(counts, list) or len(counts) != bins or not all(map(is_number, counts)) or not sum(counts) > 0:
-        return None
-    return ScoreSummary([int(count) for count in counts], number(value.get("mean")), number(value.get("std")))
 
 
 def read_evaluations(path: Path, notes: list[str]) -> list[Evaluation]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from safetensors.numpy import load_file
 
 from contrast.run_folder import RunFolder
 
-__all__ = ["Samples", "read_samples"]
+__all__ = ["Samples", "losses_by_epoch", "read_samples"]
 
 MOMENTS = ("loss_mean", "loss_std", "positive_mean", "positive_std")
 
@@ -45,6 +46,20 @@ def read_samples(folder: RunFolder) -> Samples | None:
     index = np.flatnonzero(seen >= 2)
     flag = _flags(folder, len(seen))[index]
     return Samples(index, {name: values[index] for name, values in moments.items()}, flag) if len(index) else None
+
+
+def losses_by_epoch(folder: RunFolder, index: Sequence[int]) -> dict[int, tuple[float, ...]]:
+    """Samples' losses in the kept epochs, in order; without epochs that a sample has none of."""
+    found: dict[int, list[float]] = {each: [] for each in index}
+    for path in sorted(folder.pairs.glob("epoch-*.safetensors")):
+        try:
+            losses = _tensors(path)["loss"]
+        except (OSError, SafetensorError, KeyError, ValueError):
+            continue
+        for each in found:
+            if losses.ndim == 1 and 0 <= each < len(losses) and np.isfinite(losses[each]):
+                found[each].append(float(losses[each]))
+    return {each: tuple(losses) for each, losses in found.items()}
 
 
 def _tensors(path: Path) -> dict[str, np.ndarray]:

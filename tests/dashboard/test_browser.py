@@ -10,10 +10,10 @@ import pytest
 
 from contrast.records import append_row
 from contrast.run_status import write_status
+from tests.browsing import browser_program
 from tests.dashboard.serving import command
 from tests.dashboard.test_list import AWKWARD, said
 from tests.report.synthetic import Shape, write_run
-from tests.report.test_browser import BROWSERS
 from tools.browser import Browser
 
 DRAWN = "document.documentElement?.dataset.drawn"
@@ -24,10 +24,7 @@ LINK = "document.querySelector(`[data-name='first'] [data-part=link]`)"
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Browser]:
     """What it said and whom it asked is looked at in the end."""
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        pytest.skip(f"no browser to draw the page in: install one of {', '.join(BROWSERS)}")
-    with Browser(program, tmp_path / "profile") as found:
+    with Browser(browser_program(), tmp_path / "profile") as found:
         yield found
 
 
@@ -76,7 +73,7 @@ def test_filter_and_order_are_kept_in_the_address(browser: Browser, runs: Path) 
         assert browser.value(NAMES)[0] == "second", "the other way round"
         assert browser.value("document.querySelector('[aria-sort]').getAttribute('aria-sort')") == "ascending"
         browser.value("document.querySelector('[data-sort=name] button').focus()")
-        browser.enter()
+        browser.press("Enter")
         assert browser.value("location.hash") == "#sort=name"
         assert browser.value(NAMES) == ["first", "second", AWKWARD]
         field = "document.getElementById('filter')"
@@ -110,7 +107,7 @@ def test_a_runs_page_is_drawn_and_says_what_is_new(browser: Browser, runs: Path)
         browser.until("document.getElementById('served-words').textContent === 'no new rows yet'")
         assert browser.value("document.getElementById('served-refresh').hidden")
         browser.value("document.getElementById('served-back').focus()")
-        browser.enter()
+        browser.press("Enter")
         browser.until(f"location.pathname === '/' && location.hash === '#theme=dark&sort=name' && {NAMES}.length === 2")
         kept_to(browser, dashboard.address)
 

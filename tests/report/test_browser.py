@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from contrast.records import read_rows
+from tests.browsing import browser_program
 from tests.report.reading import Page
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --enable-logging=stderr --virtual-time-budget=20000 --dump-dom"
@@ -24,9 +23,7 @@ Open = Callable[[str, str], Page]
 @pytest.fixture
 def opened(tmp_path: Path) -> Open:
     """Opens a page at an address fragment and gives the document as the browser left it."""
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        pytest.skip(f"no browser to draw the page in: install one of {', '.join(BROWSERS)}")
+    browser = browser_program()
 
     def open_page(html: str, fragment: str) -> Page:
         (tmp_path / "page.html").write_text(html, encoding="utf-8")

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import shutil
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from contrast.cli import main
 from contrast.records import read_rows
 from contrast.report import build_page, read_runs
 from contrast.run_folder import RunFolder
+from tests.browsing import browser_program
 from tests.commands.running import pretrain
+from tests.report.looking import PANEL, check, densities, downloaded, drawn, histograms
 from tools.browser import Browser
+from tools.real_runs import RUNS
 
 ROOT = Path(__file__).parents[2]
-PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-CONVNET = ["--model.backbone", "ConvNet", "--model.backbone.widths", "[16,32,64]"]
-DEMO = ["--config", "configs/demo.yaml", *CONVNET, "--scores.every_n_steps", 1]
-MOCHI = "[{class_path: HardNegativeMixing, init_args: {hardest: 64, pairs: 32, queries: 16, start_epoch: 2}}]"
-RUNS: dict[str, list[object]] = {
-    "mochi": ["--config", "configs/method/mocov2.yaml", "--config", "configs/data/digits.yaml", "--config",
-              "configs/experiment/digits_mocov2.yaml", *CONVNET, "--model.loss.transforms", MOCHI,
-              "--scores.every_n_steps", 1, "--trainer.max_epochs", 40],
-    "dbpm": ["--config", "configs/experiment/japanese_vowels_dbpm.yaml", "--trainer.max_epochs", 8,
-             "--model.loss.weighting.warmup_epochs", 4, "--scores.every_n_steps", 1],
-    "amcl": [*DEMO, "--config", "configs/loss/adaptive_temperature.yaml", "--trainer.max_epochs", 4],
-    **{objective: [*DEMO, "--model.loss.objective", objective, "--trainer.max_epochs", 4]
-       for objective in ("InfoNCE", "DCL", "HCL")},
-}  # fmt: skip
 EVERYWHERE = {"positive", "negative", "histogram", "gap", "d-prime", "auc", "overlap", "loss", "accuracy", "rate",
               "hardness-score", "hardness-gradient", "hardness-map-0", "false-by-rank", "course", "effective", "shares",
               "forces", "coupling-map-0", "coupling-mean", "uniformity", "alignment", "rank", "spectrum", "deviation",
@@ -49,16 +39,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
         for name, arguments in RUNS.items():
-            more = ["--online_knn.every_n_epochs", 2]
-            assert pretrain(folder / name, *arguments, *more, small=False) == 0
+            assert pretrain(folder / name, *arguments, small=False) == 0
+        assert main(["probe", str(folder / "amcl"), "--per-class", "5", "--seeds", "2"]) == 0
+        assert main(["knn", str(folder / "amcl")]) == 0
     return folder
 
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Browser]:
-    if PROGRAM is None:
-        pytest.skip("no browser to draw the page in: install chromium")
-    with Browser(PROGRAM, tmp_path / "profile") as found:
+    with Browser(browser_program(), tmp_path / "profile") as found:
         yield found
 
 
@@ -72,32 +61,13 @@ def opened(browser: Browser, trained: Path, *names: str) -> str:
     return page
 
 
-def drawn(browser: Browser) -> dict[str, int]:
-    """Marks by chart; of a chart that is there for each run, the fewest."""
-    return dict(
-        browser.value(
-            "[...document.querySelectorAll('[data-chart]')].map(e => [e.dataset.chart, Number(e.dataset.marks)])"
-            ".sort((a, b) => b[1] - a[1])"
-        )
-    )
-
-
-def check(browser: Browser, path: Path) -> None:
-    assert browser.said == []
-    assert browser.asked[1:] == [] or all(asked.startswith("data:") for asked in browser.asked[1:])
-    assert browser.asked[0].startswith("file:")
-    pictures = browser.value("[...document.images].map(i => i.complete && i.naturalWidth > 0)")
-    assert len(pictures) > 30
-    assert all(pictures)
-
-
 @pytest.mark.parametrize("name", list(OWN))
 def test_every_figure_of_a_real_run_is_drawn(name: str, browser: Browser, trained: Path) -> None:
     page = opened(browser, trained, name)
     marks = drawn(browser)
     assert set(marks) == EVERYWHERE | OWN[name]
     assert all(count >= 2 for count in marks.values()), marks
-    check(browser, trained / name)
+    check(browser)
     assert len(page.encode()) < 8_000_000
     shown = "document.getElementById('step-shown').textContent"
     last = browser.value(shown)
@@ -120,7 +90,7 @@ def test_a_comparison_of_three_losses_is_drawn(browser: Browser, trained: Path) 
     maps = {f"{kind}-map-{place}" for kind in ("hardness", "coupling") for place in range(3)}
     assert set(marks) == EVERYWHERE | maps | {"map-1", "map-2"} | DIFFERENCES
     assert all(count >= 2 for count in marks.values()), marks
-    check(browser, trained)
+    check(browser)
     settings = browser.value("document.getElementById('settings').textContent")
     assert all(name in settings for name in ("InfoNCE", "DCL", "HCL"))
 
@@ -139,3 +109,81 @@ def test_the_keyboard_reaches_the_slider_and_every_download(browser: Browser, tr
         "[...document.querySelectorAll('#step, [data-download], summary, .bar a')].filter(e => e.tabIndex < 0).length"
     )
     assert hidden == 0
+
+
+def test_the_keys_walk_over_the_steps(browser: Browser, trained: Path) -> None:
+    opened(browser, trained, "mochi")
+    rows = read_rows(trained / "mochi/scores.jsonl")[1:]
+    browser.value("document.getElementById('step').focus()")
+    for key, row in (("ArrowLeft", -2), ("ArrowLeft", -3), ("ArrowRight", -2), ("Home", 0), ("ArrowRight", 1)):
+        browser.press(key)
+        step = rows[row]["step"]
+        assert browser.value("document.getElementById('step-shown').textContent").startswith(f"{step} · epoch ")
+        assert browser.value("location.hash") == f"#step={step}"
+        chosen = browser.value(
+            "panels.filter(each => each.host.matches('.map')).map(e => e.view.data('chosen')[0].step)"
+        )
+        assert chosen == [step, step], "the rule in both maps goes along"
+
+
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_histograms_are_of_the_rows_counts(scale: str, browser: Browser, trained: Path) -> None:
+    opened(browser, trained, "mochi")
+    browser.value(f"document.querySelector('[name=density-scale][value={scale}]').click()")
+    browser.until(f"{PANEL}.view?.scale('y').type === '{scale}'")
+    header, *rows = read_rows(trained / "mochi/scores.jsonl")
+    shown = ["positive", "negative", "hardest"]
+    for kind in ("same_class", "pair_mix", "query_mix"):
+        assert histograms(browser) == densities(header, rows[-1], shown)
+        box = f"document.querySelector('[name=some-negatives][value={kind}]')"
+        browser.value(f"{box}.focus()")
+        browser.press("Space")
+        assert browser.value(f"{box}.checked")
+        shown.append(kind)
+    assert histograms(browser) == densities(header, rows[-1], shown)
+    floor = browser.value(f"{PANEL}.view.scale('y').domain()[0]")
+    assert 0 < floor < 0.01 if scale == "log" else floor == 0
+    assert browser.value("decodeURIComponent(location.hash)").endswith(
+        "negatives=hardest+same_class+pair_mix+query_mix"
+    )
+    offered = browser.value("[...document.querySelectorAll('[name=some-negatives]')].map(e => e.value)")
+    assert offered == ["hardest", "same_class", "pair_mix", "query_mix", "synthetic"], "its own are all mixes"
+
+
+def test_what_every_button_saves_can_be_read(browser: Browser, trained: Path, tmp_path: Path) -> None:
+    opened(browser, trained, "mochi")
+    browser.save_to(tmp_path)
+    figures = browser.value("[...document.querySelectorAll('figure')].map(e => e.id)")
+    assert len(figures) > 12
+    for figure in figures:
+        drawing, rows = downloaded(browser, tmp_path, figure)
+        panels = browser.value(f"document.querySelectorAll('#{figure} [data-chart]').length")
+        pictures = browser.value(f"document.querySelectorAll('#{figure} img').length")
+        inner = drawing.findall("{http://www.w3.org/2000/svg}svg")
+        images = [part for part in drawing.iter() if part.tag.endswith("}image")]
+        assert len(images) >= pictures > 20 if figure == "gallery" else len(inner) == panels > 0, figure
+        assert not [part.get("href") for part in images if not part.get("href", "").startswith("data:image/png")]
+        assert "".join(drawing.itertext()).strip(), "axes have words"
+        assert len(rows) > 1, figure
+        assert {len(row) for row in rows} == {len(rows[0])}, figure
+        if figure == "score-densities":
+            written = read_rows(trained / "mochi/scores.jsonl")[1:]
+            column = {title: place for place, title in enumerate(rows[0])}
+            for kind in ("positive", "negative", "hardest"):
+                counts = [int(row[column["count"]]) for row in rows[1:] if row[column["pairs"]] == kind]
+                assert counts == [count for row in written for count in row[kind]["counts"]]
+    assert browser.said == []
+
+
+def test_a_page_of_an_evaluated_run_has_its_accuracies(browser: Browser, trained: Path) -> None:
+    opened(browser, trained, "amcl")
+    shown = browser.value("document.querySelector('.accuracies').innerText")
+    files = sorted((trained / "amcl/evaluations").glob("*.json"))
+    assert len(files) == 2
+    for file in files:
+        found = json.loads(file.read_text())
+        low, high = found["top1_interval"]
+        for words in (f"{100 * found['top1']:.1f}\xa0%", f"{100 * low:.1f}–{100 * high:.1f}\xa0%", file.stem):
+            assert words in shown
+    assert "Linear probe" in shown
+    assert "kNN" in shown

@@ -18,8 +18,46 @@ async function panelSvg(panel) {
   return svg;
 }
 
+// What a figure without panels shows on the page, pictures, curves and words each where they stand, in light colours.
+function shownSvg(element) {
+  const space = "http://www.w3.org/2000/svg";
+  const theme = document.documentElement.dataset.theme;
+  document.documentElement.dataset.theme = "light"; // back before anything is painted
+  const { left, top, width, height } = element.getBoundingClientRect();
+  const svg = document.createElementNS(space, "svg");
+  const set = (part, values) => { for (const [name, value] of Object.entries(values)) part.setAttribute(name, value); return part; };
+  const add = (name, values) => svg.appendChild(set(document.createElementNS(space, name), values));
+  const placed = (box) => ({ x: box.left - left, y: box.top - top, width: box.width, height: box.height });
+  set(svg, { viewBox: `0 0 ${width} ${height}`, width, height });
+  add("rect", { width, height, fill: "white" });
+  for (const image of element.querySelectorAll("img")) {
+    const box = placed(image.getBoundingClientRect()), border = getComputedStyle(image).borderTopColor;
+    add("image", { ...box, href: image.src });
+    if (image.closest(".query, .false")) add("rect", { ...box, fill: "none", stroke: border, "stroke-width": 3 });
+  }
+  for (const curve of element.querySelectorAll("svg.spark"))
+    svg.append(set(curve.cloneNode(true), { ...placed(curve.getBoundingClientRect()), color: getComputedStyle(curve).color }));
+  const walker = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const text = walker.currentNode, style = getComputedStyle(text.parentElement);
+    if (text.parentElement.closest("svg, .downloads")) continue;
+    for (const { 0: word, index } of text.data.matchAll(/\S+/g)) { // by the word: lines wrap
+      const range = document.createRange();
+      range.setStart(text, index);
+      range.setEnd(text, index + word.length);
+      const box = placed(range.getBoundingClientRect());
+      const font = { "font-family": style.fontFamily, "font-size": style.fontSize, "font-weight": style.fontWeight };
+      add("text", { x: box.x, y: box.y + 0.8 * box.height, ...font, fill: style.color }).textContent = word;
+    }
+  }
+  if (theme) document.documentElement.dataset.theme = theme;
+  else delete document.documentElement.dataset.theme;
+  return new XMLSerializer().serializeToString(svg);
+}
+
 // One drawing of a figure's panels, one below the other.
 async function figureSvg(figure) {
+  if (!panels.some((each) => each.figure === figure)) return shownSvg(document.getElementById(figure));
   let height = 0, width = 0;
   const parts = [];
   for (const panel of panels.filter((each) => each.figure === figure)) {

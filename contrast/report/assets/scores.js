@@ -1,6 +1,11 @@
 // Score densities: the charts' rows out of the counts, and the slider that links them.
 const PAIRINGS = ["positive", "negative"];
-const chosen = { step: 0, scale: "linear" };
+const chosen = { step: 0, scale: "linear", some: ["hardest"] };
+
+// What a run's histogram shows: both kinds of pairs, and of the negatives' parts those that are ticked.
+function shownOf(run, at) {
+  return [...PAIRINGS, ...run.some.filter((name) => chosen.some.includes(name))].filter((name) => run[name].counts[at]);
+}
 
 // Densities of one histogram: shares over bin widths, so that they integrate to one.
 function densities(counts, edges) {
@@ -37,7 +42,7 @@ function placeIn(run) {
 function histogramOf(run, least) {
   const at = placeIn(run);
   const histogram = [], centres = [];
-  for (const pairs of PAIRINGS.filter((each) => run[each].counts[at])) {
+  for (const pairs of shownOf(run, at)) {
     const shown = densities(run[pairs].counts[at], run.edges).map((density) => Math.max(density, least));
     const first = run[pairs].counts[at].findIndex((count) => count > 0), last = run[pairs].counts[at].findLastIndex((count) => count > 0);
     const add = (bin, density) => histogram.push({ pairs, low: run.edges[bin], density });
@@ -51,7 +56,7 @@ function histogramOf(run, least) {
 
 // Every count of every snapshot, for the CSV.
 function scoreRows(runs) {
-  const sides = runs.flatMap((run) => PAIRINGS.map((pairs) => ({ run, pairs })));
+  const sides = runs.flatMap((run) => [...PAIRINGS, ...run.some].map((pairs) => ({ run, pairs })));
   return sides.flatMap(({ run, pairs }) => run[pairs].counts.flatMap((counts, at) => (counts ?? []).map((count, bin) => (
     { run: run.name, step: run.step[at], epoch: run.epoch[at], pairs, low: run.edges[bin], high: run.edges[bin + 1], count }))));
 }
@@ -75,12 +80,13 @@ function addHistogramPanel(host, name, run) {
   const rows = () => histogramOf(run, chosen.scale === "log" ? floor : 0);
   const panel = addPanel(host, name, () => {
     const { spec, label } = charts[chosen.scale];
-    const params = spec.params.map((each) => (each.name === "top" ? { ...each, value: topOf(name) } : each));
+    const now = { top: topOf(name), shown: shownOf(run, placeIn(run)) };
+    const params = spec.params.map((each) => ({ ...each, value: now[each.name] }));
     return { spec: { ...spec, params }, label: `${run.name}: ${label} ${run.step[placeIn(run)]}`, datasets: rows() };
   });
   panel.follow = () => {
     const { histogram, centres } = rows();
-    panel.view?.signal("top", topOf(name)).data("histogram", histogram).data("centres", centres).runAsync();
+    panel.view?.signal("top", topOf(name)).signal("shown", shownOf(run, placeIn(run))).data("histogram", histogram).data("centres", centres).runAsync();
   };
   panel.scaled = true;
 }
@@ -94,10 +100,10 @@ function topOf(name) {
 
 const asNumber = (value, digits) => (value === null ? "—" : value.toFixed(digits));
 
-function readout(run) {
+function readout(run, names) {
   const at = placeIn(run);
-  const words = PAIRINGS.filter((pairs) => run[pairs].counts[at]).map((pairs) =>
-    `<span class="${pairs}">${pairs}s <b>${asNumber(run[pairs].mean[at], 3)}</b> ± ${asNumber(run[pairs].std[at], 3)}</span>`);
+  const words = shownOf(run, at).map((pairs) =>
+    `<span style="--colour: var(--${pairs})">${names[pairs] ?? `${pairs}s`} <b>${asNumber(run[pairs].mean[at], 3)}</b> ± ${asNumber(run[pairs].std[at], 3)}</span>`);
   const [mine, other] = PAIRINGS.map((pairs) => ({ mean: run[pairs].mean[at], std: run[pairs].std[at] }));
   if (mine.mean === null || other.mean === null) return words.join("");
   const gap = mine.mean - other.mean;
@@ -110,7 +116,7 @@ function readout(run) {
 // The slider walks over the steps of all runs; a run in between shows its last snapshot.
 function addScorePanels(element) {
   const name = element.dataset.figure;
-  const { charts, runs } = report.figures[name];
+  const { charts, runs, names } = report.figures[name];
   for (const part of element.querySelectorAll("[data-run]")) {
     for (const host of part.querySelectorAll("[data-chart]")) {
       const run = runs[part.dataset.run];
@@ -123,6 +129,7 @@ function addScorePanels(element) {
   slider.max = steps.length - 1;
   slider.addEventListener("input", () => chooseStep(steps[slider.value]));
   for (const radio of element.querySelectorAll("[name=density-scale]")) radio.addEventListener("change", () => chooseScale(radio.value));
+  for (const box of element.querySelectorAll("[name=some-negatives]")) box.addEventListener("change", () => chooseSome(box));
   chosen.steps = steps;
   chosen.show = () => {
     const place = steps.indexOf(chosen.step);
@@ -134,7 +141,7 @@ function addScorePanels(element) {
     for (const part of element.querySelectorAll("[data-run]")) {
       const run = runs[part.dataset.run];
       part.querySelector("[data-shown=step]").textContent = run.step[placeIn(run)].toLocaleString("en");
-      part.querySelector("[data-shown=numbers]").innerHTML = readout(run); // numbers only: nothing to escape
+      part.querySelector("[data-shown=numbers]").innerHTML = readout(run, names); // numbers and names of ours: nothing to escape
     }
     for (const panel of panels) panel.follow?.();
   };
@@ -161,4 +168,15 @@ function setScale(scale) {
 function chooseScale(scale) {
   keepInAddress("scale", scale);
   return setScale(scale);
+}
+
+function setSome(names) {
+  chosen.some = names;
+  for (const box of document.querySelectorAll("[name=some-negatives]")) box.checked = names.includes(box.value);
+  chosen.show();
+}
+
+function chooseSome(box) {
+  setSome([...chosen.some.filter((name) => name !== box.value), ...(box.checked ? [box.value] : [])]);
+  keepInAddress("negatives", chosen.some.join(" "));
 }

@@ -4,6 +4,7 @@ async function followAddress() {
   const theme = asked.get("theme"), step = Number(asked.get("step") ?? NaN), scale = asked.get("scale");
   if (["light", "dark"].includes(theme)) chooseTheme(theme);
   if (chosen.steps && Number.isFinite(step)) setStep(step);
+  if (chosen.steps && asked.has("negatives")) setSome(asked.get("negatives").split(" "));
   if (chosen.steps && ["linear", "log"].includes(scale)) await setScale(scale);
 }
 

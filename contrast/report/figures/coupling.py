@@ -26,19 +26,19 @@ REASON = "No row of scores.jsonl has the multiplier: the method has no negatives
 def coupling(runs: Sequence[RunRecord]) -> Figure | Missing:
     """Its distribution over queries as a heat map, one a run, with the mean."""
     names = [run.name for run in runs]
-    tables: dict[str, Table] = {"means": {}}
-    charts = []
-    for place, run in enumerate(runs):
-        cells = _cells(run, tables["means"])
-        if cells:
-            tables[f"cells{place}"] = cells
-            label = "Distribution over queries" + (f": {run.name}" if len(runs) > 1 else "")
-            up = Axis("multiplier", "multiplier", "~g")
-            density = Axis("density", "density", "~g")
-            charts.append(Chart(f"coupling-map-{place}", heat_chart(f"cells{place}", up, density, None), label))
-    if not charts:
+    means: Table = {}
+    cells = {place: found for place, run in enumerate(runs) if (found := _cells(run, means))}
+    if not cells:
         return Missing(NAME, TITLE, REASON)
-    step, mean = Axis("step", "training step", ",d"), Axis("mean", "multiplier", "~g")
+    tables = {"means": means} | {f"cells{place}": found for place, found in cells.items()}
+    up = Axis("multiplier", "multiplier", "~g", low=0.0, high=1.0)
+    density = Axis("density", "density", "~g")
+    charts = []
+    for place in cells:
+        label = "Distribution over queries" + (f": {names[place]}" if len(runs) > 1 else "")
+        drawn = heat_chart(f"cells{place}", up, density, None, list(cells.values()))
+        charts.append(Chart(f"coupling-map-{place}", drawn, label))
+    step, mean = Axis("step", "training step", ",d"), Axis("mean", "multiplier", "~g", low=0.0, high=1.0)
     kinds = [Kind("mean", "negative-mean"), Kind("5 % of queries below", "negative-2")]
     charts.append(Chart("coupling-mean", kinds_chart("means", step, mean, names, kinds), "Mean, and its lower end"))
     return Figure(NAME, TITLE, READING, tuple(charts), tables)

@@ -42,10 +42,12 @@ class Card:
 
 @dataclass(frozen=True)
 class Strip:
-    """A query as the template shows it: with each negative, its picture, its kind, and whether it is of the class."""
+    """A query as the template shows it: with its sample's loss over training, and of each negative its picture, its
+    kind, and whether it is of the class."""
 
     query: Query
     picture: str
+    history: Markup
     negatives: tuple[tuple[HardNegative, str, str, bool], ...]
 
 
@@ -99,7 +101,8 @@ def _strip(query: Query, pictures: Pictures) -> Strip:
         same = each.label is not None and each.label == query.label
         return each, pictures.url(each.picture), KINDS[each.kind], same
 
-    return Strip(query, pictures.url(query.picture), tuple(shown(each) for each in query.negatives))
+    history = sparkline(query.losses, f"loss of sample {query.index} over {len(query.losses)} epochs")
+    return Strip(query, pictures.url(query.picture), history, tuple(shown(each) for each in query.negatives))
 
 
 def _add(table: Table, run: str, found: Gallery) -> None:

@@ -15,7 +15,7 @@ READING = (
     "In closed form from the logits, before weighting. The effective number of negatives is exp of the entropy of"
     " their shares (line: mean; band: the middle 90 % of queries; dashed: how many there are): near the dashed "
     "line all negatives weigh alike, near 1 one of them decides. Beside it, which share falls on those that have "
-    "most, on mixes and on false negatives."
+    "most, on mixes and on false negatives. Pull and push are one line where the loss balances them, as InfoNCE does."
 )
 REASON = "No row of scores.jsonl has gradients on negatives: the method has none, or another kind of loss."
 PARTS = (
@@ -47,7 +47,10 @@ PARTS = (
         "forces",
         "Pull of the positive, push of all negatives",
         "mean |∂loss/∂logit|",
-        (Line("pull", ("gradient", "pull"), "positive"), Line("push", ("gradient", "push"), "negative")),
+        (
+            Line("pull", ("gradient", "pull"), "positive"),
+            Line("push", ("gradient", "push"), "negative", dashed=True),
+        ),
         zero=True,
     ),
 )

@@ -42,13 +42,12 @@ def hardness_profile(runs: Sequence[RunRecord]) -> Figure | Missing:
             "hardness-gradient", kinds_chart("profile", rank, share, names, kinds, ordinal=labels), "Gradient by rank"
         ),
     ]
-    tables = {"profile": table} | {f"cells{place}": _cells(run, rows) for place, (run, rows) in enumerate(ranked)}
-    top = max(
-        (share for place in range(len(ranked)) for share in tables[f"cells{place}"].get("gradient", [])), default=1
-    )
-    for place, (run, _) in enumerate(ranked):
-        label = "Share of the gradient over training" + (f": {run.name}" if len(runs) > 1 else "")
-        charts.append(Chart(f"hardness-map-{place}", heat_chart(f"cells{place}", rank, share, labels, top), label))
+    cells = {place: found for place, (run, rows) in enumerate(ranked) if (found := _cells(run, rows))}
+    tables = {"profile": table} | {f"cells{place}": found for place, found in cells.items()}
+    for place in cells:
+        label = "Share of the gradient over training" + (f": {ranked[place][0].name}" if len(runs) > 1 else "")
+        drawn = heat_chart(f"cells{place}", rank, share, labels, list(cells.values()))
+        charts.append(Chart(f"hardness-map-{place}", drawn, label))
     notes = [f"{run.name}: no ranked negatives." for run in runs if run.name not in table["run"]]
     return Figure(NAME, TITLE, READING, tuple(charts), tables, tuple(notes))
 

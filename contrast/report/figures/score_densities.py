@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Literal
-
-import altair as alt
+from typing import Any
 
 from contrast.report.figure import Chart, Figure, Missing
-from contrast.report.lines import chart_spec
 from contrast.report.numbers import rounded
-from contrast.report.run_record import RunRecord, ScoreSummary, Snapshot
+from contrast.report.run_record import RunRecord
+from contrast.report.score_charts import PAIRINGS, heat_map, histogram
+from contrast.report.snapshots import SOME_NEGATIVES, ScoreSummary, Snapshot
 
 __all__ = ["score_densities"]
 
@@ -20,16 +19,24 @@ NAME, TITLE = "score-densities", "Scores of positives and negatives over trainin
 READING = (
     "Each column is one histogram of cosine similarities before the temperature: positives should gather near 1 and "
     "negatives drift to 0 and spread. Solid line: the mean of the pairs shown; dashed: the mean of the other kind. "
-    "Choose a step with the slider, with the arrow keys on it, or by clicking in a map."
+    "Choose a step with the slider, with the arrow keys on it, or by clicking in a map; below, both histograms of that "
+    "step, and by choice those of some of the negatives, each with an area of 1."
 )
 COLOURS = (
     "Colour goes with the square root of the density, so that thin tails show, and ends where 95 % of the snapshots "
     "have their peak or below. Scores outside the bins are counted in the end bins."
 )
 MOST_SNAPSHOTS = 240
-SCORE = "score (cosine similarity)"
-Pairing = Literal["positive", "negative"]
-PAIRINGS: tuple[Pairing, Pairing] = ("positive", "negative")
+NAMES = {
+    "hardest": "10 hardest negatives",
+    "same_class": "negatives of the query's class",
+    "mined": "mined negatives",
+    "pair_mix": "mixes of two negatives",
+    "query_mix": "mixes with the query",
+    "synthetic": "all mixes",
+    "own": "all negatives of one query's own",
+}
+"""What the histograms of some negatives are called on the page."""
 
 
 def score_densities(runs: Sequence[RunRecord]) -> Figure | Missing:
@@ -48,12 +55,12 @@ def score_densities(runs: Sequence[RunRecord]) -> Figure | Missing:
         notes.extend(f"{run.name}: its method recorded no {pairing} pairs." for pairing in missing)
     axes = _axes(packed)
     charts = (
-        Chart("positive", _heat_map("positive", axes), "Positive pairs"),
-        Chart("negative", _heat_map("negative", axes), "Negative pairs"),
-        Chart("linear", _histogram(axes, log=False), "Histograms at this step"),
-        Chart("log", _histogram(axes, log=True), "Histograms at this step"),
+        Chart("positive", heat_map("positive", axes), "Positive pairs"),
+        Chart("negative", heat_map("negative", axes), "Negative pairs"),
+        Chart("linear", histogram(axes, NAMES, log=False), "Histograms at this step"),
+        Chart("log", histogram(axes, NAMES, log=True), "Histograms at this step"),
     )
-    extra = {"runs": packed, "peak": axes["peak"], "floor": axes["floor"]}
+    extra = {"runs": packed, "names": NAMES, "peak": axes["peak"], "floor": axes["floor"]}
     return Figure(NAME, TITLE, READING, charts, {}, tuple(notes), "score_densities.html", extra)
 
 
@@ -66,6 +73,7 @@ def _spread(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
 
 def _packed(run: RunRecord, snapshots: Sequence[Snapshot]) -> dict[str, Any]:
     """A run's snapshots by column; the page's script makes the charts' rows of them."""
+    some = _told_apart(snapshots)
     return {
         "name": run.name,
         "edges": run.edges,
@@ -73,7 +81,20 @@ def _packed(run: RunRecord, snapshots: Sequence[Snapshot]) -> dict[str, Any]:
         "epoch": [snapshot.epoch for snapshot in snapshots],
         "positive": _columns([snapshot.positive for snapshot in snapshots]),
         "negative": _columns([snapshot.negative for snapshot in snapshots]),
+        "some": list(some),
+        **{name: _columns(sides) for name, sides in some.items()},
     }
+
+
+def _told_apart(snapshots: Sequence[Snapshot]) -> dict[str, list[ScoreSummary | None]]:
+    """Histograms of some negatives; without those that are another one throughout, as all mixes where one kind is."""
+    found: dict[str, list[ScoreSummary | None]] = {}
+    for name in SOME_NEGATIVES:
+        sides = [snapshot.some.get(name) for snapshot in snapshots]
+        known = ([snapshot.negative for snapshot in snapshots], *found.values())
+        if any(sides) and sides not in known:
+            found[name] = sides
+    return found
 
 
 def _columns(sides: Sequence[ScoreSummary | None]) -> dict[str, list[Any]]:
@@ -99,81 +120,3 @@ def _axes(packed: Sequence[dict[str, Any]]) -> dict[str, float]:
             least = min(least, *densities)
     peak = sorted(peaks)[math.ceil(0.95 * len(peaks)) - 1]
     return {"first": first, "last": max(last, first + 1), "low": low, "high": high, "peak": peak, "floor": least / 2}
-
-
-def _heat_map(pairing: Pairing, axes: dict[str, float]) -> dict[str, Any]:
-    """Step across, score up, density as colour; both means as lines; the chosen step as a rule."""
-    across = alt.Scale(domain=[axes["first"], axes["last"]], nice=False, zero=False)
-    up = alt.Scale(domain=[axes["low"], axes["high"]], nice=False, zero=False)
-    ramp = alt.Scale(
-        type="pow",
-        exponent=0.5,
-        domain=[0, axes["peak"]],
-        clamp=True,
-        interpolate="lab",
-        range=[f"theme:{pairing}-{stop}" for stop in range(5)],
-    )
-    legend = alt.Legend(
-        title="density (per unit of score)",
-        orient="top",
-        titleOrient="left",
-        gradientLength=alt.ExprRef("min(140, width / 3)"),
-        tickCount=3,
-    )
-    cells = (
-        # each cell reaches half a pixel into the next: between exact edges the page would shine through
-        alt.Chart(alt.NamedData(name="cells"))
-        .mark_rect(x2Offset=0.5, yOffset=0.5, clip=True)
-        .encode(
-            x=alt.X(
-                "from:Q", title="training step", axis=alt.Axis(format=",d", tickMinStep=1, grid=False), scale=across
-            ),
-            x2="to:Q",
-            y=alt.Y("low:Q", title=SCORE, axis=alt.Axis(grid=False), scale=up),
-            y2="high:Q",
-            color=alt.Color("density:Q", scale=ramp, legend=legend),
-            tooltip=[alt.Tooltip("step:Q", format=",d"), *_numbers("low", "high", "density")],
-        )
-    )
-    chosen = alt.Chart(alt.NamedData(name="chosen")).mark_rule(strokeWidth=1.5, color="theme:ink").encode(x="step:Q")
-    other = PAIRINGS[1 - PAIRINGS.index(pairing)]
-    means = [*_mean_line(other, dashed=True), *_mean_line(pairing, dashed=False)]
-    return chart_spec([cells, *means, chosen], height=300)
-
-
-def _mean_line(pairing: Pairing, dashed: bool) -> list[alt.Chart]:
-    """A line in the colour of its pairs over a wider one in the page's, to be seen on any density."""
-    line = alt.Chart(alt.NamedData(name="means")).encode(x="step:Q", y=f"{pairing}:Q")
-    dash = [5, 4] if dashed else [1, 0]
-    return [
-        line.mark_line(strokeWidth=4, color="theme:card", opacity=0.85, clip=True),
-        line.mark_line(strokeWidth=1.75, color=f"theme:{pairing}-mean", strokeDash=dash, clip=True),
-    ]
-
-
-def _histogram(axes: dict[str, float], log: bool) -> dict[str, Any]:
-    """Both densities at the chosen step, and their means as rules; `top` grows for a peak above the shared one."""
-    floor = axes["floor"] if log else 0.0
-    across = alt.Scale(domain=[axes["low"], axes["high"]], nice=False, zero=False)
-    up = alt.Scale(type="log" if log else "linear", domainMin=floor, domainMax=alt.ExprRef("top"), nice=False)
-    colour = alt.Color(
-        "pairs:N",
-        scale=alt.Scale(domain=list(PAIRINGS), range=["theme:positive", "theme:negative"]),
-        legend=alt.Legend(title=None, orient="top", symbolType="square"),
-    )
-    x = alt.X("low:Q", title=SCORE, scale=across)
-    tens = [10.0**power for power in range(math.ceil(math.log10(axes["floor"])), 3)]
-    y_axis = alt.Axis(format="~g", values=tens) if log else alt.Axis(tickCount=5)
-    y = alt.Y("density:Q", title="density (per unit of score)", stack=None, scale=up, axis=y_axis)
-    area = (
-        alt.Chart(alt.NamedData(name="histogram"))
-        .mark_area(interpolate="step-after", fillOpacity=0.3, line={"strokeWidth": 1.5}, clip=True)
-        .encode(x=x, y=y, y2=alt.datum(floor), color=colour)
-    )
-    rule = alt.Chart(alt.NamedData(name="centres")).mark_rule(strokeWidth=1.5, strokeDash=[4, 3], clip=True)
-    top = alt.param(name="top", value=axes["peak"])
-    return chart_spec([area, rule.encode(x="mean:Q", color=colour)], height=240, parameters=[top])
-
-
-def _numbers(*columns: str) -> list[alt.Tooltip]:
-    return [alt.Tooltip(f"{column}:Q", format=".3~g") for column in columns]

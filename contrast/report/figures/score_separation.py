@@ -9,8 +9,9 @@ from contrast.report.courses import Course, Line
 from contrast.report.figure import Chart, Figure, Missing, Table
 from contrast.report.lines import Axis, line_chart
 from contrast.report.numbers import rounded
-from contrast.report.run_record import RunRecord, Snapshot
+from contrast.report.run_record import RunRecord
 from contrast.report.series import thin
+from contrast.report.snapshots import Snapshot
 
 __all__ = ["mean_gap", "score_separation", "sensitivity_index"]
 
