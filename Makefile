@@ -9,7 +9,8 @@ JOBS := 1
 INSTALL := UV_LINK_MODE=copy $(UV) pip install -q --compile-bytecode --python $(PY)
 KILLS := 100
 EPOCHS := 6
-.PHONY: demo test test-slow lint docs compare exact fuzz lock clean
+BENCH := .venv-bench
+.PHONY: bench demo test test-slow lint docs compare exact fuzz lock clean
 
 # The whole tour on scikit-learn's digits: pretrain, probe, compare with baselines, report. Minutes on two cores.
 demo: $(VENV)/.installed
@@ -45,11 +46,18 @@ fuzz: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(PY) -m tools.fuzz configurations --count 2000 --jobs 2
 	OMP_NUM_THREADS=1 $(PY) -m tools.fuzz files --count 500 --jobs 2
 
+# Speed and memory against floors and peers, which have an environment of their own: docs/benchmarks.md.
+bench: $(BENCH)/.installed
+	$(BENCH)/bin/python -m tools.bench --out runs/bench.json
+	$(BENCH)/bin/python -m tools.bench.table runs/bench.json
+
 # The exact versions, for Python 3.11 to 3.13, with no address in them.
 lock: $(VENV)/.uv
 	$(UV) pip compile -q --universal --python-version 3.11 --no-header --no-annotate pyproject.toml -o requirements.lock
 	$(UV) pip compile -q --universal --python-version 3.11 --no-header --no-annotate pyproject.toml --group dev \
 		-c requirements.lock -o requirements-dev.lock
+	$(UV) pip compile -q --universal --python-version 3.11 --no-header --no-annotate requirements-bench.in \
+		-c requirements.lock -o requirements-bench.lock
 
 $(VENV)/.uv:
 	@test -x $(PY) || python3 -m venv $(VENV) || \
@@ -66,5 +74,12 @@ $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 	$(INSTALL) -r requirements-dev.lock
 	touch $@
 
+$(BENCH)/.installed: requirements.lock requirements-bench.lock | $(VENV)/.uv
+	python3 -m venv $(BENCH)
+	UV_LINK_MODE=copy $(UV) pip install -q --compile-bytecode --python $(BENCH)/bin/python \
+		-r requirements.lock -r requirements-bench.lock
+	$(UV) pip install -q --python $(BENCH)/bin/python --no-deps -e .
+	mkdir -p runs && touch $@
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(BENCH) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,4 +1,4 @@
-"""Measure a part, or all of them, and print the rows as JSON; with --docs, as the table of docs/benchmarks.
+"""Measure some parts, or all of them, and print the rows as JSON; `tools.bench.table` makes docs/benchmarks of it.
 
     python -m tools.bench loss views --out bench.json
 
@@ -16,6 +16,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from tools.compare.machine import commit, machine
+
 PARTS = ("loss", "views", "step", "loading", "evaluation", "start")
 
 
@@ -28,7 +30,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if unknown:
         parser.error(f"no part {unknown[0]!r}: give some of {', '.join(PARTS)}")
     rows = [row for part in given.parts for row in _of_part(part)]
-    found = json.dumps({"parts": given.parts, "rows": rows}, indent=1)
+    found = json.dumps({"commit": commit(), "machine": machine(), "rows": rows}, indent=1)
     print(found)
     if given.out is not None:
         given.out.write_text(found + "\n")
