@@ -52,12 +52,13 @@ SHORT = [row(1, [0, 4], [0.2, 0.3, 0.5]), row(11, [0, 4], [0.1, 0.1, 0.8])]
 LONG = [row(5, [2, 2], [0.4, 0.3, 0.3]), row(105, [1, 3], [0.6, 0.2, 0.2])]
 
 
-def test_maps_of_several_runs_have_one_scale(tmp_path: Path) -> None:
-    found = figure(coupling, tmp_path, short=SHORT, long=LONG)
+@pytest.mark.parametrize("runs", [{"short": SHORT, "long": LONG}, {"long": LONG, "short": SHORT}])
+def test_maps_of_several_runs_have_one_scale(runs: dict[str, list[dict[str, Any]]], tmp_path: Path) -> None:
+    found = figure(coupling, tmp_path, **runs)
     assert domains(found, "x", "coupling-map") == [[1.0, 105.0]] * 2
     assert domains(found, "y", "coupling-map") == [[0.0, 1.0]] * 2
     assert domains(found, "color", "coupling-map") == [[0, 2.0]] * 2, "4 of 4 queries in a bin half a unit wide"
-    found = figure(hardness_profile, tmp_path, short=SHORT, long=LONG)
+    found = figure(hardness_profile, tmp_path, **runs)
     assert domains(found, "x", "hardness-map") == [[1.0, 105.0]] * 2
     assert domains(found, "color", "hardness-map") == [[0, 0.8]] * 2
 

@@ -143,6 +143,7 @@ def test_histograms_are_of_the_rows_counts(scale: str, browser: Browser, trained
     assert histograms(browser) == densities(header, rows[-1], shown)
     floor = browser.value(f"{PANEL}.view.scale('y').domain()[0]")
     assert 0 < floor < 0.01 if scale == "log" else floor == 0
+    assert browser.value(f"Math.min(...{PANEL}.view.data('histogram').map(e => e.density))") == floor, "no line is open"
     assert browser.value("decodeURIComponent(location.hash)").endswith(
         "negatives=hardest+same_class+pair_mix+query_mix"
     )
