@@ -79,7 +79,7 @@ def histogram(axes: dict[str, float], names: dict[str, str], log: bool) -> dict[
     """
     floor = axes["floor"] if log else 0.0
     across = alt.Scale(domain=[axes["low"], axes["high"]], nice=False, zero=False)
-    up = alt.Scale(type="log" if log else "linear", domainMin=floor, domainMax=alt.ExprRef("top"), nice=False)
+    up = alt.Scale(type="log" if log else "linear", domain=[floor, alt.ExprRef("top")], nice=False)
     x = alt.X("low:Q", title=SCORE, scale=across)
     tens = [10.0**power for power in range(math.ceil(math.log10(axes["floor"])), 3)]
     y_axis = alt.Axis(format="~g", values=tens) if log else alt.Axis(tickCount=5)
