@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 
 from jaxtyping import Float
 from torch import Tensor
@@ -15,7 +15,7 @@ from contrast.pairs import Pairs
 __all__ = ["LogitLoss"]
 
 
-class LogitLoss(Loss):
+class LogitLoss(Loss, ABC):
     """A loss with negatives: each query's is a function of its positive logit and of sums over its negatives' logits.
 
     Observers see the negatives of such a loss, and its gradient on each; of any other `Loss` the positives alone.
