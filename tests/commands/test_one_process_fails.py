@@ -34,7 +34,7 @@ class FailAt(lightning.Callback):
         if trainer.global_step + 1 == self.step:
             getattr(self, self.what)(trainer, pl_module)
 
-    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         if self.what == "term" and trainer.is_global_zero:
             time.sleep(12)
 
