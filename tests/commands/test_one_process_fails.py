@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class FailAt(lightning.Callback):
-    """What happens to one process at a step; and the first one takes longer to close than Lightning has patience."""
+    """What happens to one process at a step; told to stop, the first one closes more slowly than Lightning waits."""
 
     def __init__(self, what: str, step: int = 4) -> None:
         self.what, self.step = what, step
@@ -34,9 +34,9 @@ class FailAt(lightning.Callback):
         if trainer.global_step + 1 == self.step:
             getattr(self, self.what)(trainer, pl_module)
 
-    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        if trainer.is_global_zero:
-            time.sleep(7)
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        if self.what == "term" and trainer.is_global_zero:
+            time.sleep(12)
 
     def nan(self, trainer: Any, pl_module: Any) -> None:
         if not trainer.is_global_zero:  # SimSiam's loss is of each process's own rows
