@@ -188,10 +188,12 @@ class Observation:
         `proxy/accuracy`, the share of queries whose positive's score outranks all negatives', and
         `proxy/accuracy_without_mixes`, the same against real rows alone, where there are mixes; `bad_pairs/noisy`,
         `bad_pairs/faulty` and `bad_pairs/weight` of a `BadPairMining`: shares of the step's samples, and the mean
-        weight of those that are flagged.
+        weight of those that are flagged. What has no value at the step, such as the weight where none is flagged, is
+        left out.
         """
         names = [name for name in self._proxy if self._asked and (self._mixes or name == "proxy/accuracy")]
-        return {name: each.value() for name, each in ({n: self._proxy[n] for n in names} | self._weights).items()}
+        found = {name: each.value() for name, each in ({n: self._proxy[n] for n in names} | self._weights).items()}
+        return {name: value for name, value in found.items() if not math.isnan(value)}
 
 
 def _mean(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -121,7 +122,6 @@ def _peak(name: str, rows: int) -> float:
 def print_peak(name: str, rows: int) -> None:
     """Run a loss once, forward and backward, and print by how many MiB the process's peak grew."""
     import importlib
-    import resource
 
     way: Callable[[Tensor], object]
     if name == "contrast":
@@ -134,9 +134,15 @@ def print_peak(name: str, rows: int) -> None:
         way = lambda z: _peer(loss, z)  # noqa: E731  # as above
     way(_rows(64))
     z = _rows(rows)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _peak()
     way(z)
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print((_peak() - before) / 1024)
+
+
+def _peak() -> int:
+    """Most memory so far, KiB; ``ru_maxrss`` would begin with that of the process that started this one."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1])
 
 
 def _rows(count: int) -> Tensor:
