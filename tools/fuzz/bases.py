@@ -55,7 +55,9 @@ def bases() -> dict[str, Config]:
         for method in ("simclr", "mocov2"):
             found[f"{overlay.stem} on {method}"] = small([CONFIGS / "method" / f"{method}.yaml", overlay])
     for overlay in sorted((CONFIGS / "bank").glob("*.yaml")):
-        found[f"{overlay.stem} on mocov2"] = small([CONFIGS / "method/mocov2.yaml", overlay])
+        config = found[f"{overlay.stem} on mocov2"] = small([CONFIGS / "method/mocov2.yaml", overlay])
+        if overlay.stem in ("nearest", "stratified"):  # they keep one row a sample
+            config["model"]["init_args"]["bank"]["init_args"]["size"] = 96
     found["series"] = _series()
     return found
 

@@ -12,7 +12,7 @@ __all__ = ["SPRUNG", "Case", "Outcome", "Verdict", "nothing"]
 SPRUNG = "SPRUNG"
 """The file that a trap writes into its folder where somebody runs it."""
 
-Verdict = Literal["accepted", "refused", "stopped", "failed"]
+Verdict = Literal["accepted", "refused", "stopped", "interrupted", "failed"]
 
 
 def nothing(_: Path) -> None:
@@ -29,6 +29,7 @@ class Case:
         arguments: of `contrast`, run in a folder of its own.
         prepare: writes the files that the arguments name into that folder.
         seconds: after which a command hangs.
+        interrupt: a signal, and after how many seconds the command gets it.
     """
 
     kind: str
@@ -36,6 +37,7 @@ class Case:
     arguments: tuple[str, ...]
     prepare: Callable[[Path], None] = nothing
     seconds: float = 30.0
+    interrupt: tuple[int, float] | None = None
 
     def __repr__(self) -> str:
         return f"{self.kind}: {self.what}: contrast {' '.join(map(repr, self.arguments))[:500]}"
@@ -46,7 +48,8 @@ class Outcome:
     """What became of a case.
 
     Args:
-        verdict: accepted (exit 0), refused (2, one line), stopped (1, one line), or failed.
+        verdict: accepted (exit 0), refused (2, one line), stopped (1, one line), interrupted (128 + signal, one line),
+            or failed.
         reason: why it failed; else the line on standard error, or nothing.
         code: of the exit; negative for a signal.
         seconds: it took.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import os
 import pkgutil
@@ -17,7 +18,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CONNECTED", "PAGES", "run_forked", "warm_up"]
+__all__ = ["CONNECTED", "PAGES", "READY", "run_forked", "warm_up"]
 
 CONNECTED = "CONNECTED"
 """The file that a child writes into its folder where it was about to open a connection."""
@@ -25,6 +26,10 @@ CONNECTED = "CONNECTED"
 PAGES = "(pages)"
 """In place of a command: ask the dashboard for its pages, which the command would serve for ever."""
 
+READY = "ready"
+"""The file that a child writes beside its streams once a signal is the command's to answer."""
+
+_STEP = 90  # seconds within which the largest network that the memory holds has done its step
 _MEMORY = 6 * 2**30  # beyond what the parent has mapped
 _FILE = 2**30
 
@@ -45,14 +50,17 @@ def warm_up() -> None:
     parser.run_parser()
 
 
-def run_forked(arguments: tuple[str, ...], folder: Path, said: Path, seconds: float) -> tuple[int, float]:
+def run_forked(
+    arguments: tuple[str, ...], folder: Path, said: Path, seconds: float, interrupt: tuple[int, float] | None = None
+) -> tuple[int, float]:
     """Run `contrast` with these arguments in a folder.
 
     Args:
         arguments: of the command.
         folder: where it runs.
         said: a folder that gets its ``stdout`` and ``stderr``.
-        seconds: after which it is killed.
+        seconds: after which it is told to end, where it trains, and killed, where it does not or does not end.
+        interrupt: a signal, and after how many seconds it gets it.
 
     Returns:
         Its exit code, negative for a signal, and the seconds it took.
@@ -64,15 +72,30 @@ def run_forked(arguments: tuple[str, ...], folder: Path, said: Path, seconds: fl
     if process == 0:
         _child(arguments, folder, said)
     watched = os.pidfd_open(process)
-    ended, _, _ = select.select([watched], [], [], seconds)
-    os.close(watched)
     try:
+        ended = False
+        if interrupt is not None:
+            while not (said / READY).exists() and not ended:  # before, a signal would not be the command's
+                ended = _ends(watched, 0.01)
+            number, after = interrupt
+            if not _ends(watched, after):
+                os.kill(process, number)
+        ended = _ends(watched, seconds)
+        if not ended and (folder / "run/metrics.jsonl").exists():
+            os.kill(process, signal.SIGTERM)  # a long training, which ends with its step, or a hang, which does not
+            ended = _ends(watched, _STEP)
         if not ended:
             os.kill(process, signal.SIGKILL)
         _, status = os.waitpid(process, 0)
     finally:
+        os.close(watched)
         _end_group(process)
     return os.waitstatus_to_exitcode(status), time.monotonic() - began
+
+
+def _ends(watched: int, seconds: float) -> bool:
+    """Whether a process ends within this time."""
+    return bool(select.select([watched], [], [], seconds)[0])
 
 
 def _end_group(process: int) -> None:
@@ -90,7 +113,11 @@ def _child(arguments: tuple[str, ...], folder: Path, said: Path) -> None:
         _limit(folder, said)
         from contrast.cli import main
 
+        gc.callbacks.clear()  # hypothesis's, where an interruption would be lost
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell takes from what it runs beside itself
+        (said / READY).touch()
         code = _pages(Path(arguments[1])) if arguments[:1] == (PAGES,) else main(list(arguments))
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the command is over
     except SystemExit as left:
         code = left.code if isinstance(left.code, int) else 1
     except BaseException:

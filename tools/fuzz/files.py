@@ -1,4 +1,4 @@
-"""Files that commands read, each odd or damaged somewhere."""
+"""Files that commands read, each odd or damaged somewhere, and commands that are interrupted."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from tools.fuzz.arrays import arrays, published, series_files
 from tools.fuzz.case import Case
 from tools.fuzz.images import images
+from tools.fuzz.interruptions import interruptions
 from tools.fuzz.runs import checkpoints, finished_run, run_folders
 from tools.fuzz.weights import weights
 
@@ -19,4 +20,5 @@ def files() -> st.SearchStrategy[Case]:
     return st.one_of(
         *(images(), images(), arrays(), arrays(), series_files(), published(), weights()),
         *(checkpoints(), checkpoints(), run_folders(), run_folders(), run_folders()),
+        interruptions(),
     )

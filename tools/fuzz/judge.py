@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
+import signal
 import tempfile
-import time
 from pathlib import Path
 
 from tools.fuzz.case import SPRUNG, Case, Outcome, Verdict
@@ -26,12 +27,13 @@ def run_case(case: Case) -> Outcome:
         said.mkdir()
         case.prepare(folder)
         before = _contents(folder)
-        code, seconds = run_forked(case.arguments, folder, said, case.seconds)
+        code, seconds = run_forked(case.arguments, folder, said, case.seconds, case.interrupt)
         error = (said / "stderr").read_text(errors="replace")
-        verdict = _CODES.get(code, "failed")
-        if seconds >= case.seconds and _trains(folder / "run/metrics.jsonl"):
-            return Outcome("accepted", "still training when its time was up", 0, seconds, error)
-        reason = _failure(code, error, seconds >= case.seconds) or _traces(folder, place, verdict, before)
+        late = seconds >= case.seconds
+        if late and code == 128 + signal.SIGTERM and case.interrupt is None:
+            return Outcome("accepted", "still training when its time was up, and ended when told", code, seconds, error)
+        verdict = _verdict(code, case.interrupt)
+        reason = _failure(code, verdict, error, late) or _traces(folder, place, verdict, before)
         if reason:
             return Outcome("failed", reason, code, seconds, error)
         lines = _error_lines(error)
@@ -40,9 +42,10 @@ def run_case(case: Case) -> Outcome:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _trains(metrics: Path) -> bool:
-    """Whether rows were still being written in the last seconds."""
-    return metrics.exists() and time.time() - metrics.stat().st_mtime < 10
+def _verdict(code: int, interrupt: tuple[int, float] | None) -> Verdict:
+    if interrupt is not None:  # nothing else is wrong, so it was done before, or says that it was interrupted
+        return {0: "accepted", 128 + interrupt[0]: "interrupted"}.get(code, "failed")
+    return _CODES.get(code, "failed")
 
 
 def _error_lines(error: str) -> list[str]:
@@ -50,14 +53,14 @@ def _error_lines(error: str) -> list[str]:
     return [line for line in lines if line.startswith("contrast") and ": error: " in line]
 
 
-def _failure(code: int, error: str, late: bool) -> str:
+def _failure(code: int, verdict: Verdict, error: str, late: bool) -> str:
     """What is wrong with the exit code and standard error; nothing where they are as they should be."""
     if late:
         return "it hangs"
     if "Traceback (most recent call last)" in error:
         last = [line for line in error.strip().splitlines() if line.strip()][-1]
         return f"a traceback: {last[:200]}"
-    if code not in _CODES:
+    if verdict == "failed":
         return f"exit code {code}"
     lines = _error_lines(error)
     if code and len(lines) != 1:
@@ -79,7 +82,9 @@ def _traces(folder: Path, place: Path, verdict: Verdict, before: dict[str, str])
         return f"it was about to connect to {(folder / CONNECTED).read_text()}"
     if {path.name for path in place.iterdir()} != {"here", "said"}:
         return "it wrote outside its folder"
-    if verdict == "accepted":
+    if verdict in ("accepted", "interrupted") and (reason := _half_written(folder, before)):
+        return reason
+    if verdict in ("accepted", "interrupted"):
         return _unread(folder / "run") if "run/config.yaml" not in before else ""
     after = _contents(folder)
     if verdict == "refused" and (changed := [name for name in before if after.get(name) != before[name]]):
@@ -87,6 +92,20 @@ def _traces(folder: Path, place: Path, verdict: Verdict, before: dict[str, str])
     new = sorted(after.keys() - before.keys())
     if verdict == "refused" and new and not ({"run/metrics.jsonl", "run/checkpoints/last.ckpt"} & after.keys()):
         return f"refused, and left {', '.join(new[:3])}"
+    return ""
+
+
+def _half_written(folder: Path, before: dict[str, str]) -> str:
+    """What was there before is whole: what a reader may rewrite are files of JSON and pages."""
+    for name in before:
+        path = folder / name
+        if not path.exists():
+            return f"{name} is gone"
+        if path.suffix == ".json" and before[name] != _checksum(path):
+            try:
+                json.loads(path.read_text())
+            except ValueError as error:
+                return f"{name} is half written: {error}"
     return ""
 
 
@@ -109,8 +128,10 @@ def _contents(folder: Path) -> dict[str, str]:
     for root, _, names in os.walk(folder):
         for name in names:
             path = Path(root, name)
-            regular = path.is_file() and not path.is_symlink()
-            found[path.relative_to(folder).as_posix()] = (
-                hashlib.md5(path.read_bytes()).hexdigest() if regular and path.stat().st_size < 2**26 else "other"
-            )
+            found[path.relative_to(folder).as_posix()] = _checksum(path)
     return found
+
+
+def _checksum(path: Path) -> str:
+    regular = path.is_file() and not path.is_symlink()
+    return hashlib.md5(path.read_bytes()).hexdigest() if regular and path.stat().st_size < 2**26 else "other"

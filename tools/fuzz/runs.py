@@ -27,9 +27,9 @@ from tools.fuzz.child import PAGES, run_forked
 from tools.fuzz.damage import damage, ways
 from tools.fuzz.values import anything, traps
 
-__all__ = ["checkpoints", "run_folders"]
+__all__ = ["READERS", "checkpoints", "copied_run", "finished_run", "run_folders"]
 
-_READERS: dict[str, tuple[str, ...]] = {
+READERS: dict[str, tuple[str, ...]] = {
     "report": ("report", "runs/first"),
     "doctor": ("doctor", "runs/first", "--json"),
     "pages": (PAGES, "runs"),
@@ -50,13 +50,14 @@ def finished_run() -> Path:
     config["pairs"] = {"epochs": 1, "gallery": 1}
     (place / "config.yaml").write_text(yaml.safe_dump(config))
     start = ("pretrain", "--config", "config.yaml", "--run", "runs/first")
-    for arguments in (start, *(_READERS[name] for name in ("knn", "probe", "export", "report", "duplicates"))):
+    for arguments in (start, *(READERS[name] for name in ("knn", "probe", "export", "report", "duplicates"))):
         code, _ = run_forked(arguments, place, place, 120)
         assert code == 0, (place / "stderr").read_text()
     return place
 
 
-def _copied(folder: Path) -> Path:
+def copied_run(folder: Path) -> Path:
+    """A copy of the finished run in a folder."""
     shutil.copytree(finished_run() / "runs", folder / "runs")
     return folder / "runs/first"
 
@@ -71,17 +72,17 @@ def run_folders(draw: Callable) -> Case:
         next(name for name in names if name.startswith("gallery/"))
     ]
     name = draw(st.sampled_from(names))
-    reader = draw(st.sampled_from(sorted(_READERS)))
+    reader = draw(st.sampled_from(sorted(READERS)))
     written = name.endswith((".json", ".jsonl", ".yaml"))
     if written and draw(st.integers(0, 2)):
         odd, seed = draw(anything()), draw(st.integers(0, 10**6))
         what = f"{name} with {odd!r:.80} in it ({seed})"
-        prepare = lambda folder: _with_odd(_copied(folder) / name, odd, seed)  # noqa: E731  # a closure of this draw
+        prepare = lambda folder: _with_odd(copied_run(folder) / name, odd, seed)  # noqa: E731  # a closure of this draw
     else:
         done = draw(ways())
         what = f"{name} {done[0]} ({done[1]})"
-        prepare = lambda folder: damage(_copied(folder) / name, *done)  # noqa: E731  # as above
-    return Case("run folder", f"{what}, {reader}", _READERS[reader], prepare)
+        prepare = lambda folder: damage(copied_run(folder) / name, *done)  # noqa: E731  # as above
+    return Case("run folder", f"{what}, {reader}", READERS[reader], prepare)
 
 
 def _with_odd(file: Path, odd: Any, seed: int) -> None:
@@ -138,8 +139,8 @@ def checkpoints(draw: Callable) -> Case:
     return Case(
         "checkpoint",
         f"{what}, {reader}",
-        _READERS[reader],
-        lambda folder: change(RunFolder(_copied(folder)).last_checkpoint) and None,
+        READERS[reader],
+        lambda folder: change(RunFolder(copied_run(folder)).last_checkpoint) and None,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 __all__ = ["print_summary"]
 
-_VERDICTS = ("accepted", "refused", "stopped", "failed")
+_VERDICTS = ("accepted", "refused", "stopped", "interrupted", "failed")
 
 
 def print_summary(rows: list[dict[str, Any]], file: str | None) -> int:
