@@ -27,9 +27,12 @@ CODES = {"SIGINT": (130, "interrupted"), "SIGTERM": (143, "stopped by SIGTERM")}
 def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> Any:
     """In the checkout; and whoever had the signals has them again."""
     monkeypatch.chdir(ROOT)
+    given = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what runs beside it ignore Ctrl-C
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     yield
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    after = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    signal.signal(signal.SIGINT, given)
+    assert after == before
 
 
 class Interrupt(lightning.Callback):

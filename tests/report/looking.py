@@ -62,6 +62,7 @@ def densities(header: dict[str, Any], row: dict[str, Any], kinds: list[str]) -> 
 def downloaded(browser: Browser, folder: Path, figure: str) -> tuple[ElementTree.Element, list[list[str]]]:
     """A figure's drawing and its numbers' rows, as its buttons save them when Enter is pressed on them."""
     for kind in ("svg", "csv"):
+        time.sleep(0.3)  # as a hand would: of many downloads within a second Chromium drops some
         browser.value(f"document.querySelector('#{figure} [data-download={kind}]').focus()")
         browser.press("Enter")
     for kind in ("svg", "csv"):

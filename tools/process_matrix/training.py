@@ -124,7 +124,8 @@ def _made(name: str, precision: torch.dtype) -> Any:
         bank.begin(SAMPLES)
     # Outside Lightning nobody counts: each step is an epoch of its own, so that what starts with one is seen.
     kind, step = type(method), property(lambda self: self.step)
-    method.__class__ = type(kind.__name__, (kind,), {"step": 0, "current_epoch": step, "global_step": step})
+    # By a name that no configuration has: one that two classes have is ambiguous in the same process.
+    method.__class__ = type(f"{kind.__name__}Alone", (kind,), {"step": 0, "current_epoch": step, "global_step": step})
     return _in_float64(method) if precision == torch.float64 else method
 
 
