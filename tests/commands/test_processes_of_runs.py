@@ -52,7 +52,9 @@ def run(folder: Path, name: str, processes: int, more: Sequence[str] = ()) -> Ru
     return RunFolder(folder)
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    "name", ["MoCo with a bank", *(pytest.param(name, marks=pytest.mark.slow) for name in list(RUNS)[:2])]
+)
 def test_two_processes_equal_one(name: str, tmp_path: Path) -> None:
     one, two = (run(tmp_path / str(count), name, count) for count in (1, 2))
     first, second = (read_checkpoint(each.last_checkpoint)["state_dict"] for each in (one, two))

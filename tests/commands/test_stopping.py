@@ -218,7 +218,7 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return folder
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGKILL", marks=pytest.mark.slow)])
 def test_two_processes_stop_together_and_go_on(name: str, two_processes: RunFolder, tmp_path: Path) -> None:
     cut = RunFolder(tmp_path / "cut")
     process = start_two(cut.path, "--checkpoints.every_n_steps", "2")

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="cases are forked and limited as on Linux")
-@pytest.mark.parametrize(("corpus", "count"), [("configurations", 60), ("files", 30)])
+@pytest.mark.parametrize(("corpus", "count"), [("configurations", 40), ("files", 20)])
 def test_no_failure(corpus: str, count: int, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     words = [sys.executable, "-m", "tools.fuzz", corpus, "--count", str(count), "--seed", "1", "--json", str(rows)]

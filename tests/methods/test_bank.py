@@ -164,7 +164,7 @@ def work(rank: int, parts: list[slice], storage: str, sharded: bool, folder: str
         ([0, 9, SAMPLES], "float32", False),
         ([0, 9, SAMPLES], "float32", True),
         ([0, 9, SAMPLES], "float16", True),
-        ([0, 5, 12, 17, SAMPLES], "float32", True),
+        pytest.param([0, 5, 12, 17, SAMPLES], "float32", True, marks=pytest.mark.slow),
     ],
     ids=["2, all keep all", "2, sharded", "2, sharded, half precision", "4, sharded"],
 )

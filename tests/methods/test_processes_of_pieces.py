@@ -97,7 +97,7 @@ def one() -> dict[str, Any]:
     return run(slice(0, SAMPLES))
 
 
-@pytest.mark.parametrize("cuts", [[0, 5, 12], [0, 2, 7, 12]], ids=["2", "3"])
+@pytest.mark.parametrize("cuts", [[0, 5, 12], pytest.param([0, 2, 7, 12], marks=pytest.mark.slow)], ids=["2", "3"])
 def test_processes_equal_one(cuts: list[int], tmp_path: Path, one: dict[str, Any]) -> None:
     parts = [slice(a, b) for a, b in itertools.pairwise(cuts)]
     multiprocessing.spawn(work, args=(parts, str(tmp_path)), nprocs=len(parts))

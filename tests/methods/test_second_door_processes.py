@@ -136,7 +136,7 @@ def work(rank: int, parts: list[slice], folder: str) -> None:
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("cuts", [[0, 5, 12], [0, 3, 7, 12]], ids=["2", "3"])
+@pytest.mark.parametrize("cuts", [[0, 5, 12], pytest.param([0, 3, 7, 12], marks=pytest.mark.slow)], ids=["2", "3"])
 def test_processes_equal_one(cuts: list[int], tmp_path: Path) -> None:
     parts = [slice(a, b) for a, b in itertools.pairwise(cuts)]
     multiprocessing.spawn(work, args=(parts, str(tmp_path)), nprocs=len(parts))
