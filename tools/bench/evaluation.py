@@ -1,4 +1,4 @@
-"""kNN against its bare matrix product and lightly's; the probe's grid of strengths against fits from zero."""
+"""kNN against its bare matrix product and lightly's; the probe's strengths side by side against one after another."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from contrast.evaluation import fit_linear, weighted_knn_scores
-from contrast.evaluation.probe import GRID
+from contrast.evaluation.probe import GRID, fit_grid
 from tools.bench.command import run_part
-from tools.bench.timing import Row, Times, interleaved
+from tools.bench.timing import Row, interleaved
 
 QUERIES, KEYS, WIDTH, CLASSES = 10_000, 50_000, 512, 100
 NEIGHBOURS = (20, 200)
@@ -54,26 +54,39 @@ def _knn() -> Iterator[Row]:
 
 
 def _grid(samples: int, width: int, classes: int) -> Iterator[Row]:
-    """What the probe does now: each fit starts where that of the next stronger penalty ended."""
+    """One fit of all strengths side by side, against one fit after another by ours and by torch's L-BFGS."""
     generator = torch.Generator().manual_seed(0)
     mixing = torch.randn(width, width, generator=generator) * torch.logspace(0, -2, width)  # of correlated columns
     labels = torch.arange(samples) % classes
     centres = torch.randn(classes, width, generator=generator)
     features = ((centres[labels] + 2 * torch.randn(samples, width, generator=generator)) @ mixing).relu()
-    grid = sorted(GRID, reverse=True)
+    ways = {
+        "side by side": lambda: fit_grid(features, labels, classes, GRID),
+        "one after another": lambda: [fit_linear(features, labels, classes, strength) for strength in GRID],
+        "one after another, torch.optim.LBFGS": lambda: [_lbfgs(features, labels, classes, each) for each in GRID],
+    }
+    times = interleaved(ways, repetitions=5)
+    chosen = [probe.logits(features).argmax(1) for probe in ways["side by side"]()]
+    other = [probe.logits(features).argmax(1) for probe in ways["one after another"]()]
+    same = min(float((one == two).double().mean()) for one, two in zip(chosen, other, strict=True))
+    what = f"{len(GRID)} L2 strengths on {samples:,} x {width}, {classes} classes"
+    for peer, target in (("one after another", 3.0), ("one after another, torch.optim.LBFGS", None)):
+        yield times.faster("evaluation", what, "side by side", peer, target, f"{same:.2%} of the classes are the same")
 
-    def path() -> None:
-        probe = None
-        for strength in grid:
-            probe = fit_linear(features, labels, classes, strength, start=probe)
 
-    def from_zero() -> None:
-        for strength in grid:
-            fit_linear(features, labels, classes, strength)
+def _lbfgs(features: Tensor, labels: Tensor, classes: int, strength: float) -> None:
+    """The fit that we had before."""
+    inputs = (features - features.mean(0)) / features.std(0, correction=0)
+    weight, bias = torch.zeros(classes, inputs.shape[1]).requires_grad_(), torch.zeros(classes).requires_grad_()
+    fit = torch.optim.LBFGS([weight, bias], 1, 1000, None, 1e-5, 1e-9, 20, "strong_wolfe")
 
-    times: Times = interleaved({"each from the last": path, "each from zero": from_zero}, repetitions=3, warm_up=0)
-    what = f"{len(grid)} L2 strengths on {samples:,} x {width}, {classes} classes"
-    yield times.faster("evaluation", what, "each from the last", "each from zero", None, "fits are not batched")
+    def closure() -> float:
+        fit.zero_grad()
+        loss = F.cross_entropy(F.linear(inputs, weight, bias), labels) + strength / 2 * weight.square().sum()
+        loss.backward()
+        return loss.item()
+
+    fit.step(closure)
 
 
 if __name__ == "__main__":
