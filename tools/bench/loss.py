@@ -134,12 +134,12 @@ def print_peak(name: str, rows: int) -> None:
         way = lambda z: _peer(loss, z)  # noqa: E731  # as above
     way(_rows(64))
     z = _rows(rows)
-    before = _peak()
+    before = most_memory()
     way(z)
-    print((_peak() - before) / 1024)
+    print((most_memory() - before) / 1024)
 
 
-def _peak() -> int:
+def most_memory() -> int:
     """Most memory so far, KiB; ``ru_maxrss`` would begin with that of the process that started this one."""
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1])

@@ -15,7 +15,7 @@ import vl_convert
 from contrast.errors import InputError, did_you_mean
 from contrast.report.lines import run_scales
 
-__all__ = ["check_figure", "draw"]
+__all__ = ["check_figure", "draw", "painted"]
 
 _WIDTH, _HEIGHT, _VERSION = 560, 300, "6.4"
 
@@ -47,7 +47,7 @@ def draw(table: Mapping[str, Any], metric: str, path: Path) -> None:
     if metric not in known:
         raise InputError(f"--metric {metric}: no cell has it{did_you_mean(metric, known)}")
     theme = json.loads(resources.files("contrast.report").joinpath("assets", "theme.json").read_text(encoding="utf-8"))
-    spec = _painted({**_chart(table, metric).to_dict(), "config": theme["vega"]}, theme["colours"]["light"])
+    spec = painted({**_chart(table, metric).to_dict(), "config": theme["vega"]}, theme["colours"]["light"])
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".svg":
         path.write_text(vl_convert.vegalite_to_svg(spec, vl_version=_VERSION), encoding="utf-8")
@@ -104,9 +104,10 @@ def _title(metric: str, evaluate: Mapping[str, Any]) -> str:
     return titles.get(metric, metric.replace("_", " "))
 
 
-def _painted(value: Any, colours: Mapping[str, str]) -> Any:
+def painted(value: Any, colours: Mapping[str, str]) -> Any:
+    """A specification whose colours of the theme are those of one of its schemes."""
     if isinstance(value, dict):
-        return {name: _painted(part, colours) for name, part in value.items()}
+        return {name: painted(part, colours) for name, part in value.items()}
     if isinstance(value, list):
-        return [_painted(part, colours) for part in value]
+        return [painted(part, colours) for part in value]
     return colours[value[6:]] if isinstance(value, str) and value.startswith("theme:") else value

@@ -81,7 +81,7 @@ def run_forked(
             if not _ends(watched, after):
                 os.kill(process, number)
         ended = _ends(watched, seconds)
-        if not ended and (folder / "run/metrics.jsonl").exists():
+        if not ended and (folder / "run/status.json").exists():
             os.kill(process, signal.SIGTERM)  # a long training, which ends with its step, or a hang, which does not
             ended = _ends(watched, _STEP)
         if not ended:
