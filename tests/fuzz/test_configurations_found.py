@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from contrast.commands.plain import require_plain
-from contrast.errors import InputError
+from contrast.errors import InputError, did_you_mean
 from tests.fuzz.asking import refused, written
 
 BOMB = "\n".join(["a0: &a0 [x, x]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)])
@@ -111,3 +111,8 @@ def test_what_a_configuration_may_be_made_of() -> None:
     for value in ({"a": object()}, {"a": 2**64}, {"a": -1e39}, [[["\0"]]]):
         with pytest.raises(InputError, match="it: "):
             require_plain(value, "it")
+
+
+def test_what_is_no_name_has_a_hint_too() -> None:
+    """A flag of `null`, say `--model.rate_scaling=null`, where a word is one of a few."""
+    assert did_you_mean(None, ["linear", "sqrt"]) == "; known: linear, sqrt"

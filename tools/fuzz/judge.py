@@ -99,7 +99,7 @@ def _half_written(folder: Path, before: dict[str, str]) -> str:
     """What was there before is whole: what a reader may rewrite are files of JSON and pages."""
     for name in before:
         path = folder / name
-        if not path.exists():
+        if not os.path.lexists(path):
             return f"{name} is gone"
         if path.suffix == ".json" and before[name] != _checksum(path):
             try:
