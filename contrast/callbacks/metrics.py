@@ -40,6 +40,7 @@ class Metrics(lightning.Callback):
         self._rate = 0.0
         self._step = 0
         self._losses: list[torch.Tensor] = []  # of the batches of one step
+        self._wrote = False
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._started = self._last_time = time.perf_counter()
@@ -73,6 +74,7 @@ class Metrics(lightning.Callback):
             row["train/temperature"] = loss.temperature.value.item()
         self._last_time, self._last_step = now, step
         record(self.folder, trainer, row, seconds=now - self._started)
+        self._wrote = True
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         # Not at the training's end, which a run that was killed just before does not come to again.
@@ -81,8 +83,9 @@ class Metrics(lightning.Callback):
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
     ) -> None:
-        with contextlib.suppress(OSError):  # of a full disk, say, which is what the exception tells
-            self._write_table(trainer)
+        if self._wrote:  # else rows could not be written, and the table of before stays as it is
+            with contextlib.suppress(OSError):  # of a full disk, say, which is what the exception tells
+                self._write_table(trainer)
 
     def _write_table(self, trainer: lightning.Trainer) -> None:
         if trainer.is_global_zero:
