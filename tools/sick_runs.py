@@ -119,7 +119,7 @@ def train(folder: Path, name: str) -> RunFolder:
     if done.returncode != (1 if name == "failed" else 0):
         raise SystemExit(f"{name}: training ended with {done.returncode}")
     if name.endswith("duplicates"):
-        search = ["duplicates", "--threshold", "0.999"]  # at 0.99 different digits of one hand are alike
+        search = ["duplicates", "--threshold", "0.9999"]  # at 0.999 two digits of one hand may be alike
         subprocess.run([*command, *search, str(run.path)], check=True, stdout=subprocess.DEVNULL)
     return run
 

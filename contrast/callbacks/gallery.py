@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from jaxtyping import Int
 from PIL import Image
 from torch import Tensor
 
-from contrast.callbacks.pair_history import EpochOfPairs, history_of
+from contrast.callbacks.pair_history import EpochOfPairs, History, histories_of
 from contrast.data import TrainingData
 from contrast.losses import LogitLoss
 from contrast.observation.chosen import some_queries
@@ -62,14 +62,20 @@ class Gallery:
         if len(flagged):
             away = (by_loss - by_loss[by_loss.isfinite()].mean()).abs()[flagged]
             chosen["flagged"] = flagged[_order(away, descending=True)]
+        histories = histories_of(self.folder.pairs, torch.cat(list(chosen.values())).tolist(), epoch)
         for name, index in chosen.items():
-            row[name] = self._pairs(data, pairs, index, epoch)
+            row[name] = self._pairs(data, pairs, index, epoch, histories)
         row["queries"] = [self._query(data, *each) for each in self._queries]
         self._queries = []
         append_row(self.folder.gallery, row)
 
     def _pairs(
-        self, data: TrainingData, pairs: EpochOfPairs, index: Int[Tensor, " n"], epoch: int
+        self,
+        data: TrainingData,
+        pairs: EpochOfPairs,
+        index: Int[Tensor, " n"],
+        epoch: int,
+        histories: Mapping[int, History],
     ) -> list[dict[str, Any]]:
         if not len(index):
             return []
@@ -87,7 +93,7 @@ class Gallery:
                     self._save(side[place], f"{sample:07}-epoch-{epoch:05}-view-{number}.png")
                     for number, side in enumerate(drawn)
                 ],
-                "history": history_of(self.folder.pairs, sample, epoch),
+                "history": histories[sample],
             }
             for place, sample in enumerate(index.tolist())
         ]

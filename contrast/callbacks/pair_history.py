@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,10 @@ from contrast.losses import BadPairMining, LossOutput
 from contrast.observation.sums import added_up
 from contrast.whole_file import whole_file
 
-__all__ = ["EpochOfPairs", "PairHistory", "history_of"]
+__all__ = ["EpochOfPairs", "PairHistory", "histories_of"]
+
+History = dict[str, list[float | None]]
+_KEPT = ("loss", "positive", "weight")
 
 _COUNT, _LOSS, _POSITIVE, _WEIGHT, _LOSSES = range(5)
 
@@ -112,28 +116,30 @@ class PairHistory:
             self._running[row + 1] += delta * torch.where(here, values - self._running[row], 0.0)
 
 
-def history_of(folder: Path, index: int, until: int) -> dict[str, list[float | None]]:
-    """What the files of single epochs say of one sample: lists `epoch`, `loss`, `positive`, `weight`.
+def histories_of(folder: Path, samples: Sequence[int], until: int) -> dict[int, History]:
+    """What the files of single epochs say of some samples: of each, lists `epoch`, `loss`, `positive`, `weight`.
 
     Args:
         folder: of the files.
-        index: the sample.
+        samples: which ones.
         until: the last epoch. There are later ones where a run was killed and goes on from an earlier checkpoint.
     """
-    history: dict[str, list[float | None]] = {"epoch": [], "loss": [], "positive": [], "weight": []}
+    histories: dict[int, History] = {each: {name: [] for name in ("epoch", *_KEPT)} for each in samples}
+    index = torch.tensor(list(histories), dtype=torch.int64)
     for path in sorted(folder.glob("epoch-*.safetensors")):
         number = path.stem.removeprefix("epoch-")
         if not number.isdecimal() or int(number) > until or not path.is_file():
             continue
         try:
             tensors = load_file(path)
-            values = {name: float(tensors[name][index]) for name in ("loss", "positive", "weight")}
+            columns = [tensors[name][index].tolist() for name in _KEPT]
         except (OSError, SafetensorError, LookupError, ValueError, RuntimeError):  # damaged, or of other samples
             continue
-        history["epoch"].append(int(number))
-        for name, value in values.items():
-            history[name].append(round(value, 5) if value == value else None)
-    return history
+        for history, *values in zip(histories.values(), *columns, strict=True):
+            history["epoch"].append(int(number))
+            for name, value in zip(_KEPT, values, strict=True):
+                history[name].append(round(value, 5) if value == value else None)
+    return histories
 
 
 def _scores(query: Tensor, positive: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -142,8 +143,13 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 def _loaded(path: Path) -> dict[str, Any]:
     if path.suffix == ".json":
         return read_object(path) or {}
+    return _of_yaml(read_text(path) or "")
+
+
+@lru_cache(maxsize=1)  # a run that trains is read some twenty times, and its configuration does not change
+def _of_yaml(text: str) -> dict[str, Any]:
     try:
-        found = yaml.safe_load(read_text(path) or "")
+        found = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

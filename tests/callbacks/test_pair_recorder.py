@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from contrast import Pairs, in_batch_pairs
 from contrast.callbacks import PairRecorder
-from contrast.callbacks.pair_history import PairHistory, history_of
+from contrast.callbacks.pair_history import PairHistory, histories_of
 from contrast.data.series import SeriesData, SeriesViews
 from contrast.data.series.picture import drawn
 from contrast.errors import InputError
@@ -113,9 +113,12 @@ def test_so_many_epochs_are_kept_and_the_last_one(tmp_path: Path) -> None:
     kept = [path.stem for path in sorted((tmp_path / "pairs").glob("epoch*"))]
     assert kept == ["epoch-00002", "epoch-00005", "epoch-00007"]
     assert [row["epoch"] for row in read_rows(tmp_path / "gallery.jsonl")] == [7]
-    assert history_of(tmp_path / "pairs", 5, until=7)["epoch"] == [2, 5, 7]
+    of_two = histories_of(tmp_path / "pairs", [5, 3], until=7)
+    assert of_two[5]["epoch"] == of_two[3]["epoch"] == [2, 5, 7]
+    losses = [float(load_file(path)["loss"][3]) for path in sorted((tmp_path / "pairs").glob("epoch*"))]
+    assert of_two[3]["loss"] == pytest.approx(losses, abs=1e-5) != of_two[5]["loss"]
     # A run that goes on from before knows nothing of what is still to come.
-    assert history_of(tmp_path / "pairs", 5, until=6)["epoch"] == [2, 5]
+    assert histories_of(tmp_path / "pairs", [5], until=6)[5]["epoch"] == [2, 5]
 
 
 def test_unknown_samples_have_no_history() -> None:

@@ -16,7 +16,7 @@ import torch
 import yaml
 from PIL import Image
 
-from contrast.callbacks.pair_history import history_of
+from contrast.callbacks.pair_history import histories_of
 from contrast.checkpoint_file import read_checkpoint, write_checkpoint
 from contrast.cli import main
 from contrast.dashboard.runs_folder import RunsFolder
@@ -122,7 +122,7 @@ def test_strange_tensors_and_pictures(strange: Callable[[Path], None], run: RunF
     for path in [*run.pairs.iterdir(), *run.pictures.iterdir()]:
         strange(path)
     assert main(["report", str(run.path)]) == 0
-    assert history_of(run.pairs, 0, 9) == {"epoch": [], "loss": [], "positive": [], "weight": []}
+    assert histories_of(run.pairs, [0], 9) == {0: {"epoch": [], "loss": [], "positive": [], "weight": []}}
     assert RunsFolder(run.path.parent).names() == ["run"]
     # One that leads out of the folder hides the whole run.
     assert (RunsFolder(run.path.parent).run("run") is None) == (strange is endless)

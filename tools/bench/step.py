@@ -1,4 +1,4 @@
-"""A training step: whole runs against the encoder alone, and against lightly's SimCLR.
+"""A training step: whole runs against the encoder alone, and against the SimCLR of lightly and stable-pretraining.
 
 Images are random pixels, two views a sample. A run is what `contrast pretrain` makes, with every callback at its
 default, and is planned so long that the recorder's row comes once a block: in a run of fewer steps than a hundred
@@ -20,12 +20,15 @@ import torch
 from torch import Tensor
 
 from contrast.data import Standardisation
+from contrast.models import Backbone
 from tools.bench.bare_step import BareStep
 from tools.bench.command import run_part
+from tools.bench.plain_loop import PlainLoop
 from tools.bench.timing import Row, Times
 from tools.bench.whole_run import InTurn, Run, Way
 
 _IMAGES = 20_000
+_LIGHTLY, _LAID_OUT, _STABLE = "lightly, as documented", "lightly, channels_last", "stable-pretraining"
 _ROWS = 100  # of the recorder in a run, at its default
 
 
@@ -35,7 +38,7 @@ class _Case:
 
     Attributes:
         floor: the share of the floor's speed that is to be reached.
-        peers: targets against lightly, as documented and in channels_last; None without that comparison.
+        peers: targets against peers as documented, and against lightly in channels_last; None without that comparison.
     """
 
     name: str
@@ -72,10 +75,12 @@ def _rows(case: _Case, method: str) -> Iterator[Row]:
     times = _times(case, method)
     what = f"{method}, {case.name}"
     yield times.faster("step", what, "run", "floor", case.floor, note="share of the floor's speed; a step of two views")
-    if "lightly" in times.seconds and case.peers is not None:
+    if case.peers is not None:
         plain, channels_last = case.peers
-        yield times.faster("step", what, "run", "lightly", plain, note="as documented; 2 workers")
-        yield times.faster("step", what, "run", "lightly, channels_last", channels_last, note="2 workers")
+        targets = {_LIGHTLY: plain, _LAID_OUT: channels_last, _STABLE: plain}
+        for peer, target in targets.items():
+            if peer in times.seconds:
+                yield times.faster("step", what, "run", peer, target, note="2 workers")
 
 
 def _times(case: _Case, method: str) -> Times:
@@ -86,21 +91,24 @@ def _times(case: _Case, method: str) -> Times:
         run = Run(_config(case, method, f"{scratch}/images.npy"), Path(scratch) / "run")
         floor = BareStep(run.model, _views(case))
         ways = {"floor": Way(floor)}
-        if method == "SimCLR" and case.peers is not None and find_spec("lightly") is not None:
-            ways |= _lightly(run, images, case.batch)
+        if method == "SimCLR" and case.peers is not None:
+            ways |= {name: Way(each, each.workers) for name, each in _peers(run.model.backbone, images, case.batch)}
         turns = InTurn(ways, case.steps, case.rounds)
         run.train(turns)
         return turns.times
 
 
-def _lightly(run: Run, images: np.ndarray[Any, Any], batch: int) -> dict[str, Way]:
-    from tools.bench.lightly_run import LightlyRun  # of an environment that has it
+def _peers(backbone: Backbone, images: np.ndarray[Any, Any], batch: int) -> Iterator[tuple[str, PlainLoop]]:
+    """Those that this environment has, each with a copy of the encoder."""
+    if find_spec("lightly") is not None:
+        from tools.bench.lightly_run import lightly_run
 
-    named = {"lightly": False, "lightly, channels_last": True}
-    runs = {
-        name: LightlyRun(copy.deepcopy(run.model.backbone), images, batch, layout) for name, layout in named.items()
-    }
-    return {name: Way(each, each.workers) for name, each in runs.items()}
+        yield _LIGHTLY, lightly_run(copy.deepcopy(backbone), images, batch, channels_last=False)
+        yield _LAID_OUT, lightly_run(copy.deepcopy(backbone), images, batch, channels_last=True)
+    if find_spec("stable_pretraining") is not None:
+        from tools.bench.stable_pretraining_run import stable_pretraining_run
+
+        yield _STABLE, stable_pretraining_run(copy.deepcopy(backbone), images, batch)
 
 
 def _views(case: _Case) -> tuple[Tensor, Tensor]:
