@@ -64,6 +64,8 @@ class Run:
         """Train until the callback says that it is enough."""
         self._built.trainer.callbacks = [callback]
         trainer = make_trainer(self._built, self._config, self._folder)
+        # Where stable-pretraining is installed, every trainer has its callbacks.
+        trainer.callbacks = [each for each in trainer.callbacks if "stable_pretraining" not in type(each).__module__]
         trainer.fit(self._built.model, datamodule=self._built.data)
 
 
@@ -105,6 +107,9 @@ class InTurn(lightning.Callback):
             self._time(name, self._others[name])
         _send(self._own_workers, signal.SIGCONT)
         trainer.should_stop = len(self._seconds["run"]) > self._rounds
+        if trainer.should_stop:
+            for way in self._others.values():
+                _send(way.workers(), signal.SIGCONT)  # a halted one would be waited for without end
         self._start = time.perf_counter()
 
     def _time(self, name: str, way: Way) -> None:
