@@ -47,6 +47,13 @@ _LONG = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files come first: processes that take file after file end at about the same time then."""
+    """Long files come first: processes that take file after file end at about the same time then.
+
+    Tests marked gpu are skipped where no CUDA device is, and say so.
+    """
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
     place = {str(Path(__file__).parent / name): number for number, name in enumerate(_LONG)}
     items.sort(key=lambda item: place.get(str(item.path), len(place)))

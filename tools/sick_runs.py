@@ -72,9 +72,9 @@ HEALTHY: dict[str, tuple[int, list[str]]] = {
 RUNS: dict[str, tuple[int, list[str]]] = {
     **HEALTHY,
     "failed": (3, ["--model.optimizer.lr", "1e30", "--model.schedule.warmup_epochs", "0"]),
-    "collapse": (60, ["--model.loss", "SimSiamLoss", "--model.optimizer.lr", "0.5"]),
+    "collapse": (60, ["--model.loss", "SimSiamLoss", "--model.optimizer.lr", "1.0"]),
     "dimensional-collapse": (28, ["--model.loss", "SimSiamLoss", "--model.optimizer.lr", "0.5"]),
-    "dimensional-collapse-byol": (40, _overlay("byol")),
+    "dimensional-collapse-byol": (52, _overlay("byol")),
     "no-learning": (20, ["--model.optimizer.lr", "1e-7"]),
     "no-learning-byol": (20, [*_overlay("byol"), "--model.optimizer.lr", "1e-7"]),
     "loss-start": (20, SAME_VIEWS),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import statistics
 import sys
@@ -143,7 +144,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 def _loaded(path: Path) -> dict[str, Any]:
     if path.suffix == ".json":
         return read_object(path) or {}
-    return _of_yaml(read_text(path) or "")
+    return copy.deepcopy(_of_yaml(read_text(path) or ""))
 
 
 @lru_cache(maxsize=1)  # a run that trains is read some twenty times, and its configuration does not change
