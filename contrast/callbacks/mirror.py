@@ -110,6 +110,6 @@ def _to_wandb(run: Any, sheets: list[Sheet], pictures: Mapping[str, Image.Image]
 def _unless_it_fails(what: str, do: Callable[[], None]) -> None:
     try:
         do()
-    except Exception as error:
+    except Exception as error:  # of whatever kind a logger's are: a run outlives its mirror
         said = " ".join(str(error).split())[:200]
         tqdm.write(f"warning {what} of this run did not reach its logger: {type(error).__name__}: {said}", sys.stderr)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from contrast.commands.encoder import LoadedRun
+    from contrast.data.training_data import Split
     from contrast.evaluation import Features, NearPairs
 
 __all__ = ["main"]
@@ -67,11 +68,8 @@ def _search(run: LoadedRun, root: RunFolder, arguments: argparse.Namespace) -> N
     from contrast.evaluation import choose_device, features_of, made_with, near_across, near_within, write_json
 
     device = choose_device(arguments.device)
-    splits = ["train", "test"] if run.data.test_set is not None else ["train"]
-    sets = {
-        split: features_of(run.encoder, run.data, split, root.features, device, labelled=False)  # type: ignore[arg-type]
-        for split in splits
-    }
+    splits: list[Split] = ["train", "test"] if run.data.test_set is not None else ["train"]
+    sets = {split: features_of(run.encoder, run.data, split, root.features, device, labelled=False) for split in splits}
     train, limits = sets["train"].features.to(device), (arguments.threshold, arguments.neighbours)
     found = {"within train": near_within(train, *limits, "pairs within train")}
     if "test" in sets:
@@ -83,10 +81,10 @@ def _search(run: LoadedRun, root: RunFolder, arguments: argparse.Namespace) -> N
         "fingerprint": run.encoder.fingerprint,
         "threshold": arguments.threshold,
         "neighbours": arguments.neighbours,
-        "data": {split: run.data.describe(split) for split in splits},  # type: ignore[arg-type]
+        "data": {split: run.data.describe(split) for split in splits},
         "made_with": made_with(device),
     }
-    sides = {"within train": ("train", "train"), "test and train": ("test", "train")}
+    sides: dict[str, tuple[Split, Split]] = {"within train": ("train", "train"), "test and train": ("test", "train")}
     for kind, pairs in found.items():
         first, second = (sets[split] for split in sides[kind])
         content[kind] = _described(pairs, first, second)

@@ -39,7 +39,7 @@ def graph(effort: int = 100, every: int = 3, above: int = 10, **arguments: objec
 
 
 def with_index(how: Approximate, **arguments: object) -> FaissBank:
-    return FaissBank(WIDTH, SIZE, mining=Hardest(5), seed=1, approximate=how, **arguments)  # type: ignore[arg-type]
+    return FaissBank(WIDTH, SIZE, mining=Hardest(5), seed=1, approximate=how, **arguments)  # type: ignore[arg-type]  # of any type
 
 
 def written(made: FaissBank, steps: range, rows: slice = slice(None)) -> Iterator[int]:

@@ -274,4 +274,4 @@ def test_keys_that_have_no_row_are_refused() -> None:
 )
 def test_a_mining_that_cannot_be_is_refused(wrong: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        wrong()  # type: ignore[operator]
+        wrong()  # type: ignore[operator]  # a parameter is any object

@@ -195,7 +195,9 @@ def test_the_gallery_shows_the_pairs_that_stand_out(tmp_path: Path) -> None:
     order = sorted(losses, key=lambda sample: losses[sample])
     assert [pair["index"] for pair in row["lowest"]] == order[:12]
     assert [pair["index"] for pair in row["highest"]] == order[:-13:-1]
-    flagged = (loss.weighting.is_noisy | loss.weighting.is_faulty).nonzero().flatten().tolist()  # type: ignore[union-attr]
+    mining = loss.weighting
+    assert mining is not None
+    flagged = (mining.is_noisy | mining.is_faulty).nonzero().flatten().tolist()
     mean = sum(losses.values()) / len(losses)
     flagged.sort(key=lambda sample: -abs(losses[sample] - mean))
     assert [pair["index"] for pair in row["flagged"]] == flagged[:12]

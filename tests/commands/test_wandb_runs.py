@@ -159,8 +159,8 @@ def test_somebody_elses_run_of_wandb_stays_open(tmp_path: Path, monkeypatch: pyt
     assert wandb_run._STAGING not in os.environ
     assert closed == []
     monkeypatch.setenv(wandb_run._STAGING, "elsewhere")
-    sys.modules["wandb"].run = None  # type: ignore[attr-defined]
+    sys.modules["wandb"].run = None  # type: ignore[attr-defined]  # a stand-in module
     with closed_at_the_end(RunFolder(tmp_path)):
-        sys.modules["wandb"].run = run  # type: ignore[attr-defined]
+        sys.modules["wandb"].run = run  # type: ignore[attr-defined]  # a stand-in module
         assert os.environ[wandb_run._STAGING] == "elsewhere"
     assert closed == [0]
