@@ -28,17 +28,20 @@ _BY_QUERY = {  # which axis, from the end, the queries are
 }
 
 
-def some_queries(pairs: Pairs, most: int | None, together: bool = True) -> Pairs:
+def some_queries(
+    pairs: Pairs, most: int | None, together: bool = True, draw: Float[Tensor, " b"] | None = None
+) -> Pairs:
     """The pairs of at most so many queries of all processes, which ones depends on their sample and view alone.
 
     Args:
         pairs: of one direction.
         most: queries that are kept; None keeps all.
         together: of all processes, each of which is to ask then; else of this one.
+        draw: what `draws` gives for them, where it is there already.
     """
     if most is None:
         return pairs
-    draw = draws(pairs.index, pairs.view)
+    draw = draws(pairs.index, pairs.view) if draw is None else draw
     everyone = gather_detached(draw) if together else draw
     if len(everyone) <= most:
         return pairs

@@ -10,7 +10,7 @@ import torch
 from contrast.losses import PositiveLogits
 from contrast.observation.hardness import top_shares
 from contrast.observation.negatives import PerQuery, positive
-from contrast.observation.sums import Histogram, PerColumn, added_up
+from contrast.observation.sums import Histogram, PerColumn
 
 __all__ = ["COUPLING_BINS", "GradientShares"]
 
@@ -53,8 +53,7 @@ class GradientShares:
 
     def row(self, labelled: bool) -> dict[str, Any]:
         """`gradient` and `coupling`, as a row has them; with the share of the query's class if any label is known."""
-        total, weight = added_up(self._means.sums)
-        means = dict(zip((*_OF_GRADIENT, *_OF_ALL), (total / weight).tolist(), strict=True))
+        means = dict(zip((*_OF_GRADIENT, *_OF_ALL), self._means.means(), strict=True))
         quantiles = [round(2**each, 4) for each in self._effective.row()["quantiles"]]
         coupling = self._coupling.row()
         gradient = {

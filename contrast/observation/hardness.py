@@ -64,8 +64,7 @@ class Hardness:
     def _add_false(self, name: str, groups: Tensor) -> None:
         same, told = groups[-2], groups[-1]
         self._false.setdefault(name, self._by_group()).add(same, told)
-        rate = self._rates.setdefault(name, Average(self._device))
-        rate.sums += torch.stack([same.double().sum(), told.double().sum()])
+        self._rates.setdefault(name, Average(self._device)).add_sums(same, told)
 
     def _by_group(self) -> PerColumn:
         return PerColumn(self._device, len(RANK_ENDS) + 1)

@@ -12,8 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from contrast.distributed import gather_detached
+from contrast.observation.chosen import draws
+from contrast.observation.same_class import as_numbers
 from contrast.observation.sums import SHARES
-from contrast.randomness import Purpose, uniform
 
 __all__ = ["Order", "Rows", "health", "uniformity"]
 
@@ -29,15 +30,22 @@ class Order:
 
     Args:
         index: which sample each of this process's rows is of.
-        like: an order that serves as well if it is of the same rows.
+        draw: what `draws` gives for them.
     """
 
-    def __init__(self, index: Int[Tensor, " n"], like: Order | None = None) -> None:
-        self.index = gather_detached(index)
-        if like is not None and torch.equal(like.index, self.index):
-            self.places: Tensor = like.places
-        else:
-            self.places = uniform((Purpose.OBSERVED_ROWS,), self.index, 1)[:, 0].argsort(stable=True)
+    def __init__(self, index: Int[Tensor, " n"], draw: Float[Tensor, " n"]) -> None:
+        self._draw, self.index = draw, gather_detached(index)
+
+    @functools.cached_property
+    def places(self) -> Int[Tensor, " n"]:
+        """Where the rows stand, those of the lowest draws first; every process is to ask."""
+        return gather_detached(self._draw).argsort(stable=True)
+
+    def of(self, index: Int[Tensor, " n"]) -> Order:
+        """The same for other rows of the step: itself if they are of the same samples in the same order.
+        Every process is to ask.
+        """
+        return self if torch.equal(gather_detached(index), self.index) else Order(index, draws(index))
 
 
 class Rows:
@@ -74,13 +82,14 @@ def health(rows: Rows, unit: bool) -> dict[str, Any]:
     """
     norms = rows.rows.norm(dim=1)
     used = rows.rows / norms.clamp(min=1e-12)[:, None] if unit else rows.rows
-    values = _singular_values(used)
+    wide = used.double()  # squares of singular values need twice the digits
+    values = _singular_values(wide)
     shares = values / values.sum().clamp(min=1e-300)
     return {
         "width": used.shape[1],
         "rank_me": float(torch.special.entr(shares).sum().exp()),
         "spectrum": _some(values),
-        "std": _quantiles(_deviations(used)),
+        "std": _quantiles(_deviations(wide)),
         "norm": _quantiles(norms),
     }
 
@@ -90,18 +99,19 @@ def uniformity(rows: Rows) -> float:
     arXiv 2005.10242, with t = 2.
     """
     unit = torch.nn.functional.normalize(rows.rows, dim=1)
-    apart = (rows.index[:, None] != rows.index[None]) | (rows.index < 0)  # what is unknown equals nothing
-    apart.fill_diagonal_(False)
-    potential = (unit @ unit.T).mul_(4).sub_(4).exp_().mul_(apart)  # ‖x - y‖² = 2 - 2 x·y
-    pairs = float(apart.sum())
-    return math.log(float(potential.sum(dim=1).double().sum()) / pairs) if pairs else math.nan
+    different = (rows.index[:, None] != rows.index[None]) | (rows.index < 0)  # what is unknown equals nothing
+    apart = as_numbers(different.fill_diagonal_(False), unit)
+    potential = (unit @ unit.T).mul_(4).sub_(4).exp_()  # ‖x - y‖² = 2 - 2 x·y
+    both = torch.linalg.vecdot(potential, apart), apart.sum(dim=1)
+    total, pairs = torch.stack(both).sum(dim=1, dtype=torch.float64).tolist()
+    return math.log(total / pairs) if pairs else math.nan
 
 
 def _singular_values(rows: Tensor) -> Tensor:
     """In falling order, through the smaller Gram matrix: many times as fast as a decomposition of the rows."""
-    rows = rows.double()  # squares of singular values need twice the digits
     gram = rows.T @ rows if rows.shape[1] <= rows.shape[0] else rows @ rows.T
-    if not gram.isfinite().all():  # a run that is about to be stopped for it; the decomposition would raise
+    # No entry is beyond the diagonal's. A run that is about to be stopped for it; the decomposition would raise.
+    if not math.isfinite(gram.trace()):
         return rows.new_full((min(rows.shape),), math.nan)
     values: Tensor = torch.linalg.eigvalsh(gram).flip(0).clamp(min=0).sqrt()
     return values
@@ -109,8 +119,7 @@ def _singular_values(rows: Tensor) -> Tensor:
 
 def _deviations(rows: Tensor) -> Tensor:
     """Of each column; in float64 the plain difference of moments is exact enough, and far faster along columns."""
-    rows = rows.double()
-    variance: Tensor = rows.square().mean(dim=0) - rows.mean(dim=0).square()
+    variance: Tensor = torch.linalg.vecdot(rows, rows, dim=0) / len(rows) - rows.mean(dim=0).square()
     return variance.clamp(min=0).sqrt()
 
 

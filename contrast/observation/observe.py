@@ -13,7 +13,7 @@ from torch import Tensor
 from contrast.losses import AdaptiveTemperature, BadPairMining, LogitLoss, Loss, LossOutput
 from contrast.losses.logits import positive_logits
 from contrast.observation.blocks import Block
-from contrast.observation.chosen import some_queries
+from contrast.observation.chosen import draws, some_queries
 from contrast.observation.gradient_shares import COUPLING_BINS, GradientShares
 from contrast.observation.hardness import Hardness
 from contrast.observation.health import Order, Rows, health, uniformity
@@ -69,12 +69,13 @@ def observe(
     """
     seen = Observation(loss, output, labels)
     most = None if queries is None else max(1, queries // len(output.pairs))
-    for pairs in output.pairs:
+    drawn = [draws(pairs.index, pairs.view) for pairs in output.pairs]
+    for pairs, draw in zip(output.pairs, drawn, strict=True):
         seen.add_positives(pairs)
         if isinstance(loss, LogitLoss):
-            seen.add_negatives(loss, some_queries(pairs, most))
+            seen.add_negatives(loss, some_queries(pairs, most, draw=draw))
     seen.add_weights(output)
-    seen.add_health(output.pairs, raw)
+    seen.add_health(output.pairs, torch.cat(drawn), raw)
     return seen
 
 
@@ -107,7 +108,8 @@ class Observation:
 
     def add_positives(self, pairs: Pairs) -> None:
         """Add the queries of one direction with their positives."""
-        self._alignment.add((pairs.query - pairs.positive).double().square().sum(dim=-1))
+        apart = (pairs.query - pairs.positive).double()
+        self._alignment.add(torch.linalg.vecdot(apart, apart))
         if isinstance(self._loss, LogitLoss):
             score = positive_logits(pairs, self._loss.temperature).score
             if self._temperatures is not None:
@@ -151,16 +153,16 @@ class Observation:
         for name, values in zip(names, (noisy, faulty, output.weights), strict=True):
             self._weights[name].add(values, noisy | faulty if name == "bad_pairs/weight" else None)
 
-    def add_health(self, directions: Sequence[Pairs], raw: RawRows | None) -> None:
-        """Look at the rows of all directions, and at what the networks gave."""
+    def add_health(self, directions: Sequence[Pairs], draw: Tensor, raw: RawRows | None) -> None:
+        """Look at the rows of all directions, which `draws` gave these numbers, and at what the networks gave."""
         unit = self._loss.unit_embeddings
         queries = torch.cat([pairs.query for pairs in directions], dim=-2)
         index = torch.cat([pairs.index for pairs in directions])
-        order = Order(index)
+        order = Order(index, draw)
         by_head = [Rows(each, order) for each in (queries.flatten(0, -3) if queries.ndim > 2 else queries[None])]
         self._health["embedding"] = _mean([health(rows, unit) | {"uniformity": uniformity(rows)} for rows in by_head])
         if raw is not None:
-            order = Order(raw.index, like=order)
+            order = order.of(raw.index)
             heads = raw.embeddings.flatten(0, -3) if raw.embeddings.ndim > 2 else raw.embeddings[None]
             norms = [{"norm": Rows(each, order).norms()} for each in heads]
             self._health["embedding"] |= _mean(norms)

@@ -29,6 +29,9 @@ def same_class(
     query = _labels_at(labels, pairs.index)[:, None]
     knows = as_numbers(query >= 0, tile.score)
     known = [as_numbers(each >= 0, tile.score) for each in of]
+    if len(of) == 1:
+        told = known[0] * knows
+        return (as_numbers(of[0] == query, tile.score) * told).expand_as(tile.score), told.expand_as(tile.score)
     parents = torch.stack(known).sum(dim=0)
     same = sum(as_numbers(each == query, tile.score) * there for each, there in zip(of, known, strict=True))
     share = same * knows / parents.clamp(min=1)

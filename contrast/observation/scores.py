@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,12 +45,12 @@ class Scores:
         """Add a block of negatives."""
         self._of(block.kind).add(block.score, block.weight)
         if block.same is not None:
-            self._of("same_class").add(block.score[block.same == 1])  # few: cheaper picked than masked
+            self._of("same_class").add(block.score[block.same == 1][None])  # few: cheaper picked than masked
 
     def add_hardest(self, positive: Tensor, seen: PerQuery) -> None:
         """Add each query's hardest negatives, and its positive's margin over the hardest."""
         assert seen.ranked.score is not None
-        hardest = seen.ranked.score[:, :_HARDEST]
+        hardest = seen.ranked.score[:, :_HARDEST].flatten()
         there = ~hardest.isneginf()
         self._of("hardest").add(hardest.masked_fill(~there, 0.0), there.to(hardest.dtype))
         some = seen.negatives > 0
@@ -63,7 +63,7 @@ class Scores:
         for name, parts in _SUMS.items():
             there = [sums[part] for part in parts if part in sums]
             if there:
-                sums[name] = _total(there)
+                sums[name] = np.sum(there, axis=0)
         described = Histogram(torch.device("cpu"), BINS)
         shown = {name: described.described(each) for name, each in sums.items() if name != "shared" and each[-3] > 0}
         apart = separation(sums["positive"], sums["negative"], BINS) if "negative" in sums else {}
@@ -71,7 +71,3 @@ class Scores:
 
     def _of(self, kind: str) -> Histogram:
         return self._kinds.setdefault(kind, Histogram(self._device, BINS))
-
-
-def _total(parts: Sequence[Tensor]) -> Tensor:
-    return torch.stack(list(parts)).sum(dim=0)

@@ -1,4 +1,8 @@
-"""Sums over numbers on the device they are on, asked for once: histograms with moments and quantiles, and means."""
+"""Histograms with moments and quantiles, and means, of numbers that come batch by batch and are asked for once.
+
+Numbers of pairs are added up where they are. Those of queries are few, and their arithmetic would be less than the
+calls to a device that ask for it: they are kept as they come and added up on the CPU when they are asked for.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,9 @@ from torch import Tensor
 
 from contrast.distributed import world_size
 
-__all__ = ["SHARES", "Average", "Histogram", "PerColumn", "added_up"]
+__all__ = ["SHARES", "Array", "Average", "Histogram", "PerColumn", "added_up"]
+
+Array = npt.NDArray[np.float64]
 
 SHARES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 """Which quantiles are given."""
@@ -28,6 +34,11 @@ def added_up(sums: Tensor) -> Tensor:
     return sums.cpu()
 
 
+def _array(values: Tensor) -> Array:
+    values = values.detach().cpu()  # numpy has no bfloat16
+    return (values.float() if values.dtype == torch.bfloat16 else values).numpy().astype(np.float64)
+
+
 class Histogram:
     """Counts over equal bins of [low, high], and moments; what lies beyond counts in the end bin.
 
@@ -38,34 +49,46 @@ class Histogram:
     """
 
     def __init__(self, device: torch.device, bins: int = 100, low: float = -1.0, high: float = 1.0) -> None:
-        self.bins, self.low, self.high = bins, low, high
-        self.counts = torch.zeros(bins * _FINE, dtype=torch.float64, device=device)
-        self.moments = torch.zeros(3, dtype=torch.float64, device=device)  # count, sum, sum of squares
+        self.bins, self.low, self.high, self.device = bins, low, high, device
+        self._fine = bins * _FINE
+        self._many: Tensor | None = None  # sums of matrices, as `added_up` has them
+        self._few: list[tuple[Tensor, Tensor | None]] = []
 
     def add(self, values: Tensor, weight: Tensor | None = None) -> None:
-        """Add finite numbers, (n, t) or (n,), those of weight 1; the others have weight 0."""
+        """Add finite numbers, (n, t) of pairs or (n,) of queries, those of weight 1; the others have weight 0."""
         values = values.float() if values.dtype.itemsize < 4 else values
-        fine = len(self.counts)
+        if values.ndim == 1:
+            self._few.append((values, weight))
+            return
         # Clamped before the cast, which would send a huge number to the other end, and after it, for NaN.
-        place = (
-            (values - self.low).mul_(fine / (self.high - self.low)).clamp_(0, fine - 1).to(torch.int32).clamp_(min=0)
-        )
+        place = (values - self.low).mul_(self._fine / (self.high - self.low)).clamp_(0, self._fine - 1)
         if weight is not None:
-            place.add_(((1 - weight) * fine).to(torch.int32)).clamp_(max=fine)
-        self.counts += torch.bincount(place.flatten(), minlength=fine + 1)[:fine]
-        self.moments += _moments(values, weight)
+            place.add_(1 - weight, alpha=self._fine)
+        counts = torch.bincount(place.to(torch.int32).clamp_(0, self._fine).flatten(), minlength=self._fine + 1)
+        sums = torch.cat([counts[: self._fine].double(), _moments(values, weight)])
+        self._many = sums if self._many is None else self._many.add_(sums)
 
-    def added_up(self) -> Tensor:
+    def added_up(self) -> Array:
         """Fine counts, then how many, sum and sum of squares, of all processes; waits for the device."""
-        return added_up(torch.cat([self.counts, self.moments]))
+        sums = np.zeros(self._fine + 3)
+        for values, weight in self._few:
+            numbers = _array(values)
+            weights = np.ones_like(numbers) if weight is None else _array(weight)
+            place = np.nan_to_num((numbers - self.low) * (self._fine / (self.high - self.low))).clip(0, self._fine - 1)
+            weighted = numbers * weights
+            sums[:-3] += np.bincount(place.astype(np.int64), weights, minlength=self._fine)
+            sums[-3:] += (weights.sum(), weighted.sum(), weighted @ numbers)
+        here = torch.from_numpy(sums).to(self.device)
+        total: Array = added_up(here if self._many is None else here + self._many).numpy()
+        return total
 
     def row(self) -> dict[str, Any]:
         """Counts, mean, standard deviation and quantiles of all processes' numbers."""
         return self.described(self.added_up())
 
-    def described(self, sums: Tensor) -> dict[str, Any]:
+    def described(self, sums: Array) -> dict[str, Any]:
         """The same of sums that were already added up."""
-        fine, (count, total, squares) = sums[:-3].numpy(), sums[-3:].tolist()
+        fine, (count, total, squares) = sums[:-3], sums[-3:].tolist()
         mean = total / count if count else float("nan")
         variance = squares / count - mean**2 if count else float("nan")
         return {
@@ -86,14 +109,9 @@ class Histogram:
 
 
 def _moments(values: Tensor, weight: Tensor | None) -> Tensor:
-    """How many, sum and sum of squares. Within the rows of a matrix in the numbers' own type, several times as fast as
-    float64: about the row's mean, so that the spread of numbers that are nearly equal is not lost.
+    """How many, sum and sum of squares, of a matrix in the numbers' own type, several times as fast as float64: about
+    each row's mean, so that the spread of numbers that are nearly equal is not lost.
     """
-    if values.ndim == 1:
-        wide = values.double()
-        weights = torch.ones_like(wide) if weight is None else weight.double()
-        weighted = wide * weights
-        return torch.stack([weights.sum(), weighted.sum(), weighted.dot(wide)])
     # With a mask in place of a weight most of this would take four times as long on a CPU.
     total = (values if weight is None else values * weight).sum(dim=-1, keepdim=True)
     many = torch.full_like(total, values.shape[-1]) if weight is None else weight.sum(dim=-1, keepdim=True)
@@ -108,36 +126,66 @@ def _moments(values: Tensor, weight: Tensor | None) -> Tensor:
 
 
 class Average:
-    """The mean of numbers that come batch by batch, over all processes."""
+    """The mean of numbers of queries, over all processes.
+
+    Args:
+        device: where the numbers are.
+    """
 
     def __init__(self, device: torch.device) -> None:
-        self.sums = torch.zeros(2, dtype=torch.float64, device=device)  # total, count
+        self._means = PerColumn(device, 1)
 
     def add(self, values: Tensor, counted: Tensor | None = None) -> None:
         """Add numbers, those that `counted` keeps; it broadcasts to their shape."""
-        kept = torch.ones_like(values, dtype=torch.bool) if counted is None else counted.expand_as(values)
-        chosen = torch.where(kept, values.double(), 0.0)
-        self.sums += torch.stack([chosen.sum(), kept.double().sum()])
+        if counted is None:
+            self.add_sums(values, torch.ones_like(values))
+        else:
+            kept = counted.expand_as(values)
+            self.add_sums(torch.where(kept, values, 0.0), kept)
+
+    def add_sums(self, sums: Tensor, counts: Tensor) -> None:
+        """Add sums of numbers, and of how many each is."""
+        self._means.add(sums.reshape(-1, 1), counts.reshape(-1, 1))
 
     def value(self) -> float:
         """The mean; NaN of nothing. Waits for the device."""
-        total, count = added_up(self.sums).tolist()
-        return total / count if count else float("nan")
+        return self._means.means()[0]
 
 
 class PerColumn:
-    """Means column by column, over all processes."""
+    """Means of queries' numbers column by column, over all processes.
+
+    Args:
+        device: where the numbers are.
+        columns: how many there are.
+    """
 
     def __init__(self, device: torch.device, columns: int) -> None:
-        self.sums = torch.zeros(2, columns, dtype=torch.float64, device=device)
+        self.device, self.columns = device, columns
+        self._few: list[tuple[Tensor, Tensor]] = []
 
     def add(self, values: Tensor, weight: Tensor) -> None:
         """Add rows of sums, (n, columns), and of how many numbers or weights are in each."""
-        self.sums += torch.stack([values.double().sum(dim=0), weight.double().sum(dim=0)])
+        self._few.append((values, weight))
+
+    def means(self) -> list[float]:
+        """One a column, NaN where there is no weight. Waits for the device."""
+        return self._means(self._added_up())
 
     def values(self) -> list[float]:
         """The means, up to the last column that has any weight."""
-        total, weight = added_up(self.sums)
-        some = int(weight.nonzero().max()) + 1 if bool(weight.any()) else 0
-        means: list[float] = (total / weight)[:some].tolist()
+        sums = self._added_up()
+        some = sums[1].nonzero()[0]
+        return self._means(sums[:, : some[-1] + 1]) if len(some) else []
+
+    def _added_up(self) -> Array:
+        sums = np.zeros((2, self.columns))
+        for each in self._few:
+            sums += [_array(numbers).sum(axis=0) for numbers in each]
+        return added_up(torch.from_numpy(sums).to(self.device)).numpy()
+
+    @staticmethod
+    def _means(sums: Array) -> list[float]:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            means: list[float] = (sums[0] / sums[1]).tolist()
         return means

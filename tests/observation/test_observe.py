@@ -25,7 +25,7 @@ from contrast.losses import (
 from contrast.losses import contrastive as contrastive_module
 from contrast.losses.tiled import TiledNegatives
 from contrast.observation import Observation, RawRows, observe
-from contrast.observation.chosen import some_queries
+from contrast.observation.chosen import draws, some_queries
 from contrast.observation.health import Order, Rows, uniformity
 from contrast.pairs import MINED, NOT_OFFERED
 from tests.losses.examples import LABELS, OBJECTIVES, TRANSFORMS, against_queue, in_batch
@@ -224,7 +224,7 @@ def test_a_collapse_is_seen_in_every_number() -> None:
 def test_rows_of_unknown_samples_are_apart_from_each_other() -> None:
     z = rows(0, 6, 3)
     of = [torch.arange(6), torch.full((6,), -1)]
-    found = [uniformity(Rows(z, Order(index))) for index in of]
+    found = [uniformity(Rows(z, Order(index, draws(index)))) for index in of]
     assert found[0] == pytest.approx(found[1])
 
 
