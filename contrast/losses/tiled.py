@@ -20,6 +20,8 @@ __all__ = ["TiledNegatives", "negative_logits"]
 
 _DENSE = 1 << 26
 """Scores (heads · queries · negatives) up to which the whole matrix is held: 256 MiB of float32."""
+_LOOKED_AT = 1 << 22
+"""The same where no gradient is asked for, as by who looks at the pairs: sums and tiles are both wanted then."""
 _TILE = 1 << 24
 """Scores of one tile beyond that."""
 
@@ -27,7 +29,9 @@ _TILE = 1 << 24
 def negative_logits(pairs: Pairs, temperature: Temperature) -> NegativeLogits:
     """The negatives of these pairs in the form that suits them; the numbers are the same either way."""
     rows = pairs.query.shape[:-1].numel()
-    if temperature.single() is None and rows * pairs.negatives.shape[-2] <= _DENSE:
+    several = temperature.single() is None
+    most = _DENSE if several else 0 if torch.is_grad_enabled() else _LOOKED_AT
+    if rows * pairs.negatives.shape[-2] <= most:
         return DenseNegatives(pairs, temperature)
     return TiledNegatives(pairs, temperature, columns=max(1, _TILE // max(1, rows)))
 

@@ -74,10 +74,10 @@ def logit_gradient(loss: LogitLoss, pairs: Pairs, positive: PositiveLogits, nega
         pairs: as they were after the transforms.
         positive, negatives: their logits.
     """
-    asked = _Asked(negatives)
-    leaf = positive.logit.detach().requires_grad_()
-    with torch.enable_grad():
-        losses = loss.of_logits(pairs, PositiveLogits(positive.score.detach(), leaf), asked)
+    with torch.inference_mode(False), torch.enable_grad():
+        asked = _Asked(negatives)
+        leaf = positive.logit.detach().clone().requires_grad_()
+        losses = loss.of_logits(pairs, PositiveLogits(positive.score.detach().clone(), leaf), asked)
         inputs = [leaf, *asked.sums.values(), *asked.hard]
         found = torch.autograd.grad(losses.sum(), inputs, allow_unused=True, materialize_grads=True)
     pull, rest = found[0], found[1:]
@@ -100,7 +100,7 @@ class _Asked(NegativeLogits):
     """Negatives whose answers are leaves, each kept."""
 
     def __init__(self, negatives: NegativeLogits) -> None:
-        self._negatives, self.count = negatives, negatives.count
+        self._negatives, self.count = negatives, negatives.count.clone()
         self.sums: dict[float, Tensor] = {}
         self.hard: list[Tensor] = []
         self._hardest_score: Tensor | None = None

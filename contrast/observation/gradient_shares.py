@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 
-from contrast.losses import PositiveLogits
 from contrast.observation.hardness import top_shares
 from contrast.observation.negatives import PerQuery, positive
-from contrast.observation.sums import Histogram, PerColumn
+from contrast.observation.sums import Array, Histogram, PerColumn
 
 __all__ = ["COUPLING_BINS", "GradientShares"]
 
@@ -31,29 +31,28 @@ class GradientShares:
     def __init__(self, device: torch.device) -> None:
         self._effective = Histogram(device, 100, 0.0, _OCTAVES)
         self._coupling = Histogram(device, COUPLING_BINS, 0.0, 1.0)
-        self._means = PerColumn(device, len(_OF_GRADIENT) + len(_OF_ALL))
+        self._shares, self._means = PerColumn(device, len(_OF_GRADIENT)), PerColumn(device, len(_OF_ALL))
         self._mixes = False
 
-    def add(self, seen: PerQuery, positives: PositiveLogits) -> None:
+    def add(self, seen: PerQuery, positive_logit: Array) -> None:
         """Add queries; shares are those of queries that have any gradient on negatives."""
         some, total = seen.total > 0, positive(seen.total)
-        entropy = total.log() + seen.entropy / total
-        octaves = (entropy / math.log(2)).masked_fill(~some, 0.0)
-        self._effective.add(octaves, some.to(octaves.dtype))
+        entropy = np.log(total) + seen.entropy / total
+        self._effective.add_queries(entropy / math.log(2), some)
         self._mixes |= bool({"pair_mix", "query_mix"} & seen.kinds)
-        false = torch.full_like(total, torch.nan) if seen.false is None else seen.false / total
-        shares = [entropy.exp(), seen.mixed / total, *(top_shares(seen, most) for most in _TOPS), false]
-        # All in one sum: on so few numbers each call costs more than its arithmetic.
-        numbers = torch.stack([*shares, seen.negatives.to(total.dtype), seen.pull, seen.push], dim=1)
-        counted = torch.ones_like(numbers)
-        counted[:, : len(shares)] = some[:, None].to(total.dtype)
-        self._means.add(torch.where(counted > 0, numbers, 0.0), counted)
-        met = (seen.negatives > 0).to(octaves.dtype)
-        self._coupling.add(torch.sigmoid(seen.partition - positives.logit.flatten()), met)
+        false = np.full_like(total, np.nan) if seen.false is None else seen.false / total
+        shares = [np.exp(entropy), seen.mixed / total, *top_shares(seen, _TOPS), false]
+        numbers = np.stack(shares, axis=1)[some]
+        self._shares.add(numbers, np.ones_like(numbers))
+        numbers = np.stack([seen.negatives, seen.pull, seen.push], axis=1)
+        self._means.add(numbers, np.ones_like(numbers))
+        multiplier = np.exp(-np.logaddexp(0.0, positive_logit - seen.partition))
+        self._coupling.add_queries(multiplier, seen.negatives > 0)
 
     def row(self, labelled: bool) -> dict[str, Any]:
         """`gradient` and `coupling`, as a row has them; with the share of the query's class if any label is known."""
-        means = dict(zip((*_OF_GRADIENT, *_OF_ALL), self._means.means(), strict=True))
+        found = [*self._shares.means(), *self._means.means()]
+        means = dict(zip((*_OF_GRADIENT, *_OF_ALL), found, strict=True))
         quantiles = [round(2**each, 4) for each in self._effective.row()["quantiles"]]
         coupling = self._coupling.row()
         gradient = {

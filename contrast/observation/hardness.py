@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -11,7 +13,7 @@ from torch import Tensor
 from contrast.observation.negatives import PerQuery, positive
 from contrast.observation.ranks import RANK_ENDS
 from contrast.observation.same_class import chance
-from contrast.observation.sums import Average, PerColumn
+from contrast.observation.sums import Array, Average, PerColumn
 
 __all__ = ["Hardness"]
 
@@ -36,9 +38,8 @@ class Hardness:
         """Add queries."""
         groups = seen.ranked.by_group()
         self._score.add(groups[_SCORE], groups[0])
-        some = (seen.total > 0)[:, None].expand_as(groups[0])
-        share = groups[_GRADIENT] / positive(seen.total)[:, None]
-        self._gradient.add(share.masked_fill(~some, 0.0), some)
+        some = seen.total > 0
+        self._gradient.add(groups[_GRADIENT][some] / seen.total[some, None], np.ones((some.sum(), groups.shape[-1])))
         if seen.denominator is not None:
             self._add_false("all", groups)
             for name, ranked in seen.sources.items():
@@ -47,7 +48,8 @@ class Hardness:
 
     def add_chance(self, labels: Int[Tensor, " n"], index: Int[Tensor, " b"]) -> None:
         """Add what random samples would be to these queries, by one's labels."""
-        self._chance.add(*chance(labels, index))
+        share, known = chance(labels, index)
+        self._chance.add(share.cpu().numpy(), known.cpu().numpy())
 
     def row(self) -> dict[str, Any]:
         """`hardness` and, with labels, `false_negatives`, as a row has them."""
@@ -61,7 +63,7 @@ class Hardness:
         rates |= {"random": self._chance.value(), "denominator": self._denominator.value()}
         return {"hardness": hardness, "false_negatives": rates}
 
-    def _add_false(self, name: str, groups: Tensor) -> None:
+    def _add_false(self, name: str, groups: Array) -> None:
         same, told = groups[-2], groups[-1]
         self._false.setdefault(name, self._by_group()).add(same, told)
         self._rates.setdefault(name, Average(self._device)).add_sums(same, told)
@@ -70,8 +72,8 @@ class Hardness:
         return PerColumn(self._device, len(RANK_ENDS) + 1)
 
 
-def top_shares(seen: PerQuery, most: int) -> Tensor:
-    """Of each query, the share of its gradient on the `most` negatives that have most of it."""
+def top_shares(seen: PerQuery, most: Sequence[int]) -> list[Array]:
+    """Of each query, the shares of its gradient on so many negatives that have most of it."""
     size = seen.ranked.numbers[0]
-    top = size[:, :most] if seen.by_gradient else size.topk(min(most, size.shape[1]), dim=1).values
-    return top.sum(dim=1) / positive(seen.total)
+    size = size if seen.by_gradient else -np.sort(-size, axis=1)
+    return [size[:, :each].sum(axis=1) / positive(seen.total) for each in most]

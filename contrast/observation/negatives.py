@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -13,7 +14,8 @@ from torch import Tensor
 from contrast.losses import LogitLoss, NegativeLogits, PositiveLogits
 from contrast.observation.blocks import SOURCES, Block, blocks
 from contrast.observation.gradient import LogitGradient, logit_gradient
-from contrast.observation.ranks import Ranked
+from contrast.observation.ranks import Ranked, RankedNumbers
+from contrast.observation.sums import Array, array
 from contrast.observation.temperatures import single_temperature
 from contrast.pairs import Pairs
 
@@ -21,7 +23,7 @@ __all__ = ["PerQuery", "per_query", "positive"]
 
 
 class PerQuery(NamedTuple):
-    """Sums over each query's negatives, (n,); and the hardest of them.
+    """Sums over each query's negatives, arrays (n,); and the hardest of them.
 
     Attributes:
         negatives: how many there are.
@@ -40,19 +42,19 @@ class PerQuery(NamedTuple):
         kinds: which there are.
     """
 
-    negatives: Tensor
-    total: Tensor
-    push: Tensor
-    entropy: Tensor
-    mixed: Tensor
-    false: Tensor | None
-    denominator: Tensor | None
-    sources: Mapping[str, Ranked]
-    ranked: Ranked
+    negatives: Array
+    total: Array
+    push: Array
+    entropy: Array
+    mixed: Array
+    false: Array | None
+    denominator: Array | None
+    sources: Mapping[str, RankedNumbers]
+    ranked: RankedNumbers
     by_gradient: bool
-    pull: Tensor
-    partition: Tensor
-    hardest: tuple[Tensor, Tensor]
+    pull: Array
+    partition: Array
+    hardest: tuple[Array, Array]
     kinds: frozenset[str]
 
 
@@ -83,9 +85,9 @@ def per_query(
     return sums.finished(partition)
 
 
-def positive(total: Tensor) -> Tensor:
+def positive(total: Array) -> Array:
     """To divide by: the smallest number there is in place of 0."""
-    return total.clamp(min=torch.finfo(total.dtype).tiny)
+    return np.maximum(total, np.finfo(np.float64).tiny)
 
 
 class _Sums:
@@ -134,20 +136,26 @@ class _Sums:
 
     def finished(self, partition: Tensor) -> PerQuery:
         softmax = self.gradient.is_softmax
-        denominator = self.false / positive(self.total) if softmax else self.denominator
+        sums = [self.negatives, self.total, self.gradient.push(self.total), self.entropy, self.mixed, self.false]
+        others = [self.denominator, self.gradient.pull.abs().flatten(), partition.flatten(), *self.hardest.values()]
+        negatives, total, push, entropy, mixed, false, denominator, pull, lse, real, mixes = array(
+            torch.stack([*sums, *others])
+        )
+        every = functools.reduce(Ranked.merged, self.sources.values()) if self.sources else Ranked()
+        sources = {name: each.looked_at() for name, each in self.sources.items()}
         return PerQuery(
-            negatives=self.negatives,
-            total=self.total,
-            push=self.gradient.push(self.total),
-            entropy=self.entropy,
-            mixed=self.mixed,
-            false=self.false if self.labelled else None,
-            denominator=denominator if self.labelled else None,
-            sources=self.sources,
-            ranked=functools.reduce(Ranked.merged, self.sources.values()) if self.sources else Ranked(),
+            negatives=negatives,
+            total=total,
+            push=push,
+            entropy=entropy,
+            mixed=mixed,
+            false=false if self.labelled else None,
+            denominator=(false / positive(total) if softmax else denominator) if self.labelled else None,
+            sources=sources,
+            ranked=next(iter(sources.values())) if len(sources) == 1 else every.looked_at(),
             by_gradient=softmax and self.one_temperature,
-            pull=self.gradient.pull.abs().flatten(),
-            partition=partition.flatten(),
-            hardest=(self.hardest[False], self.hardest[True]),
+            pull=pull,
+            partition=lse,
+            hardest=(real, mixes),
             kinds=frozenset(self.kinds),
         )

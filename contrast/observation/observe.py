@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -20,7 +21,7 @@ from contrast.observation.health import Order, Rows, health, uniformity
 from contrast.observation.negatives import per_query
 from contrast.observation.ranks import RANK_ENDS
 from contrast.observation.scores import BINS, Scores
-from contrast.observation.sums import SHARES, Average
+from contrast.observation.sums import SHARES, Average, array
 from contrast.observation.temperatures import Temperatures, single_temperature
 from contrast.pairs import Pairs
 
@@ -50,7 +51,7 @@ class RawRows(NamedTuple):
     index: Int[Tensor, " n"]  # type: ignore[assignment]  # shadows tuple.index, which nobody calls here
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def observe(
     loss: Loss,
     output: LossOutput,
@@ -80,7 +81,7 @@ def observe(
 
 
 class Observation:
-    """Sums of one step, still on the device; a row waits for it.
+    """Sums of one step; those of pairs are still on the device, and a row waits for it.
 
     Args:
         loss: what saw the pairs.
@@ -109,7 +110,7 @@ class Observation:
     def add_positives(self, pairs: Pairs) -> None:
         """Add the queries of one direction with their positives."""
         apart = (pairs.query - pairs.positive).double()
-        self._alignment.add(torch.linalg.vecdot(apart, apart))
+        self._alignment.add(array(torch.linalg.vecdot(apart, apart).flatten()))
         if isinstance(self._loss, LogitLoss):
             score = positive_logits(pairs, self._loss.temperature).score
             if self._temperatures is not None:
@@ -132,14 +133,15 @@ class Observation:
             return
         self._asked = True
         self._mixes |= bool({"pair_mix", "query_mix"} & seen.kinds)
-        self._scores.add_hardest(positive.score, seen)
+        score, logit = (array(each.flatten()) for each in (positive.score, positive.logit))
+        self._scores.add_hardest(score, seen)
         self._hardness.add(seen)
         if self._labels is not None:
             self._hardness.add_chance(self._labels, pairs.index)
-        self._gradients.add(seen, positive)
+        self._gradients.add(seen, logit)
         real, mixed = seen.hardest
-        self._proxy["proxy/accuracy"].add(positive.score.flatten() > torch.maximum(real, mixed))
-        self._proxy["proxy/accuracy_without_mixes"].add(positive.score.flatten() > real)
+        self._proxy["proxy/accuracy"].add(score > np.maximum(real, mixed))
+        self._proxy["proxy/accuracy_without_mixes"].add(score > real)
 
     def add_weights(self, output: LossOutput) -> None:
         """Look at what a bad-pair mining made of the step's samples."""
@@ -151,7 +153,8 @@ class Observation:
         index = torch.cat([pairs.index for pairs in output.pairs])
         noisy, faulty = mining.is_noisy[index], mining.is_faulty[index]
         for name, values in zip(names, (noisy, faulty, output.weights), strict=True):
-            self._weights[name].add(values, noisy | faulty if name == "bad_pairs/weight" else None)
+            counted = (noisy | faulty).cpu().numpy() if name == "bad_pairs/weight" else None
+            self._weights[name].add(array(values), counted)
 
     def add_health(self, directions: Sequence[Pairs], draw: Tensor, raw: RawRows | None) -> None:
         """Look at the rows of all directions, which `draws` gave these numbers, and at what the networks gave."""

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["RANK_ENDS", "Ranked"]
+from contrast.observation.sums import Array, array
+
+__all__ = ["RANK_ENDS", "Ranked", "RankedNumbers"]
 
 RANK_ENDS = tuple(2**power for power in range(8))
 """The last rank of each group, 1 the hardest; one more group holds all further ranks."""
 
 
-def _groups(ranks: int, like: Tensor) -> Float[Tensor, "r g"]:
-    """1 where a rank is in a group: one product in place of a sum for each."""
-    of = torch.arange(ranks, device=like.device)[:, None] < torch.tensor(RANK_ENDS, device=like.device)
-    return (of.to(like.dtype)).diff(dim=1, prepend=like.new_zeros(ranks, 1))
+@functools.cache
+def _groups(ranks: int) -> Array:
+    """1 where a rank is in a group, (ranks, groups): one product in place of a sum for each."""
+    within = np.arange(ranks)[:, None] < np.array(RANK_ENDS)
+    return np.diff(within.astype(np.float64), axis=1, prepend=0.0)
 
 
 class Ranked:
@@ -65,14 +71,28 @@ class Ranked:
         self.numbers = [torch.cat([before, more], dim=1).gather(1, place) for before, more in both]
         self.totals = self.totals + totals
 
-    def by_group(self) -> Float[Tensor, "m n g"]:
-        """How many negatives of each query are in each rank group, the sum of their scores, and of each number."""
-        assert self.score is not None
-        assert self.totals is not None
-        there = ~self.score.isneginf()
-        every = torch.stack([there.to(self.score.dtype), self.score.masked_fill(~there, 0.0), *self.numbers])
-        kept = every @ _groups(every.shape[-1], every)
-        rest = self.totals - kept.sum(dim=-1)
+    def looked_at(self) -> RankedNumbers:
+        """The same as arrays."""
+        if self.score is None or self.totals is None:
+            return RankedNumbers(np.zeros((0, 0)), [], np.zeros((0, 0)))
+        return RankedNumbers(array(self.score), [array(each) for each in self.numbers], array(self.totals))
+
+
+class RankedNumbers(NamedTuple):
+    """What `Ranked` has, on the CPU."""
+
+    score: Array
+    numbers: list[Array]
+    totals: Array
+
+    def by_group(self) -> Array:
+        """How many negatives of each query are in each rank group, the sum of their scores, and of each number:
+        (m, n, groups).
+        """
+        there = ~np.isneginf(self.score)
+        every = np.stack([there, np.where(there, self.score, 0.0), *self.numbers])
+        kept = every @ _groups(every.shape[-1])
+        rest = self.totals - kept.sum(axis=-1)
         # What is left of a sum by subtraction is rounding where every negative was kept.
-        rest = rest.masked_fill((rest[0] < 0.5)[None], 0.0)
-        return torch.cat([kept, rest[..., None]], dim=-1)
+        rest[:, rest[0] < 0.5] = 0.0
+        return np.concatenate([kept, rest[..., None]], axis=-1)

@@ -11,7 +11,7 @@ from torch import Tensor
 from contrast.observation.blocks import KINDS, Block
 from contrast.observation.negatives import PerQuery
 from contrast.observation.separation import separation
-from contrast.observation.sums import Histogram
+from contrast.observation.sums import Array, Histogram, array
 
 __all__ = ["BINS", "Scores"]
 
@@ -39,7 +39,7 @@ class Scores:
 
     def add_positives(self, score: Tensor) -> None:
         """Add each query's positive."""
-        self._of("positive").add(score.flatten())
+        self._of("positive").add_queries(array(score.flatten()))
 
     def add_block(self, block: Block) -> None:
         """Add a block of negatives."""
@@ -47,15 +47,12 @@ class Scores:
         if block.same is not None:
             self._of("same_class").add(block.score[block.same == 1][None])  # few: cheaper picked than masked
 
-    def add_hardest(self, positive: Tensor, seen: PerQuery) -> None:
+    def add_hardest(self, positive: Array, seen: PerQuery) -> None:
         """Add each query's hardest negatives, and its positive's margin over the hardest."""
-        assert seen.ranked.score is not None
         hardest = seen.ranked.score[:, :_HARDEST].flatten()
-        there = ~hardest.isneginf()
-        self._of("hardest").add(hardest.masked_fill(~there, 0.0), there.to(hardest.dtype))
+        self._of("hardest").add_queries(hardest, ~np.isneginf(hardest))
         some = seen.negatives > 0
-        margin = positive.flatten() - torch.maximum(*seen.hardest)
-        self.margin.add(margin.masked_fill(~some, 0.0), some.to(margin.dtype))
+        self.margin.add_queries((positive - np.maximum(*seen.hardest))[some])
 
     def row(self) -> dict[str, Any]:
         """Every histogram that has anything, and `separation`."""

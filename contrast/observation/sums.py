@@ -1,7 +1,7 @@
 """Histograms with moments and quantiles, and means, of numbers that come batch by batch and are asked for once.
 
-Numbers of pairs are added up where they are. Those of queries are few, and their arithmetic would be less than the
-calls to a device that ask for it: they are kept as they come and added up on the CPU when they are asked for.
+Numbers of pairs are added up where they are. Those of queries are few, and their arithmetic is less than the calls to
+a device that would ask for it: they are added up as numpy arrays.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from contrast.distributed import world_size
 
-__all__ = ["SHARES", "Array", "Average", "Histogram", "PerColumn", "added_up"]
+__all__ = ["SHARES", "Array", "Average", "Histogram", "PerColumn", "added_up", "array"]
 
 Array = npt.NDArray[np.float64]
 
@@ -34,9 +34,10 @@ def added_up(sums: Tensor) -> Tensor:
     return sums.cpu()
 
 
-def _array(values: Tensor) -> Array:
-    values = values.detach().cpu()  # numpy has no bfloat16
-    return (values.float() if values.dtype == torch.bfloat16 else values).numpy().astype(np.float64)
+def array(values: Tensor) -> Array:
+    """Queries' numbers on the CPU; waits for the device."""
+    values = values.detach().cpu()
+    return (values.float() if values.dtype == torch.bfloat16 else values).numpy().astype(np.float64)  # numpy has none
 
 
 class Histogram:
@@ -51,15 +52,12 @@ class Histogram:
     def __init__(self, device: torch.device, bins: int = 100, low: float = -1.0, high: float = 1.0) -> None:
         self.bins, self.low, self.high, self.device = bins, low, high, device
         self._fine = bins * _FINE
-        self._many: Tensor | None = None  # sums of matrices, as `added_up` has them
-        self._few: list[tuple[Tensor, Tensor | None]] = []
+        self._many: Tensor | None = None  # fine counts, then moments, of matrices
+        self._few = np.zeros(self._fine + 3)
 
     def add(self, values: Tensor, weight: Tensor | None = None) -> None:
-        """Add finite numbers, (n, t) of pairs or (n,) of queries, those of weight 1; the others have weight 0."""
+        """Add finite numbers of pairs, (n, t), those of weight 1; the others have weight 0."""
         values = values.float() if values.dtype.itemsize < 4 else values
-        if values.ndim == 1:
-            self._few.append((values, weight))
-            return
         # Clamped before the cast, which would send a huge number to the other end, and after it, for NaN.
         place = (values - self.low).mul_(self._fine / (self.high - self.low)).clamp_(0, self._fine - 1)
         if weight is not None:
@@ -68,18 +66,17 @@ class Histogram:
         sums = torch.cat([counts[: self._fine].double(), _moments(values, weight)])
         self._many = sums if self._many is None else self._many.add_(sums)
 
+    def add_queries(self, values: Array, counted: npt.NDArray[np.bool_] | None = None) -> None:
+        """Add numbers of queries, those that are counted."""
+        values = values if counted is None else values[counted]
+        place = np.nan_to_num((values - self.low) * (self._fine / (self.high - self.low))).clip(0, self._fine - 1)
+        self._few[:-3] += np.bincount(place.astype(np.int64), minlength=self._fine)
+        self._few[-3:] += np.array([len(values), values.sum(), values @ values])
+
     def added_up(self) -> Array:
         """Fine counts, then how many, sum and sum of squares, of all processes; waits for the device."""
-        sums = np.zeros(self._fine + 3)
-        for values, weight in self._few:
-            numbers = _array(values)
-            weights = np.ones_like(numbers) if weight is None else _array(weight)
-            place = np.nan_to_num((numbers - self.low) * (self._fine / (self.high - self.low))).clip(0, self._fine - 1)
-            weighted = numbers * weights
-            sums[:-3] += np.bincount(place.astype(np.int64), weights, minlength=self._fine)
-            sums[-3:] += (weights.sum(), weighted.sum(), weighted @ numbers)
-        here = torch.from_numpy(sums).to(self.device)
-        total: Array = added_up(here if self._many is None else here + self._many).numpy()
+        few = torch.from_numpy(self._few).to(self.device)
+        total: Array = added_up(few if self._many is None else few + self._many).numpy()
         return total
 
     def row(self) -> dict[str, Any]:
@@ -125,51 +122,23 @@ def _moments(values: Tensor, weight: Tensor | None) -> Tensor:
     return torch.stack([many.sum(), whole.sum(), (squares + whole * mean).sum()])
 
 
-class Average:
-    """The mean of numbers of queries, over all processes.
-
-    Args:
-        device: where the numbers are.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self._means = PerColumn(device, 1)
-
-    def add(self, values: Tensor, counted: Tensor | None = None) -> None:
-        """Add numbers, those that `counted` keeps; it broadcasts to their shape."""
-        if counted is None:
-            self.add_sums(values, torch.ones_like(values))
-        else:
-            kept = counted.expand_as(values)
-            self.add_sums(torch.where(kept, values, 0.0), kept)
-
-    def add_sums(self, sums: Tensor, counts: Tensor) -> None:
-        """Add sums of numbers, and of how many each is."""
-        self._means.add(sums.reshape(-1, 1), counts.reshape(-1, 1))
-
-    def value(self) -> float:
-        """The mean; NaN of nothing. Waits for the device."""
-        return self._means.means()[0]
-
-
 class PerColumn:
     """Means of queries' numbers column by column, over all processes.
 
     Args:
-        device: where the numbers are.
+        device: where processes add up.
         columns: how many there are.
     """
 
     def __init__(self, device: torch.device, columns: int) -> None:
-        self.device, self.columns = device, columns
-        self._few: list[tuple[Tensor, Tensor]] = []
+        self.device, self._sums = device, np.zeros((2, columns))
 
-    def add(self, values: Tensor, weight: Tensor) -> None:
+    def add(self, values: npt.NDArray[Any], weight: npt.NDArray[Any]) -> None:
         """Add rows of sums, (n, columns), and of how many numbers or weights are in each."""
-        self._few.append((values, weight))
+        self._sums += (values.sum(axis=0), weight.sum(axis=0))
 
     def means(self) -> list[float]:
-        """One a column, NaN where there is no weight. Waits for the device."""
+        """One a column, NaN where there is no weight."""
         return self._means(self._added_up())
 
     def values(self) -> list[float]:
@@ -179,13 +148,34 @@ class PerColumn:
         return self._means(sums[:, : some[-1] + 1]) if len(some) else []
 
     def _added_up(self) -> Array:
-        sums = np.zeros((2, self.columns))
-        for each in self._few:
-            sums += [_array(numbers).sum(axis=0) for numbers in each]
-        return added_up(torch.from_numpy(sums).to(self.device)).numpy()
+        total: Array = added_up(torch.from_numpy(self._sums).to(self.device)).numpy()
+        return total
 
     @staticmethod
     def _means(sums: Array) -> list[float]:
         with np.errstate(invalid="ignore", divide="ignore"):
             means: list[float] = (sums[0] / sums[1]).tolist()
         return means
+
+
+class Average:
+    """The mean of numbers of queries, over all processes.
+
+    Args:
+        device: where processes add up.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._means = PerColumn(device, 1)
+
+    def add(self, values: npt.NDArray[Any], counted: npt.NDArray[np.bool_] | None = None) -> None:
+        """Add numbers, those that are counted."""
+        self.add_sums(*((values, np.ones_like(values)) if counted is None else (values[counted], counted)))
+
+    def add_sums(self, sums: npt.NDArray[Any], counts: npt.NDArray[Any]) -> None:
+        """Add sums of numbers, and of how many each is."""
+        self._means.add(sums.reshape(-1, 1), counts.reshape(-1, 1))
+
+    def value(self) -> float:
+        """The mean; NaN of nothing."""
+        return self._means.means()[0]
