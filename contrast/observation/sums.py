@@ -69,7 +69,8 @@ class Histogram:
     def add_queries(self, values: Array, counted: npt.NDArray[np.bool_] | None = None) -> None:
         """Add numbers of queries, those that are counted."""
         values = values if counted is None else values[counted]
-        place = np.nan_to_num((values - self.low) * (self._fine / (self.high - self.low))).clip(0, self._fine - 1)
+        place = (values - self.low) * (self._fine / (self.high - self.low))
+        place = np.fmax(np.fmin(place, self._fine - 1), 0)  # of NaN 0
         self._few[:-3] += np.bincount(place.astype(np.int64), minlength=self._fine)
         self._few[-3:] += np.array([len(values), values.sum(), values @ values])
 
