@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from contrast.data.views.arguments import check_at_least, check_between, check_interval
-from contrast.data.views.separable import banded, full_precision
+from contrast.data.views.separable import full_precision
 from contrast.data.views.step import Step, apply_where
 
 __all__ = ["GaussianBlur", "gaussian_blur"]
@@ -67,14 +67,9 @@ def gaussian_blur(
     kernel = torch.softmax(-0.5 * (offsets / sigma[:, None]).square(), 1)
     # The tails of a narrow kernel are denormal numbers, with which a CPU multiplies ten times more slowly.
     kernel = F.threshold(kernel, 1e-12, 0.0)
-    rows, columns = (_convolution(kernel, count) for count in images.shape[2:])
-    return banded(rows, images, columns, radius).clamp_(0, 1)
-
-
-def _convolution(kernel: Tensor, count: int) -> Tensor:
-    """The matrices (b, count, count) that convolve `count` pixels with each kernel (b, taps), reflected at the ends."""
-    radius = kernel.shape[1] // 2
-    pixels = torch.eye(count, device=kernel.device)
-    windows = F.pad(pixels[None], (radius, radius), mode="reflect")[0].unfold(1, kernel.shape[1], 1)
-    with full_precision(kernel.device):
-        return torch.einsum("bt,jit->bij", kernel, windows)
+    weight = kernel.repeat_interleave(images.shape[1], 0)[:, None, None]  # each channel is a group of its own
+    padded = F.pad(images, (radius,) * 4, mode="reflect").flatten(0, 1)[None]
+    with full_precision(images.device):
+        narrow = F.conv2d(padded, weight, groups=len(weight))
+        blurred = F.conv2d(narrow, weight.mT, groups=len(weight))
+    return blurred.view_as(images).clamp_(0, 1)

@@ -100,13 +100,13 @@ class Views(RandomViews, ABC):
     def crop_sample(
         self, image: UInt8[Tensor, "c h w"], index: int, epoch: int, seed: int
     ) -> UInt8[Tensor, "views c s s"]:
-        """The geometry of one image, rounded to uint8: what a loader's worker does where images differ in size."""
+        """The geometry of one image in whole grey levels: what a loader's worker does where images differ in size."""
         _check_channels(image.shape[0])
         row = torch.tensor([index], device=image.device)
         crops = [
             self._crop.sample(image, _draw(row, epoch, seed, view, self._crop.draws)) for view in range(self.count)
         ]
-        return torch.stack(crops).round_().to(torch.uint8)
+        return torch.stack(crops)
 
     def finish(
         self,

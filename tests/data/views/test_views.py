@@ -140,13 +140,15 @@ def test_the_two_views_are_drawn_independently():
 
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize(("height", "width", "channels"), [(32, 32, 3), (8, 8, 1), (90, 61, 3)])
-def test_a_worker_crops_what_the_batch_crops_up_to_one_rounding(recipe, height, width, channels):
+def test_a_worker_crops_what_the_batch_crops_up_to_a_grey_level(recipe, height, width, channels):
     views, batch, index = recipe(size=min(height, 32)), images(10, channels, height, width), torch.arange(40, 50)
     crops = views.crop(batch, index, 4, 0)
     sampled = torch.stack([views.crop_sample(batch[row], 40 + row, 4, 0) for row in range(10)])
     assert sampled.dtype == torch.uint8
     for view in range(2):
-        assert (sampled[:, view] - crops[view] * 255).abs().max() <= 0.5 + 1e-3
+        away = (sampled[:, view] - crops[view] * 255).abs()  # rounded after the columns and after the rows
+        assert away.max() <= 1 + 0.1
+        assert away.mean() < 0.35
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -181,12 +183,15 @@ def test_neither_autocast_nor_reduced_precision_reaches_the_views():
     plain = views(batch, index, 0, 0)
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
+    torch.backends.mkldnn.conv.fp32_precision = "bf16"
     try:
         with torch.autocast("cpu", torch.bfloat16):
             mixed = views(batch, index, 0, 0)
         assert torch.get_float32_matmul_precision() == "medium"
         assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+        assert torch.backends.mkldnn.conv.fp32_precision == "bf16"
     finally:
+        torch.backends.mkldnn.conv.fp32_precision = "none"
         torch.set_float32_matmul_precision(before)
     assert all(torch.equal(one, other) for one, other in zip(plain, mixed, strict=True))
 
