@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contrast.models.backbone import Backbone, require_fitting
+from contrast.models.compiled import Compiled
 from contrast.models.convnet import ConvNet
 from contrast.models.dilated_convnet import DilatedConvNet
 from contrast.models.gradient_cache import GradientCache
@@ -16,6 +17,7 @@ from contrast.models.weights import load_weights
 
 __all__ = [
     "Backbone",
+    "Compiled",
     "ConvNet",
     "DilatedConvNet",
     "GradientCache",

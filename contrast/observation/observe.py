@@ -52,6 +52,7 @@ class RawRows(NamedTuple):
 
 
 @torch.inference_mode()
+@np.errstate(all="ignore")  # numbers of a loss that is not finite, for which the run is about to be stopped
 def observe(
     loss: Loss,
     output: LossOutput,
@@ -171,6 +172,7 @@ class Observation:
             self._health["embedding"] |= _mean(norms)
             self._health["features"] = health(Rows(raw.features, order), unit=False)
 
+    @np.errstate(all="ignore")
     def row(self) -> dict[str, Any]:
         """All of it as a row of ``scores.jsonl`` has it, of all processes; every process is to ask."""
         row = self._scores.row()

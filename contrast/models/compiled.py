@@ -1,0 +1,67 @@
+"""A backbone whose forward and backward torch compiles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from contrast.errors import InputError
+from contrast.models.backbone import Backbone
+
+__all__ = ["Compiled"]
+
+
+class Compiled(Backbone):
+    """A backbone that ``torch.compile`` compiles when it first sees a batch: the same function up to rounding.
+
+    The first batch waits for the compiler, half a minute for a ResNet-18, and so does the first of another size or
+    mode. Whether steps are faster then depends on the device: on a CPU they may be slower.
+
+    Args:
+        backbone: what is compiled.
+        backend: of torch's compiler.
+
+    Raises:
+        InputError: for a backend that torch does not have, and, with the first batch, where it cannot compile.
+
+    Example:
+        >>> from contrast.models import ConvNet
+        >>> net = Compiled(ConvNet((4, 8), channels=1, image_size=8), backend="eager")
+        >>> net(torch.zeros(7, 1, 8, 8)).shape
+        torch.Size([7, 8])
+    """
+
+    def __init__(self, backbone: Backbone, backend: str = "inductor") -> None:
+        super().__init__(backbone.width, backbone.channels, backbone.image_size)
+        known = torch.compiler.list_backends(exclude_tags=())
+        if backend not in known:
+            raise InputError(f"Compiled: backend {backend!r} is not one of torch's: {', '.join(known)}")
+        self.backbone, self.backend = backbone, backend
+
+    @property
+    def axes(self) -> int:  # type: ignore[override]  # of the class elsewhere, here of what it holds
+        return self.backbone.axes
+
+    def forward(self, images: Float[Tensor, "b c *space"]) -> Float[Tensor, "b d"]:
+        # In place, so that names of weights stay; what others hook is this module, which is not compiled.
+        if self.backbone._compiled_call_impl is None:
+            self.backbone.compile(backend=self.backend)
+        try:
+            features: Tensor = self.backbone(images)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            cause = str(error).strip().splitlines()[0]
+            raise InputError(f"Compiled: torch cannot compile this backbone here ({cause}): use it without") from error
+        return features
+
+    def describe(self) -> dict[str, Any]:
+        return self.backbone.describe()
+
+    @property
+    def plain_module(self) -> nn.Module:
+        return self.backbone.plain_module
+
+    def extra_repr(self) -> str:
+        return f"backend={self.backend!r}"
