@@ -19,7 +19,8 @@ from tools.bench.timing import Row, interleaved
 
 IMAGES, HEIGHT, WIDTH = 256, 256, 320
 LARGE = 64, 768, 1024
-SIZE, BATCH, EPOCH = 224, 64, 1024
+SIZE, BATCH = 224, 64
+EPOCH, LARGE_EPOCH = 4096, 1024
 
 
 def measure() -> Iterator[Row]:
@@ -39,9 +40,10 @@ def _row(folder: Path, cache_size: int | None, views_in: Literal["device", "work
     cache = folder.parent / "images.pack"
     files = ImageFolder(folder)
     packed = ImageFolder(folder, cache=cache, cache_size=cache_size)
+    samples = EPOCH if cache_size is None else LARGE_EPOCH
     ways = {
-        "the folder's epoch": _epoch(files, views_in, workers),
-        "its packed cache's": _epoch(packed, views_in, workers),
+        "the folder's epoch": _epoch(files, views_in, workers, samples),
+        "its packed cache's": _epoch(packed, views_in, workers, samples),
     }
     times = interleaved(ways, repetitions=4)  # the warm-up is the first epoch, which verifies every image
     cache.unlink()
@@ -50,9 +52,11 @@ def _row(folder: Path, cache_size: int | None, views_in: Literal["device", "work
     return times.faster("loading", f"{what}, {workers} workers", "its packed cache's", "the folder's epoch", target)
 
 
-def _epoch(images: ImageFolder, views_in: Literal["device", "workers"], workers: int) -> Callable[[], None]:
+def _epoch(
+    images: ImageFolder, views_in: Literal["device", "workers"], workers: int, samples: int
+) -> Callable[[], None]:
     # An epoch of a few images would time how workers start, and nothing else.
-    epoch = ConcatDataset([images] * (EPOCH // len(images))) if workers else images
+    epoch = ConcatDataset([images] * (samples // len(images))) if workers else images
     data = ImageData(epoch, SimCLRViews(size=SIZE), batch_size=BATCH, workers=workers, views_in=views_in)
     return partial(_read, data.train_dataloader())
 
