@@ -17,6 +17,7 @@ from contrast.commands.parser import build, evaluation_parser, import_from_here,
 from contrast.data import ImageData, TrainingData
 from contrast.errors import InputError
 from contrast.evaluation.encoder import Encoder, fingerprint
+from contrast.freed_memory import keep_freed_memory
 from contrast.models import Backbone, ResNet, Timm, load_weights, require_fitting
 from contrast.run_folder import RunFolder
 
@@ -120,6 +121,7 @@ def _build(config: Config, with_model: bool) -> Any:
 
 
 def _encoder(backbone: Backbone, data: TrainingData, description: dict[str, Any]) -> Encoder:
+    keep_freed_memory()
     require_fitting(backbone, data.input_shape)
     return Encoder(
         backbone=backbone,

@@ -31,6 +31,7 @@ from contrast.commands.ending import by_the_first_process, in_words
 from contrast.commands.parser import CALLBACKS, build, check
 from contrast.data import TrainingData
 from contrast.errors import InputError
+from contrast.freed_memory import keep_freed_memory
 from contrast.losses.labels import LabelTable
 from contrast.methods import ContrastiveMethod
 from contrast.run_folder import RunFolder
@@ -92,6 +93,7 @@ def describe(model: ContrastiveMethod, data: TrainingData, config: dict[str, Any
 
 
 def make_trainer(built: Any, config: dict[str, Any], folder: RunFolder) -> lightning.Trainer:
+    keep_freed_memory()
     settings = vars(built.trainer)
     given = settings.pop("callbacks") or []
     callbacks = list(given) if isinstance(given, list) else [given]
