@@ -2,7 +2,8 @@
 
 Images are random pixels, two views a sample. A run is what `contrast pretrain` makes, with every callback at its
 default, and is planned so long that the recorder's row comes once a block: in a run of fewer steps than a hundred
-blocks it comes oftener, in a longer one more seldom.
+blocks it comes oftener, in a longer one more seldom. All ways share the process, and with it that a run of ours keeps
+freed memory: peers' own programs would be slower.
 """
 
 from __future__ import annotations

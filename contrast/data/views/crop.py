@@ -14,7 +14,7 @@ from torch import Tensor
 from contrast.data.views.arguments import check_at_least, check_between, check_interval
 from contrast.data.views.separable import separable
 
-__all__ = ["RandomResizedCrop", "resize_boxes"]
+__all__ = ["RandomResizedCrop", "resize_boxes", "to_float"]
 
 _TRIES = 10
 _LARGEST = 16_384  # beyond which one view fills a card
@@ -55,10 +55,15 @@ class RandomResizedCrop:
         check_interval("crop_ratio", self.crop_ratio)
         check_between("flip", self.flip, 0, 1)
 
-    def __call__(self, images: Float[Tensor, "b c h w"], draws: Float[Tensor, "b n"]) -> Float[Tensor, "b c s s"]:
-        """Crop each image, values in [0, 1], by its own row of `draws`, uniform in [0, 1)."""
+    def __call__(
+        self,
+        images: UInt8[Tensor, "b c h w"] | Float[Tensor, "b c h w"],
+        draws: Float[Tensor, "b n"],
+        out: Float[Tensor, "b c s s"] | None = None,
+    ) -> Float[Tensor, "b c s s"]:
+        """Crop each image, bytes or values in [0, 1], by its own row of `draws`, in [0, 1), into `out` if given."""
         boxes = self.boxes(draws, images.shape[2], images.shape[3])
-        return resize_boxes(images, boxes, self.flips(draws), self.size)
+        return resize_boxes(images, boxes, self.flips(draws), self.size, out)
 
     def sample(self, image: UInt8[Tensor, "c h w"], draws: Float[Tensor, "1 n"]) -> UInt8[Tensor, "c s s"]:
         """The crop of one image in whole grey levels, one from that of a batch at most, and several times as fast."""
@@ -109,31 +114,47 @@ class RandomResizedCrop:
         return height, width
 
 
+def to_float(images: UInt8[Tensor, "*b"] | Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    """A float32 copy with values in [0, 1]."""
+    return images / 255 if images.dtype == torch.uint8 else images.to(torch.float32, copy=True)
+
+
 def resize_boxes(
-    images: Float[Tensor, "b c h w"], boxes: Int[Tensor, "b 4"], flip: Bool[Tensor, " b"], size: int
+    images: UInt8[Tensor, "b c h w"] | Float[Tensor, "b c h w"],
+    boxes: Int[Tensor, "b 4"],
+    flip: Bool[Tensor, " b"],
+    size: int,
+    out: Float[Tensor, "b c {size} {size}"] | None = None,
 ) -> Float[Tensor, "b c {size} {size}"]:
     """Resize to a square, each from its own box, bilinear with antialiasing.
 
     Args:
-        images: values in [0, 1].
+        images: bytes, or values in [0, 1].
         boxes: top, left, height, width in pixels.
         flip: which results are mirrored left to right.
         size: side of the result in pixels.
+        out: where the result goes; memory of its own if left out.
     """
     # Two matrix products an image make all of a batch at once. Of large images they multiply mostly zeros; resizing one
     # by one, which needs the boxes on the host, then costs a CPU less.
     if images.device.type == "cpu" and max(size, *images.shape[2:]) > _LARGEST_PRODUCT:
-        each = zip(images, boxes.tolist(), flip.tolist(), strict=True)
-        return torch.cat([_resize_box(*one, size) for one in each]).clamp_(0, 1)
+        result = torch.empty((*images.shape[:2], size, size)) if out is None else out
+        for one, (image, box, mirrored) in zip(
+            result, zip(images, boxes.tolist(), flip.tolist(), strict=True), strict=True
+        ):
+            one.copy_(_resize_box(image, box, mirrored, size))
+        return result.clamp_(0, 1)
+    images = to_float(images)
     rows = _triangle_weights(boxes[:, 0], boxes[:, 2], torch.zeros_like(flip), size, images.shape[2])
     columns = _triangle_weights(boxes[:, 1], boxes[:, 3], flip, size, images.shape[3])
-    return separable(rows, images, columns).clamp_(0, 1)
+    resized = separable(rows, images, columns).clamp_(0, 1)
+    return resized if out is None else out.copy_(resized)
 
 
 def _resize_box(image: Tensor, box: list[int], flip: bool, size: int) -> Tensor:
     top, left, height, width = box
-    inside = image[None, :, top : top + height, left : left + width]
-    resized = F.interpolate(inside, (size, size), mode="bilinear", antialias=True)
+    inside = to_float(image[None, :, top : top + height, left : left + width])
+    resized = F.interpolate(inside, (size, size), mode="bilinear", antialias=True)[0]
     return resized.flip(-1) if flip else resized
 
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-from contrast.data.views.crop import RandomResizedCrop
+from contrast.data.views.crop import RandomResizedCrop, to_float
 from contrast.data.views.step import Step
 from contrast.errors import InputError
 from contrast.randomness import Purpose, uniform
@@ -81,20 +81,22 @@ class Views(RandomViews, ABC):
         """
         _check_channels(images.shape[1])
 
-        def made(images: Tensor, *draws: Tensor) -> tuple[Tensor, ...]:
-            pixels = _to_float(images)
-            return tuple(self._finish(self._crop(pixels, numbers), numbers) for numbers in draws)
+        def make(images: Tensor, *draws_and_views: Tensor) -> None:
+            draws, views = draws_and_views[: self.count], draws_and_views[self.count :]
+            for numbers, view in zip(draws, views, strict=True):
+                self._finish(self._crop(images, numbers, view), numbers)
 
-        return self._by_piece(made, images, *self._draws(index, epoch, seed))
+        views = [self._empty(images) for _ in range(self.count)]
+        self._by_piece(make, images, *self._draws(index, epoch, seed), *views)
+        return tuple(views)
 
     def crop(
         self, images: UInt8[Tensor, "b c h w"], index: Int[Tensor, " b"], epoch: int, seed: int
     ) -> tuple[Float[Tensor, "b c s s"], ...]:
         """The geometry alone: crop, resize and flip. Arguments as in `forward`."""
         _check_channels(images.shape[1])
-        pixels = _to_float(images)
         return tuple(
-            self._crop(pixels, _draw(index, epoch, seed, view, self._crop.draws)) for view in range(self.count)
+            self._crop(images, _draw(index, epoch, seed, view, self._crop.draws)) for view in range(self.count)
         )
 
     def crop_sample(
@@ -117,41 +119,43 @@ class Views(RandomViews, ABC):
     ) -> tuple[Float[Tensor, "b c s s"], ...]:
         """What follows the crop: colour and blur, values in [0, 1]. One batch of crops a view, uint8 or float."""
 
-        def made(*both: Tensor) -> tuple[Tensor, ...]:
-            pairs = zip(both[: len(crops)], both[len(crops) :], strict=True)
-            return tuple(self._finish(_to_float(batch), numbers) for batch, numbers in pairs)
+        def make(*each: Tensor) -> None:
+            for view, numbers in zip(each[: len(crops)], each[len(crops) :], strict=True):
+                self._finish(view, numbers)
 
-        return self._by_piece(made, *crops, *self._draws(index, epoch, seed)[: len(crops)])
+        views = [to_float(batch) for batch in crops]
+        self._by_piece(make, *views, *self._draws(index, epoch, seed)[: len(crops)])
+        return tuple(views)
 
     def _draws(self, index: Tensor, epoch: int, seed: int) -> list[Tensor]:
         """All numbers of each view, (b, n): first those of the crop, then those of each step."""
         count = self._crop.draws + sum(step.draws for step in self._steps)
         return [_draw(index, epoch, seed, view, count) for view in range(self.count)]
 
-    def _finish(self, images: Tensor, draws: Tensor) -> Tensor:
-        """The steps, which may overwrite the crops."""
-        first = self._crop.draws
+    def _empty(self, images: Tensor) -> Tensor:
+        return torch.empty((*images.shape[:2], self.size, self.size), device=images.device)
+
+    def _finish(self, crops: Tensor, draws: Tensor) -> None:
+        """The steps, in place of the crops."""
+        first, images = self._crop.draws, crops
         for step in self._steps:
             images = step(images, draws[:, first : first + step.draws])
             first += step.draws
-        return images
+        if images is not crops:
+            crops.copy_(images)
 
-    def _by_piece(self, make: Callable[..., tuple[Tensor, ...]], *batches: Tensor) -> tuple[Tensor, ...]:
+    def _by_piece(self, make: Callable[..., None], *batches: Tensor) -> None:
         """``make(*batches)``; on a CPU some rows at a time, so that what a step reads is still in the cache."""
         if batches[0].device.type != "cpu":
-            return make(*batches)
+            make(*batches)
+            return
         rows = max(_FEWEST_ROWS, _PIECE // self.size**2)
-        pieces = [make(*piece) for piece in zip(*(torch.split(batch, rows) for batch in batches), strict=True)]
-        return pieces[0] if len(pieces) == 1 else tuple(map(torch.cat, zip(*pieces, strict=True)))
+        for piece in zip(*(torch.split(batch, rows) for batch in batches), strict=True):
+            make(*piece)
 
 
 def _draw(index: Tensor, epoch: int, seed: int, view: int, count: int) -> Tensor:
     return uniform((seed, epoch, Purpose.VIEW, view), index, count)
-
-
-def _to_float(images: Tensor) -> Tensor:
-    """A float32 copy with values in [0, 1]."""
-    return images / 255 if images.dtype == torch.uint8 else images.to(torch.float32, copy=True)
 
 
 def _check_channels(channels: int) -> None:
