@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from contrast.errors import InputError
 from contrast.models.backbone import Backbone
+from contrast.models.holder import Holder
 
 __all__ = ["Compiled"]
 
 
-class Compiled(Backbone):
+class Compiled(Holder):
     """A backbone that ``torch.compile`` compiles when it first sees a batch: the same function up to rounding.
 
     The first batch waits for the compiler, half a minute for a ResNet-18, and so does the first of another size or
@@ -35,15 +34,11 @@ class Compiled(Backbone):
     """
 
     def __init__(self, backbone: Backbone, backend: str = "inductor") -> None:
-        super().__init__(backbone.width, backbone.channels, backbone.image_size)
+        super().__init__(backbone)
         known = torch.compiler.list_backends(exclude_tags=())
         if backend not in known:
             raise InputError(f"Compiled: backend {backend!r} is not one of torch's: {', '.join(known)}")
-        self.backbone, self.backend = backbone, backend
-
-    @property
-    def axes(self) -> int:  # type: ignore[override]  # of the class elsewhere, here of what it holds
-        return self.backbone.axes
+        self.backend = backend
 
     def forward(self, images: Float[Tensor, "b c *space"]) -> Float[Tensor, "b d"]:
         # In place, so that names of weights stay; what others hook is this module, which is not compiled.
@@ -55,13 +50,6 @@ class Compiled(Backbone):
             cause = str(error).strip().splitlines()[0]
             raise InputError(f"Compiled: torch cannot compile this backbone here ({cause}): use it without") from error
         return features
-
-    def describe(self) -> dict[str, Any]:
-        return self.backbone.describe()
-
-    @property
-    def plain_module(self) -> nn.Module:
-        return self.backbone.plain_module
 
     def extra_repr(self) -> str:
         return f"backend={self.backend!r}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,11 +13,12 @@ from torch.utils.checkpoint import checkpoint
 
 from contrast.models.backbone import Backbone
 from contrast.models.checks import require_positive
+from contrast.models.holder import Holder
 
 __all__ = ["GradientCache"]
 
 
-class GradientCache(Backbone):
+class GradientCache(Holder):
     """A backbone that sees `rows` samples at a time, so that a batch's activations are never all there.
 
     ``f(x) = [f(x_1), f(x_2), ...]``: forward keeps the features of each part, backward encodes the parts again, one
@@ -45,12 +45,8 @@ class GradientCache(Backbone):
     """
 
     def __init__(self, backbone: Backbone, rows: int) -> None:
-        super().__init__(backbone.width, backbone.channels, backbone.image_size)
-        self.backbone, self.rows = backbone, require_positive("GradientCache", "rows", rows)
-
-    @property
-    def axes(self) -> int:  # type: ignore[override]  # of the class elsewhere, here of what it holds
-        return self.backbone.axes
+        super().__init__(backbone)
+        self.rows = require_positive("GradientCache", "rows", rows)
 
     def forward(self, images: Float[Tensor, "b c *space"]) -> Float[Tensor, "b d"]:
         parts = images.tensor_split(max(1, -(-len(images) // self.rows)))  # alike in size, for batch norm
@@ -58,13 +54,6 @@ class GradientCache(Backbone):
             return torch.cat([self.backbone(part) for part in parts])
         features = [checkpoint(self.backbone, part, use_reentrant=False, context_fn=self._contexts) for part in parts]
         return torch.cat(features)
-
-    def describe(self) -> dict[str, Any]:
-        return self.backbone.describe()
-
-    @property
-    def plain_module(self) -> nn.Module:
-        return self.backbone.plain_module
 
     def extra_repr(self) -> str:
         return f"rows={self.rows}"
