@@ -29,8 +29,8 @@ class Compiled(Holder):
     Example:
         >>> from contrast.models import ConvNet
         >>> net = Compiled(ConvNet((4, 8), channels=1, image_size=8), backend="eager")
-        >>> net(torch.zeros(7, 1, 8, 8)).shape
-        torch.Size([7, 8])
+        >>> net.width, net.backend
+        (8, 'eager')
     """
 
     def __init__(self, backbone: Backbone, backend: str = "inductor") -> None:
