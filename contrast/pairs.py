@@ -121,7 +121,7 @@ def in_batch_pairs(z1: Float[Tensor, "*h n d"], z2: Float[Tensor, "*h n d"], ind
     query = torch.cat([z1, z2], dim=-2)
     both = torch.cat([index, index])
     negatives, negative_index = _gather_rows(query), gather_detached(both)
-    view = torch.arange(2, device=index.device).repeat_interleave(len(index))
+    view = torch.cat([torch.zeros_like(index), torch.ones_like(index)])
     return Pairs(query, torch.cat([z2, z1], dim=-2), negatives, both, negative_index, view=view)
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 from contrast.pairs import Pairs
 
 __all__ = ["LeftOut", "left_out"]
 
+_Places = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Rows and columns of entries."""
 _MOST = 16
 """Entries a row and column, on average, up to which they are listed; a batch of one sample alone has all of them."""
 
@@ -48,7 +52,7 @@ class LeftOut:
         """How many shared negatives each query meets."""
         queries, negatives = len(self.pairs.index), len(self.pairs.negative_index)
         if self._listed is not None:
-            return negatives - torch.bincount(self._listed[0], minlength=queries)
+            return torch.from_numpy(negatives - np.bincount(self._listed[0].numpy(), minlength=queries))
         columns = max(1, (1 << 24) // max(1, queries))
         parts = [
             left_out(self.pairs, start, min(start + columns, negatives)).sum(dim=1)
@@ -78,11 +82,13 @@ class HiddenBlocks:
             return
         across = max(1, -(-len(pairs.negative_index) // columns))
         down = max(1, -(-len(pairs.index) // rows))
+        self._across, self._places = across, (torch.stack(listed),)
+        if across * down == 1:
+            return
         row, column = listed
         block = row.div(rows, rounding_mode="floor") * across + column.div(columns, rounding_mode="floor")
         order = block.argsort()
         counts = torch.bincount(block, minlength=across * down).tolist()
-        self._across = across
         self._places = torch.split(torch.stack([row % rows, column % columns])[:, order], counts, dim=1)
 
     def hide(self, block: Tensor, row: int, column: int, value: float) -> None:
@@ -113,32 +119,37 @@ def _compared(pairs: Pairs, rows: slice, columns: slice) -> Tensor:
 
 def _listed(pairs: Pairs) -> tuple[Tensor, Tensor] | None:
     """Rows and columns of all entries, each once; None where they are many."""
-    of = pairs.negative_index
-    most = _MOST * (len(pairs.index) + len(of))
-    found: list[Tensor] = []  # each entry as row · columns + column
-    for samples in of[:, None].unbind(1) if of.ndim == 1 else of.unbind(1):
-        places = _matches(pairs.index, samples, most)
+    # In numpy, whose calls on a few hundred numbers take a fifth of torch's time: a small batch is made of such calls.
+    index, of = pairs.index.numpy(), pairs.negative_index.numpy()
+    most, width = _MOST * (len(index) + len(of)), max(1, len(of))
+    found: list[_Places] = []
+    for samples in of[:, None].T if of.ndim == 1 else of.T:
+        places = _matches(index, samples, most)
         if places is None:
             return None
         found.append(places)
     if pairs.excluded is not None:
         if pairs.excluded.numel() > most:
             return None
-        row = torch.arange(len(pairs.index))[:, None].expand_as(pairs.excluded)
-        named = pairs.excluded >= 0
-        found.append(row[named] * len(of) + pairs.excluded[named])
-    entries = found[0] if len(found) == 1 else torch.unique(torch.cat(found))
-    return entries.div(max(1, len(of)), rounding_mode="floor"), entries % max(1, len(of))
+        row, place = (pairs.excluded >= 0).numpy().nonzero()
+        found.append((row, pairs.excluded.numpy()[row, place]))
+    if len(found) > 1:
+        once = np.unique(np.concatenate([row * width + column for row, column in found]))
+        found = [np.divmod(once, width)]
+    row, column = found[0]
+    return torch.from_numpy(row), torch.from_numpy(column)
 
 
-def _matches(index: Tensor, samples: Tensor, most: int) -> Tensor | None:
-    """Places row · columns + column where a query's sample is a negative's; unknown samples equal nothing."""
-    ordered, order = samples.sort()
-    first = torch.searchsorted(ordered, index)
-    count = torch.where(index >= 0, torch.searchsorted(ordered, index, right=True) - first, 0)
+def _matches(index: NDArray[np.int64], samples: NDArray[np.int64], most: int) -> _Places | None:
+    """Where a query's sample is a negative's; unknown samples equal nothing."""
+    order = samples.argsort(kind="stable")
+    ordered = samples[order]
+    first = ordered.searchsorted(index)
+    count = ordered.searchsorted(index, side="right") - first
+    count[index < 0] = 0
     total = int(count.sum())
     if total > most:
         return None
-    row = torch.repeat_interleave(count)
-    within = torch.arange(total) - torch.repeat_interleave(count.cumsum(0) - count, count)
-    return row * len(samples) + order[first[row] + within]
+    row = np.arange(len(index)).repeat(count)
+    within = np.arange(total) - (count.cumsum() - count)[row]
+    return row, order[first[row] + within]

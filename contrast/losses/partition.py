@@ -62,7 +62,7 @@ def log_partition(
 
 def _by_blocks(query: Tensor, negatives: Tensor, inverse: Tensor, out: LeftOut, within: bool) -> Tensor:
     # Of a device's numbers none is waited for: maxima are taken there whatever they are.
-    safe = query.device.type == "cpu" and bool(_largest(query) * _largest(negatives) * inverse <= _SAFE[query.dtype])
+    safe = query.device.type == "cpu" and _largest_logit(query, negatives, inverse) <= _SAFE[query.dtype]
     result: Tensor
     if within and safe:
         result = _Within.apply(query, inverse, out)
@@ -190,9 +190,13 @@ def _row_maxima(scaled: Tensor, negatives: Tensor, out: LeftOut) -> Tensor:
     return largest.masked_fill_(largest == -torch.inf, 0.0)
 
 
-def _largest(rows: Tensor) -> Tensor:
-    """The length of the longest row; 0 of none."""
-    return torch.linalg.vector_norm(rows.detach(), dim=1).amax() if len(rows) else rows.new_zeros(())
+def _largest_logit(query: Tensor, negatives: Tensor, inverse: Tensor) -> float:
+    """A bound by the longest rows; 0 where there are none."""
+    longest = [
+        torch.linalg.vector_norm(rows.detach(), dim=1).amax().item() if len(rows) else 0.0
+        for rows in ((query,) if query is negatives else (query, negatives))
+    ]
+    return longest[0] * longest[-1] * inverse.item()
 
 
 def _over(gradient: Tensor, total: Tensor) -> Tensor:

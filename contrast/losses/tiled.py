@@ -56,7 +56,9 @@ class TiledNegatives(NegativeLogits):
         count = self._shared.shape[-2]
         self._spans = [(start, min(start + columns, count)) for start in range(0, count, columns)]
         self._out = LeftOut(pairs)
-        self.count = self._out.offered() + own_negatives_offered(pairs).sum(dim=-1)
+        self.count = self._out.offered()
+        if self._own is not None:
+            self.count = self.count + own_negatives_offered(pairs).sum(dim=-1)
 
     def logsumexp(self, scale: float = 1.0) -> Float[Tensor, "*h b"]:
         tau = self._temperature.single()

@@ -47,12 +47,12 @@ def _batch(
 
     z = _rows(rows)
     ways = {
-        "InfoNCE": lambda: _ours(InfoNCE(), z),
-        "DCL": lambda: _ours(DCL(), z),
-        "InfoNCE, learned temperature": lambda: _ours(InfoNCE(), z, LearnedTemperature(TAU)),
+        "InfoNCE": _ours(InfoNCE(), z),
+        "DCL": _ours(DCL(), z),
+        "InfoNCE, learned temperature": _ours(InfoNCE(), z, LearnedTemperature(TAU)),
         "three products and exponentials": _floor(z),
-        "lightly's NTXentLoss": lambda: _peer(NTXentLoss(temperature=TAU), z),
-        "lightly's DCLLoss": lambda: _peer(DCLLoss(temperature=TAU), z),
+        "lightly's NTXentLoss": _peer(NTXentLoss(temperature=TAU), z),
+        "lightly's DCLLoss": _peer(DCLLoss(temperature=TAU), z),
         "the dense one-liner": lambda: _dense(z),
     }
     times = interleaved(ways, repetitions)
@@ -68,7 +68,7 @@ def _batch(
 
 def _small(rows: int) -> Iterator[Row]:
     z = _rows(rows)
-    ways: dict[str, Way] = {"InfoNCE": lambda: _ours(InfoNCE(), z), "the dense one-liner": lambda: _dense(z)}
+    ways: dict[str, Way] = {"InfoNCE": _ours(InfoNCE(), z), "the dense one-liner": lambda: _dense(z)}
     times = interleaved(ways, 401, warm_up=20)
     yield times.faster("loss", f"InfoNCE, 2N = {rows:,} x {WIDTH}", "InfoNCE", "the dense one-liner", 1.0)
 
@@ -79,7 +79,7 @@ def _metric_learning(rows: int) -> Row:
 
     z, metric = _rows(rows), SelfSupervisedLoss(NTXentLoss(temperature=TAU))
     peer = "pytorch-metric-learning's NTXentLoss"
-    times = interleaved({"InfoNCE": lambda: _ours(InfoNCE(), z), peer: lambda: _peer(metric, z)}, 5)
+    times = interleaved({"InfoNCE": _ours(InfoNCE(), z), peer: _peer(metric, z)}, 5)
     note = "the peer holds rows x rows² numbers"
     return times.faster("loss", f"InfoNCE, 2N = {rows:,} x {WIDTH}", "InfoNCE", peer, None, note)
 
@@ -132,13 +132,13 @@ def print_peak(name: str, rows: int) -> None:
 
     way: Callable[[Tensor], object]
     if name == "contrast":
-        way = lambda z: _ours(InfoNCE(), z)  # noqa: E731  # three ways side by side
+        way = lambda z: _ours(InfoNCE(), z)()  # noqa: E731  # three ways side by side
     elif name == "dense":
         way = _dense
     else:
         module, _, attribute = name.partition(":")
         loss = getattr(importlib.import_module(module), attribute)(temperature=TAU)
-        way = lambda z: _peer(loss, z)  # noqa: E731  # as above
+        way = lambda z: _peer(loss, z)()  # noqa: E731  # as above
     way(_rows(64))
     z = _rows(rows)
     before = most_memory()
@@ -156,15 +156,22 @@ def _rows(count: int) -> Tensor:
     return normalize(torch.randn(2, count // 2, WIDTH, generator=torch.Generator().manual_seed(0)), dim=-1)
 
 
-def _ours(objective: Objective, z: Tensor, temperature: float | LearnedTemperature = TAU) -> None:
-    first, second = (view.clone().requires_grad_() for view in z)
-    pairs = in_batch_pairs(first, second, torch.arange(len(first)))
-    ContrastiveLoss(objective, temperature)(pairs).loss.backward()
+def _ours(objective: Objective, z: Tensor, temperature: float | LearnedTemperature = TAU) -> Way:
+    loss = ContrastiveLoss(objective, temperature)
+
+    def way() -> None:
+        first, second = (view.clone().requires_grad_() for view in z)
+        loss(in_batch_pairs(first, second, torch.arange(len(first)))).loss.backward()
+
+    return way
 
 
-def _peer(loss: Callable[[Tensor, Tensor], Tensor], z: Tensor) -> None:
-    first, second = (view.clone().requires_grad_() for view in z)
-    loss(first, second).backward()
+def _peer(loss: Callable[[Tensor, Tensor], Tensor], z: Tensor) -> Way:
+    def way() -> None:
+        first, second = (view.clone().requires_grad_() for view in z)
+        loss(first, second).backward()
+
+    return way
 
 
 def _dense(z: Tensor) -> None:
