@@ -45,8 +45,9 @@ def to_uint8(image: object, channels: int) -> UInt8[Tensor, "{channels} h w"]:
     if channels == 1 and pixels.shape[2] == 3:
         pixels = _luma(pixels)
     planes = pixels.transpose(2, 0, 1)
-    # The copy is writable and in torch's layout, which a view of a Pillow image or of a memory map need not be.
-    return torch.from_numpy(planes.copy() if len(planes) == channels else planes.repeat(channels, axis=0))
+    # The copy is writable, which a view of a Pillow image or of a memory map need not be. It stays in the layout in
+    # which it comes: a worker that crops it wants that of files, and to change it costs more than to copy it.
+    return torch.from_numpy(planes.copy(order="K") if len(planes) == channels else planes.repeat(channels, axis=0))
 
 
 def pixels_of(image: object) -> Pixels:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Literal
 
+from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -78,6 +80,10 @@ class ImageFolder(Dataset[tuple[Image.Image | Tensor, int | None]]):
 
     def __getitem__(self, index: int) -> tuple[Image.Image | Tensor, int | None]:
         return self._image(index), None if self.labels is None else self.labels[index]
+
+    def images_at(self, index: Sequence[int]) -> UInt8[Tensor, "b c h w"] | None:
+        """Images of the cache in one call, where they are of one shape; else None."""
+        return None if self._packed is None else self._packed.stacked(index)
 
     def _image(self, index: int) -> Image.Image | Tensor:
         if self._packed is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import struct
 import zlib
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from contrast.data.array_file import Array, require_file
 from contrast.errors import InputError
@@ -57,15 +59,31 @@ class PackedImages:
         return len(self._rows)
 
     def __getitem__(self, index: int) -> UInt8[Tensor, "c h w"]:
+        image = torch.empty(self._shape(index), dtype=torch.uint8)
+        self._read(index, image)
+        return image
+
+    def stacked(self, index: Sequence[int]) -> UInt8[Tensor, "b c h w"] | None:
+        """Images that are of one shape as one batch, each copied once; None where they are not."""
+        shapes = {self._shape(each) for each in index}
+        if len(shapes) != 1:
+            return None
+        images = _handed_over((len(index), *shapes.pop()))
+        for each, image in zip(index, images, strict=True):
+            self._read(each, image)
+        return images
+
+    def _shape(self, index: int) -> tuple[int, int, int]:
         row = self._rows[index]
-        shape = int(row["channels"]), int(row["height"]), int(row["width"])
-        start = int(row["offset"])
-        pixels = np.array(self._pixels[start : start + shape[0] * shape[1] * shape[2]])  # a copy: the file is read-only
+        return int(row["channels"]), int(row["height"]), int(row["width"])
+
+    def _read(self, index: int, image: Tensor) -> None:
+        pixels, start = image.numpy().reshape(-1), int(self._rows["offset"][index])
+        pixels[:] = self._pixels[start : start + len(pixels)]
         if not self._verified[index]:
-            if zlib.crc32(pixels.data) != row["crc32"]:
+            if zlib.crc32(pixels.data) != self._rows["crc32"][index]:
                 raise _damaged(self.path, f"the checksum of image {index} differs")
             self._verified[index] = True
-        return torch.from_numpy(pixels.reshape(shape))
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_pixels": None}  # a pickled memory map is the whole file
@@ -75,6 +93,15 @@ class PackedImages:
         if _read_index(self.path)[2] != self._digest:
             raise InputError(f"the packed cache {self.path!r} was replaced while it was in use: start the run again")
         self._pixels = np.memmap(self.path, np.uint8, "r")
+
+
+def _handed_over(shape: tuple[int, ...]) -> Tensor:
+    """Uninitialised bytes; of a loader's worker in the memory that it shares with the main process: no copy more."""
+    if get_worker_info() is None:
+        return torch.empty(shape, dtype=torch.uint8)
+    # As torch's own collation does, which leaves it unannotated.
+    shared: torch.UntypedStorage = torch.UntypedStorage._new_shared(math.prod(shape))  # type: ignore[no-untyped-call]
+    return torch.empty(0, dtype=torch.uint8).set_(shared, 0, torch.Size(shape))
 
 
 def start(file: BinaryIO) -> int:

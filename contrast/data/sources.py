@@ -56,10 +56,10 @@ class Source(Protocol):
 
 @runtime_checkable
 class StackedImages(Protocol):
-    """What a data set that holds its images as one array can do besides: many of them in one call."""
+    """What a data set that holds its images as arrays can do besides: many of them in one call."""
 
-    def images_at(self, index: Sequence[int], /) -> UInt8[Tensor, "b c h w"]:
-        """What `to_uint8` would make of these images with as many channels as they have."""
+    def images_at(self, index: Sequence[int], /) -> UInt8[Tensor, "b c h w"] | None:
+        """What `to_uint8` would make of these images with as many channels as they have; None where it cannot."""
         ...
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import functional as transforms
 
-from contrast.data import ImageFolder, IndexedImages
+from contrast.data import ImageData, ImageFolder, IndexedImages, SimCLRViews
 from contrast.errors import InputError
 from tests.data.formats import draw
 
@@ -257,3 +257,31 @@ def test_the_file_is_never_written_to_by_a_reader(photos):
     assert not packed._packed._pixels.flags.writeable
     [np.asarray(packed[index][0]) for index in range(len(packed))]
     assert file.read_bytes() == content
+
+
+def test_images_of_one_shape_come_in_one_call_and_others_do_not(photos):
+    folder = _packed(photos)
+    assert folder.images_at([0, 3]) is None  # no two are of one size
+    together = folder.images_at([2, 2])
+    assert torch.equal(together, torch.stack([folder[2][0]] * 2))
+    together.zero_()
+    assert folder[2][0].any()
+    assert ImageFolder(photos).images_at([2]) is None
+
+
+def test_damage_is_found_in_images_that_come_in_one_call(photos):
+    folder = _packed(photos)
+    _damage(photos.parent / "photos.pack", int(folder._packed._rows["offset"][2]))
+    with pytest.raises(InputError, match="checksum of image 2 differs"):
+        _packed(photos).images_at([2, 2])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_loader_hands_out_the_images_of_a_cache_in_one_piece(tmp_path, workers):
+    for number in range(5):
+        Image.fromarray(draw(0, number, 24, 30)).convert("RGB").save(tmp_path / f"{number}.png")
+    packed = ImageFolder(tmp_path, cache=tmp_path / "of.pack")
+    data = ImageData(packed, SimCLRViews(size=8), batch_size=2, workers=workers)
+    for batch in data.train_dataloader():
+        assert torch.equal(batch.inputs, torch.stack([data.train_set[at][0] for at in batch.index.tolist()]))
+        assert not workers or batch.inputs.is_shared()

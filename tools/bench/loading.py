@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch.utils.data import ConcatDataset, DataLoader
+from torch.utils.data import DataLoader, Subset
 from torchvision.transforms.v2 import functional as transforms
 
 from contrast.data import ImageData, ImageFolder, SimCLRViews
@@ -56,7 +56,7 @@ def _epoch(
     images: ImageFolder, views_in: Literal["device", "workers"], workers: int, samples: int
 ) -> Callable[[], None]:
     # An epoch of a few images would time how workers start, and nothing else.
-    epoch = ConcatDataset([images] * (samples // len(images))) if workers else images
+    epoch = Subset(images, [*range(len(images))] * (samples // len(images))) if workers else images
     data = ImageData(epoch, SimCLRViews(size=SIZE), batch_size=BATCH, workers=workers, views_in=views_in)
     return partial(_read, data.train_dataloader())
 

@@ -105,10 +105,8 @@ class Views(RandomViews, ABC):
         """The geometry of one image in whole grey levels: what a loader's worker does where images differ in size."""
         _check_channels(image.shape[0])
         row = torch.tensor([index], device=image.device)
-        crops = [
-            self._crop.sample(image, _draw(row, epoch, seed, view, self._crop.draws)) for view in range(self.count)
-        ]
-        return torch.stack(crops)
+        draws = [_draw(row, epoch, seed, view, self._crop.draws) for view in range(self.count)]
+        return self._crop.sample(image, torch.cat(draws))
 
     def finish(
         self,
@@ -120,11 +118,12 @@ class Views(RandomViews, ABC):
         """What follows the crop: colour and blur, values in [0, 1]. One batch of crops a view, uint8 or float."""
 
         def make(*each: Tensor) -> None:
-            for view, numbers in zip(each[: len(crops)], each[len(crops) :], strict=True):
-                self._finish(view, numbers)
+            count = len(crops)
+            for crop, numbers, view in zip(each[:count], each[count : 2 * count], each[2 * count :], strict=True):
+                self._finish(to_float(crop, out=view), numbers)
 
-        views = [to_float(batch) for batch in crops]
-        self._by_piece(make, *views, *self._draws(index, epoch, seed)[: len(crops)])
+        views = [self._empty(batch) for batch in crops]
+        self._by_piece(make, *crops, *self._draws(index, epoch, seed)[: len(crops)], *views)
         return tuple(views)
 
     def _draws(self, index: Tensor, epoch: int, seed: int) -> list[Tensor]:

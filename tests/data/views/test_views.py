@@ -49,7 +49,11 @@ def torchvision_step(step, image: torch.Tensor, draws: torch.Tensor) -> torch.Te
 def torchvision_view(crop, steps, flip_last: bool, image: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
     """One view, op by op in the order of the paper's code."""
     box = crop.boxes(draws, *image.shape[1:])[0].tolist()
-    made = F.resized_crop(image / 255, *box, size=[crop.size] * 2, antialias=True)
+    if crop.size <= 64:
+        made = F.resized_crop(image / 255, *box, size=[crop.size] * 2, antialias=True)
+    else:  # a CPU crops what is larger in whole grey levels, which torchvision does for bytes in this layout
+        bytes_last = image[None].contiguous(memory_format=torch.channels_last)[0]
+        made = F.resized_crop(bytes_last, *box, size=[crop.size] * 2, antialias=True) / 255
     flipped, first = bool(crop.flips(draws)), crop.draws
     made = F.horizontal_flip(made) if flipped and not flip_last else made
     for step in steps:
