@@ -101,7 +101,7 @@ def _handed_over(shape: tuple[int, ...]) -> Tensor:
         return torch.empty(shape, dtype=torch.uint8)
     # As torch's own collation does, which leaves it unannotated.
     shared: torch.UntypedStorage = torch.UntypedStorage._new_shared(math.prod(shape))  # type: ignore[no-untyped-call]
-    return torch.empty(0, dtype=torch.uint8).set_(shared, 0, torch.Size(shape))
+    return torch.empty(0, dtype=torch.uint8).set_(shared).view(shape)
 
 
 def start(file: BinaryIO) -> int:
