@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from contrast.data.decode import to_uint8
 from contrast.data.standardisation import Standardisation
 from contrast.data.views import SimCLRViews
 from contrast.freed_memory import keep_freed_memory
@@ -86,9 +87,11 @@ def _ours(case: _Case, images: Tensor) -> Callable[[], object]:
     def batch() -> object:
         return [standardised(view) for view in views(images, index, next(epochs), seed=0)]
 
+    decoded = [to_uint8(picture, channels=3) for picture in _pictures(images)]  # as a worker has it from a file
+
     def by_sample() -> object:
         epoch = next(epochs)
-        crops = torch.stack([views.crop_sample(image, row, epoch, seed=0) for row, image in enumerate(images)])
+        crops = torch.stack([views.crop_sample(image, row, epoch, seed=0) for row, image in enumerate(decoded)])
         return [standardised(view) for view in views.finish(crops.unbind(1), index, epoch, seed=0)]
 
     return by_sample if case.by_sample else batch
@@ -99,8 +102,12 @@ def _theirs(case: _Case, images: Tensor) -> Callable[[], object]:
         warnings.simplefilter("ignore")
         from lightly.transforms import SimCLRTransform
     transform = SimCLRTransform(case.size, cj_strength=case.strength, gaussian_blur=case.blur)
-    pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
+    pictures = _pictures(images)
     return lambda: [transform(picture) for picture in pictures]
+
+
+def _pictures(images: Tensor) -> list[Image.Image]:
+    return [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
 
 
 def natural_images(count: int, height: int, width: int) -> Tensor:

@@ -16,7 +16,7 @@ from contrast.randomness import Purpose, uniform
 
 __all__ = ["RandomViews", "Views"]
 
-_PIECE, _FEWEST_ROWS = 2**18, 8  # pixels of views that a CPU makes at a time, and images at least
+_PIECE, _FEWEST_ROWS = 2**19, 8  # pixels of views that a CPU makes at a time, and images at least
 
 
 class RandomViews(nn.Module, ABC):
