@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 __all__ = ["Purpose", "permutation", "seed_from", "uniform"]
@@ -63,10 +65,29 @@ def uniform(keys: tuple[int, ...], index: Int[Tensor, " b"], count: int) -> Floa
         >>> bool((a[1:] == b).all())
         True
     """
-    start = _signed(_mix_keys(keys))
-    rows = _mix(index.to(torch.int64) * _signed(_GOLDEN) ^ start)
+    start = _mix_keys(keys)
+    return _by_numpy(start, index, count) if index.device.type == "cpu" else _by_torch(start, index, count)
+
+
+def _by_numpy(start: int, index: Tensor, count: int) -> Tensor:
+    # For one sample, as a worker asks, in a tenth of torch's time.
+    golden = np.uint64(_GOLDEN)
+    rows = _mix(index.numpy().astype(np.uint64) * golden ^ np.uint64(start))
+    bits = _mix(rows[:, None] + np.arange(1, count + 1, dtype=np.uint64) * golden) >> np.uint64(40)
+    return torch.from_numpy(bits.astype(np.float32) * np.float32(2.0**-24))
+
+
+def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """splitmix64's finaliser."""
+    state = (state ^ state >> np.uint64(30)) * np.uint64(_FIRST)
+    state = (state ^ state >> np.uint64(27)) * np.uint64(_SECOND)
+    return state ^ state >> np.uint64(31)
+
+
+def _by_torch(start: int, index: Tensor, count: int) -> Tensor:
+    rows = _mix_signed(index.to(torch.int64) * _signed(_GOLDEN) ^ _signed(start))
     columns = torch.arange(1, count + 1, device=index.device) * _signed(_GOLDEN)
-    bits = _mix(rows[:, None] + columns) >> 40 & 0xFFFFFF
+    bits = _mix_signed(rows[:, None] + columns) >> 40 & 0xFFFFFF
     return bits.to(torch.float32) * 2.0**-24
 
 
@@ -79,8 +100,8 @@ def _mix_keys(keys: tuple[int, ...]) -> int:
     return state
 
 
-def _mix(state: Tensor) -> Tensor:
-    """splitmix64's finaliser on int64, which wraps as uint64 would."""
+def _mix_signed(state: Tensor) -> Tensor:
+    """The same on int64, which wraps as uint64 would."""
     state = (state ^ _shift(state, 30)) * _signed(_FIRST)
     state = (state ^ _shift(state, 27)) * _signed(_SECOND)
     return state ^ _shift(state, 31)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from contrast.randomness import Purpose, permutation, seed_from, uniform
+from contrast.randomness import Purpose, _by_numpy, _by_torch, permutation, seed_from, uniform
 
 small = settings(deadline=None, max_examples=30)
 keys = st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=4).map(tuple)
@@ -171,3 +171,13 @@ def test_purposes_and_permutations_are_never_renumbered() -> None:
     }
     assert seed_from(0, Purpose.QUEUE) == 5921022579797597485
     assert permutation(8, 0, Purpose.ORDER, 3).tolist() == [3, 4, 5, 6, 7, 0, 2, 1]
+
+
+@given(
+    start=st.integers(0, 2**64 - 1),
+    index=st.lists(st.integers(-(2**63), 2**63 - 1), max_size=5),
+    count=st.integers(0, 9),
+)
+def test_a_cpu_draws_what_a_device_draws(start: int, index: list[int], count: int) -> None:
+    rows = torch.tensor(index, dtype=torch.int64)
+    assert torch.equal(_by_numpy(start, rows, count), _by_torch(start, rows, count))
