@@ -102,5 +102,5 @@ def test_growth_is_drawn(tmp_path: Path) -> None:
     ]
     draw(axes, tmp_path / "growth.svg")
     drawing = (tmp_path / "growth.svg").read_text()
-    assert drawing.count(">CPU seconds grows with exponent 1.00<") == len(AXES)
+    assert drawing.count(">CPU seconds, exponent 1.00<") == len(AXES)
     assert all(title in drawing for title, _ in AXES.values())
