@@ -61,7 +61,7 @@ def print_seconds(case: str, way: str) -> None:
     backbone: Backbone = (
         ConvNet((32, 64, 128), channels=channels, image_size=pixels)
         if "ConvNet" in case
-        else ResNet("resnet18", base_width=16 if "width 16" in case else 64)
+        else ResNet("resnet18", base_width=16 if "width 16" in case else 64, image_size=pixels)
     )
     method = SimCLR(Compiled(backbone) if way == "compiled" else backbone, optimizer=partial(torch.optim.SGD, lr=0.01))
     first, second = (
