@@ -18,7 +18,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import functional as transforms
 
-from contrast.data import ImageData, ImageFolder, IndexedImages, SimCLRViews
+from contrast.data import ImageData, ImageFolder, IndexedImages, SimCLRViews, packed
 from contrast.errors import InputError
 from tests.data.formats import draw
 
@@ -280,8 +280,13 @@ def test_damage_is_found_in_images_that_come_in_one_call(photos):
 def test_a_loader_hands_out_the_images_of_a_cache_in_one_piece(tmp_path, workers):
     for number in range(5):
         Image.fromarray(draw(0, number, 24, 30)).convert("RGB").save(tmp_path / f"{number}.png")
-    packed = ImageFolder(tmp_path, cache=tmp_path / "of.pack")
-    data = ImageData(packed, SimCLRViews(size=8), batch_size=2, workers=workers)
+    folder = ImageFolder(tmp_path, cache=tmp_path / "of.pack")
+    data = ImageData(folder, SimCLRViews(size=8), batch_size=2, workers=workers)
     for batch in data.train_dataloader():
         assert torch.equal(batch.inputs, torch.stack([data.train_set[at][0] for at in batch.index.tolist()]))
-        assert not workers or batch.inputs.is_shared()
+
+
+@pytest.mark.parametrize("worker", [None, object()])
+def test_a_worker_makes_a_batch_in_the_memory_that_it_hands_over(photos, worker, monkeypatch):
+    monkeypatch.setattr(packed, "get_worker_info", lambda: worker)
+    assert _packed(photos).images_at([2, 2]).is_shared() == (worker is not None)

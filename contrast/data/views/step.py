@@ -56,8 +56,6 @@ def _change_rows(
     rows = chosen.nonzero()[:, 0]
     if len(rows) == 0:
         return images
-    if len(images) == 1:  # nothing to gather and to put back
-        return change(images, *parameters)
     if rank is not None:
         rows = rows[rank[rows].argsort(stable=True)]
     return images.index_copy_(0, rows, change(images[rows], *(parameter[rows] for parameter in parameters)))
