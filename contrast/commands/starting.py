@@ -75,7 +75,7 @@ def cleared_if_refused(folder: RunFolder, again: bool) -> Iterator[None]:
     """
     try:
         yield
-    except BaseException as error:
+    except BaseException as error:  # a Ctrl-C too; it goes on its way below
         failed = isinstance(error, RunStopped) and error.exit_code == 1  # on its way: what it says is kept
         kept = failed or folder.metrics.exists() or folder.last_checkpoint.exists()
         if is_first_process() and not again and not kept:
