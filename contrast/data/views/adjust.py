@@ -40,7 +40,7 @@ def blend_(images: Float[Tensor, "b c h w"], share: Shares) -> Float[Tensor, "b 
     image, grey, mean = (numbers[:, None, None, None] for numbers in share)
     other = _luminance(images)
     mean = mean * other.mean((1, 2, 3), keepdim=True)
-    return images.mul_(image).add_(other.mul_(grey).add_(mean)).clamp_(0, 1)
+    return torch.addcmul(other.mul_(grey).add_(mean), images, image, out=images).clamp_(0, 1)
 
 
 def adjust_hue(images: Float[Tensor, "b c h w"], shift: Float[Tensor, " b"]) -> Float[Tensor, "b c h w"]:

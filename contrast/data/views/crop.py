@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
@@ -66,7 +67,7 @@ class RandomResizedCrop:
         return resize_boxes(images, boxes, self.flips(draws), self.size, out)
 
     def sample(self, image: UInt8[Tensor, "c h w"], draws: Float[Tensor, "v n"]) -> UInt8[Tensor, "v c s s"]:
-        """Crops of one image in whole grey levels, one for each row of `draws`."""
+        """Crops of one image on the CPU in whole grey levels, one for each row of `draws`."""
         boxes, flips = self.boxes(draws, image.shape[1], image.shape[2]).tolist(), self.flips(draws).tolist()
         return torch.stack([_resize_box(image, *each, self.size) for each in zip(boxes, flips, strict=True)])
 
@@ -138,12 +139,7 @@ def resize_boxes(
     # Two matrix products an image make all of a batch at once. Of large images they multiply mostly zeros; resizing one
     # by one, which needs the boxes on the host, then costs a CPU less.
     if images.device.type == "cpu" and max(size, *images.shape[2:]) > _LARGEST_PRODUCT:
-        result = torch.empty((*images.shape[:2], size, size)) if out is None else out
-        for one, (image, box, mirrored) in zip(
-            result, zip(images, boxes.tolist(), flip.tolist(), strict=True), strict=True
-        ):
-            to_float(_resize_box(image, box, mirrored, size), out=one)
-        return result.clamp_(0, 1) if images.is_floating_point() else result
+        return _resize_each(images, boxes, flip, size, out)
     images = to_float(images)
     rows = _triangle_weights(boxes[:, 0], boxes[:, 2], torch.zeros_like(flip), size, images.shape[2])
     columns = _triangle_weights(boxes[:, 1], boxes[:, 3], flip, size, images.shape[3])
@@ -151,20 +147,27 @@ def resize_boxes(
     return resized if out is None else out.copy_(resized)
 
 
+def _resize_each(images: Tensor, boxes: Tensor, flip: Tensor, size: int, out: Tensor | None) -> Tensor:
+    """One after another, which takes the boxes' numbers."""
+    result = torch.empty((*images.shape[:2], size, size)) if out is None else out
+    if images.dtype == torch.uint8 and images.stride(1) != 1:  # all at once, where `_resize_box` would do one
+        images = torch.stack(images.unbind(1), dim=-1).movedim(-1, 1)
+    each = zip(images, boxes.tolist(), flip.tolist(), strict=True)
+    for number, (image, box, mirrored) in enumerate(each):
+        result[number].copy_(_resize_box(image, box, mirrored, size))
+    return result.clamp_(0, 1) if images.is_floating_point() else result.div_(255)
+
+
 def _resize_box(image: Tensor, box: list[int], flip: bool, size: int) -> Tensor:
     """Of bytes the nearest bytes, as Pillow has them: torch's kernel for these is several times as fast."""
     top, left, height, width = box
-    inside = image[None, :, top : top + height, left : left + width]
-    if image.dtype == torch.uint8:  # which kernel is taken depends on the layout
-        inside = _channels_last(inside)
+    if image.dtype == torch.uint8:  # of which torch's kernel is fast in files' layout, and numpy copies whole rows
+        pixels = image.permute(1, 2, 0).numpy()[top : top + height, left : left + width]
+        inside = torch.from_numpy(np.ascontiguousarray(pixels)).view(1, height, width, -1).permute(0, 3, 1, 2)
+    else:
+        inside = image[None, :, top : top + height, left : left + width]
     resized = F.interpolate(inside, (size, size), mode="bilinear", antialias=True)[0]
     return resized.flip(-1) if flip else resized
-
-
-def _channels_last(images: Tensor) -> Tensor:
-    if images.stride(1) == 1:  # as files have them
-        return images.contiguous(memory_format=torch.channels_last)
-    return torch.stack(images.unbind(1), dim=-1).movedim(-1, 1)  # in half the time that `contiguous` takes for bytes
 
 
 def _triangle_weights(start: Tensor, length: Tensor, mirrored: Tensor, size: int, count: int) -> Tensor:

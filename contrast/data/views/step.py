@@ -58,7 +58,10 @@ def _change_rows(
         return images
     if rank is not None:
         rows = rows[rank[rows].argsort(stable=True)]
-    return images.index_copy_(0, rows, change(images[rows], *(parameter[rows] for parameter in parameters)))
+    changed = change(images.index_select(0, rows), *(parameter[rows] for parameter in parameters))
+    # By numpy, which copies whole images in a fifth of the time that `index_copy_` takes on one thread.
+    images.numpy()[rows.numpy()] = changed.numpy()
+    return images
 
 
 def _change_all(
