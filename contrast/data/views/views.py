@@ -81,14 +81,10 @@ class Views(RandomViews, ABC):
         """
         _check_channels(images.shape[1])
 
-        def make(images: Tensor, *draws_and_views: Tensor) -> None:
-            draws, views = draws_and_views[: self.count], draws_and_views[self.count :]
-            for numbers, view in zip(draws, views, strict=True):
-                self._finish(self._crop(images, numbers, view), numbers)
+        def begin(first: int, draws: Tensor, out: Tensor) -> None:
+            self._crop(_again(images, first, len(out)), draws, out)
 
-        views = [self._empty(images) for _ in range(self.count)]
-        self._by_piece(make, images, *self._draws(index, epoch, seed), *views)
-        return tuple(views)
+        return self._made(begin, images, index, epoch, seed, self.count)
 
     def crop(
         self, images: UInt8[Tensor, "b c h w"], index: Int[Tensor, " b"], epoch: int, seed: int
@@ -117,22 +113,40 @@ class Views(RandomViews, ABC):
     ) -> tuple[Float[Tensor, "b c s s"], ...]:
         """What follows the crop: colour and blur, values in [0, 1]. One batch of crops a view, uint8 or float."""
 
-        def make(*each: Tensor) -> None:
-            count = len(crops)
-            for crop, numbers, view in zip(each[:count], each[count : 2 * count], each[2 * count :], strict=True):
-                self._finish(to_float(crop, out=view), numbers)
+        every = torch.cat(crops)
 
-        views = [self._empty(batch) for batch in crops]
-        self._by_piece(make, *crops, *self._draws(index, epoch, seed)[: len(crops)], *views)
-        return tuple(views)
+        def begin(first: int, _: Tensor, out: Tensor) -> None:
+            to_float(every[first : first + len(out)], out=out)
+
+        return self._made(begin, crops[0], index, epoch, seed, len(crops))
+
+    def _made(
+        self,
+        begin: Callable[[int, Tensor, Tensor], None],
+        images: Tensor,
+        index: Tensor,
+        epoch: int,
+        seed: int,
+        count: int,
+    ) -> tuple[Tensor, ...]:
+        """The first `count` views, one after another in memory, of which ``begin(first, draws, out)`` writes the crops.
+
+        An accelerator makes one view at a time. A CPU makes so many images at a time, of one view or of several, that
+        what a step reads is still in the cache, and that small batches take few calls.
+        """
+        draws = torch.cat(self._draws(index, epoch, seed)[:count])
+        views = torch.empty((len(draws), images.shape[1], self.size, self.size), device=images.device)
+        rows = max(_FEWEST_ROWS, _PIECE // self.size**2) if images.device.type == "cpu" else len(images)
+        for first in range(0, len(views), max(1, rows)):
+            piece = slice(first, first + rows)
+            begin(first, draws[piece], views[piece])
+            self._finish(views[piece], draws[piece])
+        return views.view(count, len(images), *views.shape[1:]).unbind()
 
     def _draws(self, index: Tensor, epoch: int, seed: int) -> list[Tensor]:
         """All numbers of each view, (b, n): first those of the crop, then those of each step."""
         count = self._crop.draws + sum(step.draws for step in self._steps)
         return [_draw(index, epoch, seed, view, count) for view in range(self.count)]
-
-    def _empty(self, images: Tensor) -> Tensor:
-        return torch.empty((*images.shape[:2], self.size, self.size), device=images.device)
 
     def _finish(self, crops: Tensor, draws: Tensor) -> None:
         """The steps, in place of the crops."""
@@ -143,14 +157,12 @@ class Views(RandomViews, ABC):
         if images is not crops:
             crops.copy_(images)
 
-    def _by_piece(self, make: Callable[..., None], *batches: Tensor) -> None:
-        """``make(*batches)``; on a CPU some rows at a time, so that what a step reads is still in the cache."""
-        if batches[0].device.type != "cpu":
-            make(*batches)
-            return
-        rows = max(_FEWEST_ROWS, _PIECE // self.size**2)
-        for piece in zip(*(torch.split(batch, rows) for batch in batches), strict=True):
-            make(*piece)
+
+def _again(images: Tensor, first: int, count: int) -> Tensor:
+    """So many of the images, from one on, as if they followed each other over and over."""
+    if count == len(images):  # which are those of a whole view
+        return images
+    return images.index_select(0, torch.arange(first, first + count, device=images.device) % len(images))
 
 
 def _draw(index: Tensor, epoch: int, seed: int, view: int, count: int) -> Tensor:
