@@ -295,7 +295,7 @@ def test_a_loss_trains_on_simclr_and_moco(
     rows = [row for row in read_rows(folder.metrics) if "train/loss" in row]
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
     assert all(math.isfinite(row["train/loss"]) for row in rows)
-    assert main(["probe", str(folder.path), "--per-class", "2", "--seeds", "1"]) == 0
+    assert main(["knn", str(folder.path), "--neighbours", "5"]) == 0
 
 
 def test_help_names_configurations_that_there_are() -> None:
