@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from contrast.data.compiled import PIECE, by_pieces
+from contrast.data.compiled_standardisation import standardise
 from contrast.errors import InputError
 
 __all__ = ["Standardisation"]
@@ -54,12 +57,25 @@ class Standardisation:
         self, inputs: UInt8[Tensor, "b c *space"] | Float[Tensor, "b c *space"]
     ) -> Float[Tensor, "b c *space"]:
         """A batch as a network takes it, in float32 where it was uint8."""
+        # A view on a CPU: one image after another, which no gradient is asked for.
+        plain = inputs.dtype == torch.float32 and inputs.is_contiguous() and not inputs.requires_grad
+        if inputs.ndim == 4 and inputs.device.type == "cpu" and plain:
+            return self._on_cpu(inputs)
         values = inputs / 255 if inputs.dtype == torch.uint8 else inputs
         shape = (1, -1, *(1,) * (inputs.ndim - 2))
         mean, std = (values.new_tensor(numbers).view(shape) for numbers in (self.mean, self.std))
         # The layout comes last: a CPU computes several times faster on rows of one channel than on pixels of three.
         standardised = (values - mean).div_(std)
         return _channels_last(standardised) if inputs.ndim == 4 else standardised.contiguous()
+
+    def _on_cpu(self, images: Tensor) -> Tensor:
+        count, channels, height, width = images.shape
+        laid = torch.empty((count, height, width, channels))
+        pixels, out = images.numpy(), laid.numpy()
+        mean, std = (np.array(numbers, np.float32) for numbers in (self.mean, self.std))
+        rows = max(1, PIECE // (height * width))
+        by_pieces(count, rows, lambda piece: standardise(pixels[piece], mean, std, out[piece]))
+        return laid.permute(0, 3, 1, 2)
 
     def undone(self, values: Float[Tensor, "b c *space"]) -> Float[Tensor, "b c *space"]:
         """``x · std + mean``: what was standardised, within rounding."""

@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
+from numpy.typing import NDArray
 from torch import Tensor
 
+from contrast.data.views import compiled_blur
 from contrast.data.views.arguments import check_at_least, check_between, check_interval
 from contrast.data.views.separable import full_precision
-from contrast.data.views.step import Step, apply_where
+from contrast.data.views.step import OnCpu, Step, apply_where
+from contrast.errors import InputError
 
 __all__ = ["GaussianBlur", "gaussian_blur"]
 
@@ -27,7 +31,7 @@ class GaussianBlur(Step):
         blur_sigma: smallest and largest standard deviation in pixels, drawn uniformly.
 
     Raises:
-        InputError: an argument outside its range.
+        InputError: an argument outside its range, or views whose side is not longer than the radius.
     """
 
     radius: int
@@ -44,13 +48,30 @@ class GaussianBlur(Step):
     def __call__(self, images: Float[Tensor, "b c h w"], draws: Float[Tensor, "b n"]) -> Float[Tensor, "b c h w"]:
         if self.radius == 0 or self.blur == 0:
             return images
+        self._check(*images.shape[2:])
         chosen, sigma = self.parameters(draws)
         return apply_where(chosen, lambda rows, widths: gaussian_blur(rows, widths, self.radius), images, sigma)
+
+    def on_cpu(self, draws: Float[Tensor, "b n"]) -> OnCpu:
+        chosen, sigma = (numbers.numpy() for numbers in self.parameters(draws))
+
+        def change(images: NDArray[np.float32], rows: slice) -> None:
+            self._check(*images.shape[2:])
+            compiled_blur.blur(images, chosen[rows], sigma[rows], self.radius)
+
+        return change
 
     def parameters(self, draws: Float[Tensor, "b n"]) -> tuple[Bool[Tensor, " b"], Float[Tensor, " b"]]:
         """Which images are blurred, and by which standard deviation."""
         low, high = self.blur_sigma
         return draws[:, 0] < self.blur, low + (high - low) * draws[:, 1]
+
+    def _check(self, height: int, width: int) -> None:
+        if self.radius >= min(height, width):
+            raise InputError(
+                f"radius is {self.radius}: borders are reflected, and views of {width}x{height} pixels reach only "
+                f"{min(height, width) - 1} far; give at most that"
+            )
 
 
 def gaussian_blur(

@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from contrast.data.views import compiled_colour
 from contrast.data.views.adjust import HUE, SATURATION, Shares, adjust_hue, blend_, shares, to_grey
 from contrast.data.views.arguments import check_at_least, check_between
-from contrast.data.views.step import Step, apply_where
+from contrast.data.views.step import OnCpu, Step, apply_where
 
 __all__ = ["ColourJitter", "JitterParameters", "RandomGrey"]
 
@@ -63,8 +64,11 @@ class ColourJitter(Step):
 
     def __call__(self, images: Float[Tensor, "b c h w"], draws: Float[Tensor, "b n"]) -> Float[Tensor, "b c h w"]:
         chosen, order, amount = self.parameters(draws)
-        hue_place = (order == HUE).to(torch.int64).argmax(1)
-        return apply_where(chosen, _adjust_in_order_, images, order, amount, hue_place, rank=hue_place)
+        return apply_where(chosen, _adjust_in_order_, images, order, amount)
+
+    def on_cpu(self, draws: Float[Tensor, "b n"]) -> OnCpu:
+        chosen, order, amount = (numbers.numpy() for numbers in self.parameters(draws))
+        return lambda images, rows: compiled_colour.adjust(images, chosen[rows], order[rows], amount[rows])
 
     def parameters(self, draws: Float[Tensor, "b n"]) -> JitterParameters:
         """What the draws stand for."""
@@ -76,12 +80,13 @@ class ColourJitter(Step):
         )
 
 
-def _adjust_in_order_(images: Tensor, order: Tensor, amount: Tensor, hue_place: Tensor) -> Tensor:
+def _adjust_in_order_(images: Tensor, order: Tensor, amount: Tensor) -> Tensor:
     """The four adjustments of each image in its own order, in seven rounds, of which the fourth is everybody's hue.
 
     Hue costs as much as the others together, so no image goes through it twice, as it would if the first adjustments of
     all were made, then the second, and so on. Before and after it an image sits out the rounds that it does not need.
     """
+    hue_place = (order == HUE).to(torch.int64).argmax(1)
     place = hue_place[:, None] + torch.arange(-3, 4, device=order.device)
     takes_part = (place >= 0) & (place < 4)
     number = order.gather(1, place.clamp(0, 3)).where(takes_part, _NONE)
@@ -92,17 +97,8 @@ def _adjust_in_order_(images: Tensor, order: Tensor, amount: Tensor, hue_place: 
         if turn == 3:
             images = adjust_hue(images, amount[:, HUE])
         else:
-            rows = _hull(takes_part[:, turn])
-            blend_(images[rows], Shares(*(numbers[rows, turn] for numbers in share)))
+            blend_(images, Shares(*(numbers[:, turn] for numbers in share)))
     return images
-
-
-def _hull(chosen: Tensor) -> slice:
-    """From the first that is chosen to the last; on an accelerator all, since these numbers would be waited for."""
-    if chosen.device.type != "cpu":
-        return slice(None)
-    rows = chosen.nonzero()[:, 0].tolist()
-    return slice(rows[0], rows[-1] + 1) if rows else slice(0)
 
 
 @dataclass(frozen=True)
@@ -125,6 +121,10 @@ class RandomGrey(Step):
 
     def __call__(self, images: Float[Tensor, "b c h w"], draws: Float[Tensor, "b n"]) -> Float[Tensor, "b c h w"]:
         return apply_where(self.chosen(draws), to_grey, images)
+
+    def on_cpu(self, draws: Float[Tensor, "b n"]) -> OnCpu:
+        chosen = self.chosen(draws).numpy()
+        return lambda images, rows: compiled_colour.grey(images, chosen[rows])
 
     def chosen(self, draws: Float[Tensor, "b n"]) -> Bool[Tensor, " b"]:
         """Which images become grey."""

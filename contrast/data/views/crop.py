@@ -12,14 +12,15 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from contrast.data.views import compiled_crop
 from contrast.data.views.arguments import check_at_least, check_between, check_interval
 from contrast.data.views.separable import separable
+from contrast.data.views.step import OnCpu
 
 __all__ = ["RandomResizedCrop", "resize_boxes", "to_float"]
 
 _TRIES = 10
 _LARGEST = 16_384  # beyond which one view fills a card
-_LARGEST_PRODUCT = 64  # side in pixels, of image or crop, up to which a CPU resizes by matrix products
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,20 @@ class RandomResizedCrop:
         check_between("flip", self.flip, 0, 1)
 
     def __call__(
-        self,
-        images: UInt8[Tensor, "b c h w"] | Float[Tensor, "b c h w"],
-        draws: Float[Tensor, "b n"],
-        out: Float[Tensor, "b c s s"] | None = None,
+        self, images: UInt8[Tensor, "b c h w"] | Float[Tensor, "b c h w"], draws: Float[Tensor, "b n"]
     ) -> Float[Tensor, "b c s s"]:
-        """Crop each image, bytes or values in [0, 1], by its own row of `draws`, in [0, 1), into `out` if given."""
-        boxes = self.boxes(draws, images.shape[2], images.shape[3])
-        return resize_boxes(images, boxes, self.flips(draws), self.size, out)
+        """Crop each image, bytes or values in [0, 1], by its own row of `draws`, uniform in [0, 1)."""
+        if images.device.type != "cpu":
+            return resize_boxes(images, self.boxes(draws, *images.shape[2:]), self.flips(draws), self.size)
+        made = torch.empty((*images.shape[:2], self.size, self.size))
+        self.on_cpu(images, draws)(made.numpy(), slice(0, len(made)))
+        return made
+
+    def on_cpu(self, images: UInt8[Tensor, "k c h w"] | Float[Tensor, "k c h w"], draws: Float[Tensor, "b n"]) -> OnCpu:
+        """Writes crops by rows of `draws`, for which the images, if fewer, follow each other over and over."""
+        pixels, unit = images.numpy(), 1 if images.is_floating_point() else 255
+        boxes, flip = self.boxes(draws, *images.shape[2:]).numpy(), self.flips(draws).numpy()
+        return lambda out, rows: compiled_crop.resize(pixels, rows.start, boxes[rows], flip[rows], unit, out)
 
     def sample(self, image: UInt8[Tensor, "c h w"], draws: Float[Tensor, "v n"]) -> UInt8[Tensor, "v c s s"]:
         """Crops of one image on the CPU in whole grey levels, one for each row of `draws`."""
@@ -77,6 +84,15 @@ class RandomResizedCrop:
 
     def boxes(self, draws: Float[Tensor, "b n"], height: int, width: int) -> Int[Tensor, "b 4"]:
         """Top, left, height and width of each box, in whole pixels of an image of `height` by `width`."""
+        if draws.device.type == "cpu":
+            log_ratio, central = tuple(map(math.log, self.crop_ratio)), self._central(height, width)
+            scale = tuple(map(float, self.crop_scale))  # one type, for which it is compiled once
+            return torch.from_numpy(
+                compiled_crop.boxes(draws.numpy(), _TRIES, height, width, scale, log_ratio, central)
+            )
+        return self._boxes(draws, height, width)
+
+    def _boxes(self, draws: Tensor, height: int, width: int) -> Tensor:
         # A side within rounding error of half a pixel must not depend on the device: hence float64, where there is one.
         draws = draws.to(torch.float32 if draws.device.type == "mps" else torch.float64)
         heights, widths = self._tries(draws[:, :_TRIES], draws[:, _TRIES : 2 * _TRIES], height, width)
@@ -111,61 +127,37 @@ class RandomResizedCrop:
         return height, width
 
 
-def to_float(
-    images: UInt8[Tensor, "*b"] | Float[Tensor, "*b"], out: Float[Tensor, "*b"] | None = None
-) -> Float[Tensor, "*b"]:
-    """A float32 copy with values in [0, 1], in `out` if given."""
-    if images.dtype == torch.uint8:
-        return torch.div(images, 255, out=out)
-    return images.to(torch.float32, copy=True) if out is None else out.copy_(images)
-
-
 def resize_boxes(
     images: UInt8[Tensor, "b c h w"] | Float[Tensor, "b c h w"],
     boxes: Int[Tensor, "b 4"],
     flip: Bool[Tensor, " b"],
     size: int,
-    out: Float[Tensor, "b c {size} {size}"] | None = None,
 ) -> Float[Tensor, "b c {size} {size}"]:
     """Resize to a square, each from its own box, bilinear with antialiasing.
+
+    Two matrix products an image make all of a batch at once, with no number that the host would wait for.
 
     Args:
         images: bytes, or values in [0, 1].
         boxes: top, left, height, width in pixels.
         flip: which results are mirrored left to right.
         size: side of the result in pixels.
-        out: where the result goes; memory of its own if left out.
     """
-    # Two matrix products an image make all of a batch at once. Of large images they multiply mostly zeros; resizing one
-    # by one, which needs the boxes on the host, then costs a CPU less.
-    if images.device.type == "cpu" and max(size, *images.shape[2:]) > _LARGEST_PRODUCT:
-        return _resize_each(images, boxes, flip, size, out)
-    images = to_float(images)
     rows = _triangle_weights(boxes[:, 0], boxes[:, 2], torch.zeros_like(flip), size, images.shape[2])
     columns = _triangle_weights(boxes[:, 1], boxes[:, 3], flip, size, images.shape[3])
-    resized = separable(rows, images, columns).clamp_(0, 1)
-    return resized if out is None else out.copy_(resized)
+    return separable(rows, to_float(images), columns).clamp_(0, 1)
 
 
-def _resize_each(images: Tensor, boxes: Tensor, flip: Tensor, size: int, out: Tensor | None) -> Tensor:
-    """One after another, which takes the boxes' numbers."""
-    result = torch.empty((*images.shape[:2], size, size)) if out is None else out
-    if images.dtype == torch.uint8 and images.stride(1) != 1:  # all at once, where `_resize_box` would do one
-        images = torch.stack(images.unbind(1), dim=-1).movedim(-1, 1)
-    each = zip(images, boxes.tolist(), flip.tolist(), strict=True)
-    for number, (image, box, mirrored) in enumerate(each):
-        result[number].copy_(_resize_box(image, box, mirrored, size))
-    return result.clamp_(0, 1) if images.is_floating_point() else result.div_(255)
+def to_float(images: UInt8[Tensor, "*b"] | Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    """A float32 copy with values in [0, 1]."""
+    return images / 255 if images.dtype == torch.uint8 else images.to(torch.float32, copy=True)
 
 
 def _resize_box(image: Tensor, box: list[int], flip: bool, size: int) -> Tensor:
-    """Of bytes the nearest bytes, as Pillow has them: torch's kernel for these is several times as fast."""
+    """The nearest bytes, as Pillow has them: torch's kernel is fast in files' layout, and numpy copies whole rows."""
     top, left, height, width = box
-    if image.dtype == torch.uint8:  # of which torch's kernel is fast in files' layout, and numpy copies whole rows
-        pixels = image.permute(1, 2, 0).numpy()[top : top + height, left : left + width]
-        inside = torch.from_numpy(np.ascontiguousarray(pixels)).view(1, height, width, -1).permute(0, 3, 1, 2)
-    else:
-        inside = image[None, :, top : top + height, left : left + width]
+    pixels = image.permute(1, 2, 0).numpy()[top : top + height, left : left + width]
+    inside = torch.from_numpy(np.ascontiguousarray(pixels)).view(1, height, width, -1).permute(0, 3, 1, 2)
     resized = F.interpolate(inside, (size, size), mode="bilinear", antialias=True)[0]
     return resized.flip(-1) if flip else resized
 

@@ -6,11 +6,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Shaped
+from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Step", "apply_where"]
+__all__ = ["OnCpu", "Step", "apply_where"]
+
+OnCpu = Callable[[NDArray[np.float32], slice], None]
+"""Changes images (b, c, h, w) in place, which are those rows of a batch."""
 
 
 class Step(ABC):
@@ -24,7 +29,18 @@ class Step(ABC):
 
     @abstractmethod
     def __call__(self, images: Float[Tensor, "b c h w"], draws: Float[Tensor, "b n"]) -> Float[Tensor, "b c h w"]:
-        """Change each image, values in [0, 1], by its own row of `draws`, uniform in [0, 1)."""
+        """Change each image, values in [0, 1], by its own row of `draws`, uniform in [0, 1). May overwrite `images`."""
+
+    def on_cpu(self, draws: Float[Tensor, "b n"]) -> OnCpu:
+        """The same change by these draws, for a CPU to make of a part of the batch at a time, in several threads.
+
+        That of a step which has none of its own is a call of the step.
+        """
+
+        def change(images: NDArray[np.float32], rows: slice) -> None:
+            images[:] = self(torch.from_numpy(images), draws[rows]).numpy()
+
+        return change
 
 
 def apply_where(
@@ -32,39 +48,10 @@ def apply_where(
     change: Callable[..., Tensor],
     images: Float[Tensor, "b c h w"],
     *parameters: Shaped[Tensor, "b ..."],
-    rank: Int[Tensor, " b"] | None = None,
 ) -> Float[Tensor, "b c h w"]:
-    """``change(image, *parameters)`` where an image is chosen, the image itself elsewhere; may overwrite `images`.
+    """``change(image, *parameters)`` where an image is chosen, the image itself elsewhere.
 
-    Args:
-        chosen: which images.
-        change: of a batch of any number of images, which it may overwrite.
-        images: values in [0, 1].
-        parameters: rows of what it takes beside them.
-        rank: where only the chosen are computed, those of lower rank come first.
+    All are computed: to compute only the chosen needs their number on the host, and on an accelerator that wait would
+    cost more than the arithmetic it saves. `change` may overwrite what it is given.
     """
-    # Computing only the chosen needs their number on the host. On an accelerator that wait would cost more than the
-    # arithmetic it saves.
-    if images.device.type == "cpu":
-        return _change_rows(chosen, change, images, *parameters, rank=rank)
-    return _change_all(chosen, change, images, *parameters, rank=rank)
-
-
-def _change_rows(
-    chosen: Tensor, change: Callable[..., Tensor], images: Tensor, *parameters: Tensor, rank: Tensor | None
-) -> Tensor:
-    rows = chosen.nonzero()[:, 0]
-    if len(rows) == 0:
-        return images
-    if rank is not None:
-        rows = rows[rank[rows].argsort(stable=True)]
-    changed = change(images.index_select(0, rows), *(parameter[rows] for parameter in parameters))
-    # By numpy, which copies whole images in a fifth of the time that `index_copy_` takes on one thread.
-    images.numpy()[rows.numpy()] = changed.numpy()
-    return images
-
-
-def _change_all(
-    chosen: Tensor, change: Callable[..., Tensor], images: Tensor, *parameters: Tensor, rank: Tensor | None
-) -> Tensor:
     return torch.where(chosen[:, None, None, None], change(images.clone(), *parameters), images)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from contrast.data.compiled import PIECE, by_pieces
 from contrast.data.views.crop import RandomResizedCrop, to_float
-from contrast.data.views.step import Step
+from contrast.data.views.step import OnCpu, Step
 from contrast.errors import InputError
 from contrast.randomness import Purpose, uniform
 
 __all__ = ["RandomViews", "Views"]
-
-_PIECE, _FEWEST_ROWS = 2**19, 8  # pixels of views that a CPU makes at a time, and images at least
 
 
 class RandomViews(nn.Module, ABC):
@@ -80,11 +81,11 @@ class Views(RandomViews, ABC):
             seed: of the run.
         """
         _check_channels(images.shape[1])
-
-        def begin(first: int, draws: Tensor, out: Tensor) -> None:
-            self._crop(_again(images, first, len(out)), draws, out)
-
-        return self._made(begin, images, index, epoch, seed, self.count)
+        draws = self._draws(index, epoch, seed)
+        if images.device.type != "cpu":
+            return tuple(self._finished(self._crop(images, of_view), of_view) for of_view in draws)
+        every = torch.cat(draws)
+        return self._on_cpu(self._crop.on_cpu(images, every), every, images.shape[1], self.count)
 
     def crop(
         self, images: UInt8[Tensor, "b c h w"], index: Int[Tensor, " b"], epoch: int, seed: int
@@ -112,57 +113,47 @@ class Views(RandomViews, ABC):
         seed: int,
     ) -> tuple[Float[Tensor, "b c s s"], ...]:
         """What follows the crop: colour and blur, values in [0, 1]. One batch of crops a view, uint8 or float."""
+        draws = self._draws(index, epoch, seed)[: len(crops)]
+        if crops[0].device.type != "cpu":
+            return tuple(self._finished(to_float(crop), of_view) for crop, of_view in zip(crops, draws, strict=True))
+        every = torch.cat(crops).numpy()
+        unit = np.float32(255 if every.dtype == np.uint8 else 1)
 
-        every = torch.cat(crops)
+        def begin(images: NDArray[np.float32], rows: slice) -> None:
+            np.divide(every[rows], unit, out=images)
 
-        def begin(first: int, _: Tensor, out: Tensor) -> None:
-            to_float(every[first : first + len(out)], out=out)
-
-        return self._made(begin, crops[0], index, epoch, seed, len(crops))
-
-    def _made(
-        self,
-        begin: Callable[[int, Tensor, Tensor], None],
-        images: Tensor,
-        index: Tensor,
-        epoch: int,
-        seed: int,
-        count: int,
-    ) -> tuple[Tensor, ...]:
-        """The first `count` views, one after another in memory, of which ``begin(first, draws, out)`` writes the crops.
-
-        An accelerator makes one view at a time. A CPU makes so many images at a time, of one view or of several, that
-        what a step reads is still in the cache, and that small batches take few calls.
-        """
-        draws = torch.cat(self._draws(index, epoch, seed)[:count])
-        views = torch.empty((len(draws), images.shape[1], self.size, self.size), device=images.device)
-        rows = max(_FEWEST_ROWS, _PIECE // self.size**2) if images.device.type == "cpu" else len(images)
-        for first in range(0, len(views), max(1, rows)):
-            piece = slice(first, first + rows)
-            begin(first, draws[piece], views[piece])
-            self._finish(views[piece], draws[piece])
-        return views.view(count, len(images), *views.shape[1:]).unbind()
+        return self._on_cpu(begin, torch.cat(draws), every.shape[1], len(crops))
 
     def _draws(self, index: Tensor, epoch: int, seed: int) -> list[Tensor]:
         """All numbers of each view, (b, n): first those of the crop, then those of each step."""
         count = self._crop.draws + sum(step.draws for step in self._steps)
         return [_draw(index, epoch, seed, view, count) for view in range(self.count)]
 
-    def _finish(self, crops: Tensor, draws: Tensor) -> None:
-        """The steps, in place of the crops."""
-        first, images = self._crop.draws, crops
+    def _finished(self, crops: Tensor, draws: Tensor) -> Tensor:
+        """The crops of a view after all steps."""
+        for step, numbers in self._each_step(draws):
+            crops = step(crops, numbers)
+        return crops
+
+    def _on_cpu(self, begin: OnCpu, draws: Tensor, channels: int, count: int) -> tuple[Tensor, ...]:
+        """The first `count` views, one after another in memory, of which `begin` writes the crops."""
+        views = torch.empty((len(draws), channels, self.size, self.size))
+        changes = [begin, *(step.on_cpu(numbers) for step, numbers in self._each_step(draws))]
+        pixels = views.numpy()
+
+        def make(rows: slice) -> None:
+            for change in changes:
+                change(pixels[rows], rows)
+
+        by_pieces(len(views), max(1, PIECE // self.size**2), make)
+        return views.view(count, -1, *views.shape[1:]).unbind()
+
+    def _each_step(self, draws: Tensor) -> Iterator[tuple[Step, Tensor]]:
+        """Each step with its columns of the draws."""
+        first = self._crop.draws
         for step in self._steps:
-            images = step(images, draws[:, first : first + step.draws])
+            yield step, draws[:, first : first + step.draws]
             first += step.draws
-        if images is not crops:
-            crops.copy_(images)
-
-
-def _again(images: Tensor, first: int, count: int) -> Tensor:
-    """So many of the images, from one on, as if they followed each other over and over."""
-    if count == len(images):  # which are those of a whole view
-        return images
-    return images.index_select(0, torch.arange(first, first + count, device=images.device) % len(images))
 
 
 def _draw(index: Tensor, epoch: int, seed: int, view: int, count: int) -> Tensor:

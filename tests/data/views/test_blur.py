@@ -7,6 +7,7 @@ import torch
 from torchvision.transforms.v2 import functional as F
 
 from contrast.data.views.blur import GaussianBlur, gaussian_blur
+from contrast.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -41,3 +42,17 @@ def test_an_even_image_stays_even():
 def test_radius_or_probability_zero_blurs_nothing(step):
     images = torch.rand(4, 3, 9, 9)
     assert torch.equal(step(images.clone(), torch.zeros(4, step.draws)), images)
+
+
+@pytest.mark.parametrize(
+    "blurred",
+    [
+        lambda step, images: step(images, torch.zeros(2, 2)),
+        lambda step, images: step.on_cpu(torch.zeros(2, 2))(images.numpy(), slice(0, 2)),
+    ],
+    ids=["torch", "compiled"],
+)
+def test_a_view_that_is_smaller_than_the_kernel_is_refused(blurred):
+    blurred(GaussianBlur(radius=6), torch.rand(2, 3, 7, 9))
+    with pytest.raises(InputError, match=r"^radius is 7: .* views of 9x7 pixels .* only 6 far"):
+        blurred(GaussianBlur(radius=7), torch.rand(2, 3, 7, 9))

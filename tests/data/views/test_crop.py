@@ -9,8 +9,8 @@ from scipy import stats
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from contrast.data.views import crop
-from contrast.data.views.crop import RandomResizedCrop, resize_boxes
+from contrast.data.views import compiled_crop
+from contrast.data.views.crop import RandomResizedCrop, resize_boxes, to_float
 from contrast.randomness import uniform
 
 SAMPLES = 20_000
@@ -31,47 +31,82 @@ def random_boxes(count: int, height: int, width: int) -> torch.Tensor:
     return torch.stack((whole(0 * one, height - heights), whole(0 * one, width - widths), heights, widths), 1)
 
 
-@pytest.mark.parametrize("largest_product", [0, 10_000], ids=["one by one", "products"])
+def by_products(images: torch.Tensor, boxes: torch.Tensor, flip: torch.Tensor, size: int) -> torch.Tensor:
+    return resize_boxes(images, boxes, flip, size)
+
+
+def compiled(images: torch.Tensor, boxes: torch.Tensor, flip: torch.Tensor, size: int) -> torch.Tensor:
+    made, unit = torch.empty(*images.shape[:2], size, size), 1 if images.is_floating_point() else 255
+    compiled_crop.resize(images.numpy(), 0, boxes.numpy(), flip.numpy(), unit, made.numpy())
+    return made
+
+
+RESIZE = pytest.mark.parametrize("resize", [by_products, compiled])
+
+
+@RESIZE
+@pytest.mark.parametrize("kind", [torch.float32, torch.uint8])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(
     ("height", "width", "size"), [(8, 8, 8), (28, 28, 28), (32, 32, 32), (96, 70, 64), (300, 403, 224), (20, 500, 32)]
 )
-def test_every_box_is_resized_as_torchvision_resizes_it(height, width, size, channels, largest_product, monkeypatch):
-    monkeypatch.setattr(crop, "_LARGEST_PRODUCT", largest_product)
+def test_every_box_is_resized_as_torchvision_resizes_it(height, width, size, channels, layout, kind, resize):
     count = 6
     images = torch.rand(count, channels, height, width)
+    images = (images * 255 if kind == torch.uint8 else images).to(kind).contiguous(memory_format=layout)
     boxes = random_boxes(count, height, width)
     boxes[0] = torch.tensor([0, 0, height, width])
     boxes[1] = torch.tensor([height - 1, width - 1, 1, 1])
     flip = torch.arange(count) % 2 == 1
     expected = []
-    for image, box, mirrored in zip(images, boxes.tolist(), flip.tolist(), strict=True):
+    for image, box, mirrored in zip(to_float(images), boxes.tolist(), flip.tolist(), strict=True):
         resized = F.resized_crop(image, *box, size=[size, size], antialias=True)
         expected.append(F.horizontal_flip(resized) if mirrored else resized)
-    torch.testing.assert_close(resize_boxes(images, boxes, flip, size), torch.stack(expected), rtol=0, atol=1e-5)
+    # torchvision's own places and weights are float32: in large images the furthest pixels are 2e-5 off.
+    atol = 1e-5 if max(height, width) < 300 else 3e-5
+    torch.testing.assert_close(resize(images, boxes, flip, size), torch.stack(expected), rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_a_cpu_resizes_large_images_of_bytes_as_pillow_does(layout):
+def test_a_sample_is_cropped_as_pillow_crops(layout):
     images = torch.randint(0, 256, (12, 3, 90, 130), dtype=torch.uint8).contiguous(memory_format=layout)
-    boxes, flip = random_boxes(12, 90, 130), torch.arange(12) % 2 == 0
-    made = resize_boxes(images, boxes, flip, 70) * 255
-    for image, (top, left, height, width), mirrored, one in zip(images, boxes.tolist(), flip, made, strict=True):
-        picture = Image.fromarray(image.permute(1, 2, 0).numpy()).crop((left, top, left + width, top + height))
-        expected = F.pil_to_tensor(picture.resize((70, 70), Image.Resampling.BILINEAR))
-        away = (one - (expected.flip(2) if mirrored else expected)).abs()
-        # Both round twice, by weights of different precision. Of 3,000 boxes the worst had 5.4 % and 0.014 %.
-        assert away.max() < 2.01
-        assert (away > 0.5).float().mean() < 0.1
-        assert (away > 1.5).float().mean() < 0.001
+    crop, numbers = RandomResizedCrop(70), draws(12)
+    boxes, flip = crop.boxes(numbers, 90, 130), crop.flips(numbers)
+    for row, ((top, left, height, width), mirrored) in enumerate(zip(boxes.tolist(), flip, strict=True)):
+        picture = Image.fromarray(images[row].permute(1, 2, 0).numpy()).crop((left, top, left + width, top + height))
+        expected = F.pil_to_tensor(picture.resize((70, 70), Image.Resampling.BILINEAR)).int()
+        made = crop.sample(images[row], numbers[row : row + 1])[0].int()
+        away = (made - (expected.flip(2) if mirrored else expected)).abs()
+        # Of noise; both round twice, by weights of different precision. Of 3,000 boxes the worst had 27 % and 0.014 %.
+        assert away.max() <= 2
+        assert (away > 0).float().mean() < 0.35
+        assert (away > 1).float().mean() < 0.001
 
 
-def test_pixels_outside_the_box_are_not_looked_at():
+def test_images_follow_each_other_over_and_over():
+    images, numbers, crop = torch.rand(3, 3, 12, 15), draws(7), RandomResizedCrop(8)
+    made = torch.zeros(7, 3, 8, 8)
+    change = crop.on_cpu(images, numbers)
+    for rows in (slice(0, 5), slice(5, 7)):
+        change(made.numpy()[rows], rows)
+    assert torch.equal(made, crop(images[torch.arange(7) % 3], numbers))
+
+
+@RESIZE
+def test_pixels_outside_the_box_are_not_looked_at(resize):
     images = torch.rand(1, 3, 40, 40)
     changed = images.clone()
     changed[:, :, :10] = changed[:, :, :, 25:] = 1
     box, flip = torch.tensor([[10, 5, 30, 20]]), torch.tensor([False])
-    assert torch.equal(resize_boxes(images, box, flip, 16), resize_boxes(changed, box, flip, 16))
+    assert torch.equal(resize(images, box, flip, 16), resize(changed, box, flip, 16))
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (200, 300), (300, 40), (7, 100)])
+@pytest.mark.parametrize("scale", [(0.08, 1.0), (0.005, 0.02), (0.7, 1.0)])
+def test_boxes_compiled_for_a_cpu_are_those_in_torch(scale, height, width):
+    crop, numbers = RandomResizedCrop(32, crop_scale=scale), draws()
+    assert torch.equal(crop.boxes(numbers, height, width), crop._boxes(numbers, height, width))
 
 
 @pytest.mark.parametrize(("height", "width"), [(200, 300), (300, 120)])

@@ -49,11 +49,7 @@ def torchvision_step(step, image: torch.Tensor, draws: torch.Tensor) -> torch.Te
 def torchvision_view(crop, steps, flip_last: bool, image: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
     """One view, op by op in the order of the paper's code."""
     box = crop.boxes(draws, *image.shape[1:])[0].tolist()
-    if crop.size <= 64:
-        made = F.resized_crop(image / 255, *box, size=[crop.size] * 2, antialias=True)
-    else:  # a CPU crops what is larger in whole grey levels, which torchvision does for bytes in this layout
-        bytes_last = image[None].contiguous(memory_format=torch.channels_last)[0]
-        made = F.resized_crop(bytes_last, *box, size=[crop.size] * 2, antialias=True) / 255
+    made = F.resized_crop(image / 255, *box, size=[crop.size] * 2, antialias=True)
     flipped, first = bool(crop.flips(draws)), crop.draws
     made = F.horizontal_flip(made) if flipped and not flip_last else made
     for step in steps:
@@ -111,13 +107,27 @@ def test_a_sample_has_the_same_views_alone_and_in_any_batch(recipe):
 def test_views_do_not_depend_on_how_many_are_made_at_a_time(recipe, monkeypatch):
     made, batch, index = recipe(size=24), images(37), torch.arange(50, 87)
     whole, crops = made(batch, index, 2, 1), made.crop(batch, index, 2, 1)
-    monkeypatch.setattr(views, "_PIECE", 24 * 24 * 5)
-    monkeypatch.setattr(views, "_FEWEST_ROWS", 1)
+    monkeypatch.setattr(views, "PIECE", 24 * 24 * 5)
     for one, other in zip(whole, made(batch, index, 2, 1), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
     for one, other in zip(whole, made.finish(crops, index, 2, 1), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
     torch.testing.assert_close(made.finish(crops[:1], index, 2, 1)[0], whole[0], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_views_are_the_same_to_the_bit_on_any_number_of_threads(recipe, monkeypatch):
+    made, batch, index, before = recipe(size=24), images(37), torch.arange(50, 87), torch.get_num_threads()
+    monkeypatch.setattr(views, "PIECE", 24 * 24 * 5)
+    found = []
+    try:
+        for threads in (1, 2, 7):
+            torch.set_num_threads(threads)
+            found.append(torch.stack(made(batch, index, 2, 1)))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
 
 
 def test_views_differ_between_views_samples_epochs_and_seeds():
