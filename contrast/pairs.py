@@ -121,7 +121,8 @@ def in_batch_pairs(z1: Float[Tensor, "*h n d"], z2: Float[Tensor, "*h n d"], ind
     query = torch.cat([z1, z2], dim=-2)
     both = torch.cat([index, index])
     negatives, negative_index = _gather_rows(query), gather_detached(both)
-    view = torch.cat([torch.zeros_like(index), torch.ones_like(index)])
+    view = torch.zeros_like(both)
+    view[len(index) :] = 1
     return Pairs(query, torch.cat([z2, z1], dim=-2), negatives, both, negative_index, view=view)
 
 

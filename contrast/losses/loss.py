@@ -72,7 +72,7 @@ def weighted_mean(
         pairs: each direction's.
         weighting: one weight a query; None weighs all alike.
     """
-    every = torch.cat(list(losses))
+    every = losses[0] if len(losses) == 1 else torch.cat(list(losses))
     weights = None
     if weighting is not None:
         weights = weighting(every.detach(), torch.cat([each.index for each in pairs])).detach()

@@ -50,6 +50,7 @@ class FixedTemperature(Temperature):
     def __init__(self, value: float) -> None:
         super().__init__()
         self.value = _positive("temperature", value)
+        self._single = torch.tensor(self.value, dtype=torch.float64)
 
     def forward(
         self, scores: Float[Tensor, "..."], query: Float[Tensor, "... d"], other: Float[Tensor, "... d"]
@@ -60,7 +61,7 @@ class FixedTemperature(Temperature):
         return score / self.value
 
     def single(self) -> Float[Tensor, ""]:
-        return torch.tensor(self.value, dtype=torch.float64)
+        return self._single
 
     def extra_repr(self) -> str:
         return f"{self.value:g}"

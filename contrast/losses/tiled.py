@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
@@ -56,9 +57,11 @@ class TiledNegatives(NegativeLogits):
         count = self._shared.shape[-2]
         self._spans = [(start, min(start + columns, count)) for start in range(0, count, columns)]
         self._out = LeftOut(pairs)
-        self.count = self._out.offered()
-        if self._own is not None:
-            self.count = self.count + own_negatives_offered(pairs).sum(dim=-1)
+
+    @cached_property
+    def count(self) -> Int[Tensor, " b"]:  # type: ignore[override]  # made when an objective asks: most do not
+        shared = self._out.offered()
+        return shared if self._own is None else shared + own_negatives_offered(self._pairs).sum(dim=-1)
 
     def logsumexp(self, scale: float = 1.0) -> Float[Tensor, "*h b"]:
         tau = self._temperature.single()
