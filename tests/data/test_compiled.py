@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numba
@@ -47,6 +49,25 @@ def test_an_error_in_a_piece_comes_out(threads: int) -> None:
     done: list[slice] = []
     by_pieces(10, 1, done.append)
     assert len(done) == 10
+
+
+@pytest.mark.parametrize("threads", [2], indirect=True)
+def test_what_another_thread_does_is_waited_for_and_its_error_comes_out(threads: int) -> None:
+    caller, both, done = threading.current_thread(), threading.Barrier(2, timeout=20), []
+
+    def work(piece: slice) -> None:
+        both.wait()  # one piece each
+        if threading.current_thread() is not caller:
+            time.sleep(0.2)
+            done.append(piece)
+            if fails:
+                raise ValueError("in another thread")
+
+    for fails in (False, True):
+        done.clear()
+        with pytest.raises(ValueError, match="in another thread") if fails else nullcontext():
+            by_pieces(2, 1, work)
+        assert len(done) == 1
 
 
 def together_in_a_fork(into: multiprocessing.Queue[bool]) -> None:

@@ -21,6 +21,20 @@ def test_whole_numbers_count_as_0_to_1():
     assert torch.equal(SCALED(images.float() / 255), found)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_what_is_compiled_for_a_cpu_is_what_torch_computes(channels: int):
+    """A batch that asks for a gradient, or is in another layout, goes through torch."""
+    mean, std = (0.485, 0.456, 0.406, 0.3)[:channels], (0.229, 0.224, 0.225, 0.7)[:channels]
+    images, standardised = torch.rand(70, channels, 29, 31), Standardisation(mean, std)
+    found, asked = standardised(images), images.clone().requires_grad_()
+    expected = standardised(asked)
+    assert found.stride() == expected.stride()
+    torch.testing.assert_close(found, expected.detach(), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(standardised(images.mT).mT, found, rtol=1e-6, atol=1e-6)
+    expected.sum().backward()
+    torch.testing.assert_close(asked.grad[0, :, 0, 0], 1 / torch.tensor(std))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_numbers_of_series_are_taken_as_they_are(dtype: torch.dtype):
     series = 100 * torch.randn(3, 2, 7, dtype=dtype)

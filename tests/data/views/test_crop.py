@@ -94,6 +94,14 @@ def test_images_follow_each_other_over_and_over():
 
 
 @RESIZE
+def test_white_stays_white_and_no_whiter(resize):
+    count, flip = 200, torch.zeros(200, dtype=torch.bool)
+    made = resize(torch.full((count, 1, 60, 50), 255, dtype=torch.uint8), random_boxes(count, 60, 50), flip, 40)
+    assert made.max() == 1
+    assert made.min() > 1 - 1e-6
+
+
+@RESIZE
 def test_pixels_outside_the_box_are_not_looked_at(resize):
     images = torch.rand(1, 3, 40, 40)
     changed = images.clone()
