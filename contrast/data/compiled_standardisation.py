@@ -7,7 +7,7 @@ from typing import no_type_check
 
 from contrast.data.compiled import compiled
 
-__all__ = ["standardise"]
+__all__ = ["standardise", "standardise_colours"]
 
 
 @compiled
@@ -15,28 +15,34 @@ __all__ = ["standardise"]
 def standardise(images, mean, std, out):
     """``out[b, y, x, c] = (images[b, c, y, x] − mean[c]) / std[c]``."""
     for i in range(len(images)):
-        if images.shape[1] == 3:  # at once, so that what is stored lies together
-            _standardise_colours(images[i], mean[0], mean[1], mean[2], std[0], std[1], std[2], out[i])
-        else:
-            for channel in range(images.shape[1]):
-                _standardise_channel(images[i, channel], mean[channel], std[channel], out[i, :, :, channel])
+        for channel in range(images.shape[1]):
+            _channel(images[i, channel], mean[channel], std[channel], out[i, :, :, channel])
 
 
 @compiled
 @no_type_check
-def _standardise_colours(image, red_mean, green_mean, blue_mean, red_std, green_std, blue_std, out):
+def standardise_colours(images, mean, std, out):
+    """The same of three channels at once, so that what is stored lies together."""
+    for i in range(len(images)):
+        _colours(images[i], mean[0], mean[1], mean[2], std[0], std[1], std[2], out[i])
+
+
+@compiled
+@no_type_check
+def _channel(plane, mean, std, out):
+    for y in range(len(plane)):
+        row, result = plane[y], out[y]
+        for x in range(len(row)):
+            result[x] = (row[x] - mean) / std
+
+
+@compiled
+@no_type_check
+def _colours(image, red_mean, green_mean, blue_mean, red_std, green_std, blue_std, out):
+    # Numbers of their own: an array of them could be what is written to, and would be read again for every pixel.
     for y in range(image.shape[1]):
         red, green, blue, row = image[0, y], image[1, y], image[2, y], out[y]
         for x in range(len(row)):
             row[x, 0] = (red[x] - red_mean) / red_std
             row[x, 1] = (green[x] - green_mean) / green_std
             row[x, 2] = (blue[x] - blue_mean) / blue_std
-
-
-@compiled
-@no_type_check
-def _standardise_channel(plane, mean, std, out):
-    for y in range(len(plane)):
-        row, result = plane[y], out[y]
-        for x in range(len(row)):
-            result[x] = (row[x] - mean) / std

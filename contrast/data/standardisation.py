@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from contrast.data.compiled import PIECE, by_pieces
-from contrast.data.compiled_standardisation import standardise
+from contrast.data.compiled_standardisation import standardise, standardise_colours
 from contrast.errors import InputError
 
 __all__ = ["Standardisation"]
@@ -73,8 +73,8 @@ class Standardisation:
         laid = torch.empty((count, height, width, channels))
         pixels, out = images.numpy(), laid.numpy()
         mean, std = (np.array(numbers, np.float32) for numbers in (self.mean, self.std))
-        rows = max(1, PIECE // (height * width))
-        by_pieces(count, rows, lambda piece: standardise(pixels[piece], mean, std, out[piece]))
+        rows, change = max(1, PIECE // (height * width)), standardise_colours if channels == 3 else standardise
+        by_pieces(count, rows, lambda piece: change(pixels[piece], mean, std, out[piece]))
         return laid.permute(0, 3, 1, 2)
 
     def undone(self, values: Float[Tensor, "b c *space"]) -> Float[Tensor, "b c *space"]:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 def test_handles_threads_and_memory_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    found = follow(tmp_path / "run", steps=1000, workers=0)[1:]  # by then the allocator has what it needs
+    found = follow(tmp_path / "run", steps=2000, workers=0)[1:]  # by then the allocator has what it needs
     assert found[-1]["step"] - found[0]["step"] >= 500
     half = len(found) // 2
     for name in ("handles", "threads"):

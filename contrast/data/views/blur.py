@@ -56,8 +56,9 @@ class GaussianBlur(Step):
         chosen, sigma = (numbers.numpy() for numbers in self.parameters(draws))
 
         def change(images: NDArray[np.float32], rows: slice) -> None:
-            self._check(*images.shape[2:])
-            compiled_blur.blur(images, chosen[rows], sigma[rows], self.radius)
+            if self.radius > 0 and chosen[rows].any():
+                self._check(*images.shape[2:])
+                compiled_blur.blur(images, chosen[rows], sigma[rows], self.radius)
 
         return change
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 from contrast.data.views import compiled_colour
@@ -68,7 +70,12 @@ class ColourJitter(Step):
 
     def on_cpu(self, draws: Float[Tensor, "b n"]) -> OnCpu:
         chosen, order, amount = (numbers.numpy() for numbers in self.parameters(draws))
-        return lambda images, rows: compiled_colour.adjust(images, chosen[rows], order[rows], amount[rows])
+
+        def change(images: NDArray[np.float32], rows: slice) -> None:
+            adjust = compiled_colour.adjust_one if images.shape[1] == 1 else compiled_colour.adjust
+            adjust(images, chosen[rows], order[rows], amount[rows])
+
+        return change
 
     def parameters(self, draws: Float[Tensor, "b n"]) -> JitterParameters:
         """What the draws stand for."""
@@ -124,7 +131,12 @@ class RandomGrey(Step):
 
     def on_cpu(self, draws: Float[Tensor, "b n"]) -> OnCpu:
         chosen = self.chosen(draws).numpy()
-        return lambda images, rows: compiled_colour.grey(images, chosen[rows])
+
+        def change(images: NDArray[np.float32], rows: slice) -> None:
+            if images.shape[1] > 1:
+                compiled_colour.grey(images, chosen[rows])
+
+        return change
 
     def chosen(self, draws: Float[Tensor, "b n"]) -> Bool[Tensor, " b"]:
         """Which images become grey."""

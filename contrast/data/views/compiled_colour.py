@@ -1,4 +1,7 @@
-"""Colour changes on a CPU, compiled: `contrast.data.views.adjust` for images (b, c, h, w), in place, one by one."""
+"""Colour changes on a CPU, compiled: `contrast.data.views.adjust` for images (b, c, h, w), in place, one by one.
+
+What a run does not need is not compiled: hence functions of their own for one channel.
+"""
 
 # Compiled from this text for the types of a call: numba takes no annotations, and mypy knows no function of its.
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
@@ -9,7 +12,7 @@ import numpy as np
 
 from contrast.data.compiled import compiled
 
-__all__ = ["adjust", "grey"]
+__all__ = ["adjust", "adjust_one", "grey"]
 
 _F = np.float32
 _ZERO, _ONE = _F(0), _F(1)
@@ -20,17 +23,24 @@ _RED, _GREEN, _BLUE = _F(0.2989), _F(0.587), _F(0.114)
 @no_type_check
 def adjust(images, chosen, order, amount):
     """Brightness (0), contrast (1), saturation (2) and hue (3) by the amounts (b, 4), in the order (b, 4)."""
-    one_channel = images.shape[1] == 1
     for i in range(len(images)):
-        if not chosen[i]:
-            continue
-        for number in order[i]:
-            if number < 2 and one_channel:
-                _blend_one(images[i, 0], amount[i, number], number == 1)
-            elif number < 3 and not one_channel:
-                _blend(images[i], amount[i, number], number)
-            elif not one_channel:
-                _turn(images[i], amount[i, 3])
+        if chosen[i]:
+            for number in order[i]:
+                if number < 3:
+                    _blend(images[i], amount[i, number], number)
+                else:
+                    _turn(images[i], amount[i, number])
+
+
+@compiled
+@no_type_check
+def adjust_one(images, chosen, order, amount):
+    """The same of a single channel, which is its own luminance: brightness and contrast alone change it."""
+    for i in range(len(images)):
+        if chosen[i]:
+            for number in order[i]:
+                if number < 2:
+                    _blend_one(images[i, 0], amount[i, number], number == 1)
 
 
 @compiled
@@ -60,7 +70,7 @@ def _blend(image, factor, number):
 @compiled
 @no_type_check
 def _blend_one(image, factor, by_mean):
-    """Likewise of a single channel, which is its own luminance."""
+    """Likewise of a single channel."""
     other = _ZERO
     if by_mean:
         total = 0.0
@@ -101,8 +111,6 @@ def _turn(image, shift):
 @no_type_check
 def grey(images, chosen):
     """The luminance in all three channels."""
-    if images.shape[1] == 1:
-        return
     for i in range(len(images)):
         if chosen[i]:
             for y in range(images.shape[2]):

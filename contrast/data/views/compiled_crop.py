@@ -22,16 +22,18 @@ def boxes(draws, tries, height, width, scale, log_ratio, central):
     """Top, left, height and width of each box: the first try that fits in the image, else the `central` one."""
     found = np.empty((len(draws), 4), np.int64)
     for i in range(len(draws)):
-        found[i] = (height - central[0]) // 2, (width - central[1]) // 2, central[0], central[1]
+        of_image, box = draws[i], found[i]
+        box[0], box[1] = (height - central[0]) // 2, (width - central[1]) // 2
+        box[2], box[3] = central[0], central[1]
         for number in range(tries):
-            area = height * width * (scale[0] + (scale[1] - scale[0]) * draws[i, number])
-            ratio = exp(log_ratio[0] + (log_ratio[1] - log_ratio[0]) * draws[i, tries + number])
-            box_height, box_width = np.rint(sqrt(area / ratio)), np.rint(sqrt(area * ratio))
-            if 0 < box_height <= height and 0 < box_width <= width:
-                above, before = height - box_height, width - box_width
-                top = min(floor(draws[i, 2 * tries] * (above + 1)), above)
-                left = min(floor(draws[i, 2 * tries + 1] * (before + 1)), before)
-                found[i] = top, left, box_height, box_width
+            area = height * width * (scale[0] + (scale[1] - scale[0]) * of_image[number])
+            ratio = exp(log_ratio[0] + (log_ratio[1] - log_ratio[0]) * of_image[tries + number])
+            high, wide = np.rint(sqrt(area / ratio)), np.rint(sqrt(area * ratio))
+            if 0 < high <= height and 0 < wide <= width:
+                above, before = height - high, width - wide
+                box[0] = min(floor(of_image[2 * tries] * (above + 1)), above)
+                box[1] = min(floor(of_image[2 * tries + 1] * (before + 1)), before)
+                box[2], box[3] = high, wide
                 break
     return found
 
@@ -44,10 +46,10 @@ def resize(images, first, boxes, flip, unit, out):
     ``out[i]`` is of the image ``first + i``, counted round and round; `unit` is the value that stands for 1.
     """
     # One body: what is compiled apart knows less of which arrays can overlap, and takes a third longer.
-    size = out.shape[2]
+    size, upright = out.shape[2], np.bool_(False)
     for i in range(len(out)):
         top, left, height, width = boxes[i]
-        above, rows = _triangles(height, size, False)
+        above, rows = _triangles(height, size, upright)
         before, columns = _triangles(width, size, flip[i])
         # Beyond a box's end are zeros, where a weight is zero too.
         line = np.zeros(width + len(columns), np.float32)
