@@ -31,6 +31,8 @@ class TrainingImages(Dataset[tuple[Tensor, int]]):
     def __init__(self, images: IndexedImages, views: Views, views_in: Literal["device", "workers"], seed: int) -> None:
         self._images = images
         self._views, self._views_in, self._seed = views, views_in, seed
+        if views_in == "workers":  # are started anew for every epoch, and each would have to compile what it calls
+            views.crop_sample(torch.zeros((1, 1, 1), dtype=torch.uint8), 0, epoch=0, seed=seed)
 
     def __len__(self) -> int:
         return len(self._images)
