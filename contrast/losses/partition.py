@@ -102,7 +102,7 @@ class _Within(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         rows, inverse, total = ctx.saved_tensors
-        share = _over(gradient, total).mul_(inverse)
+        share = _over(gradient, total)
         by_row = torch.zeros_like(rows)
         for block in ctx.kept or ctx.blocks():
             # x_i is a query and a negative: d/dx_i Σ_r g_r log Σ_j e_rj = Σ_j e_ij (g_i / Z_i + g_j / Z_j) x_j / τ.
@@ -110,8 +110,8 @@ class _Within(torch.autograd.Function):
             by_row[block.rows].addmm_(weight, rows[block.columns])
             if block.rows != block.columns:
                 by_row[block.columns].addmm_(weight.T, rows[block.rows])
-        of_inverse = (rows * by_row).sum() / (2 * inverse) if ctx.needs_input_grad[1] else None
-        return by_row, of_inverse, None
+        of_inverse = (rows * by_row).sum() / 2 if ctx.needs_input_grad[1] else None  # 1/τ may be 0: HCL's at beta 0
+        return by_row.mul_(inverse), of_inverse, None
 
 
 class _Between(torch.autograd.Function):

@@ -50,7 +50,6 @@ class FixedTemperature(Temperature):
     def __init__(self, value: float) -> None:
         super().__init__()
         self.value = _positive("temperature", value)
-        self._single = torch.tensor(self.value, dtype=torch.float64)
 
     def forward(
         self, scores: Float[Tensor, "..."], query: Float[Tensor, "... d"], other: Float[Tensor, "... d"]
@@ -61,7 +60,7 @@ class FixedTemperature(Temperature):
         return score / self.value
 
     def single(self) -> Float[Tensor, ""]:
-        return self._single
+        return torch.tensor(self.value, dtype=torch.float64)
 
     def extra_repr(self) -> str:
         return f"{self.value:g}"

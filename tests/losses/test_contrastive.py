@@ -10,7 +10,16 @@ from torch import Tensor
 
 from contrast import Pairs, in_batch_pairs, queue_pairs
 from contrast.errors import InputError
-from contrast.losses import DCL, DCLW, ContrastiveLoss, InfoNCE, LearnedTemperature, PairTransform, PairWeighting
+from contrast.losses import (
+    DCL,
+    DCLW,
+    ContrastiveLoss,
+    FixedTemperature,
+    InfoNCE,
+    LearnedTemperature,
+    PairTransform,
+    PairWeighting,
+)
 from contrast.pairs import NOT_OFFERED
 from tests.reference import losses as reference
 
@@ -188,3 +197,11 @@ def test_everything_but_the_loss_is_detached() -> None:
 def test_refusals_name_the_value(build: object, words: str) -> None:
     with pytest.raises((InputError, TypeError), match=words):
         build()
+
+
+def test_a_temperature_that_is_changed_counts_from_then_on() -> None:
+    pairs, temperature = in_batch(0, 5, 6), FixedTemperature(0.2)
+    loss = ContrastiveLoss(InfoNCE(), temperature)
+    loss(pairs)
+    temperature.value = 0.5
+    torch.testing.assert_close(loss(pairs).loss, ContrastiveLoss(InfoNCE(), 0.5)(pairs).loss)

@@ -121,3 +121,20 @@ def test_a_positive_that_is_hardest_costs_nothing() -> None:
         )  # fmt: skip
         for objective, expected in ((HardestNegative(), plain), (HardestNegative(positive_competes=True), competing)):
             assert ContrastiveLoss(objective, 0.5)(pairs).loss.item() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5])
+def test_hcl_has_the_gradient_of_a_learned_temperature(beta: float) -> None:
+    """At beta 0 one of its two sums is of logits times 0."""
+    pairs, losses = in_batch(3, 5), []
+    temperature = LearnedTemperature(0.3).double()
+    loss = ContrastiveLoss(HCL(0.1, beta), temperature)
+    (log,) = temperature.parameters()
+    loss(pairs).loss.backward()
+    for step in (1e-6, -1e-6):
+        with torch.no_grad():
+            log.add_(step)
+            losses.append(loss(pairs).loss.item())
+            log.sub_(step)
+    assert log.grad is not None
+    assert log.grad.item() == pytest.approx((losses[0] - losses[1]) / 2e-6, rel=1e-5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from threading import Lock
 from typing import ClassVar
 
 import numpy as np
@@ -34,11 +35,14 @@ class Step(ABC):
     def on_cpu(self, draws: Float[Tensor, "b n"]) -> OnCpu:
         """The same change by these draws, for a CPU to make of a part of the batch at a time, in several threads.
 
-        That of a step which has none of its own is a call of the step.
+        That of a step which has none of its own is a call of the step, of one part after another: torch's operations
+        have threads of their own, and what is set for torch, such as a precision, is set for all threads.
         """
+        alone = Lock()
 
         def change(images: NDArray[np.float32], rows: slice) -> None:
-            images[:] = self(torch.from_numpy(images), draws[rows]).numpy()
+            with alone, torch.no_grad(), torch.autocast("cpu", enabled=False):  # both are a thread's own
+                images[:] = self(torch.from_numpy(images), draws[rows]).numpy()
 
         return change
 

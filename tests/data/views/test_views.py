@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from functools import partial
 
 import jsonargparse
@@ -17,6 +19,7 @@ from contrast.data.views import (
     RandomGrey,
     RandomResizedCrop,
     SimCLRViews,
+    Step,
     Views,
     views,
 )
@@ -266,6 +269,37 @@ def test_a_configuration_sets_the_arguments():
     assert isinstance(views, SimCLRViews)
     assert views.size == 32
     assert "crop_scale=(0.2, 1.0)" in repr(views)
+
+
+def test_a_step_of_ones_own_is_called_once_at_a_time_without_autocast(monkeypatch):
+    inside, most = [], []
+
+    class Slow(Step):
+        draws = 1
+
+        def __call__(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+            inside.append(1)
+            time.sleep(0.02)
+            most.append((len(inside), torch.is_autocast_enabled("cpu"), threading.get_ident()))
+            inside.pop()
+            return images + draws[:, :, None, None] / 2
+
+    class SlowViews(Views):
+        def __init__(self) -> None:
+            super().__init__(RandomResizedCrop(8), (Slow(),))
+
+    monkeypatch.setattr(views, "PIECE", 64)
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        with torch.autocast("cpu"):
+            first, _ = SlowViews()(torch.zeros(12, 3, 8, 8, dtype=torch.uint8), torch.arange(12), 0, 0)
+    finally:
+        torch.set_num_threads(before)
+    assert {(count, autocast) for count, autocast, _ in most} == {(1, False)}
+    assert len({thread for *_, thread in most}) > 1
+    drawn = uniform((0, 0, Purpose.VIEW, 0), torch.arange(12), RandomResizedCrop.draws + 1)[:, -1]
+    torch.testing.assert_close(first, (drawn / 2)[:, None, None, None].expand_as(first))
 
 
 def test_a_recipe_of_ones_own_is_a_list_of_steps():
