@@ -1,7 +1,7 @@
 """Loops over pixels for a CPU: compiled by numba when first called, and shared out among threads.
 
 A step of a view in torch is some twenty operations, each of which goes through memory; compiled, it is one loop that
-the processor does eight pixels at a time, and an image stays in the cache from the crop to the last step.
+the processor does several pixels at a time, and an image stays in the cache from the crop to the last step.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ class HiddenBlocks:
             block.masked_fill_(out, value)
             return
         rows, columns = self._places[row // self._rows * self._across + column // self._columns]
-        if len(rows):  # by numpy, in a third of torch's time: these are a CPU's
+        if len(rows):  # by numpy: a loss of 512 rows takes 3 % less with it
             block.numpy()[rows.numpy(), columns.numpy()] = value
 
 
