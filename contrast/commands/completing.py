@@ -15,7 +15,7 @@ from contrast.commands.configuration import Config
 from contrast.commands.plain import require_plain
 from contrast.errors import InputError
 
-__all__ = ["complete"]
+__all__ = ["complete", "default_of"]
 
 _MOST_PROCESSES = 1024
 
@@ -32,14 +32,14 @@ def complete(config: Config) -> Config:
     config["data"] = _with({"class_path": "ImageData"} | _spec(config.get("data")), seed=config["seed_everything"])
     said = config["data"]["init_args"]
     views = _spec(said.get("views"))
-    size = _arguments(views).get("size", _default(views.get("class_path"), "size"))
+    size = _arguments(views).get("size", default_of(views.get("class_path"), "size"))
     if config.get("model"):
         model = _spec(config["model"])
         if "class_path" not in model:
             raise InputError("model has no class: add --config configs/method/simclr.yaml, say, or --model SimCLR")
         kind = config["data"]["class_path"]
         backbone = {"class_path": _usual_backbone(kind)} | _spec(_arguments(model).get("backbone"))
-        takes = {"image_size": size, "channels": said.get("channels", _default(kind, "channels"))}
+        takes = {"image_size": size, "channels": said.get("channels", default_of(kind, "channels"))}
         fits = {name: value for name, value in takes.items() if value and _takes(backbone["class_path"], name)}
         config["model"] = {
             **model,
@@ -102,7 +102,8 @@ def _takes(class_path: Any, argument: str) -> bool:
     return argument in _parameters(class_path)
 
 
-def _default(class_path: Any, argument: str) -> Any:
+def default_of(class_path: Any, argument: str) -> Any:
+    """The default of an argument of a class, which is imported; None where it has none."""
     parameter = _parameters(class_path).get(argument)
     return None if parameter is None or parameter.default is parameter.empty else parameter.default
 

@@ -14,6 +14,7 @@ from contrast.checkpoint_file import read_checkpoint
 from contrast.commands.completing import complete
 from contrast.commands.configuration import Config, compose, short
 from contrast.commands.parser import build, evaluation_parser, import_from_here, resolve
+from contrast.commands.trust import names_own_classes, receive
 from contrast.data import ImageData, TrainingData
 from contrast.errors import InputError
 from contrast.evaluation.encoder import Encoder, fingerprint
@@ -49,23 +50,28 @@ class LoadedRun:
     checkpoint: Path
 
 
-def load_run(source: Path | str, data_config: Sequence[Path | str] = ()) -> LoadedRun:
+def load_run(source: Path | str, data_config: Sequence[Path | str] = (), trust: bool = False) -> LoadedRun:
     """The backbone of a run, from its folder (the last checkpoint) or from one of its checkpoints.
 
     Args:
         source: a run folder or a ``.ckpt`` file.
         data_config: YAML files with a ``data`` section to evaluate on in place of the run's own.
+        trust: whether the configuration in the checkpoint may name any class, of any module: it is imported and called.
 
     Raises:
-        InputError: one line, for anything that is missing, damaged or does not fit.
+        InputError: one line, for anything that is missing, damaged or does not fit, and for a class of the checkpoint's
+            configuration that is not on the list of `contrast.commands.trust`.
     """
     path = Path(source)
     checkpoint = path if path.is_file() else RunFolder.existing(path).last_checkpoint
     content = read_checkpoint(checkpoint)
     own = content["contrast"]["config"]
     config = {name: own[name] for name in ("seed_everything", "model", "data")}
-    config = _with_data(config, data_config)
-    built = _build(config, with_model=True)
+    given = _with_data({}, data_config)
+    config = {**config, **given}
+    if not trust:
+        config = receive(config, f"checkpoint {str(checkpoint)!r}", given)
+    built = _build(config, with_model=True, received=not trust, own=trust or names_own_classes(given))
     _load_strictly(built.model, content["state_dict"], checkpoint)
     inside = checkpoint.parent.parent
     folder = RunFolder(inside) if RunFolder(inside).config.is_file() else None
@@ -89,7 +95,7 @@ def load_foreign(weights: Path | str, architecture: str, data_config: Sequence[P
     """
     if not data_config:
         raise InputError("weights from elsewhere say nothing of data: give --data FILE.yaml with a data section")
-    built = _build(_with_data({}, data_config), with_model=False)
+    built = _build(_with_data({}, data_config), with_model=False, received=False, own=True)
     if not isinstance(built.data, ImageData):
         raise InputError(f"--weights are of images, and the data here are {built.data.samples_name}: evaluate a run")
     channels, size, _ = built.data.input_shape
@@ -112,12 +118,13 @@ def _with_data(config: Config, files: Sequence[Path | str]) -> Config:
     return {**config, "data": laid["data"]}
 
 
-def _build(config: Config, with_model: bool) -> Any:
-    import_from_here()
+def _build(config: Config, with_model: bool, received: bool, own: bool) -> Any:
+    if own:  # classes of the user's: never because a file asks for it, since the folder may be a stranger's
+        import_from_here()
     parser = evaluation_parser(with_model)
     typed, _ = resolve(parser, complete(config))
     lightning.seed_everything(config.get("seed_everything", 0), verbose=False)
-    return build(parser, typed)
+    return build(parser, typed, received)
 
 
 def _encoder(backbone: Backbone, data: TrainingData, description: dict[str, Any]) -> Encoder:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from contrast.commands.source import add_trust
 from contrast.errors import InputError
 from contrast.records import read_object
 
@@ -31,9 +32,13 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     from contrast.commands.encoder import load_run  # imports torch and Lightning: seconds
 
-    run = load_run(arguments.source)
+    run = load_run(arguments.source, trust=arguments.trust)
     if arguments.output is None and run.folder is None:
         raise InputError(f"{str(arguments.source)!r} is in no run folder: say where to write with --output FOLDER")
+    if run.folder is not None and not arguments.trust:
+        from contrast.commands.trust import require_no_links
+
+        require_no_links(run.folder)
     from contrast.evaluation import export
 
     folder = arguments.output or (run.folder.export if run.folder else Path())
@@ -51,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("source", type=Path, metavar="RUN", help="run folder (its last checkpoint) or .ckpt file")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="where to write (default: RUN/export)")
+    add_trust(parser)
     return parser
 
 

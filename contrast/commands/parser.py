@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from contrast.commands.messages import one_line
 from contrast.commands.training_facts import TrainingFacts
 from contrast.data import TrainingData
 from contrast.data.failures import construction_error
+from contrast.data.packing import caches_only_read
 from contrast.errors import MEMORY, InputError, out_of_memory
 from contrast.methods import ContrastiveMethod
 
@@ -109,17 +111,24 @@ def _refuse_nothing(typed: Any) -> None:
                 raise InputError(f"{section}.{name}: null is no value here: leave it out for the default")
 
 
-def build(parser: jsonargparse.ArgumentParser, typed: Any) -> Any:
+def build(parser: jsonargparse.ArgumentParser, typed: Any, received: bool = False) -> Any:
     """The objects of a resolved configuration.
 
     A piece of a loss that takes `samples` or `labels` and was given none gets the training set's: the one way in which
     a label reaches a loss.
 
+    Args:
+        parser: of the configuration.
+        typed: as `check` gives it.
+        received: whether it came out of a run folder or a checkpoint without `--trust`: then nothing is downloaded, and
+            no file is written outside of the run folder.
+
     Raises:
         InputError: one line, for what a constructor refused.
     """
-    facts = TrainingFacts()
-    return refused_in_one_line(lambda: parser.instantiate(typed, instantiators=facts.instantiators()))
+    facts = TrainingFacts(received)
+    with caches_only_read() if received else contextlib.nullcontext():
+        return refused_in_one_line(lambda: parser.instantiate(typed, instantiators=facts.instantiators()))
 
 
 def refused_in_one_line(action: Callable[[], Any]) -> Any:

@@ -40,11 +40,11 @@ def pretrain(request: Request) -> RunFolder:
     from contrast.commands import starting
     from contrast.commands.completing import complete
 
-    typed_side.import_from_here()
+    config, received = _received(request, composition.config)
     parser = typed_side.run_parser()
     if request.typed_help:
         typed_side.refused_in_one_line(lambda: parser.parse_args(list(request.typed_help)))
-    _, plain = typed_side.resolve(parser, complete(composition.config))
+    _, plain = typed_side.resolve(parser, complete(config))
     if request.print_config:
         print(_as_yaml(plain), end="")
         return RunFolder(Path())
@@ -52,18 +52,39 @@ def pretrain(request: Request) -> RunFolder:
     folder = _folder(request, plain)
     for note in composition.notes:
         print(f"note    {note}", file=sys.stderr)
-    _train(parser, plain, folder, request)
+    _train(parser, plain, folder, request, received)
     return folder
 
 
-def _train(parser: Any, config: dict[str, Any], folder: RunFolder, request: Request) -> None:
+def _received(request: Request, config: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """The configuration after the check of what a run folder adds to it, and whether it was received.
+
+    The current folder is searched for classes only where the user names some: it may be the stranger's folder.
+    """
+    from contrast.commands import parser as typed_side
+    from contrast.commands.trust import names_own_classes, note_online_logger, receive, require_no_links
+
+    received = request.resume is not None and not request.trust
+    given = compose(request.files, request.flags).config if received else {}
+    if not received or names_own_classes(given):
+        typed_side.import_from_here()
+    if request.resume is not None and received:
+        where = f"run folder {str(request.resume)!r}"
+        config = receive(config, where, given)
+        require_no_links(RunFolder(request.resume))
+        if "logger" not in given.get("trainer", {}):
+            note_online_logger(config, where)
+    return config, received
+
+
+def _train(parser: Any, config: dict[str, Any], folder: RunFolder, request: Request, received: bool) -> None:
     from contrast.commands.resuming import alone_in, checkpoint_to_resume
     from contrast.commands.run import fit
     from contrast.commands.starting import begin, cleared_if_refused
 
     if request.resume is not None:
         with alone_in(folder):
-            fit(parser, config, folder, checkpoint_to_resume(folder))
+            fit(parser, config, folder, checkpoint_to_resume(folder), received)
         return
     with alone_in(folder), cleared_if_refused(folder, request.again):
         begin(folder, _as_yaml(config))

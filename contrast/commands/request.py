@@ -52,6 +52,7 @@ class Request:
         run: the new run's folder; None makes a name.
         resume: the folder of a run to go on with; ``auto`` is the folder of `run`, if it has a checkpoint.
         print_config: whether only the resolved configuration is wanted.
+        trust: whether the configuration of a run that is resumed may name any class.
         again: whether the run's folder is that of a run that ended before its first checkpoint.
     """
 
@@ -62,6 +63,7 @@ class Request:
     print_config: bool = False
     typed_help: Sequence[str] = field(default=())
     again: bool = False
+    trust: bool = False
 
 
 class _Parser(argparse.ArgumentParser):
@@ -88,11 +90,13 @@ def read_request(arguments: list[str]) -> Request:
     parser.add_argument("--run", type=Path, metavar="FOLDER", help="the new run's folder (default: runs/METHOD-TIME)")
     again = "go on with the run in this folder; auto: with that of --run, if it has begun"
     parser.add_argument("--resume", type=Path, metavar="FOLDER", help=again)
+    trust = "with --resume: let the run folder's configuration name any class, and run its code"
+    parser.add_argument("--trust", action="store_true", help=trust)
     parser.add_argument("--print_config", action="store_true", help="print the resolved configuration and stop")
     known, rest = parser.parse_known_args(arguments)
     if any(flag.split("=")[0].endswith(".help") for flag in rest):
         return Request(typed_help=rest)
-    return Request(known.config, _flags(rest), known.run, known.resume, known.print_config)
+    return Request(known.config, _flags(rest), known.run, known.resume, known.print_config, trust=known.trust)
 
 
 def _flags(rest: list[str]) -> list[tuple[str, str]]:

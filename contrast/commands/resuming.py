@@ -59,7 +59,9 @@ def alone_in(folder: RunFolder) -> Iterator[None]:
         yield
         return
     folder.path.mkdir(parents=True, exist_ok=True)
-    with open(folder.lock, "a") as file:
+    # Not through a link: whoever made the folder may have put one there.
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    with open(folder.lock, "a", opener=lambda path, _: os.open(path, flags, 0o666)) as file:
         _lock(file.fileno(), folder)
         remove_parts((folder.path, folder.checkpoints, folder.pairs, folder.pictures))
         yield

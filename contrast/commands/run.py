@@ -42,7 +42,11 @@ _UNFIT = (64, "64", "64-true", "16-true", "bf16-true", "transformer-engine", "tr
 
 
 def fit(
-    parser: jsonargparse.ArgumentParser, config: dict[str, Any], folder: RunFolder, checkpoint: Path | None
+    parser: jsonargparse.ArgumentParser,
+    config: dict[str, Any],
+    folder: RunFolder,
+    checkpoint: Path | None,
+    received: bool = False,
 ) -> None:
     """Build everything and train to the end.
 
@@ -51,6 +55,7 @@ def fit(
         config: the resolved configuration, kept in every checkpoint; ``{run}`` in a text stands for the run's folder.
         folder: where everything goes.
         checkpoint: to go on from, if any.
+        received: whether the configuration came out of the run folder without `--trust`.
 
     Raises:
         InputError: for anything wrong with the configuration, the data or the checkpoint.
@@ -59,7 +64,7 @@ def fit(
     lightning.seed_everything(config["seed_everything"], workers=True, verbose=False)
     placed = _in_folder(config, folder)
     placed["trainer"] = {**placed["trainer"], "logger": with_id(placed["trainer"].get("logger"), folder)}
-    built = build(parser, check(parser, placed))
+    built = build(parser, check(parser, placed), received)
     trainer = make_trainer(built, config, folder)
     if trainer.is_global_zero:
         print(describe(built.model, built.data, config, folder), file=sys.stderr)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from contrast.commands.encoder import LoadedRun
     from contrast.evaluation import Result
 
-__all__ = ["add_source", "load_source", "report", "told"]
+__all__ = ["add_source", "add_trust", "load_source", "report", "told"]
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +44,17 @@ def add_source(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="gets evaluations/ and features/ (default: RUN; for weights from elsewhere runs/ and the file's name)",
     )
+    add_trust(parser)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """The option `--trust`."""
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="let RUN's stored configuration name any class, and run its code (default: a list of harmless ones)",
+    )
 
 
 def load_source(arguments: argparse.Namespace) -> tuple[LoadedRun, RunFolder]:
@@ -64,8 +74,12 @@ def load_source(arguments: argparse.Namespace) -> tuple[LoadedRun, RunFolder]:
     if arguments.weights is not None:
         run = load_foreign(arguments.weights, arguments.backbone, arguments.data)
     else:
-        run = load_run(arguments.source, arguments.data)
+        run = load_run(arguments.source, arguments.data, arguments.trust)
     run.data.setup("test")  # refuses sets whose classes differ
+    if run.folder is not None and not arguments.trust:
+        from contrast.commands.trust import require_no_links
+
+        require_no_links(run.folder)
     elsewhere = RunFolder(Path("runs") / run.checkpoint.name.split(".")[0])
     return run, RunFolder(arguments.output) if arguments.output else run.folder or elsewhere
 

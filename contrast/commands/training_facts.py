@@ -24,14 +24,23 @@ Instantiator = tuple[Callable[..., Any], type, bool]
 
 
 class TrainingFacts:
-    """Fills `samples` and `labels` of pieces from the data that were built just before them."""
+    """Fills `samples` and `labels` of pieces from the data that were built just before them.
 
-    def __init__(self) -> None:
+    Args:
+        received: whether the configuration came out of a file, so that no data set is downloaded.
+    """
+
+    def __init__(self, received: bool = False) -> None:
         self._data: TrainingData | None = None
+        self._received = received
 
     def instantiators(self) -> list[Instantiator]:
         """For jsonargparse: how data and pieces are built."""
-        return [(self._build_data, TrainingData, True), (self._build_piece, Piece, True), (_build_set, Dataset, True)]
+        return [
+            (self._build_data, TrainingData, True),
+            (self._build_piece, Piece, True),
+            (self._build_set, Dataset, True),
+        ]
 
     def _build_data(self, class_type: Callable[..., TrainingData], *args: Any, **kwargs: Any) -> TrainingData:
         self._data = class_type(*args, **kwargs)
@@ -53,14 +62,18 @@ class TrainingFacts:
             raise InputError(f"{name} learns from labels and the training set has none: give a labelled data.train")
         return labels
 
-
-def _build_set(class_type: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """A data set; what its class raises of its files becomes one line that names the class."""
-    try:
-        return class_type(*args, **kwargs)
-    except InputError:
-        raise
-    except _OF_FILES as error:
-        said = str(construction_error(f"{class_type.__module__}.{class_type.__qualname__}", kwargs, error))
-        mend = "" if "correct root" in said else ": correct the arguments, or get the files anew"
-        raise InputError(f"{said}{mend}") from error
+    def _build_set(self, class_type: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """A data set; what its class raises of its files becomes one line that names the class."""
+        refused = self._received and bool(kwargs.get("download"))
+        if refused:
+            kwargs["download"] = False
+        try:
+            return class_type(*args, **kwargs)
+        except InputError:
+            raise
+        except _OF_FILES as error:
+            said = str(construction_error(f"{class_type.__module__}.{class_type.__qualname__}", kwargs, error))
+            fix = "" if "correct root" in said else ": correct the arguments, or get the files again"
+            if refused:
+                fix = "; `download: true` out of a run folder or checkpoint is not obeyed: add --trust to download"
+            raise InputError(f"{said}{fix}") from error

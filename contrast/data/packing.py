@@ -9,6 +9,7 @@ import logging
 import os
 import zlib
 from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,10 @@ from contrast.data.packed import PackedImages, finish, start
 from contrast.errors import InputError
 from contrast.whole_file import whole_file
 
-__all__ = ["packed_images"]
+__all__ = ["caches_only_read", "packed_images"]
 
 _log = logging.getLogger(__name__)
+_only_read = ContextVar("only_read", default=False)
 _AT_ONCE = 64  # images decoded before any is written: what a slow disk may leave in memory
 
 
@@ -48,6 +50,11 @@ def packed_images(cache: str, root: str, paths: Sequence[str], size: int | None,
     """
     source = {"files": _fingerprint(root, paths), "size": size}
     found = _current(cache, source, say=False)
+    if found is None and _only_read.get():
+        raise InputError(
+            f"the packed cache {cache!r} is missing or out of date, and a configuration out of a run folder or "
+            "checkpoint does not write one: add --trust to write it"
+        )
     if found is None:
         with _alone(cache):
             found = _current(cache, source, say=True)  # another process may have written it meanwhile
@@ -58,6 +65,16 @@ def packed_images(cache: str, root: str, paths: Sequence[str], size: int | None,
         place, reason = found.facts["skipped"][0]
         raise _does_not_decode(paths[place], reason)
     return found
+
+
+@contextlib.contextmanager
+def caches_only_read() -> Iterator[None]:
+    """Within this, a cache that is missing or out of date is refused, not written: its path came out of a file."""
+    token = _only_read.set(True)
+    try:
+        yield
+    finally:
+        _only_read.reset(token)
 
 
 def _fingerprint(root: str, paths: Sequence[str]) -> str:
