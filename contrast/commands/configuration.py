@@ -16,6 +16,7 @@ import yaml
 
 from contrast.commands.plain import require_plain
 from contrast.errors import InputError
+from contrast.run_folder import RunFolder
 
 __all__ = ["Composition", "compose", "read_yaml"]
 
@@ -103,23 +104,32 @@ def compose(
     """Lay files over each other in their order, and flags over them from the outside in.
 
     Args:
-        files: YAML files.
+        files: YAML files; in a run folder's own ``config.yaml`` a missing key means what it meant when it was written.
         flags: (name, text) as given, ``("model.loss.objective", "DCL")``.
         base: what the first file is laid over.
 
     Raises:
         InputError: for a file that is missing or no mapping, or a value that is no YAML.
     """
+    from contrast.commands.stored_defaults import with_stored_defaults  # which reads configurations by this module
+
     composition = Composition()
     if base is not None:
         composition.lay(base)
     for file in files:
         said = read_yaml(file)
         require_plain(said, repr(str(file)))
-        composition.lay(said)
+        composition.lay(with_stored_defaults(said) if _is_of_a_run(file) else said)
     for name, text in sorted(flags, key=lambda flag: flag[0].count(".")):
         composition.set(name, _value(name, text))
     return composition
+
+
+def _is_of_a_run(file: Path) -> bool:
+    folder = RunFolder(file.parent)
+    return file.name == folder.config.name and any(
+        each.exists() for each in (folder.status, folder.metrics, folder.checkpoints)
+    )
 
 
 def read_yaml(file: Path) -> dict[Any, Any]:

@@ -15,6 +15,7 @@ from contrast.commands.completing import complete
 from contrast.commands.configuration import Config, compose, short
 from contrast.commands.parser import build, evaluation_parser, import_from_here, resolve
 from contrast.commands.trust import names_own_classes, receive
+from contrast.commands.stored_defaults import with_stored_defaults
 from contrast.data import ImageData, TrainingData
 from contrast.errors import InputError
 from contrast.evaluation.encoder import Encoder, fingerprint
@@ -65,7 +66,7 @@ def load_run(source: Path | str, data_config: Sequence[Path | str] = (), trust: 
     path = Path(source)
     checkpoint = path if path.is_file() else RunFolder.existing(path).last_checkpoint
     content = read_checkpoint(checkpoint)
-    own = content["contrast"]["config"]
+    own = with_stored_defaults(content["contrast"]["config"])
     config = {name: own[name] for name in ("seed_everything", "model", "data")}
     given = _with_data({}, data_config)
     config = {**config, **given}

@@ -1,0 +1,98 @@
+"""What a key that a stored configuration lacks meant when that configuration was written.
+
+The defaults of classes change from one version to the next, and a run keeps those it began with. A new run writes every
+argument into its configuration, so a key is missing there only if the version that wrote it did not know the key.
+`with_stored_defaults` writes such keys out. Apply it to every configuration that is read from a run folder or from a
+checkpoint, and to no configuration that a user wrote: there a missing key means today's default.
+
+To change a default, add the former one to `_FORMER`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from contrast.commands.choices import SLOTS
+from contrast.commands.configuration import Config, short
+from contrast.commands.plain import require_plain
+
+__all__ = ["with_chosen_stem", "with_stored_defaults"]
+
+_FORMER: dict[str, Config] = {
+    "ImageData": {"mean": [0.5], "std": [0.25]},
+}
+"""Arguments of a class, by the class's short name, with the value that their absence meant."""
+
+_FORMER_SMALL_IMAGE = 64
+"""Pixels up to which ``stem: auto`` meant the small stem; new runs store "small" or "large", never "auto"."""
+
+
+def with_stored_defaults(config: Config) -> Config:
+    """A configuration read from a run folder or a checkpoint, with what its missing keys meant written out.
+
+    Args:
+        config: the configuration as it was stored; it is left as it is.
+
+    Raises:
+        InputError: where it is nested too deeply or holds what no configuration does.
+    """
+    require_plain(config, "configuration")
+    size = _image_size(config)
+
+    def fill(name: str, arguments: Config) -> Config:
+        filled = {**_FORMER.get(name, {}), **arguments}
+        return _stem(filled, size, _FORMER_SMALL_IMAGE) if name == "ResNet" else filled
+
+    data = config.get("data")
+    if isinstance(data, dict) and "class_path" not in data:  # the data of most runs
+        config = {**config, "data": {"class_path": "ImageData"} | data}
+    filled: Config = _with_arguments(config, fill)
+    return filled
+
+
+def with_chosen_stem(config: Config) -> Config:
+    """The configuration of a new run with ``stem: auto`` replaced by the stem that it stands for."""
+    size = _image_size(config)
+    chosen: Config = _with_arguments(config, lambda name, given: _stem(given, size) if name == "ResNet" else given)
+    return chosen
+
+
+def _stem(arguments: Config, size: Any, small_up_to: int | None = None) -> Config:
+    size = arguments.get("image_size", size)
+    if arguments.get("stem", "auto") != "auto" or not isinstance(size, int):
+        return arguments
+    if small_up_to is None:
+        from contrast.models.resnet import choose_stem  # imports torch: seconds
+
+        return {**arguments, "stem": choose_stem("auto", size)}
+    return {**arguments, "stem": "small" if size <= small_up_to else "large"}
+
+
+def _image_size(config: Config) -> Any:
+    """The size that a backbone is built for where it says none: that of the views, or ResNet's own default."""
+    found: Any = config
+    for name in ("data", "init_args", "views", "init_args", "size"):
+        found = found.get(name) if isinstance(found, dict) else None
+    return 224 if found is None else found
+
+
+def _with_arguments(value: Any, fill: Callable[[str, Config], Config], slot: str = "") -> Any:
+    """A part of a configuration with `fill(short name, arguments)` for the arguments of every class of this package."""
+    if isinstance(value, list):
+        return [_with_arguments(item, fill, slot) for item in value]
+    if isinstance(value, str) and slot in SLOTS and _is_ours(value):
+        arguments = fill(short(value), {})
+        return {"class_path": value, "init_args": arguments} if arguments else value
+    if not isinstance(value, dict):
+        return value
+    inside = {key: _with_arguments(item, fill, key) for key, item in value.items()}
+    named = inside.get("class_path")
+    if not isinstance(named, str) or not _is_ours(named):
+        return inside
+    arguments = fill(short(named), inside.get("init_args") or {})
+    return {**inside, "init_args": arguments} if arguments else inside
+
+
+def _is_ours(class_path: str) -> bool:
+    return "." not in class_path or class_path.startswith("contrast.")
