@@ -39,6 +39,7 @@ class Purpose(IntEnum):
     BANK_MINING = 11
     BANK_LISTS = 12
     OBSERVED_ROWS = 13
+    LOOKED_AT = 14
 
 
 def seed_from(*keys: int) -> int:

@@ -18,6 +18,8 @@ class RunFolder:
 
         config.yaml            the resolved configuration; starts the same run again
         status.json            where the run is: running or how it ended, and its step
+        input.json             statistics of some raw samples, taken when the run started
+        inactive.json          the pieces that never act in a run of this length, written at each start
         metrics.jsonl          append-only scalars, one row a logged step
         metrics.csv            the same as a table, derived
         scores.jsonl           append-only: what positives and negatives do, one row an observed step
@@ -45,6 +47,14 @@ class RunFolder:
     @property
     def status(self) -> Path:
         return self.path / "status.json"
+
+    @property
+    def input(self) -> Path:
+        return self.path / "input.json"
+
+    @property
+    def inactive(self) -> Path:
+        return self.path / "inactive.json"
 
     @property
     def metrics(self) -> Path:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning
 import torch
@@ -24,6 +25,9 @@ from contrast.models import Backbone, ResNet, Timm, load_weights, require_fittin
 from contrast.run_folder import RunFolder
 
 __all__ = ["LoadedRun", "load_foreign", "load_run"]
+
+
+_SCALE = ("mean", "std")
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ def load_run(source: Path | str, data_config: Sequence[Path | str] = (), trust: 
     own = with_stored_defaults(content["contrast"]["config"])
     config = {name: own[name] for name in ("seed_everything", "model", "data")}
     given = _with_data({}, data_config)
-    config = {**config, **given}
+    config = _with_scale_of(own, {**config, **given})
     if not trust:
         config = receive(config, f"checkpoint {str(checkpoint)!r}", given)
     built = _build(config, with_model=True, received=not trust, own=trust or names_own_classes(given))
@@ -100,14 +104,37 @@ def load_foreign(weights: Path | str, architecture: str, data_config: Sequence[P
     if not isinstance(built.data, ImageData):
         raise InputError(f"--weights are of images, and the data here are {built.data.samples_name}: evaluate a run")
     channels, size, _ = built.data.input_shape
-    backbone: Backbone = (
-        Timm(architecture.removeprefix("timm/"), image_size=size, channels=channels)
-        if architecture.startswith("timm/")
-        else ResNet(architecture, image_size=size, channels=channels)
-    )
-    load_weights(backbone, Path(weights))
+    if architecture.startswith("timm/"):
+        backbone: Backbone = Timm(architecture.removeprefix("timm/"), image_size=size, channels=channels)
+        load_weights(backbone, Path(weights))
+    else:
+        backbone = _resnet_with(Path(weights), architecture, size, channels)
+    if built.data.measured():
+        print(
+            "note    images are standardised by the mean and std of the train set: set data.mean and data.std to those "
+            "that the weights were trained with",
+            file=sys.stderr,
+        )
     encoder = _encoder(backbone, built.data, {"weights": Path(weights).name})
     return LoadedRun(None, {}, backbone, built.data, encoder, None, None, Path(weights))
+
+
+def _resnet_with(weights: Path, architecture: str, size: int, channels: int) -> ResNet:
+    """A ResNet with weights from elsewhere, by the stem for images of this size, or by the other if only that fits."""
+    usual = ResNet(architecture, image_size=size, channels=channels)
+    try:
+        load_weights(usual, weights)
+    except InputError:
+        other: Literal["small", "large"] = "large" if usual.stem == "small" else "small"
+        backbone = ResNet(architecture, image_size=size, stem=other, channels=channels)
+        try:
+            load_weights(backbone, weights)
+        except InputError:
+            pass
+        else:
+            return backbone
+        raise
+    return usual
 
 
 def _with_data(config: Config, files: Sequence[Path | str]) -> Config:
@@ -117,6 +144,20 @@ def _with_data(config: Config, files: Sequence[Path | str]) -> Config:
     if "data" not in laid:
         raise InputError(f"{', '.join(map(str, files))} has no data section: write the data set under `data:`")
     return {**config, "data": laid["data"]}
+
+
+def _with_scale_of(own: Config, config: Config) -> Config:
+    """Images of another data set are standardised as those the encoder was trained on, unless the file says how."""
+    trained, given = (each["data"] for each in (own, config))
+    kinds = {short(each.get("class_path", "ImageData")) for each in (trained, given) if isinstance(each, dict)}
+    arguments = given.get("init_args") if isinstance(given, dict) else None
+    if not isinstance(trained, dict) or kinds != {"ImageData"} or not isinstance(arguments, dict):
+        return config
+    if any(arguments.get(name) is not None for name in _SCALE):
+        return config
+    scale = {name: trained["init_args"][name] for name in _SCALE}
+    same = arguments.get("channels", 3) == trained["init_args"].get("channels", 3)
+    return {**config, "data": {**given, "init_args": {**arguments, **scale}}} if same else config
 
 
 def _build(config: Config, with_model: bool, received: bool, own: bool) -> Any:

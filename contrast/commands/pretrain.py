@@ -39,18 +39,20 @@ def pretrain(request: Request) -> RunFolder:
     from contrast.commands import parser as typed_side  # imports torch and Lightning: seconds
     from contrast.commands import starting
     from contrast.commands.completing import complete
+    from contrast.commands.stored_defaults import with_chosen_stem
 
     config, received = _received(request, composition.config)
     parser = typed_side.run_parser()
     if request.typed_help:
         typed_side.refused_in_one_line(lambda: parser.parse_args(list(request.typed_help)))
     _, plain = typed_side.resolve(parser, complete(config))
+    plain, chosen = with_chosen_stem(plain)
     if request.print_config:
         print(_as_yaml(plain), end="")
         return RunFolder(Path())
     starting.require_own_processes()
     folder = _folder(request, plain)
-    for note in composition.notes:
+    for note in (*composition.notes, *chosen):
         print(f"note    {note}", file=sys.stderr)
     _train(parser, plain, folder, request, received)
     return folder

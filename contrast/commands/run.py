@@ -29,6 +29,7 @@ from contrast.callbacks.wandb_run import closed_at_the_end, with_id
 from contrast.commands.configuration import short
 from contrast.commands.ending import by_the_first_process, in_words
 from contrast.commands.parser import CALLBACKS, build, check
+from contrast.commands.starting import look_at_input, with_measured, write_config
 from contrast.data import TrainingData
 from contrast.errors import InputError
 from contrast.freed_memory import keep_freed_memory
@@ -38,6 +39,7 @@ from contrast.run_folder import RunFolder
 
 __all__ = ["fit", "make_trainer"]
 
+_SHOWN = 4  # channels
 _UNFIT = (64, "64", "64-true", "16-true", "bf16-true", "transformer-engine", "transformer-engine-float16")
 
 
@@ -65,9 +67,14 @@ def fit(
     placed = _in_folder(config, folder)
     placed["trainer"] = {**placed["trainer"], "logger": with_id(placed["trainer"].get("logger"), folder)}
     built = build(parser, check(parser, placed), received)
+    if checkpoint is None:
+        config = with_measured(config, built.data)
+        write_config(folder, config)
     trainer = make_trainer(built, config, folder)
     if trainer.is_global_zero:
         print(describe(built.model, built.data, config, folder), file=sys.stderr)
+        for note in look_at_input(built.data, folder) if checkpoint is None else []:
+            print(f"note    {note}", file=sys.stderr)
     with by_the_first_process(trainer), in_words(trainer, folder, checkpoint), closed_at_the_end(folder):
         trainer.fit(built.model, datamodule=built.data, ckpt_path=checkpoint, weights_only=True)
 
@@ -93,8 +100,17 @@ def describe(model: ContrastiveMethod, data: TrainingData, config: dict[str, Any
         f"{labels}"
         f"data    {source}, {data.train_samples:,} training {data.samples_name}, {data.recipe} of {data.extent}, "
         f"batches of {data.batch_size}\n"
+        f"input   {_scale(data)}\n"
         f"run     {folder.path}"
     )
+
+
+def _scale(data: TrainingData) -> str:
+    about = data.describe_input()
+    numbers = ("[" + ", ".join(f"{value:.4g}" for value in about.get(name, [])[:_SHOWN]) for name in ("mean", "std"))
+    more = f", ... {len(about.get('mean', []))} channels]" if len(about.get("mean", [])) > _SHOWN else "]"
+    mean, std = (each + more for each in numbers)
+    return f"standardised by mean {mean}, std {std}, {'measured' if data.measured() else 'as given'}"
 
 
 def make_trainer(built: Any, config: dict[str, Any], folder: RunFolder) -> lightning.Trainer:

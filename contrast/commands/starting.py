@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import yaml
+
+from contrast.commands.configuration import Config
 from contrast.commands.resuming import is_first_process
+from contrast.data import TrainingData
+from contrast.doctor.input import input_findings
 from contrast.errors import InputError, RunStopped
 from contrast.run_folder import RunFolder
 from contrast.whole_file import is_part, whole_file
 
-__all__ = ["begin", "cleared_if_refused", "require_new", "require_own_processes"]
+__all__ = [
+    "begin",
+    "cleared_if_refused",
+    "look_at_input",
+    "require_new",
+    "require_own_processes",
+    "with_measured",
+    "write_config",
+]
 
 
 def require_own_processes() -> None:
@@ -56,13 +70,44 @@ def begin(folder: RunFolder, config: str) -> None:
     """Write the configuration, and take away what a run recorded that was killed here before its first checkpoint."""
     if not is_first_process():
         return
-    for file in (*folder.records, folder.metrics_table, folder.status):
+    for file in (*folder.records, folder.metrics_table, folder.status, folder.input, folder.inactive):
         file.unlink(missing_ok=True)
     for made in (folder.pairs, folder.pictures):
         if made.is_dir() and not made.is_symlink():
             shutil.rmtree(made)
     with whole_file(folder.config) as part:
         part.write_text(config)
+
+
+def write_config(folder: RunFolder, config: Config) -> None:
+    """Write the configuration as it is now that the training set has been looked at."""
+    if is_first_process():
+        with whole_file(folder.config) as part:
+            part.write_text(yaml.safe_dump(config, sort_keys=False))
+
+
+def with_measured(config: Config, data: TrainingData) -> Config:
+    """The configuration with the mean and the deviation that were measured on the training set, where none is given.
+
+    Args:
+        config: the resolved configuration of a new run.
+        data: that were built from it.
+    """
+    measured = data.measured()
+    if not measured:
+        return config
+    section = config["data"]
+    return {**config, "data": {**section, "init_args": {**section["init_args"], **measured}}}
+
+
+def look_at_input(data: TrainingData, folder: RunFolder) -> list[str]:
+    """Write ``input.json``; what is wrong with the input, a line each."""
+    statistics = data.input_statistics()
+    with whole_file(folder.input) as part:
+        part.write_text(json.dumps(statistics) + "\n")
+    found = [f"{finding.rule}: {finding.seen} {finding.mend}" for finding in input_findings(statistics)]
+    unread = (statistics["test"] or {}).get("error")
+    return [*found, *([f"the test set was not looked at: {unread}"] if unread else [])]
 
 
 @contextlib.contextmanager

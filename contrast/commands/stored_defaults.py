@@ -42,7 +42,7 @@ def with_stored_defaults(config: Config) -> Config:
 
     def fill(name: str, arguments: Config) -> Config:
         filled = {**_FORMER.get(name, {}), **arguments}
-        return _stem(filled, size, _FORMER_SMALL_IMAGE) if name == "ResNet" else filled
+        return _former_stem(filled, size) if name == "ResNet" else filled
 
     data = config.get("data")
     if isinstance(data, dict) and "class_path" not in data:  # the data of most runs
@@ -51,22 +51,37 @@ def with_stored_defaults(config: Config) -> Config:
     return filled
 
 
-def with_chosen_stem(config: Config) -> Config:
-    """The configuration of a new run with ``stem: auto`` replaced by the stem that it stands for."""
-    size = _image_size(config)
-    chosen: Config = _with_arguments(config, lambda name, given: _stem(given, size) if name == "ResNet" else given)
-    return chosen
+def with_chosen_stem(config: Config) -> tuple[Config, list[str]]:
+    """The configuration of a new run with ``stem: auto`` replaced by the stem that it stands for.
+
+    Returns:
+        The configuration, and a note for each stem that was chosen at a size where both are in use.
+    """
+    from contrast.models.resnet import SMALL_IMAGE, choose_stem  # imports torch: seconds
+
+    size, notes = _image_size(config), []
+
+    def fill(name: str, arguments: Config) -> Config:
+        pixels = arguments.get("image_size", size)
+        if name != "ResNet" or arguments.get("stem", "auto") != "auto" or not isinstance(pixels, int):
+            return arguments
+        stem = choose_stem("auto", pixels)
+        if SMALL_IMAGE < pixels <= _FORMER_SMALL_IMAGE:
+            notes.append(
+                f"ResNet takes {pixels}-pixel images by its {stem} stem; --model.backbone.stem small keeps 16 times "
+                "the positions and takes about as many times as long a step"
+            )
+        return {**arguments, "stem": stem}
+
+    chosen: Config = _with_arguments(config, fill)
+    return chosen, notes
 
 
-def _stem(arguments: Config, size: Any, small_up_to: int | None = None) -> Config:
+def _former_stem(arguments: Config, size: Any) -> Config:
     size = arguments.get("image_size", size)
     if arguments.get("stem", "auto") != "auto" or not isinstance(size, int):
         return arguments
-    if small_up_to is None:
-        from contrast.models.resnet import choose_stem  # imports torch: seconds
-
-        return {**arguments, "stem": choose_stem("auto", size)}
-    return {**arguments, "stem": "small" if size <= small_up_to else "large"}
+    return {**arguments, "stem": "small" if size <= _FORMER_SMALL_IMAGE else "large"}
 
 
 def _image_size(config: Config) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -37,13 +38,15 @@ class ImageData(TrainingData):
         workers: loader processes; no more are started than there are batches.
         seed: of the order and of every view; the run's seed if a configuration leaves it out.
         channels: 1 or 3; every image is converted.
-        mean, std: for standardising after the views, one number a channel or one for all.
+        mean, std: for standardising after the views, one number a channel or one for all, of pixels in [0, 1]; None
+            measures them on the training set (see `statistics_of`: at most 512 images, chosen by the seed), rounded to
+            four digits (a channel that never changes is divided by 1).
         views_in: where crops are made, on the `device` (all images of one size) or in the `workers`.
         limit: pretrain on so many samples, chosen by the seed; None takes all.
 
     Raises:
-        InputError: for a batch size of 1 or a limit out of range; when training starts, for a batch larger than the
-            data set.
+        InputError: for a batch size of 1, a limit out of range, or one of mean and std without the other; when training
+            starts, for a batch larger than the data set.
     """
 
     samples_name, value_name = "images", "pixel"
@@ -57,23 +60,31 @@ class ImageData(TrainingData):
         workers: int = 2,
         seed: int = 0,
         channels: int = 3,
-        mean: Sequence[float] = (0.5,),
-        std: Sequence[float] = (0.25,),
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
         views_in: Literal["device", "workers"] = "device",
         limit: int | None = None,
     ) -> None:
         held_out = None if test is None else IndexedImages(test, channels)
         super().__init__(IndexedImages(train, channels), held_out, batch_size, workers, seed, limit)
         self.views, self.channels, self.views_in = views, channels, views_in
-        self._standardisation = Standardisation.given(mean, std, channels)
+        self._given = Standardisation.of_configuration(mean, std, channels)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         return (self.channels, self.views.size, self.views.size)
 
-    @property
+    @cached_property
     def standardisation(self) -> Standardisation:
-        return self._standardisation
+        if self._given is not None:
+            return self._given
+        found = self.train_statistics
+        mean, std = ([float(f"{value:.4g}") for value in found[name]] for name in ("mean", "std"))
+        return Standardisation(tuple(mean), tuple(value or 1.0 for value in std))
+
+    def measured(self) -> dict[str, list[float]]:
+        scale = self.standardisation
+        return {} if self._given is not None else {"mean": list(scale.mean), "std": list(scale.std)}
 
     def describe_input(self) -> dict[str, Any]:
         return {

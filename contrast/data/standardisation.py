@@ -48,6 +48,15 @@ class Standardisation:
         """From one number for all channels, or one a channel."""
         return cls(_per_channel("mean", mean, channels), _per_channel("std", std, channels))
 
+    @classmethod
+    def of_configuration(
+        cls, mean: Sequence[float] | None, std: Sequence[float] | None, channels: int
+    ) -> Standardisation | None:
+        """From what a configuration says: None where both are left open, to be measured on the training set."""
+        if (mean is None) != (std is None):
+            raise InputError("data.mean and data.std go together: give both, or neither to take the training set's")
+        return None if mean is None or std is None else cls.given(mean, std, channels)
+
     @property
     def channels(self) -> int:
         """For how many channels it is."""

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from contrast.data.batch import Batch
 from contrast.data.collate import collate_labelled, collate_training
 from contrast.data.indexed import IndexedSamples
+from contrast.data.input_statistics import LOOKED_AT_IN_TEST, statistics_of
 from contrast.data.labels import check_same_classes, labels_of
 from contrast.data.loader import EpochBatches, ResumableLoader
 from contrast.data.standardisation import Standardisation
@@ -138,6 +139,34 @@ class TrainingData(lightning.LightningDataModule, ABC):
     def train_samples(self) -> int:
         """How many samples are pretrained on."""
         return len(self.train_set)
+
+    @cached_property
+    def train_statistics(self) -> dict[str, Any]:
+        """Statistics of some training samples before any view is made; see `statistics_of`."""
+        return statistics_of(self.train_set, self.seed)
+
+    def input_statistics(self) -> dict[str, Any]:
+        """What a run keeps as ``input.json``: statistics of train and test set, and how samples are standardised.
+
+        A test set that cannot be read has a line ``error`` in place of statistics: training does not need it.
+        """
+        test: dict[str, Any] | None = None
+        if self.test_set is not None:
+            try:
+                test = statistics_of(self.test_set, self.seed, LOOKED_AT_IN_TEST)
+            except InputError as error:
+                test = {"error": str(error)}
+        scale = self.standardisation
+        return {
+            "samples_name": self.samples_name,
+            "standardisation": {"mean": list(scale.mean), "std": list(scale.std)},
+            "train": self.train_statistics,
+            "test": test,
+        }
+
+    def measured(self) -> dict[str, list[float]]:
+        """The ``mean`` and ``std`` that were measured because none were given; empty where they were given."""
+        return {}
 
     @cached_property
     def train_labels(self) -> Int[Tensor, " n"] | None:

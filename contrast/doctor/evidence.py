@@ -7,7 +7,7 @@ import math
 import statistics
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ class Evidence:
         status: status.json.
         duplicates: what `contrast duplicates` found, if it was asked.
         summary: summary.json, which the demo leaves.
+        input: input.json, statistics of raw samples.
+        inactive: inactive.json, the pieces that never act.
         done: the share of the run, where somebody knows it better than status.json.
     """
 
@@ -41,6 +43,8 @@ class Evidence:
     duplicates: dict[str, Any]
     summary: dict[str, Any]
     done: float | None = None
+    input: dict[str, Any] = field(default_factory=dict)
+    inactive: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: RunFolder, done: float | None = None) -> Evidence:
@@ -53,6 +57,8 @@ class Evidence:
             duplicates=_loaded(folder.duplicates / "duplicates.json"),
             summary=_loaded(folder.summary),
             done=done,
+            input=_loaded(folder.input),
+            inactive=_loaded(folder.inactive),
         )
 
     @property

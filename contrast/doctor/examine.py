@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from contrast.doctor.embedding import collapse, dimensional_collapse, no_learning
 from contrast.doctor.evidence import Evidence
 from contrast.doctor.finding import SEVERITIES, Finding
+from contrast.doctor.input import INPUT_RULES
 from contrast.doctor.negatives import duplicates, false_negatives, positives_among_negatives, queue_filling
 from contrast.doctor.temperature import loss_start, temperature
-from contrast.doctor.training import bad_pairs, failed, rate_and_batch, shortcut
+from contrast.doctor.training import bad_pairs, failed, inactive, rate_and_batch, shortcut
 from contrast.run_folder import RunFolder
 
 __all__ = ["RULES", "Examination", "examine"]
 
 RULES: tuple[Callable[[Evidence], Finding | None], ...] = (
     failed,
+    *INPUT_RULES,
+    inactive,
     loss_start,
     collapse,
     dimensional_collapse,
@@ -30,6 +33,13 @@ RULES: tuple[Callable[[Evidence], Finding | None], ...] = (
     rate_and_batch,
     bad_pairs,
 )
+
+
+_FOLLOWS_FROM_INPUT = {
+    *("loss-start", "collapse", "dimensional-collapse", "no-learning", "temperature", "positives-among-negatives"),
+    *("false-negatives", "duplicates", "shortcut", "bad-pairs"),
+}
+"""Rules whose findings a broken input explains: copies, constant samples, pixels of a wrong range."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,15 @@ def examine(folder: RunFolder, progress: float | None = None) -> Examination:
         progress: the share of the run that is done, for who knows better than status.json, which is seconds old.
     """
     run = Evidence.read(folder, progress)
-    found = [finding for rule in RULES if (finding := rule(run)) is not None]
+    found = _by_cause([finding for rule in RULES if (finding := rule(run)) is not None])
     found.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     return Examination(tuple(found), len(run.observed), run.progress)
+
+
+def _by_cause(found: list[Finding]) -> list[Finding]:
+    """Where the input itself is broken, what follows from it is not to be cured at the loss or at the rate."""
+    broken = [each.rule for each in found if each.rule.startswith("input-") and each.severity == "problem"]
+    if not broken:
+        return found
+    advice = f"Correct the input first, which explains it: see {' and '.join(broken)}."
+    return [replace(each, mend=advice) if each.rule in _FOLLOWS_FROM_INPUT else each for each in found]

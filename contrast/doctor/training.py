@@ -6,7 +6,7 @@ from contrast.doctor.embedding import EARLY
 from contrast.doctor.evidence import Evidence
 from contrast.doctor.finding import Finding
 
-__all__ = ["bad_pairs", "failed", "rate_and_batch", "shortcut"]
+__all__ = ["bad_pairs", "failed", "inactive", "rate_and_batch", "shortcut"]
 
 USUAL = {
     "SGD": (0.003, 3.0),
@@ -28,6 +28,21 @@ def failed(run: Evidence) -> Finding | None:
     step = run.status.get("step")
     return Finding(
         "failed", "problem", f"The run failed at step {step}: {message}", "Mend it, and go on with --resume."
+    )
+
+
+def inactive(run: Evidence) -> Finding | None:
+    """Pieces that start later than the run ends; the run itself has written which, for its present length."""
+    pieces = run.inactive.get("pieces")
+    found = [each for each in pieces if isinstance(each, dict)] if isinstance(pieces, list) else []
+    reasons = [each["reason"] for each in found if isinstance(each.get("reason"), str)]
+    if not reasons:
+        return None
+    return Finding(
+        "inactive",
+        "warning",
+        "; ".join(reasons) + ".",
+        "Lower the start, train longer, or leave the piece out and do not call the run by its name.",
     )
 
 

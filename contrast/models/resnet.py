@@ -17,7 +17,8 @@ from contrast.models.weights import load_weights
 
 __all__ = ["ResNet", "choose_stem"]
 
-SMALL_IMAGE = 64  # pixels
+SMALL_IMAGE = 32
+"""Pixels up to which "auto" is the small stem: the large one and the stages leave ceil(size / 32) positions a side."""
 
 
 class _Plan(NamedTuple):
@@ -48,9 +49,10 @@ class ResNet(Backbone):
     is that of torchvision's network of the same name whose `fc` is an Identity.
 
     Source: He et al., CVPR 2016, arXiv 1512.03385. The small stem (3×3 at stride 1, no pooling) is SimCLR's for CIFAR
-    (arXiv 2002.05709, appendix B), whose code takes it up to 32 pixels; here "auto" takes it up to 64, as is usual
-    for Tiny ImageNet, and the large one from STL-10's 96 up. SimCLR's, SimSiam's, Barlow Twins' and MoCo v3's code
-    start the last norm of every block at zero; MoCo v1's and v2's do not.
+    (arXiv 2002.05709, appendix B). "auto" takes it up to 32 pixels, as SimCLR's code does: there the large stem leaves
+    one position to the last stage. Above that a step with the small stem computes about 16 times as much; ask for it by
+    ``stem: small`` where small details matter, as is often done for Tiny ImageNet's 64 pixels. SimCLR's, SimSiam's,
+    Barlow Twins' and MoCo v3's code start the last norm of every block at zero; MoCo v1's and v2's do not.
 
     Args:
         name: torchvision's name, say resnet18, resnet50, resnext50_32x4d or wide_resnet50_2.
@@ -135,7 +137,7 @@ class ResNet(Backbone):
 
 
 def choose_stem(stem: str, image_size: int) -> Literal["small", "large"]:
-    """The stem that "auto" stands for at this image size: small up to 64 pixels; the others stand for themselves.
+    """The stem that "auto" stands for at this image size: small up to 32 pixels; the others stand for themselves.
 
     Raises:
         InputError: for any other word.

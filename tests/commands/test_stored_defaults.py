@@ -46,6 +46,18 @@ def test_a_stored_stem_of_auto_stays_what_it_was(size: int, stem: str) -> None:
     assert arguments(with_stored_defaults(stored(given)))[1]["stem"] == "small"
 
 
+@pytest.mark.parametrize(("size", "stem", "told"), [(32, "small", 0), (33, "large", 1), (64, "large", 1), (96, "large", 0)])
+def test_a_new_run_stores_the_stem_that_auto_stands_for(size: int, stem: str, told: int) -> None:
+    backbone = {"class_path": "contrast.models.ResNet", "init_args": {"image_size": size, "stem": "auto"}}
+    chosen, notes = with_chosen_stem(stored(backbone, size))
+    assert arguments(chosen)[1]["stem"] == stem
+    assert len(notes) == told
+    assert all(f"{size}-pixel" in note and "--model.backbone.stem small" in note for note in notes)
+    assert with_stored_defaults(chosen)["model"] == chosen["model"]
+    given = {"class_path": "ResNet", "init_args": {"image_size": size, "stem": "small"}}
+    assert with_chosen_stem(stored(given)) == (stored(given), [])
+
+
 def test_classes_inside_others_and_of_other_packages() -> None:
     inner = {"class_path": "ResNet", "init_args": {"image_size": 48}}
     outer = {"class_path": "contrast.models.Compiled", "init_args": {"backbone": inner}}

@@ -66,7 +66,7 @@ def test_stem_follows_the_image_size(size: int, stem: str, maps: int) -> None:
 
 def test_full_size_images_and_boundary_of_the_small_stem() -> None:
     assert ResNet("resnet18", base_width=4)(torch.randn(1, 3, 224, 224)).shape == (1, 32)
-    assert [choose_stem("auto", size) for size in (8, 64, 65, 224)] == ["small", "small", "large", "large"]
+    assert [choose_stem("auto", size) for size in (8, 32, 33, 64, 224)] == ["small", "small", "large", "large", "large"]
     assert [choose_stem("large", 32), choose_stem("small", 224)] == ["large", "small"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jaxtyping import Float32
+from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -55,5 +55,5 @@ class ArraySeries(Dataset[tuple[Tensor, int | None]]):
     def __len__(self) -> int:
         return len(self._series)
 
-    def __getitem__(self, index: int) -> tuple[Float32[Tensor, "c t"], int | None]:
+    def __getitem__(self, index: int) -> tuple[Float[Tensor, "c t"], int | None]:
         return self._series[index], None if self.labels is None else int(self.labels[index])

@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 from typing import Literal
 
-from jaxtyping import Float32
+from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -48,7 +48,7 @@ class AeonSet(Dataset[tuple[Tensor, int | None]]):
     def __len__(self) -> int:
         return len(self._file)
 
-    def __getitem__(self, index: int) -> tuple[Float32[Tensor, "c t"], int | None]:
+    def __getitem__(self, index: int) -> tuple[Float[Tensor, "c t"], int | None]:
         return self._file[index]
 
 

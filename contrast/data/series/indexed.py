@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
-from jaxtyping import Float32, Int
+import torch
+from jaxtyping import Float, Float32, Float64, Int
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from contrast.data.indexed import IndexedSamples
-from contrast.data.series.values import resample, to_series
+from contrast.data.series.values import LOOKED_AT, offset_of, resample, to_series
 from contrast.data.sources import Kind, Source, read_sample
 from contrast.errors import InputError
 
@@ -25,6 +27,8 @@ class IndexedSeries(IndexedSamples):
         channels: of every series.
         steps: the length of every series; None takes the first one's.
         resampled: whether series of another length are brought to it on straight lines, or refused.
+        offset: subtracted from each channel in float64, (channels,); None takes that of the data set's first series
+            (see `offset_of`): 0 unless float32 would round their changes away.
 
     Raises:
         InputError: for a data set that is empty or not map-style; from an item, for one that has other channels or
@@ -40,20 +44,41 @@ class IndexedSeries(IndexedSamples):
     kind = Kind("series")
 
     def __init__(
-        self, source: Dataset[Any] | Source, channels: int, steps: int | None = None, resampled: bool = False
+        self,
+        source: Dataset[Any] | Source,
+        channels: int,
+        steps: int | None = None,
+        resampled: bool = False,
+        offset: Float64[Tensor, " c"] | None = None,
     ) -> None:
         super().__init__(source, channels)
         self.resampled = resampled
         self.steps = read_sample(self.source, 0, self.kind, to_series)[0].shape[1] if steps is None else steps
         if self.steps < 1:
             raise InputError(f"data.length {steps}: give at least 1")
+        self.offset = self._first_offset() if offset is None else offset
+
+    def _first_offset(self) -> Float64[Tensor, " c"]:
+        first = []
+        for place in range(min(len(self.source), LOOKED_AT)):
+            with suppress(InputError):  # it is said where the series is used
+                series = read_sample(self.source, place, self.kind, to_series)[0]
+                if len(series) == self.channels:
+                    first.append(series)
+        return offset_of(first) if first else torch.zeros(self.channels, dtype=torch.float64)
 
     def convert(self, sample: Any) -> Float32[Tensor, "{self.channels} {self.steps}"]:
-        """A series as float32 of so many channels and steps."""
-        series = to_series(sample)
+        """A series as float32 of so many channels and steps, its offset subtracted."""
+        series = self._fitting(to_series(sample))
+        return (series.double() - self.offset[:, None]).float() if bool(self.offset.any()) else series.float()
+
+    def _fitting(self, series: Float[Tensor, "c t"]) -> Float[Tensor, "c t"]:
         channels, steps = series.shape
         if channels != self.channels:
-            raise InputError(f"it has {channels} channels and data.channels is {self.channels}: set it to {channels}")
+            raise InputError(
+                f"it has {channels} channels and {steps} steps, read as (channel, step), and data.channels is "
+                f"{self.channels}: set it to {channels}, or give (channel, step) if this one is (step, channel)"
+            )
         if steps == self.steps:
             return series
         if not self.resampled:
@@ -65,7 +90,7 @@ class IndexedSeries(IndexedSamples):
 
     def subset(self, chosen: Int[Tensor, " m"] | Sequence[int]) -> IndexedSeries:
         """Some of the series, numbered anew from 0 in the order given."""
-        return IndexedSeries(self._some(chosen), self.channels, self.steps, self.resampled)
+        return IndexedSeries(self._some(chosen), self.channels, self.steps, self.resampled, self.offset)
 
 
 class TrainingSeries(Dataset[tuple[Tensor, int]]):

@@ -18,7 +18,6 @@ from contrast.data.series.picture import drawn
 from contrast.data.series.views import SeriesViews
 from contrast.data.standardisation import Standardisation
 from contrast.data.training_data import TrainingData
-from contrast.errors import InputError
 
 __all__ = ["SeriesData"]
 
@@ -64,12 +63,13 @@ class SeriesData(TrainingData):
         limit: int | None = None,
     ) -> None:
         series = IndexedSeries(train, channels, length, resampled=length is not None)
-        held_out = None if test is None else IndexedSeries(test, channels, series.steps, series.resampled)
+        held_out = (
+            None if test is None else IndexedSeries(test, channels, series.steps, series.resampled, series.offset)
+        )
         super().__init__(series, held_out, batch_size, workers, seed, limit)
         self.views, self.channels, self.steps = views, channels, series.steps
-        if (mean is None) != (std is None):
-            raise InputError("data.mean and data.std go together: give both, or neither to take the training set's")
-        self._given = None if mean is None or std is None else Standardisation.given(mean, std, channels)
+        self._given = Standardisation.of_configuration(mean, std, channels)
+        self._offset = series.offset.tolist()
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -77,7 +77,20 @@ class SeriesData(TrainingData):
 
     @cached_property
     def standardisation(self) -> Standardisation:
-        return self._given or _of_set(self.train_set)
+        """Of samples as loaders give them: less the offset that float32 would not hold; see `IndexedSeries`."""
+        scale = self._own
+        return Standardisation(tuple(m - offset for m, offset in zip(scale.mean, self._offset, strict=True)), scale.std)
+
+    @cached_property
+    def _own(self) -> Standardisation:
+        """Of samples as the data set has them."""
+        if self._given is not None:
+            return self._given
+        scale = _of_set(self.train_set)
+        return Standardisation(tuple(m + offset for m, offset in zip(scale.mean, self._offset, strict=True)), scale.std)
+
+    def measured(self) -> dict[str, list[float]]:
+        return {} if self._given is not None else {"mean": list(self._own.mean), "std": list(self._own.std)}
 
     @property
     def extent(self) -> str:
@@ -85,7 +98,7 @@ class SeriesData(TrainingData):
 
     @property
     def transform(self) -> str:
-        scale = self.standardisation
+        scale = self._own
         how = "resampled on straight lines to " if self._resampled else ""
         return f"{how}{self.steps} steps; {self.channels} channels; mean {scale.mean}, std {scale.std}"
 
@@ -97,9 +110,9 @@ class SeriesData(TrainingData):
         return {
             "length": self.steps,
             "channels": self.channels,
-            "mean": list(self.standardisation.mean),
-            "std": list(self.standardisation.std),
-            "values": "as they are, then standardised",
+            "mean": list(self._own.mean),
+            "std": list(self._own.std),
+            "values": f"as they are{', in float64' * any(self._offset)}, then standardised",
         }
 
     def setup(self, stage: str) -> None:

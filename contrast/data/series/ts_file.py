@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -63,7 +63,7 @@ class TsFile(Dataset[tuple[Tensor, int | None]]):
     def __len__(self) -> int:
         return len(self._series)
 
-    def __getitem__(self, index: int) -> tuple[Float32[Tensor, "c t"], int | None]:
+    def __getitem__(self, index: int) -> tuple[Float[Tensor, "c t"], int | None]:
         return self._series[index], None if self.labels is None else int(self.labels[index])
 
 

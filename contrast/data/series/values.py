@@ -1,21 +1,31 @@
-"""Numbers as series: float32 (channel, step), none of them missing, at whatever steps they are wanted."""
+"""Numbers as series: (channel, step), none of them missing, in float32 or float64, at whatever steps are wanted."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from contrast.errors import InputError
 
-__all__ = ["at_positions", "resample", "to_series"]
+__all__ = ["LOOKED_AT", "at_positions", "offset_of", "resample", "to_series"]
 
 
-def to_series(values: Any) -> Float32[Tensor, "c t"]:
+_ROUNDED = 1e-3
+"""Share of a channel's deviation that rounding to float32 may change: above it a series stays float64."""
+LOOKED_AT = 64
+"""Series of a training set from which an offset is taken."""
+
+
+def to_series(values: Any) -> Float[Tensor, "c t"]:
     """Numbers (channel, step), or (step,) of a single channel, as float32.
+
+    A series with a large offset, say a latitude that changes by 1e-6, stays float64: float32 would round its changes
+    away before they are standardised.
 
     Args:
         values: a numpy array or a tensor of integers or floats.
@@ -35,6 +45,7 @@ def to_series(values: Any) -> Float32[Tensor, "c t"]:
         raise InputError(f"a series of shape {array.shape}: give (channel, step), or (step,) of one channel")
     with np.errstate(over="ignore"):  # becomes infinity, which is refused
         series = torch.from_numpy(np.atleast_2d(array).astype(np.float32))
+    exact = torch.from_numpy(np.atleast_2d(array).astype(np.float64))
     bad = ~torch.isfinite(series)
     if bool(bad.any()):
         channel, step = bad.nonzero()[0].tolist()
@@ -42,7 +53,19 @@ def to_series(values: Any) -> Float32[Tensor, "c t"]:
             f"channel {channel} is {float(series[channel, step])} at step {step}: fill what is missing, or leave the "
             "series out"
         )
-    return series
+    lost = (series.double() - exact).abs().amax(1) > _ROUNDED * exact.std(1, correction=0)
+    return exact if bool(lost.any()) else series
+
+
+def offset_of(series: Sequence[Float[Tensor, "c t"]]) -> Float64[Tensor, " c"]:
+    """What to subtract in float64 before series become float32: 0, or of series that float32 would round, their mean.
+
+    Args:
+        series: the first series of a training set, as `to_series` gives them.
+    """
+    if all(each.dtype == torch.float32 for each in series):
+        return torch.zeros(len(series[0]), dtype=torch.float64)
+    return torch.stack([each.double().mean(1) for each in series]).mean(0)
 
 
 def resample(series: Float[Tensor, "c t"], steps: int) -> Float[Tensor, "c {steps}"]:

@@ -1,0 +1,231 @@
+"""Whether the input is what it should be: range, copies, constant samples and channels, scale, axes, test set.
+
+The rules read ``input.json``, the statistics of a few hundred raw samples that a run takes when it starts. A run that
+was made before there were such statistics has no finding of these rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from contrast.doctor.evidence import Evidence
+from contrast.doctor.finding import Finding
+
+__all__ = ["INPUT_RULES", "input_findings"]
+
+HALF, SOME = 0.5, 0.95
+"""Shares of distinct samples: below the first the input is broken, below the second worth a look."""
+BLANK, SOME_BLANK = 0.5, 0.05
+"""Shares of samples that hold one value only."""
+NARROW = 1 / 8
+"""Share of the 8-bit range that the pixels of a whole data set use at least; digits, X-rays and maps use nearly all."""
+FAR, FLAT, STEEP = 3.0, 0.2, 5.0
+"""Mean and deviations of standardised images; with ImageNet's numbers, MNIST has −1.4 and 1.4."""
+SHIFTED, RESCALED = 2.0, 4.0
+"""How far the test set's mean may be from the training set's in deviations, and how often its deviation is larger."""
+THIN = 16
+"""Longer over shorter side of an image."""
+SMOOTH = 0.5
+"""Roughness across channels over roughness along steps, below which steps seem to be on the channels' axis."""
+COARSE = 1e5
+"""Largest value over the deviation inside a sample; float32 tells 1.7e7 numbers apart between 1 and 2."""
+FEWEST = 4
+
+
+def input_findings(statistics: dict[str, Any]) -> tuple[Finding, ...]:
+    """What the rules say of the content of ``input.json``.
+
+    Args:
+        statistics: the content; parts that are missing or of another type are passed over.
+    """
+    run = Evidence({}, (), (), {}, {}, {}, input=statistics)
+    return tuple(finding for rule in INPUT_RULES if (finding := rule(run)) is not None)
+
+
+def input_copies(run: Evidence) -> Finding | None:
+    """Fewer distinct samples than samples."""
+    name, train = _name(run), _set(run, "train")
+    count, distinct = _count(train, "samples"), _count(train, "distinct")
+    if count is None or distinct is None or count < FEWEST or distinct >= SOME * count:
+        return None
+    verb = "is" if distinct == 1 else "are"
+    return Finding(
+        "input-copies",
+        "problem" if distinct <= HALF * count else "warning",
+        f"Of {count:,} training {name} looked at, {distinct:,} {verb} distinct: the others are copies.",
+        "Check data.train: a data set class that ignores its index, or a folder of copies. A copy among the negatives "
+        "has the same content as the positive, so no temperature or rate helps.",
+    )
+
+
+def input_constant(run: Evidence) -> Finding | None:
+    """Samples that hold one value only: black or blank pictures, flat series."""
+    name, train = _name(run), _set(run, "train")
+    count, constant = _count(train, "samples"), _count(train, "constant")
+    if not count or not constant or constant < SOME_BLANK * count:
+        return None
+    return Finding(
+        "input-constant",
+        "problem" if constant >= BLANK * count else "warning",
+        f"{constant:,} of {count:,} training {name} looked at hold one value only.",
+        "Look at them, and leave them out: masks, failed reads and padding look like this.",
+    )
+
+
+def input_channel(run: Evidence) -> Finding | None:
+    """A channel that never changes while others do."""
+    name, train = _name(run), _set(run, "train")
+    lowest, highest = _numbers(train, "lowest"), _numbers(train, "highest")
+    flat = [place for place, (low, high) in enumerate(zip(lowest, highest, strict=False)) if low == high]
+    if not flat or len(flat) == len(lowest):
+        return None
+    channels = f"Channel {flat[0]}" if len(flat) == 1 else f"Channels {', '.join(map(str, flat[:5]))}"
+    more = f" and {len(flat) - 5} more" if len(flat) > 5 else ""
+    return Finding(
+        "input-channel",
+        "warning",
+        f"{channels}{more} of {len(lowest)} never change{'s' * (len(flat) == 1)} in the training {name} looked at.",
+        "Leave such channels out, or check how they are read.",
+    )
+
+
+def input_range(run: Evidence) -> Finding | None:
+    """Pixels that use a small part of their type's range."""
+    train = _set(run, "train")
+    lowest, highest = _numbers(train, "lowest"), _numbers(train, "highest")
+    if run.input.get("samples_name") != "images" or not lowest or not highest:
+        return None
+    low, high = 255 * min(lowest), 255 * max(highest)
+    if high - low > 255 * NARROW or high == low:  # the latter are constant pictures
+        return None
+    kind = train.get("type")
+    given = f" (given as {kind})" if isinstance(kind, str) else ""
+    return Finding(
+        "input-range",
+        "problem",
+        f"All pixels lie between {low:.0f} and {high:.0f} of 0 to 255{given}.",
+        "Give uint8 from 0 to 255, uint16 from 0 to 65,535, or floats from 0 to 1: floats cast to uint8, and pixels "
+        "divided by 255 twice, look like this.",
+    )
+
+
+def input_scale(run: Evidence) -> Finding | None:
+    """A mean and a deviation that are not those of the data."""
+    train, scale = _set(run, "train"), run.input.get("standardisation")
+    if not isinstance(scale, dict) or input_range(run) or input_copies(run):
+        return None
+    mean, std = _numbers(train, "mean"), _numbers(train, "std")
+    by_mean, by_std = _numbers(scale, "mean"), _numbers(scale, "std")
+    for own, spread, centre, unit in zip(mean, std, by_mean, by_std, strict=False):
+        if unit <= 0 or not spread:
+            continue
+        shifted, stretched = (own - centre) / unit, spread / unit
+        if abs(shifted) > FAR or not FLAT <= stretched <= STEEP:
+            return Finding(
+                "input-scale",
+                "warning",
+                f"Standardised by mean {centre:.4g} and std {unit:.4g}, the training {_name(run)} have mean "
+                f"{shifted:.2g} and deviation {stretched:.2g}, where 0 and 1 are meant.",
+                "Leave data.mean and data.std out, so that they are measured; of images they are on the scale of 0 to "
+                "1. Data that were standardised before need mean 0 and std 1.",
+            )
+    return None
+
+
+def input_test_set(run: Evidence) -> Finding | None:
+    """A test set from another range than the training set."""
+    train, test = _set(run, "train"), _set(run, "test")
+    parts = (_numbers(part, name) for part in (train, test) for name in ("mean", "std"))
+    for channel, (mean, std, test_mean, test_std) in enumerate(zip(*parts, strict=False)):
+        if std <= 0:
+            continue
+        far = abs(test_mean - mean) > SHIFTED * std
+        if far or not 1 / RESCALED <= test_std / std <= RESCALED:
+            return Finding(
+                "input-test-set",
+                "problem",
+                f"Channel {channel} of the test {_name(run)} has mean {test_mean:.4g} and deviation {test_std:.4g}, of "
+                f"the training {_name(run)} {mean:.4g} and {std:.4g}.",
+                "Bring both sets to one scale before anything is evaluated: one of them was divided, cast or "
+                "standardised otherwise.",
+            )
+    return None
+
+
+def input_axes(run: Evidence) -> Finding | None:
+    """A sample whose axes seem to be swapped."""
+    train, name = _set(run, "train"), _name(run)
+    shape = train.get("shape")
+    if not isinstance(shape, list) or not all(isinstance(each, int) and each > 0 for each in shape):
+        return None
+    if len(shape) == 3 and name == "images" and max(shape[1:]) >= THIN * min(shape[1:]):
+        return Finding(
+            "input-axes",
+            "warning",
+            f"Training images are {shape[2]} pixels wide and {shape[1]} high, which axes in another order look like.",
+            "Arrays are (sample, height, width), (sample, height, width, channel) or (sample, channel, height, width).",
+        )
+    rough = _numbers(train, "roughness")
+    if len(shape) == 2 and shape[0] > shape[1] and len(rough) == 2 and 0 < rough[1] < SMOOTH * rough[0]:
+        return Finding(
+            "input-axes",
+            "warning",
+            f"Training series have {shape[0]} channels and {shape[1]} steps, and change less from channel to channel "
+            f"({rough[1]:.2g} deviations) than from step to step ({rough[0]:.2g}).",
+            "Series are (sample, channel, step): transpose them if yours are (sample, step, channel).",
+        )
+    return None
+
+
+def input_precision(run: Evidence) -> Finding | None:
+    """Values so large beside their changes that float32 rounds the changes away."""
+    train = _set(run, "train")
+    parts = (_numbers(train, name) for name in ("lowest", "highest", "within"))
+    for channel, (low, high, within) in enumerate(zip(*parts, strict=False)):
+        largest = max(abs(low), abs(high))
+        if within > 0 and largest > COARSE * within:
+            return Finding(
+                "input-precision",
+                "warning",
+                f"Channel {channel} reaches {largest:.3g} and deviates by {within:.2g} inside a sample, of which "
+                "float32 rounds a part away.",
+                "Subtract each sample's own mean, or give differences from step to step.",
+            )
+    return None
+
+
+INPUT_RULES: tuple[Callable[[Evidence], Finding | None], ...] = (
+    input_copies,
+    input_constant,
+    input_channel,
+    input_range,
+    input_scale,
+    input_test_set,
+    input_axes,
+    input_precision,
+)
+
+
+def _name(run: Evidence) -> str:
+    found = run.input.get("samples_name")
+    return found if isinstance(found, str) else "samples"
+
+
+def _set(run: Evidence, name: str) -> dict[str, Any]:
+    found = run.input.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _count(part: dict[str, Any], name: str) -> int | None:
+    found = part.get(name)
+    return found if isinstance(found, int) and not isinstance(found, bool) and found >= 0 else None
+
+
+def _numbers(part: dict[str, Any], name: str) -> list[float]:
+    """A list of finite numbers; empty for anything else."""
+    found = part.get(name)
+    if not isinstance(found, list):
+        return []
+    fit = all(isinstance(each, int | float) and not isinstance(each, bool) and abs(each) < 1e300 for each in found)
+    return [float(each) for each in found] if fit else []
