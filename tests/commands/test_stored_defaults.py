@@ -46,7 +46,9 @@ def test_a_stored_stem_of_auto_stays_what_it_was(size: int, stem: str) -> None:
     assert arguments(with_stored_defaults(stored(given)))[1]["stem"] == "small"
 
 
-@pytest.mark.parametrize(("size", "stem", "told"), [(32, "small", 0), (33, "large", 1), (64, "large", 1), (96, "large", 0)])
+@pytest.mark.parametrize(
+    ("size", "stem", "told"), [(32, "small", 0), (33, "large", 1), (64, "large", 1), (96, "large", 0)]
+)
 def test_a_new_run_stores_the_stem_that_auto_stands_for(size: int, stem: str, told: int) -> None:
     backbone = {"class_path": "contrast.models.ResNet", "init_args": {"image_size": size, "stem": "auto"}}
     chosen, notes = with_chosen_stem(stored(backbone, size))
