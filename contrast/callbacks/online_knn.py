@@ -77,9 +77,9 @@ class OnlineKNN(lightning.Callback):
         queries, truth = self._features(pl_module, data, data.evaluation_loader("test", self.limit))
         if int(truth.min()) < 0:
             return None
-        classes = int(max(labels.max(), truth.max())) + 1
+        labels, truth = data.consecutive(labels), data.consecutive(truth)
         neighbours = min(self.neighbours, len(keys))
-        return knn_top1(queries, truth, keys, labels, classes, neighbours, self.temperature)
+        return knn_top1(queries, truth, keys, labels, data.classes, neighbours, self.temperature)
 
     @torch.no_grad()
     def _features(

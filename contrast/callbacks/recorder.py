@@ -71,7 +71,7 @@ class Recorder(lightning.Callback):
             self.every_n_steps = max(1, pl_module.planned_steps // _ROWS)
         data = getattr(trainer, "datamodule", None)
         if self.every_n_steps and isinstance(data, TrainingData) and data.train_labels is not None:
-            self._labels = data.train_labels.to(pl_module.device)
+            self._labels = data.consecutive(data.train_labels).to(pl_module.device)
         if trainer.is_global_zero and self.every_n_steps and not self.folder.scores.exists():
             append_row(self.folder.scores, HEADER)
 

@@ -19,6 +19,11 @@ Array = npt.NDArray[Any]
 
 _READING_ERRORS = (ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
+_OBJECTS = (
+    "it holds pickled objects in place of numbers, which are never loaded: give series of unequal length as one array "
+    "padded with NaN at their ends, or as a .ts file, texts by array.astype(str)"
+)
+
 
 def require_file(path: str) -> None:
     """Raise InputError for a pipe or a device, which may have no end; what is not there is left to the reader."""
@@ -42,6 +47,8 @@ def map_array(path: str, samples: str) -> Array:
     except OSError as error:
         raise _unreadable(path, samples, error) from error
     except _READING_ERRORS as error:
+        if "Object arrays" in str(error):
+            raise InputError(f"{path!r}: {_OBJECTS}") from error
         raise InputError(f"{path!r} is no whole .npy file of numbers ({error}): write it by numpy.save") from error
     return array
 
@@ -68,6 +75,8 @@ def read_arrays(path: str, names: Sequence[str], samples: str) -> list[Array]:
     except InputError:
         raise
     except _READING_ERRORS as error:
+        if "Object arrays" in str(error):
+            raise InputError(f"{path!r}: {_OBJECTS}") from error
         raise InputError(f"{path!r} is no whole .npz file of numbers ({error}): write it by numpy.savez") from error
 
 

@@ -17,14 +17,22 @@ __all__ = ["pixels_of", "scale_to_uint8", "to_uint8"]
 
 Pixels = npt.NDArray[np.uint8]
 
+BANDS = (
+    "images are grey (1) or RGB (3), and only image files have transparency; keep one or three bands of the array, say "
+    "array[..., :3]"
+)
+"""What to do with images of another number of channels, for messages."""
+_BANDS = (2, *range(4, 17))
+
 
 def to_uint8(image: object, channels: int) -> UInt8[Tensor, "{channels} h w"]:
     """An image of any usual form as 8-bit channels, height and width.
 
     Pillow images are turned upright by their EXIF orientation and read in their own mode: palettes are looked up,
     16-bit grey (I;16, I) is divided by 257, CMYK and YCbCr become RGB by Pillow's formulas, of several frames the
-    first is taken. Arrays are (h, w) or (h, w, c), tensors (h, w) or (c, h, w), with c of 1 to 4: grey, grey and
-    alpha, RGB, RGB and alpha; values as in `scale_to_uint8`. Transparency is laid over white, colour becomes grey by
+    first is taken. Arrays are (h, w) or (h, w, c), tensors (h, w) or (c, h, w), with c of 1 (grey) or 3 (RGB);
+    values as in `scale_to_uint8`. Only Pillow images have transparency, which is laid over white: a fourth band of an
+    array may be anything, say near infrared. Colour becomes grey by
     the luma of ITU-R BT.601, L = 0.299 R + 0.587 G + 0.114 B in Pillow's integers, and grey becomes colour by
     repeating it.
 
@@ -53,14 +61,14 @@ def to_uint8(image: object, channels: int) -> UInt8[Tensor, "{channels} h w"]:
 def pixels_of(image: object) -> Pixels:
     """An image of any form that `to_uint8` takes as (h, w, 1 or 3), in its own channels but for transparency."""
     if isinstance(image, Image.Image):
-        pixels = _from_pillow(image)
+        pixels = _over_white(_from_pillow(image))
     elif isinstance(image, np.ndarray):
         pixels = _from_array(image)
     elif isinstance(image, Tensor):
         pixels = _from_tensor(image)
     else:
         raise InputError(f"an image of type {type(image).__name__}: give a PIL image, a numpy array or a tensor")
-    return _over_white(pixels)
+    return pixels
 
 
 def scale_to_uint8(values: npt.NDArray[Any]) -> Pixels:
@@ -112,7 +120,8 @@ def _from_pillow(image: Image.Image) -> Pixels:
         raise InputError(
             f"an image of PIL mode {mode}, which has no fixed range or no RGB: save it as 8-bit grey or RGB"
         )
-    return _from_array(np.asarray(image))
+    pixels = np.asarray(image)
+    return scale_to_uint8(pixels[:, :, None] if pixels.ndim == 2 else pixels)
 
 
 def _from_wide_grey(values: npt.NDArray[Any]) -> Pixels:
@@ -124,9 +133,11 @@ def _from_wide_grey(values: npt.NDArray[Any]) -> Pixels:
 def _from_array(array: npt.NDArray[Any]) -> Pixels:
     if array.ndim == 2:
         array = array[:, :, None]
-    if array.ndim != 3 or array.shape[2] not in (1, 2, 3, 4) or 0 in array.shape:
-        hint = "; a channels-first array must be a tensor" if array.ndim == 3 and array.shape[0] in (1, 3, 4) else ""
-        raise InputError(f"an array of shape {array.shape} is no image: give (height, width, 1 to 4 channels){hint}")
+    if array.ndim == 3 and array.shape[2] in _BANDS and array.shape[0] not in (1, 3):
+        raise InputError(f"an array of shape {array.shape} has {array.shape[2]} channels: {BANDS}")
+    if array.ndim != 3 or array.shape[2] not in (1, 3) or 0 in array.shape:
+        hint = "; a channels-first array must be a tensor" if array.ndim == 3 and array.shape[0] in (1, 3) else ""
+        raise InputError(f"an array of shape {array.shape} is no image: give (height, width, 1 or 3 channels){hint}")
     return scale_to_uint8(array)
 
 
@@ -135,11 +146,13 @@ def _from_tensor(tensor: Tensor) -> Pixels:
         tensor = tensor.to(torch.float32)  # numpy has no bfloat16
     if tensor.ndim == 2:
         tensor = tensor[None]
-    if tensor.ndim != 3 or tensor.shape[0] not in (1, 2, 3, 4) or tensor.numel() == 0:
-        last = tensor.ndim == 3 and tensor.shape[2] in (1, 3, 4)
+    if tensor.ndim == 3 and tensor.shape[0] in _BANDS and tensor.shape[2] not in (1, 3):
+        raise InputError(f"a tensor of shape {tuple(tensor.shape)} has {tensor.shape[0]} channels: {BANDS}")
+    if tensor.ndim != 3 or tensor.shape[0] not in (1, 3) or tensor.numel() == 0:
+        last = tensor.ndim == 3 and tensor.shape[2] in (1, 3)
         hint = "; a channels-last tensor must be an array" if last else ""
         shape = tuple(tensor.shape)
-        raise InputError(f"a tensor of shape {shape} is no image: give (1 to 4 channels, height, width){hint}")
+        raise InputError(f"a tensor of shape {shape} is no image: give (1 or 3 channels, height, width){hint}")
     return scale_to_uint8(tensor.detach().cpu().numpy().transpose(1, 2, 0))
 
 

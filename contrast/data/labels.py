@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from tqdm import tqdm
 from contrast.data.sources import UNLABELLED, Source, map_style, read_label
 from contrast.errors import InputError
 
-__all__ = ["check_same_classes", "integer_labels", "labels_of"]
+__all__ = ["check_same_classes", "integer_labels", "labels_of", "named_labels"]
 
 # The names under which torchvision's classes and ours keep a label a sample.
 _COLUMNS = ("targets", "labels", "_labels")
@@ -41,17 +42,54 @@ def labels_of(source: Dataset[Any] | Source) -> Int64[Tensor, " n"] | None:
 def integer_labels(values: npt.NDArray[Any], count: int, name: str) -> Int64[Tensor, " n"]:
     """One class number a sample as int64.
 
+    Args:
+        values: (count,) or (count, 1).
+        count: how many samples there are.
+        name: whose labels they are, for messages.
+
     Raises:
         InputError: for anything but `count` integers, none below -1.
     """
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
     if values.ndim != 1 or values.dtype.kind not in "iub":
-        raise InputError(f"{name}: {values.dtype} of shape {values.shape}, where ({count},) integers belong")
+        raise InputError(
+            f"{name}: {values.dtype} of shape {values.shape}, where ({count},) integers belong: give the number of a "
+            "class a sample, or set labels: null"
+        )
     if len(values) != count:
         raise InputError(f"{name}: {len(values)} labels for {count} samples: give one a sample")
     labels = torch.from_numpy(values.astype(np.int64))
     if bool((labels < UNLABELLED).any()):
         raise InputError(f"{name}: a label is {int(labels.min())}: classes count from 0, -1 stands for none")
     return labels
+
+
+def named_labels(values: npt.NDArray[Any], count: int, name: str) -> tuple[Int64[Tensor, " n"], list[str]]:
+    """Labels of an array, and the names of the classes where the array holds texts; numbers have no names.
+
+    Names are numbered in natural order, "2" before "10".
+
+    Args:
+        values: (count,) or (count, 1), of integers or texts.
+        count: how many samples there are.
+        name: whose labels they are, for messages.
+
+    Raises:
+        InputError: as `integer_labels`.
+    """
+    if values.dtype.kind not in "US":
+        return integer_labels(values, count, name), []
+    texts = values.astype(str)
+    classes = sorted(set(texts.flatten().tolist()), key=_natural)
+    number = {each: place for place, each in enumerate(classes)}
+    numbers = np.array([number[each] for each in texts.flatten().tolist()], dtype=np.int64).reshape(texts.shape)
+    return integer_labels(numbers, count, name), classes
+
+
+def _natural(name: str) -> tuple[list[str | int], str]:
+    parts = re.split("([0-9]+)", name)
+    return [int(part) if place % 2 else part.casefold() for place, part in enumerate(parts)], name
 
 
 def check_same_classes(train: Dataset[Any] | Source, test: Dataset[Any] | Source) -> None:

@@ -182,7 +182,29 @@ class TrainingData(lightning.LightningDataModule, ABC):
         """
         if self.train_labels is None:
             raise InputError("the train set has no labels to evaluate with: give --data FILE.yaml with a labelled set")
-        return int(self.train_labels.max()) + 1
+        return len(self.class_numbers)
+
+    @cached_property
+    def class_numbers(self) -> Int[Tensor, " classes"]:
+        """The labels that the train set names, rising, without -1; empty where it has none."""
+        labels = self.train_labels
+        return torch.empty(0, dtype=torch.int64) if labels is None else torch.unique(labels[labels >= 0])
+
+    def consecutive(self, labels: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+        """Labels as places among `class_numbers`, 0 to `classes` - 1, so that nothing is sized by a label's number.
+
+        Args:
+            labels: of the train or the test set; -1 stays -1.
+
+        Raises:
+            InputError: for a label that the train set does not have.
+        """
+        numbers = self.class_numbers.to(labels.device)
+        place = torch.searchsorted(numbers, labels).clamp(max=max(0, len(numbers) - 1))
+        unknown = (labels >= 0) & (numbers[place] != labels) if len(numbers) else labels >= 0
+        if bool(unknown.any()):
+            raise InputError(f"the train set has no sample of class {int(labels[unknown][0])}, which was asked for")
+        return torch.where(labels >= 0, place, labels)
 
     def describe(self, split: Split) -> dict[str, Any]:
         """What an evaluation on one set was made on, as JSON: class, number of samples and their transform."""

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -127,7 +127,7 @@ def features_of(
     found = cached_features(folder, cache_key(encoder, data.describe(split)), compute)
     if labelled and bool((found.labels < 0).any()):  # kept by an evaluation that asked for none
         raise InputError(_UNLABELLED.format(int(found.index[found.labels < 0][0])))
-    return found
+    return replace(found, labels=data.consecutive(found.labels)) if labelled else found
 
 
 def cache_key(encoder: Encoder, data: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,7 @@ def evaluate_finetuning(
     classes = _classes(data, fraction, per_class)
     train = load_set(data.evaluation_loader("train"), f"{data.samples_name} of train")
     test = load_set(data.evaluation_loader("test"), f"{data.samples_name} of test")
+    train, test = (replace(each, labels=data.consecutive(each.labels)) for each in (train, test))
     amount = {"fraction": fraction, "per_class": per_class}
     results = finetune_over_seeds(
         encoder, train, test, classes, seeds, settings, device,

@@ -97,7 +97,9 @@ def test_an_npy_is_mapped_and_a_pickled_one_carries_no_pixels(tmp_path: Path):
     ("stack", "named"),
     [
         (RGB[0, 0], "shape (8, 3)"),
-        (np.zeros((2, 5, 6, 7), np.uint8), "neither axis 1 nor the last"),
+        (np.zeros((2, 55, 66, 77), np.uint8), "neither axis 1 nor the last"),
+        (np.zeros((2, 5, 6, 4), np.uint8), "4 channels: images are grey (1) or RGB (3)"),
+        (np.zeros((2, 2, 6, 6), np.uint8), "2 channels: images are grey (1) or RGB (3)"),
         (np.zeros((2, 3, 6, 3), np.uint8), "channels could come first or last"),
         (np.zeros((0, 6, 6), np.uint8), "shape (0, 6, 6)"),
         (np.full((2, 4, 4), 0.5) + np.eye(4), "image 0: a pixel of float64 is 1.5"),
@@ -117,10 +119,10 @@ def test_arrays_that_are_no_images_are_named(tmp_path: Path, stack: np.ndarray, 
     ("labels", "named"),
     [
         (LABELS[:4], "4 labels for 5 samples"),
-        (LABELS[:, None], "(5, 1)"),
+        (LABELS[:, None].repeat(2, 1), "(5, 2)"),
         (LABELS.astype(float), "float64"),
         (LABELS - 2, "a label is -2"),
-        (np.array(list("abcde")), "<U1"),
+        (np.array(list("abcd")), "4 labels for 5 samples"),
     ],
 )
 def test_arrays_that_are_no_labels_are_named(tmp_path: Path, labels: np.ndarray, named: str):
@@ -128,6 +130,18 @@ def test_arrays_that_are_no_labels_are_named(tmp_path: Path, labels: np.ndarray,
     message = refusal(tmp_path / "a.npz")
     assert named in message
     assert "'labels'" in message
+
+
+def test_labels_of_one_column_and_names_of_classes(tmp_path: Path):
+    np.savez(tmp_path / "a.npz", images=RGB, labels=LABELS[:, None])
+    column = ArrayImages(tmp_path / "a.npz")
+    assert column.labels is not None
+    assert (column.labels.tolist(), column.classes) == (LABELS.tolist(), [])
+    for names in (np.array(["b10", "a", "b2", "a", "b2"]), np.array([b"b10", b"a", b"b2", b"a", b"b2"])):
+        np.savez(tmp_path / "n.npz", images=RGB, labels=names)
+        named = ArrayImages(tmp_path / "n.npz")
+        assert named.labels is not None
+        assert (named.labels.tolist(), named.classes) == ([2, 0, 1, 0, 1], ["a", "b2", "b10"])
 
 
 class Ran:

@@ -60,10 +60,18 @@ def test_alpha_is_laid_over_white(colour: int, alpha: int):
     rgba[:, :, 3] = alpha
     grey_alpha = rgba[:, :, 2:]
     expected = over_white(colour, alpha)
-    planes = torch.from_numpy(rgba).permute(2, 0, 1)
-    for image in (rgba, grey_alpha, planes, Image.fromarray(rgba), Image.fromarray(grey_alpha)):
+    for image in (Image.fromarray(rgba), Image.fromarray(grey_alpha)):
         assert to_uint8(image, 3).unique().tolist() == [expected]
         assert to_uint8(image, 1).unique().tolist() == [expected]
+
+
+@pytest.mark.parametrize("channels", [2, 4, 5, 12])
+def test_four_band_arrays_are_not_taken_for_transparent_ones(channels: int):
+    array = np.zeros((20, 20, channels), dtype=np.uint8)
+    for image in (array, torch.from_numpy(array).permute(2, 0, 1)):
+        for wanted in (1, 3):
+            with pytest.raises(InputError, match=rf"has {channels} channels: .* keep one or three bands"):
+                to_uint8(image, wanted)
 
 
 def test_a_palette_is_looked_up_and_its_transparent_entry_is_white():

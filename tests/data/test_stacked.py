@@ -22,7 +22,7 @@ _ARRAYS = {
     "colour first": _RANDOM.integers(0, 256, (9, 3, 6, 5), dtype=np.uint8),
     "floats": _RANDOM.random((9, 6, 5, 3)).astype(np.float32),
     "wide": _RANDOM.integers(0, 65536, (9, 6, 5), dtype=np.uint16),
-    "alpha": _RANDOM.integers(0, 256, (9, 6, 5, 4), dtype=np.uint8),
+    "one band": _RANDOM.integers(0, 256, (9, 6, 5, 1), dtype=np.uint8),
 }
 
 

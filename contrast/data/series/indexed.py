@@ -72,7 +72,7 @@ class IndexedSeries(IndexedSamples):
         series = self._fitting(to_series(sample))
         return (series.double() - self.offset[:, None]).float() if bool(self.offset.any()) else series.float()
 
-    def _fitting(self, series: Float[Tensor, "c t"]) -> Float[Tensor, "c t"]:
+    def _fitting(self, series: Float[Tensor, "c t"]) -> Float[Tensor, "{self.channels} {self.steps}"]:
         channels, steps = series.shape
         if channels != self.channels:
             raise InputError(

@@ -22,9 +22,10 @@ __all__ = ["TsFile"]
 class TsFile(Dataset[tuple[Tensor, int | None]]):
     """The series of a ``.ts`` file, held in memory; they may differ in length (see `SeriesData`'s ``length``).
 
-    A header of ``@`` lines, then a line a series: channels between colons, each with its values between commas, and
-    the class last. Classes are numbered in natural order ("2" before "10"), not in the order of the header, so that
-    two files of the same classes agree. The target of a regression is passed over.
+    The file is in UTF-8, with or without a byte order mark, or in Latin-1. A header of ``@`` lines, then a line a
+    series: channels between colons, each with its values between commas, and the class last. Classes are numbered in
+    natural order ("2" before "10"), not in the order of the header, so that two files of the same classes agree. The
+    target of a regression is passed over.
 
     Args:
         path: the file.
@@ -71,13 +72,17 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
     """Number and text of each line that is neither empty nor a comment."""
     require_file(path)
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        data = Path(path).read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"there is no file {path!r}: correct `path`, or put the series there") from error
     except OSError as error:
         raise InputError(f"{path!r} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path!r} is no text: give a .ts file") from error
+    if b"\0" in data:
+        raise InputError(f"{path!r} is no text, or none of 8-bit characters: give a .ts file in UTF-8")
+    try:
+        text = data.decode("utf-8-sig")  # with or without a byte order mark
+    except UnicodeDecodeError:
+        text = data.decode("latin-1")
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip() and not line.lstrip().startswith("#"):
             yield number, line.strip()
@@ -106,6 +111,8 @@ def _series(channels: list[str]) -> Tensor:
     rows = []
     for place, channel in enumerate(channels):
         words = ["nan" if word.strip() == "?" else word for word in channel.split(",")]
+        if len(words) > 1 and not words[-1].strip():  # a comma after the last value
+            words.pop()
         try:
             rows.append(np.array(words, dtype=np.float64))
         except ValueError:

@@ -57,7 +57,7 @@ def to_series(values: Any) -> Float[Tensor, "c t"]:
     return exact if bool(lost.any()) else series
 
 
-def offset_of(series: Sequence[Float[Tensor, "c t"]]) -> Float64[Tensor, " c"]:
+def offset_of(series: Sequence[Float[Tensor, "c _"]]) -> Float64[Tensor, " c"]:
     """What to subtract in float64 before series become float32: 0, or of series that float32 would round, their mean.
 
     Args:

@@ -78,5 +78,22 @@ def test_files_that_are_none(tmp_path: Path):
     with pytest.raises(InputError, match=r"numpy\.savez"):
         ArraySeries(tmp_path / "a.csv")
     np.savez(tmp_path / "o.npz", series=np.array([None, 1]), labels=LABELS)
-    with pytest.raises(InputError, match="allow_pickle"):
+    with pytest.raises(InputError, match=r"pickled objects in place of numbers.*padded with NaN"):
         ArraySeries(tmp_path / "o.npz")
+
+
+def test_series_of_unequal_length_are_padded_with_nan(tmp_path: Path):
+    padded = SERIES.astype(float)
+    padded[1, :, 5:] = np.nan
+    padded[2, :, 7] = np.nan
+    file = ArraySeries(save(tmp_path / "a.npz", series=padded, labels=LABELS))
+    assert [file[place][0].shape[1] for place in range(5)] == [8, 5, 7, 8, 8]
+    for bad, words in ((np.where(np.arange(8) == 3, np.nan, SERIES), "nan at step 3"), (SERIES * np.nan, "but NaN")):
+        with pytest.raises(InputError, match=f"series 0.*{words}"):
+            ArraySeries(save(tmp_path / "b.npz", series=bad, labels=LABELS))
+
+
+def test_classes_of_series_have_names(tmp_path: Path):
+    file = ArraySeries(save(tmp_path / "a.npz", series=SERIES, labels=np.array(["run", "walk", "run", "run", "sit"])))
+    assert file.labels is not None
+    assert (file.labels.tolist(), file.classes) == ([0, 2, 0, 0, 1], ["run", "sit", "walk"])

@@ -110,7 +110,8 @@ def test_a_test_set_of_another_length_is_refused(tmp_path: Path):
     [
         (
             [np.zeros((3, 4)), np.zeros((3, 4))],
-            "series 0 of Items: it has 3 channels and data.channels is 2: set it to 3",
+            "series 0 of Items: it has 3 channels and 4 steps, read as (channel, step), and data.channels is 2: set "
+            "it to 3",
         ),
         ([np.zeros((2, 4)), "x"], "series 1 of Items: a series of type str"),
         ([np.zeros((2, 4)), np.full((2, 4), np.nan)], "series 1 of Items: channel 0 is nan at step 0"),
@@ -152,3 +153,38 @@ def test_a_subset_keeps_length_and_is_numbered_anew():
     assert [(series.shape[1], index, label) for series, index, label in (some[0], some[1])] == [(6, 0, 2), (6, 1, 0)]
     with pytest.raises(IndexError):
         some[2]
+
+
+@pytest.mark.parametrize("offset", [48.858123, 1e6 + 0.123, -1e9, 1.7e9])
+@pytest.mark.parametrize("step", [1e-6, 1e-3])
+def test_a_series_with_a_large_offset_keeps_its_values(offset: float, step: float, tmp_path: Path):
+    if step < 1e-15 * abs(offset) * 1e2:
+        pytest.skip("float64 itself does not hold such steps")
+    series = offset + step * (np.arange(50) + np.arange(8)[:, None])[:, None]
+    np.savez(tmp_path / "a.npz", series=series, labels=np.arange(8) % 2)
+    sets = (ArraySeries(tmp_path / "a.npz"), ArraySeries(tmp_path / "a.npz"))
+    made = SeriesData(sets[0], PLAIN, sets[1], batch_size=2, channels=1, limit=8)
+    for samples in (made.train_set, made.test_set):
+        assert samples is not None
+        batch = torch.stack([samples[place][0] for place in range(8)])
+        assert batch.dtype == torch.float32
+        standard = made.standardisation(batch)
+        assert [len(each.unique()) for each in standard] == [50] * 8
+        wanted = (series - series.mean()) / series.std()
+        assert torch.allclose(standard.double(), torch.from_numpy(wanted), atol=1e-2)
+    again = SeriesData(sets[0], PLAIN, batch_size=2, channels=1, **made.measured())
+    assert again.standardisation == made.standardisation
+    rounds = np.abs(series.astype(np.float32) - series).max() > 1e-3 * series[0].std()
+    assert ("in float64" in made.describe_input()["values"]) == rounds
+
+
+def test_series_without_a_large_offset_are_bit_for_bit_as_they_were():
+    items = [np.random.default_rng(place).standard_normal((2, 9)) + 5 for place in range(4)]
+    made = SeriesData(Items(*items), PLAIN, batch_size=2, channels=2)
+    for place in range(4):
+        assert torch.equal(made.train_set[place][0], torch.from_numpy(items[place].astype(np.float32)))
+
+
+def test_series_as_sample_step_channel_get_advice_that_names_the_axes():
+    with pytest.raises(InputError, match=r"50 channels and 3 steps, read as \(channel, step\).*if this one is \(step"):
+        SeriesData(Items(*[np.zeros((50, 3))] * 4), PLAIN, batch_size=2, channels=3).setup("fit")

@@ -65,7 +65,7 @@ def test_the_target_of_a_regression_is_passed_over(tmp_path: Path):
         ("0.25,0.5", "0.25,?", ["line 12", "series 1", "channel 0 is nan at step 1"]),
         ("11,12", "11,NaN", ["line 13", "series 2", "channel 1 is nan at step 1"]),
         ("0.25,0.5", "0.25,half", ["line 12", "channel 0 is no list of numbers", "0.25,half"]),
-        ("0.25,0.5", "0.25,", ["line 12", "channel 0 is no list of numbers"]),
+        ("0.25,0.5", "0.25,,", ["line 12", "channel 0 is no list of numbers"]),
         ("1.0,2.0:1", "1.0,2.0,3.0:1", ["line 12", "channels have 2 to 3 steps"]),
         ("1.0,2.0:1", "1.0,2.0:9", ["line 12", "the class 9 is not among", "1, 2, 10"]),
         ("@timeStamps false", "@timeStamps true", ["timestamps"]),
@@ -87,3 +87,18 @@ def test_files_that_are_no_ts(tmp_path: Path):
     assert "is no text" in refusal(tmp_path / "b.ts")
     assert "no line @data" in refusal(write_ts(tmp_path / "c.ts", ""))
     assert "holds no series" in refusal(write_ts(tmp_path / "d.ts", VOWELS[: VOWELS.index("@data") + 6]))
+
+
+def test_byte_order_mark_latin_1_comment_and_trailing_comma(tmp_path: Path):
+    plain = TsFile(write_ts(tmp_path / "a.ts"))
+    latin = ("# gemessen in M\u00fcnchen\n" + VOWELS).encode("latin-1")
+    for name, content in (
+        ("mark", b"\xef\xbb\xbf" + VOWELS.encode()),
+        ("latin", latin),
+        ("comma", VOWELS.replace("0.25,0.5", "0.25,0.5,").encode()),
+    ):
+        (tmp_path / f"{name}.ts").write_bytes(content)
+        other = TsFile(tmp_path / f"{name}.ts")
+        assert [each[0].tolist() for each in other] == [each[0].tolist() for each in plain], name
+    (tmp_path / "wide.ts").write_bytes(VOWELS.encode("utf-16"))
+    assert "in UTF-8" in refusal(tmp_path / "wide.ts")
