@@ -18,6 +18,7 @@ from contrast.errors import InputError
 from contrast.nearest import BUDGET_MIB, nearest
 from contrast.pairs import NOT_OFFERED, UNKNOWN
 from contrast.randomness import Purpose, seed_from, uniform
+from contrast.run_length import RunLength
 
 __all__ = ["FaissBank"]
 
@@ -93,6 +94,20 @@ class FaissBank(MemoryBank):
                 f"one row a sample needs {samples} rows, and the bank has {self.size}: set --model.bank.size {samples}"
             )
         self.rows.share_out()
+
+    def never_acts(self, run: RunLength) -> str | None:
+        if self.warmup_steps >= run.steps:
+            return (
+                f"FaissBank mines from step {self.warmup_steps:,} and this run has {run.steps:,}: queries will only "
+                "meet rows drawn at random"
+            )
+        filled = min(self.size, run.steps * run.samples_per_step)
+        if self.approximate is not None and filled <= self.approximate.settings.above:
+            return (
+                f"{type(self.approximate.settings).__name__} searches above {self.approximate.settings.above:,} keys "
+                f"and this run fills at most {filled:,}: every search will be exact"
+            )
+        return None if self.rows.per_sample else super().never_acts(run)
 
     def stored(self) -> tuple[Tensor, Tensor]:
         return self.rows.held()

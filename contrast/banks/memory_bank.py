@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from contrast.banks.neighbours import Neighbours, nearest_of_others
+from contrast.run_length import RunLength
 
 __all__ = ["MemoryBank", "Negatives"]
 
@@ -55,6 +56,19 @@ class MemoryBank(nn.Module, ABC):
         Args:
             samples: of the training set, None where unknown.
         """
+
+    def never_acts(self, run: RunLength) -> str | None:
+        """One sentence without a full stop where the run ends before the bank is full, or before it mines; else None.
+
+        A bank that takes one key a sample and step is full once it has seen as many samples as it has rows.
+        """
+        needed = -(-self.size // run.samples_per_step)
+        if needed <= run.steps:
+            return None
+        return (
+            f"{type(self).__name__} of {self.size:,} keys is full after {needed:,} steps and this run has "
+            f"{run.steps:,}: it will never be full"
+        )
 
     @abstractmethod
     def negatives(self, query: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> Negatives:

@@ -5,6 +5,7 @@ from contrast.callbacks.checkpoints import AtomicCheckpoints, Checkpoints
 from contrast.callbacks.doctor_log import DoctorLog
 from contrast.callbacks.finite_loss import FiniteLoss
 from contrast.callbacks.flagged import FlaggedPairs
+from contrast.callbacks.inactive import Inactive
 from contrast.callbacks.metrics import Metrics
 from contrast.callbacks.mirror import Mirror
 from contrast.callbacks.online_knn import OnlineKNN
@@ -22,6 +23,7 @@ __all__ = [
     "DoctorLog",
     "FiniteLoss",
     "FlaggedPairs",
+    "Inactive",
     "Metrics",
     "Mirror",
     "OnlineKNN",

@@ -13,6 +13,7 @@ from contrast.callbacks.signals import StopSignals, requeue
 from contrast.checkpoint_file import FORMAT, write_checkpoint
 from contrast.errors import InputError, RunStopped
 from contrast.run_folder import RunFolder
+from contrast.run_length import RunLength
 
 __all__ = ["AtomicCheckpoints", "Checkpoints"]
 
@@ -69,6 +70,16 @@ class Checkpoints(lightning.Callback):
         self._signals = StopSignals()
         self._stop = 0  # the signal that ends the run at the end of this epoch
         self._saved = -1  # the step that last.ckpt is of
+
+    def never_acts(self, run: RunLength) -> str | None:
+        """Whether a checkpoint that is asked for is never written; ``last.ckpt`` always is, at the end."""
+        if self.keep_every_n_epochs > run.epochs:
+            kept = f"checkpoints.keep_every_n_epochs is {self.keep_every_n_epochs} and this run has {run.epochs} epochs"
+            return f"{kept}: no checkpoint will be kept under its own name"
+        if self.every_n_steps > run.steps:
+            kept = f"checkpoints.every_n_steps is {self.every_n_steps:,} and this run has {run.steps:,} steps"
+            return f"{kept}: none will be written within an epoch"
+        return None
 
     def on_save_checkpoint(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]

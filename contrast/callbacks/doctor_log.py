@@ -14,6 +14,7 @@ from contrast.run_folder import RunFolder
 __all__ = ["DoctorLog"]
 
 _TIMES = 20
+_TOLD_AT_THE_START = ("input-", "inactive")
 
 
 class DoctorLog(lightning.Callback):
@@ -38,7 +39,7 @@ class DoctorLog(lightning.Callback):
             return
         self._looks = looks
         for finding in examine(self.folder, progress=pl_module.progress()).findings:
-            if finding.rule not in self._said:
+            if finding.rule not in self._said and not finding.rule.startswith(_TOLD_AT_THE_START):
                 self._said.add(finding.rule)
                 # Beside the bar, not through it.
                 tqdm.write(f"doctor  {finding.rule}: {finding.seen} {finding.mend}", file=sys.stderr)

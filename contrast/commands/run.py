@@ -19,6 +19,7 @@ from contrast.callbacks import (
     DoctorLog,
     FiniteLoss,
     FlaggedPairs,
+    Inactive,
     Mirror,
     Progress,
     ResumedRecords,
@@ -129,6 +130,7 @@ def make_trainer(built: Any, config: dict[str, Any], folder: RunFolder) -> light
         FiniteLoss(folder),
         FlaggedPairs(folder),
         RunStatus(folder),
+        Inactive(folder),
         *(_callback(name, getattr(built, name), config, folder) for name in CALLBACKS if name != "checkpoints"),
         # After those whose rows they read.
         Mirror(folder, config),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contrast.doctor.embedding import EARLY
 from contrast.doctor.evidence import Evidence
 from contrast.doctor.finding import Finding
+from contrast.doctor.negatives import queue_filling
 
 __all__ = ["bad_pairs", "failed", "inactive", "rate_and_batch", "shortcut"]
 
@@ -35,7 +36,9 @@ def inactive(run: Evidence) -> Finding | None:
     """Pieces that start later than the run ends; the run itself has written which, for its present length."""
     pieces = run.inactive.get("pieces")
     found = [each for each in pieces if isinstance(each, dict)] if isinstance(pieces, list) else []
-    reasons = [each["reason"] for each in found if isinstance(each.get("reason"), str)]
+    banks = queue_filling(run) is None  # which says the same of a bank, with a size that would fit
+    told = [each for each in found if banks or each.get("bank") is not True]
+    reasons = [each["reason"] for each in told if isinstance(each.get("reason"), str)]
     if not reasons:
         return None
     return Finding(

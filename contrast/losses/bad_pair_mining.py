@@ -12,6 +12,7 @@ from torch import Tensor
 from contrast.distributed import gather_detached
 from contrast.errors import InputError
 from contrast.losses.pieces import PairWeighting
+from contrast.run_length import RunLength
 
 __all__ = ["BadPairMining", "bad_pair_weights"]
 
@@ -104,6 +105,9 @@ class BadPairMining(PairWeighting):
         flags = flag(mean, self.mean, self.deviation, self.noisy, self.faulty)
         self.is_noisy.copy_(flags.noisy & seen)
         self.is_faulty.copy_(flags.faulty & seen)
+
+    def never_acts(self, run: RunLength) -> str | None:
+        return run.before_epoch("BadPairMining (DBPM)", self.warmup_epochs, "it will never weight a pair")
 
     @torch.no_grad()
     def forward(self, losses: Float[Tensor, " b"], index: Int[Tensor, " b"]) -> Float[Tensor, " b"]:

@@ -12,6 +12,7 @@ from contrast.errors import InputError
 from contrast.losses.pieces import PairTransform
 from contrast.losses.real_negatives import real_scores, rows_at, samples_at
 from contrast.pairs import NOT_OFFERED, Pairs
+from contrast.run_length import RunLength
 
 __all__ = ["FalseNegativeAttraction", "FalseNegativeRemoval"]
 
@@ -50,6 +51,9 @@ class FalseNegativeRemoval(PairTransform):
 
     def begin_step(self, epoch: int, step: int) -> None:
         self._epoch = epoch
+
+    def never_acts(self, run: RunLength) -> str | None:
+        return run.before_epoch(type(self).__name__, self.start_epoch, "it will never take a negative out")
 
     @torch.no_grad()
     def forward(self, pairs: Pairs) -> Pairs:

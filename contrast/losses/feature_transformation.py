@@ -16,6 +16,7 @@ from contrast.losses.pieces import PairTransform
 from contrast.losses.wide import wide
 from contrast.pairs import Pairs
 from contrast.randomness import Purpose, uniform
+from contrast.run_length import RunLength
 
 __all__ = ["NegativeInterpolation", "PositiveExtrapolation", "extrapolate", "interpolate"]
 
@@ -37,6 +38,9 @@ class FeatureTransformation(PairTransform, ABC):
 
     def forward(self, pairs: Pairs) -> Pairs:
         return pairs if self._epoch < self.start_epoch else self._transform(pairs)
+
+    def never_acts(self, run: RunLength) -> str | None:
+        return run.before_epoch(type(self).__name__, self.start_epoch, "it will never change a pair")
 
     @abstractmethod
     def _transform(self, pairs: Pairs) -> Pairs:

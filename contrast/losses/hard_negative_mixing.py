@@ -15,6 +15,7 @@ from contrast.losses.real_negatives import real_scores, rows_at, samples_at
 from contrast.losses.wide import wide
 from contrast.pairs import NOT_OFFERED, PAIR_MIX, QUERY_MIX, UNKNOWN, Pairs
 from contrast.randomness import Purpose
+from contrast.run_length import RunLength
 
 __all__ = ["HardNegativeMixing", "mix_pairs", "mix_with_query"]
 
@@ -62,6 +63,11 @@ class HardNegativeMixing(PairTransform):
 
     def begin_step(self, epoch: int, step: int) -> None:
         self._epoch, self._step = epoch, step
+
+    def never_acts(self, run: RunLength) -> str | None:
+        if self.pairs + self.queries == 0:
+            return "HardNegativeMixing of 0 pairs and 0 queries makes no mixes"
+        return run.before_epoch("HardNegativeMixing (MoCHi)", self.start_epoch, "it will never mix")
 
     @torch.no_grad()
     def forward(self, pairs: Pairs) -> Pairs:

@@ -19,6 +19,7 @@ from contrast.losses import Loss, LossOutput
 from contrast.models import Backbone, Head, require_fitting
 from contrast.optim import Schedule, parameter_groups, scaled_rate
 from contrast.pairs import Pairs
+from contrast.run_length import MayStartLate, RunLength
 
 __all__ = [
     "BankFactory",
@@ -181,6 +182,15 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
     def planned_steps(self) -> int:
         """Optimiser steps of the whole run; 0 outside one."""
         return self._total_steps
+
+    def run_length(self) -> RunLength:
+        """How long the run is that this method is being trained in; asked for inside a run."""
+        steps, per_epoch = self._steps()
+        return RunLength(steps, per_epoch, self._global_batch_size())
+
+    def pieces_that_may_start_late(self) -> list[MayStartLate]:
+        """The loss's pieces, the banks and the schedule."""
+        return [each for each in (*self.modules(), self._schedule) if isinstance(each, MayStartLate)]
 
     def progress(self) -> float:
         """The share of the run's optimiser steps that are done, within [0, 1]; 0 outside a run."""

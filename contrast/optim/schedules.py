@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from contrast.errors import InputError
+from contrast.run_length import RunLength
 
 __all__ = ["Constant", "Schedule", "Steps", "WarmupCosine"]
 
@@ -17,6 +18,10 @@ class Schedule(ABC):
     A warm-up of W steps (its epochs times steps an epoch, not rounded) rises by equal parts, ``(step + 1) / (W + 1)``:
     the first step already learns, and step W has the full rate. A run that ends sooner stays on the way up.
     """
+
+    def never_acts(self, run: RunLength) -> str | None:
+        """One sentence without a full stop where a part of the course lies behind the end of the run; else None."""
+        return None
 
     @abstractmethod
     def factor(self, step: int, total_steps: int, steps_per_epoch: int) -> float:
@@ -44,6 +49,9 @@ class Constant(Schedule):
 
     def __init__(self, warmup_epochs: float = 0) -> None:
         self.warmup_epochs = _not_negative("Constant", warmup_epochs)
+
+    def never_acts(self, run: RunLength) -> str | None:
+        return _long_warm_up("Constant", self.warmup_epochs, run)
 
     def factor(self, step: int, total_steps: int, steps_per_epoch: int) -> float:
         return _warm_up(step, self.warmup_epochs * steps_per_epoch)
@@ -74,6 +82,9 @@ class WarmupCosine(Schedule):
         if not 0 <= final <= 1:
             raise InputError(f"WarmupCosine's final {final:g} is outside [0, 1]: it is a share of the full rate")
         self.final = final
+
+    def never_acts(self, run: RunLength) -> str | None:
+        return _long_warm_up("WarmupCosine", self.warmup_epochs, run)
 
     def factor(self, step: int, total_steps: int, steps_per_epoch: int) -> float:
         warmup = self.warmup_epochs * steps_per_epoch
@@ -109,6 +120,15 @@ class Steps(Schedule):
             raise InputError(f"Steps' factor {factor:g} is outside [0, 1]; MoCo's is 0.1")
         self.drop, self.warmup_epochs = factor, _not_negative("Steps", warmup_epochs)
 
+    def never_acts(self, run: RunLength) -> str | None:
+        late = [each for each in self.milestones if each * run.steps_per_epoch >= run.steps]
+        if not late:
+            return _long_warm_up("Steps", self.warmup_epochs, run)
+        return (
+            f"Steps has milestones at epochs {', '.join(map(str, late))} and this run has {run.epochs}: the rate will "
+            "not fall there"
+        )
+
     def factor(self, step: int, total_steps: int, steps_per_epoch: int) -> float:
         passed = sum(step >= milestone * steps_per_epoch for milestone in self.milestones)
         return _warm_up(step, self.warmup_epochs * steps_per_epoch) * self.drop**passed
@@ -116,6 +136,17 @@ class Steps(Schedule):
 
 def _warm_up(step: int, warmup_steps: float) -> float:
     return (step + 1) / (warmup_steps + 1) if step < warmup_steps else 1.0
+
+
+def _long_warm_up(owner: str, warmup_epochs: float, run: RunLength) -> str | None:
+    steps = warmup_epochs * run.steps_per_epoch
+    if steps < run.steps:
+        return None
+    reached = _warm_up(run.steps - 1, steps)
+    return (
+        f"{owner} warms up for {warmup_epochs:g} epochs and this run has {run.epochs}: the rate will reach "
+        f"{100 * reached:.0f} % of the full one"
+    )
 
 
 def _not_negative(owner: str, warmup_epochs: float) -> float:

@@ -48,7 +48,7 @@ class Overview:
 
 def overview(run: RunRecord) -> Overview:
     """Everything above the figures, as text."""
-    facts = run_facts(run.config)
+    facts = run_facts(run.config, run.never_active) | _input_facts(run.input)
     return Overview(
         name=run.name,
         folder=run.folder,
@@ -80,6 +80,31 @@ def _sentence(facts: dict[str, str]) -> str:
     parts = {"Method": "{}", "Loss": "with {}", "Temperature": "at temperature {}", "Data": "on {}"}
     said = [words.format(facts[label]) for label, words in parts.items() if label in facts]
     return " ".join(said) + "." if "Method" in facts else ""
+
+
+def _input_facts(statistics: dict[str, Any]) -> dict[str, str]:
+    """What the raw input was: how many samples were looked at, how many differ, their range and standardisation."""
+    train, scale = (statistics.get(name) for name in ("train", "standardisation"))
+    if not isinstance(train, dict) or not isinstance(scale, dict):
+        return {}
+    name = statistics.get("samples_name")
+    counts = [number(train.get(each)) for each in ("samples", "of", "distinct")]
+    low, high, mean, std = (
+        _numbers(part.get(each))
+        for part, each in ((train, "lowest"), (train, "highest"), (scale, "mean"), (scale, "std"))
+    )
+    if None in counts or not (low and high and mean and std):
+        return {}
+    looked, of, distinct = (f"{count or 0:,.0f}" for count in counts)
+    said = f"{looked} of {of} {name if isinstance(name, str) else 'samples'} looked at, {distinct} distinct"
+    shown = (", ".join(f"{each:.4g}" for each in part[:4]) + ", …" * (len(part) > 4) for part in (mean, std))
+    mean_shown, std_shown = shown
+    values = f"values {min(low):.4g} to {max(high):.4g}"
+    return {"Input": f"{said}; {values}; standardised by mean {mean_shown} and std {std_shown}"}
+
+
+def _numbers(value: Any) -> list[float]:
+    return [float(each) for each in value] if isinstance(value, list) and all(map(is_number, value)) else []
 
 
 def _evaluated(run: RunRecord) -> list[Card]:

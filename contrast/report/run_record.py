@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,8 @@ class RunRecord:
         summary: flat numbers of summary.json.
         findings: what the doctor says.
         notes: one sentence for each file that is missing or could not be read.
+        input: input.json, statistics of raw samples; empty where there are none.
+        never_active: names of the classes that never act in a run of this length.
     """
 
     name: str
@@ -73,6 +75,8 @@ class RunRecord:
     summary: dict[str, Any]
     findings: tuple[Finding, ...]
     notes: list[str]
+    input: dict[str, Any] = field(default_factory=dict)
+    never_active: frozenset[str] = frozenset()
 
     @classmethod
     def read(cls, folder: RunFolder, name: str) -> RunRecord:
@@ -101,7 +105,15 @@ class RunRecord:
             summary=_summary(folder.summary, notes),
             findings=examine(folder).findings,
             notes=notes,
+            input=read_object(folder.input) or {},
+            never_active=_never_active(folder.inactive),
         )
+
+
+def _never_active(path: Path) -> frozenset[str]:
+    pieces = (read_object(path) or {}).get("pieces")
+    found = [each.get("piece") for each in pieces if isinstance(each, dict)] if isinstance(pieces, list) else []
+    return frozenset(name for name in found if isinstance(name, str))
 
 
 def read_config(path: Path, notes: list[str]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from contrast.report.numbers import is_number
@@ -33,14 +33,19 @@ def differing_settings(configs: Sequence[dict[str, Any]]) -> dict[str, list[str]
     return {key: values for key, values in table.items() if len(set(values)) > 1}
 
 
-def run_facts(config: dict[str, Any]) -> dict[str, str]:
-    """Method, loss, backbone, data, length and seed, as far as the configuration names them."""
+def run_facts(config: dict[str, Any], never_active: Collection[str] = ()) -> dict[str, str]:
+    """Method, loss, backbone, data, length and seed, as far as the configuration names them.
+
+    Args:
+        config: the resolved configuration.
+        never_active: names of classes that never act in a run of this length, which stands beside each.
+    """
     model, data = _arguments(config.get("model")), _arguments(config.get("data"))
     trainer = config.get("trainer")
     trainer = trainer if isinstance(trainer, dict) else {}
     facts = {
         "Method": _name(config.get("model")),
-        "Loss": _loss(model["loss"]) if "loss" in model else "",
+        "Loss": _loss(model["loss"], never_active) if "loss" in model else "",
         "Temperature": _temperature(_arguments(model.get("loss")).get("temperature")),
         "Backbone": _described(model.get("backbone")),
         "Data": _name(data.get("train")) or _name(config.get("data")),
@@ -82,14 +87,15 @@ def _listed(value: Any) -> str:
     return "-".join(map(_plain, value)) if isinstance(value, list) else _plain(value)
 
 
-def _loss(node: Any) -> str:
+def _loss(node: Any, never_active: Collection[str]) -> str:
     """The pieces of the formula that a loss fills: "DCL + HardNegativeMixing + BadPairMining"."""
     if node is None:
         return "the method's own"
     arguments = _arguments(node)
     transforms = arguments.get("transforms")
     pieces = [arguments.get("objective", node), *(transforms if isinstance(transforms, list) else [])]
-    return " + ".join(name for name in map(_name, [*pieces, arguments.get("weighting")]) if name)
+    names = [name for name in map(_name, [*pieces, arguments.get("weighting")]) if name]
+    return " + ".join(f"{name} (never active)" if name in never_active else name for name in names)
 
 
 def _temperature(node: Any) -> str:
