@@ -15,8 +15,8 @@ from contrast.checkpoint_file import read_checkpoint
 from contrast.commands.completing import complete
 from contrast.commands.configuration import Config, compose, short
 from contrast.commands.parser import build, evaluation_parser, import_from_here, resolve
-from contrast.commands.trust import names_own_classes, receive
 from contrast.commands.stored_defaults import with_stored_defaults
+from contrast.commands.trust import names_own_classes, receive
 from contrast.data import ImageData, TrainingData
 from contrast.errors import InputError
 from contrast.evaluation.encoder import Encoder, fingerprint

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from contrast.data import TrainingData
 from contrast.data.failures import construction_error
+from contrast.data.torchvision_folder import TORCHVISION_FOLDERS, torchvision_folder
 from contrast.errors import InputError
 from contrast.losses import Piece
 
@@ -68,6 +69,8 @@ class TrainingFacts:
         if refused:
             kwargs["download"] = False
         try:
+            if class_type in TORCHVISION_FOLDERS and "root" in kwargs:
+                return torchvision_folder(class_type, kwargs)
             return class_type(*args, **kwargs)
         except InputError:
             raise

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from contrast.data.array_file import Array, map_array, read_arrays
 from contrast.data.decode import BANDS, scale_to_uint8
 from contrast.data.labels import named_labels
+from contrast.data.sources import Content, array_rows
 from contrast.errors import InputError
 
 __all__ = ["ArrayImages"]
@@ -71,6 +72,10 @@ class ArrayImages(Dataset[tuple[Tensor, int | None]]):
         """These images in one call, for loaders."""
         pixels = scale_to_uint8(self._images[np.asarray(index)])
         return torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy())
+
+    def content(self, index: Sequence[int], times: bool) -> Content:
+        """All bytes of these images as the file has them."""
+        return Content("all bytes of the array", array_rows(self._images, index))
 
     def __getstate__(self) -> dict[str, Any]:
         # A pickled memory map is the whole array: a worker that is not forked maps the file again instead.

@@ -10,6 +10,8 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from contrast.data.sources import Content, array_rows
+
 __all__ = ["Digits"]
 
 
@@ -54,6 +56,10 @@ class Digits(Dataset[tuple[Tensor, int]]):
     def images_at(self, index: Sequence[int]) -> UInt8[Tensor, "b 1 8 8"]:
         """These images in one call, for loaders."""
         return self._images[torch.tensor(index)]
+
+    def content(self, index: Sequence[int], times: bool) -> Content:
+        """All bytes of these images."""
+        return Content("all bytes of the array", array_rows(self._images.numpy(), index))
 
     def __getitem__(self, index: int) -> tuple[UInt8[Tensor, "1 8 8"], int]:
         return self._images[index], int(self.labels[index])

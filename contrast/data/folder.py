@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from contrast.data.image_file import CorruptImageError, read_image
 from contrast.data.listing import list_images, refuse_empty_classes
 from contrast.data.packed import PackedImages
 from contrast.data.packing import packed_images
+from contrast.data.sources import Content, file_states
 from contrast.errors import InputError
 
 __all__ = ["ImageFolder"]
@@ -31,7 +33,8 @@ class ImageFolder(Dataset[tuple[Image.Image | Tensor, int | None]]):
     """The images under a folder in natural order (2 before 10), with the class each one's folder stands for.
 
     With classes, ``root/class/**/image``; without, ``root/**/image`` and every label is None. Names that begin with
-    a dot, and files that are no images by their extension, are passed over; links are followed.
+    a dot, and files that are no images by their extension, are passed over; links are followed. Folders of runs, and
+    those of archive programs (``__MACOSX``) and file systems, are passed over too, and a line names them.
 
     Args:
         root: the folder.
@@ -42,6 +45,8 @@ class ImageFolder(Dataset[tuple[Image.Image | Tensor, int | None]]):
         cache: a file for the decoded images, made at the first start and when files have changed; None decodes each
             image whenever it is asked for. With it items are uint8 tensors, of the same pixels.
         cache_size: shorter side to which the cache reduces larger images; None keeps them as they are.
+        full_checksum: whether caches and protocols know the files by all their bytes, which are then read at each
+            start, or by name, size and modification time.
 
     Attributes:
         paths: one a sample.
@@ -61,16 +66,20 @@ class ImageFolder(Dataset[tuple[Image.Image | Tensor, int | None]]):
         on_corrupt: Literal["error", "skip"] = "error",
         cache: str | Path | None = None,
         cache_size: int | None = None,
+        full_checksum: bool = False,
     ) -> None:
         self.root = str(Path(root).expanduser())
         self.paths, self.labels, self.classes = list_images(self.root, class_folders)
+        self.cache_size, self.full_checksum = cache_size, full_checksum
         self.skipped: list[tuple[str, str]] = []
         self._packed: PackedImages | None = None
         if cache_size is not None and (cache is None or cache_size < 1):
             raise InputError(f"cache_size {cache_size} is of a cache's images in pixels: give `cache`, and 1 or more")
         if cache is not None:
             skip = on_corrupt == "skip"
-            self._packed = packed_images(str(Path(cache).expanduser()), self.root, self.paths, cache_size, skip)
+            self._packed = packed_images(
+                str(Path(cache).expanduser()), self.root, self.paths, cache_size, skip, full_checksum
+            )
             self._leave_out(dict(self._packed.facts["skipped"]))
         elif on_corrupt == "skip":
             self._leave_out(_damaged(self.paths))
@@ -84,6 +93,12 @@ class ImageFolder(Dataset[tuple[Image.Image | Tensor, int | None]]):
     def images_at(self, index: Sequence[int]) -> UInt8[Tensor, "b c h w"] | None:
         """Images of the cache in one call, where they are of one shape; else None."""
         return None if self._packed is None else self._packed.stacked(index)
+
+    def content(self, index: Sequence[int], times: bool) -> Content:
+        """State or bytes of these files, and the size to which a cache has reduced their images."""
+        found = file_states([self.paths[place] for place in index], times, self.full_checksum)
+        reduced = f"reduced to {self.cache_size} pixels\n".encode() if self.cache_size is not None else b""
+        return Content(found.words, itertools.chain([reduced], found.parts))
 
     def _image(self, index: int) -> Image.Image | Tensor:
         if self._packed is not None:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from contrast.data.sources import UNLABELLED, Source, map_style, read_label
 from contrast.errors import InputError
 
-__all__ = ["check_same_classes", "integer_labels", "labels_of", "named_labels"]
+__all__ = ["check_same_classes", "class_names", "integer_labels", "labels_of", "listed_labels", "named_labels"]
 
 # The names under which torchvision's classes and ours keep a label a sample.
 _COLUMNS = ("targets", "labels", "_labels")
@@ -31,7 +31,7 @@ def labels_of(source: Dataset[Any] | Source) -> Int64[Tensor, " n"] | None:
     Raises:
         InputError: where there are more or fewer labels than samples, or a label is no class number.
     """
-    labels = _listed(source)
+    labels = listed_labels(source)
     if labels is None:
         samples = map_style(source)
         places = tqdm(range(len(samples)), "reading every label once", delay=2, leave=False)
@@ -102,7 +102,7 @@ def check_same_classes(train: Dataset[Any] | Source, test: Dataset[Any] | Source
     train_labels, test_labels = labels_of(train), labels_of(test)
     if train_labels is None or test_labels is None:
         return
-    train_names, test_names = _class_names(train), _class_names(test)
+    train_names, test_names = class_names(train), class_names(test)
     tested = sorted(set(test_labels.tolist()) - {UNLABELLED})
     if train_names and test_names:
         _refuse_renumbered(train_names, test_names, tested)
@@ -140,21 +140,30 @@ def _name(label: int, names: list[str]) -> str:
     return repr(names[label]) if label < len(names) else str(label)
 
 
-def _class_names(source: object) -> list[str]:
+def class_names(source: object) -> list[str]:
+    """Names of the classes in the order of their labels, from `.classes`, through Subset and ConcatDataset.
+
+    Empty where the data set names none, and where the parts of a ConcatDataset differ in them.
+    """
     if isinstance(source, Subset):
-        return _class_names(source.dataset)
+        return class_names(source.dataset)
+    if isinstance(source, ConcatDataset):
+        parts = [class_names(part) for part in source.datasets]
+        return parts[0] if all(names == parts[0] for names in parts) else []
+    classes = getattr(source, "classes", None)
+    if not isinstance(classes, list | tuple):
+        return []
     # ImageNet's are tuples of synonyms.
-    classes = getattr(source, "classes", None) or []
-    return [name if isinstance(name, str) else ", ".join(map(str, name)) for name in classes]
+    return [", ".join(map(str, name)) if isinstance(name, list | tuple) else str(name) for name in classes]
 
 
-def _listed(source: object) -> Tensor | None:
-    """Labels that need no sample to be read, or None."""
+def listed_labels(source: object) -> Int64[Tensor, " n"] | None:
+    """Labels that need no sample to be read, -1 for a sample without one; None where there are none of that kind."""
     if isinstance(source, Subset):
-        whole = _listed(source.dataset)
+        whole = listed_labels(source.dataset)
         return None if whole is None else whole[torch.as_tensor(source.indices)]
     if isinstance(source, ConcatDataset):
-        parts = [_listed(part) for part in source.datasets]
+        parts = [listed_labels(part) for part in source.datasets]
         known = [part for part in parts if part is not None]
         return torch.cat(known) if len(known) == len(parts) else None
     for name in _COLUMNS:

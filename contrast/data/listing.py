@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -9,9 +10,16 @@ from collections.abc import Iterator
 from contrast.data.image_file import EXTENSIONS
 from contrast.errors import InputError
 
-__all__ = ["list_images", "refuse_empty_classes"]
+__all__ = ["list_images", "passed_over", "refuse_empty_classes", "say_passed_over"]
+
+_log = logging.getLogger(__name__)
 
 _SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation"}
+
+# Folders that archive programs and file systems make beside the data; names with a dot in front are hidden anyway.
+_NOT_DATA = {"__macosx", "__pycache__", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
+# A run folder has config.yaml and one of these; what `contrast duplicates` draws may lie outside of a run folder.
+_OF_A_RUN = (".lock", "status.json", "metrics.jsonl", "checkpoints")
 
 
 def list_images(root: str, class_folders: bool | None) -> tuple[list[str], list[int] | None, list[str]]:
@@ -26,6 +34,8 @@ def list_images(root: str, class_folders: bool | None) -> tuple[list[str], list[
             subfolders called train, test or the like unless `class_folders` says that they are meant.
     """
     files, folders = _look_into(root)
+    passed: list[str] = []
+    folders = [name for name in folders if not _is_passed_over(os.path.join(root, name), passed)]
     if class_folders is None:
         class_folders = bool(folders) and not files
         if class_folders:
@@ -36,7 +46,8 @@ def list_images(root: str, class_folders: bool | None) -> tuple[list[str], list[
             f"class_folders is true, but {root!r} holds {holds}: make folders of the classes, or say false"
         )
     classes = folders if class_folders else []
-    groups = [list(_images_under(os.path.join(root, name))) for name in (classes or [""])]
+    groups = [list(_images_under(os.path.join(root, name), passed)) for name in (classes or [""])]
+    say_passed_over(root, passed)
     if not any(groups) and not files:
         raise InputError(_no_image(root))
     paths = [path for group in groups for path in group]
@@ -45,6 +56,69 @@ def list_images(root: str, class_folders: bool | None) -> tuple[list[str], list[
     labels = [label for label, group in enumerate(groups) for _ in group]
     refuse_empty_classes(root, classes, labels, "image")
     return paths, labels, classes
+
+
+def passed_over(root: str) -> list[str]:
+    """All folders below root that are no data: of runs, of nothing but runs, of an archive program or a file system."""
+    passed: list[str] = []
+    if os.path.isdir(root):
+        _find_passed_over(root, passed, frozenset())
+    return passed
+
+
+def say_passed_over(root: str, folders: list[str]) -> None:
+    """Log one line that names the folders that are no data; nothing where there are none."""
+    names = list(dict.fromkeys(os.path.relpath(folder, root) for folder in folders))
+    if names:
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        _log.warning(
+            "passed over in %r, as no data: %s%s (runs, and folders of the system)", root, ", ".join(names[:5]), more
+        )
+
+
+def _find_passed_over(folder: str, passed: list[str], above: frozenset[str]) -> None:
+    here = os.path.realpath(folder)
+    if here in above:
+        return
+    with os.scandir(folder) as entries:
+        inside = sorted((entry for entry in entries if _is_folder(entry)), key=lambda entry: entry.name)
+    for entry in inside:
+        if entry.name.startswith("."):
+            passed.append(entry.path)
+        elif not _is_passed_over(entry.path, passed):
+            _find_passed_over(entry.path, passed, above | {here})
+
+
+def _is_passed_over(folder: str, passed: list[str]) -> bool:
+    """Whether a folder is no data; if so, it is added to `passed`."""
+    no_data = os.path.basename(folder).casefold() in _NOT_DATA or _is_run(folder) or _holds_only_runs(folder)
+    if no_data:
+        passed.append(folder)
+    return no_data
+
+
+def _is_run(folder: str) -> bool:
+    if os.path.isfile(os.path.join(folder, "config.yaml")):
+        return any(os.path.exists(os.path.join(folder, name)) for name in _OF_A_RUN)
+    return os.path.isfile(os.path.join(folder, "duplicates", "duplicates.json"))
+
+
+def _holds_only_runs(folder: str, depth: int = 3) -> bool:
+    """Whether a folder has runs and nothing else to see, as the folder ``runs`` does, or folders of such folders."""
+    found = False
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if not _is_folder(entry) or not (
+                    _is_run(entry.path) or (depth and _holds_only_runs(entry.path, depth - 1))
+                ):
+                    return False
+                found = True
+    except OSError:  # reading the folder says so
+        return False
+    return found
 
 
 def refuse_empty_classes(root: str, classes: list[str], labels: list[int], what: str) -> None:
@@ -93,13 +167,15 @@ def _is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in EXTENSIONS
 
 
-def _images_under(folder: str, above: frozenset[str] = frozenset()) -> Iterator[str]:
+def _images_under(folder: str, passed: list[str], above: frozenset[str] = frozenset()) -> Iterator[str]:
+    """Images below a folder; folders that are no data are added to `passed`, not looked into."""
     here = os.path.realpath(folder)
     if here in above:  # a link to a folder that this one lies in
         return
     for entry in _visible(folder):
         if _is_folder(entry):
-            yield from _images_under(entry.path, above | {here})
+            if not _is_passed_over(entry.path, passed):
+                yield from _images_under(entry.path, passed, above | {here})
         elif _is_image(entry.name):
             yield entry.path
 

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from contrast.data.decode import pixels_of
 from contrast.data.image_file import CorruptImageError, read_image
 from contrast.data.packed import PackedImages, finish, start
+from contrast.data.sources import file_state
 from contrast.errors import InputError
 from contrast.whole_file import whole_file
 
@@ -32,7 +33,9 @@ _only_read = ContextVar("only_read", default=False)
 _AT_ONCE = 64  # images decoded before any is written: what a slow disk may leave in memory
 
 
-def packed_images(cache: str, root: str, paths: Sequence[str], size: int | None, skip: bool) -> PackedImages:
+def packed_images(
+    cache: str, root: str, paths: Sequence[str], size: int | None, skip: bool, full_checksum: bool = False
+) -> PackedImages:
     """The images of these files from the cache, which is written first if there is none or the files have changed.
 
     Where several processes start at once, one writes and the others wait. Its facts hold `skipped`, the place in
@@ -44,11 +47,12 @@ def packed_images(cache: str, root: str, paths: Sequence[str], size: int | None,
         paths: one an image.
         size: shorter side to which larger images are reduced; None keeps them as they are.
         skip: whether to leave out what does not decode.
+        full_checksum: whether a file has changed is told by all its bytes, in place of its size and time.
 
     Raises:
         InputError: where the cache is damaged, no cache or cannot be written, and for what does not decode.
     """
-    source = {"files": _fingerprint(root, paths), "size": size}
+    source = {"files": _fingerprint(root, paths, full_checksum), "size": size}
     found = _current(cache, source, say=False)
     if found is None and _only_read.get():
         raise InputError(
@@ -77,8 +81,14 @@ def caches_only_read() -> Iterator[None]:
         _only_read.reset(token)
 
 
-def _fingerprint(root: str, paths: Sequence[str]) -> str:
+def _fingerprint(root: str, paths: Sequence[str], full: bool) -> str:
     digest = hashlib.sha256()
+    if full:
+        digest.update(b"all bytes of each file\n")
+        for path in paths:
+            digest.update(f"{os.path.relpath(path, root)}\0".encode(errors="surrogateescape"))
+            digest.update(file_state(path, times=False, full=True))
+        return digest.hexdigest()
     for path in paths:
         try:
             state = os.stat(path)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import operator
 import os
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast, runtime_checkable
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
 from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
@@ -17,7 +21,22 @@ from torch.utils.data import Dataset, IterableDataset, Subset
 
 from contrast.errors import InputError
 
-__all__ = ["UNLABELLED", "Kind", "Source", "StackedImages", "map_style", "read_label", "read_sample", "stacked"]
+__all__ = [
+    "PATHS",
+    "UNLABELLED",
+    "Content",
+    "HasContent",
+    "Kind",
+    "Source",
+    "StackedImages",
+    "array_rows",
+    "file_state",
+    "file_states",
+    "map_style",
+    "read_label",
+    "read_sample",
+    "stacked",
+]
 
 UNLABELLED = -1
 
@@ -26,7 +45,7 @@ UNLABELLED = -1
 _READING_ERRORS = (OSError, EOFError, SyntaxError, struct.error, zlib.error, Image.DecompressionBombError)
 
 # Where data set classes keep the paths of their files: torchvision's, and ours.
-_PATHS = ("paths", "samples", "_samples", "imgs", "_image_files", "_images")
+PATHS = ("paths", "samples", "_samples", "imgs", "_image_files", "_images")
 
 
 @dataclass(frozen=True)
@@ -61,6 +80,66 @@ class StackedImages(Protocol):
     def images_at(self, index: Sequence[int], /) -> UInt8[Tensor, "b c h w"] | None:
         """What `to_uint8` would make of these images with as many channels as they have; None where it cannot."""
         ...
+
+
+class Content(NamedTuple):
+    """What stands for the content of samples in a checksum.
+
+    Attributes:
+        words: what it covers, say "all bytes of the array".
+        parts: the bytes, in the samples' order.
+    """
+
+    words: str
+    parts: Iterable[bytes | npt.NDArray[Any]]
+
+
+@runtime_checkable
+class HasContent(Protocol):
+    """A data set that states its samples' content without making each sample."""
+
+    def content(self, index: Sequence[int], times: bool, /) -> Content:
+        """What changes whenever one of these samples changes, or its label where `labels` does not list it.
+
+        Args:
+            index: the samples.
+            times: whether the modification times of files count, without which a changed file of equal size passes.
+        """
+        ...
+
+
+def array_rows(array: npt.NDArray[Any], index: Sequence[int]) -> Iterator[bytes | npt.NDArray[Any]]:
+    """All bytes of these rows of an array, after its type and shape; about 16 MiB at a time."""
+    yield f"{array.dtype} {array.shape[1:]}\n".encode()
+    size = max(1, array[:1].nbytes)
+    at_once = max(1, (1 << 24) // size)
+    for start in range(0, len(index), at_once):
+        here = np.asarray(index[start : start + at_once])
+        following = len(here) == 1 or bool((np.diff(here) == 1).all())
+        yield np.ascontiguousarray(array[here[0] : here[-1] + 1] if following else array[here])
+
+
+def file_states(paths: Sequence[str], times: bool, full: bool = False) -> Content:
+    """Sizes of files, with their modification times or all their bytes; their names are a matter of their own.
+
+    Args:
+        paths: the files.
+        times: whether modification times count.
+        full: whether all bytes count, in place of size and time.
+    """
+    words = "all bytes of the files" if full else f"sizes{' and modification times' * times} of the files"
+    return Content(words, (file_state(path, times, full) for path in paths))
+
+
+def file_state(path: str, times: bool, full: bool) -> bytes:
+    """What stands for one file in `file_states`."""
+    try:
+        if full and os.path.isfile(path):  # nothing else is opened: a pipe may have no end
+            return hashlib.sha256(Path(path).read_bytes()).digest()
+        state = os.stat(path)
+    except OSError:  # a link that leads nowhere: reading the sample says so
+        return b"none\n"
+    return f"{state.st_size} {state.st_mtime_ns if times else ''}\n".encode()
 
 
 def stacked(source: Source, index: Sequence[int]) -> UInt8[Tensor, "b c h w"] | None:
@@ -143,7 +222,7 @@ def _place(source: Source, index: int, kind: Kind) -> str:
 def _path(source: object, index: int) -> str | None:
     if isinstance(source, Subset):
         return _path(source.dataset, source.indices[index])
-    for name in _PATHS:
+    for name in PATHS:
         listed = getattr(source, name, None)
         entry = listed[index] if isinstance(listed, list) and index < len(listed) else None
         first = entry[0] if isinstance(entry, tuple) else entry

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -16,9 +15,10 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from contrast.data.batch import Batch
 from contrast.data.collate import collate_labelled, collate_training
+from contrast.data.identity import DataIdentity, identity_of, names_of, root_of
 from contrast.data.indexed import IndexedSamples
 from contrast.data.input_statistics import LOOKED_AT_IN_TEST, statistics_of
-from contrast.data.labels import check_same_classes, labels_of
+from contrast.data.labels import check_same_classes, class_names, labels_of
 from contrast.data.loader import EpochBatches, ResumableLoader
 from contrast.data.standardisation import Standardisation
 from contrast.errors import InputError
@@ -69,6 +69,8 @@ class TrainingData(lightning.LightningDataModule, ABC):
         super().__init__()
         self.train_set = train if limit is None else train.subset(_choose(len(train), limit, seed))
         self.test_set = test
+        self._names: dict[Split, list[str] | None] = {}
+        self._contents: dict[Split, DataIdentity] = {}
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
         if batch_size < 2:
             raise InputError(f"data.batch_size {batch_size} leaves no negatives: give at least 2")
@@ -173,6 +175,27 @@ class TrainingData(lightning.LightningDataModule, ABC):
         """Labels of the samples that are pretrained on, for observers; None where there are none."""
         return labels_of(self.train_set.source)
 
+    @cached_property
+    def class_names(self) -> list[str]:
+        """Names of the train set's classes in the order of their labels; empty where it names none."""
+        return class_names(self.train_set.source)
+
+    def class_name(self, label: int | None) -> str | None:
+        """The name of one class; None where there is no label, or none of that name."""
+        known = label is not None and 0 <= label < len(self.class_names)
+        return self.class_names[label] if known and label is not None else None
+
+    def sample_names(self, split: Split) -> list[str] | None:
+        """Each sample's file in one set, relative to its folder; None where samples are not files."""
+        if split not in self._names:
+            self._names[split] = names_of(self._set(split).source)
+        return self._names[split]
+
+    @cached_property
+    def identity(self) -> DataIdentity:
+        """What tells this train set from another, as a checkpoint keeps it: the same on every machine."""
+        return identity_of(self.train_set, thorough=False)
+
     @property
     def classes(self) -> int:
         """How many classes the labels of the train set name.
@@ -207,8 +230,20 @@ class TrainingData(lightning.LightningDataModule, ABC):
         return torch.where(labels >= 0, place, labels)
 
     def describe(self, split: Split) -> dict[str, Any]:
-        """What an evaluation on one set was made on, as JSON: class, number of samples and their transform."""
+        """The data of an evaluation, as JSON: class, path, samples, class names, checksums and transform."""
         samples = self._set(split)
+        names = class_names(samples.source)
+        return {**self.key(split), "path": root_of(samples.source), **({"classes": names} if names else {})}
+
+    def key(self, split: Split) -> dict[str, Any]:
+        """All that an encoder's features of one set depend on besides the encoder, as JSON: the key of a cache.
+
+        The contents are computed once for each set of this object.
+        """
+        samples = self._set(split)
+        if split not in self._contents:
+            self._contents[split] = identity_of(samples, thorough=True)
+        found = self._contents[split]
         source: object = samples.source
         while isinstance(source, Subset):
             source = source.dataset
@@ -216,7 +251,10 @@ class TrainingData(lightning.LightningDataModule, ABC):
             "set": f"{type(source).__module__}.{type(source).__qualname__}",
             "split": split,
             "samples": len(samples),
-            "contents": _contents(samples),
+            "names": found.names,
+            "labels": found.labels,
+            "contents": found.contents,
+            "contents_of": found.contents_of,
             "transform": self.transform,
         }
 
@@ -282,17 +320,6 @@ class TrainingData(lightning.LightningDataModule, ABC):
             return batch
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
         return self.make_views(batch, epoch)
-
-
-def _contents(samples: IndexedSamples) -> str:
-    """A checksum of the labels, and of the first, middle and last sample: enough to tell one set from another."""
-    digest = hashlib.sha256()
-    labels = labels_of(samples.source)
-    if labels is not None:
-        digest.update(labels.numpy().tobytes())
-    for place in (0, len(samples) // 2, len(samples) - 1):
-        digest.update(samples[place][0].numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _choose(samples: int, limit: int, seed: int) -> Tensor:

@@ -124,7 +124,7 @@ def features_of(
     def compute() -> Features:
         return extract(encoder, data.evaluation_loader(split), device, f"features of {split}", labelled)
 
-    found = cached_features(folder, cache_key(encoder, data.describe(split)), compute)
+    found = cached_features(folder, cache_key(encoder, data.key(split)), compute)
     if labelled and bool((found.labels < 0).any()):  # kept by an evaluation that asked for none
         raise InputError(_UNLABELLED.format(int(found.index[found.labels < 0][0])))
     return replace(found, labels=data.consecutive(found.labels)) if labelled else found

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -14,6 +15,7 @@ from torch import nn
 
 from contrast.cli import main
 from contrast.commands.encoder import load_run
+from contrast.data import Digits
 from contrast.evaluation import features
 from contrast.models import ConvNet
 from tests.commands.running import pretrain
@@ -181,3 +183,29 @@ def test_help_shows_an_example(capsys, command):
         main([command, "--help"])
     assert stopped.value.code == 0
     assert f"contrast {command} runs/first" in capsys.readouterr().out
+
+
+def test_an_accuracy_belongs_to_all_images_of_the_data_not_to_three_of_them(run, tmp_path, monkeypatch, capsys):
+    """Test images are replaced but for the first, the middle and the last one."""
+    digits, held_out = Digits(train=True), Digits(train=False)
+    images = [np.stack([image[0].numpy() for image, _ in each]) for each in (digits, held_out)]
+    for name, pixels, each in zip(("train", "test"), images, (digits, held_out), strict=True):
+        np.savez(tmp_path / f"{name}.npz", images=pixels, labels=each.labels.numpy())
+    sets = "".join(f"    {n}: {{class_path: ArrayImages, init_args: {{path: {n}.npz}}}}\n" for n in ("train", "test"))
+    views = "{class_path: SimCLRViews, init_args: {size: 8, blur: 0.0}}"
+    text = f"data:\n  class_path: ImageData\n  init_args:\n{sets}    views: {views}\n    channels: 1\n"
+    (tmp_path / "data.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+
+    def top1() -> float:
+        assert main(["knn", str(run), "--neighbours", "5", "--data", "data.yaml"]) == 0
+        return float(json.loads(Path(_last_line(capsys)).read_text())["top1"])
+
+    before = top1()
+    kept, other = [0, 180, 359], np.random.default_rng(0).integers(0, 256, images[1].shape, dtype=np.uint8)
+    other[kept] = images[1][kept]
+    np.savez(tmp_path / "test.npz", images=other, labels=held_out.labels.numpy())
+    after = top1()
+    shutil.rmtree(run / "features")
+    assert after == top1() < before / 2
+    assert len(_results(run)) == 2  # each with the checksum of its own data

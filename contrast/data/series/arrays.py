@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from torch.utils.data import Dataset
 
 from contrast.data.array_file import Array, map_array, read_arrays
 from contrast.data.labels import named_labels
-from contrast.data.series.values import to_series
+from contrast.data.series.values import series_content, to_series
+from contrast.data.sources import Content
 from contrast.errors import InputError
 
 __all__ = ["ArraySeries"]
@@ -61,6 +63,10 @@ class ArraySeries(Dataset[tuple[Tensor, int | None]]):
 
     def __len__(self) -> int:
         return len(self._series)
+
+    def content(self, index: Sequence[int], times: bool) -> Content:
+        """All bytes of these series."""
+        return series_content(self._series, index)
 
     def __getitem__(self, index: int) -> tuple[Float[Tensor, "c t"], int | None]:
         return self._series[index], None if self.labels is None else int(self.labels[index])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from contrast.data.series.ts_file import TsFile
+from contrast.data.sources import Content
 from contrast.errors import InputError, did_you_mean
 
 __all__ = ["AeonSet"]
@@ -47,6 +49,10 @@ class AeonSet(Dataset[tuple[Tensor, int | None]]):
 
     def __len__(self) -> int:
         return len(self._file)
+
+    def content(self, index: Sequence[int], times: bool) -> Content:
+        """All bytes of these series."""
+        return self._file.content(index, times)
 
     def __getitem__(self, index: int) -> tuple[Float[Tensor, "c t"], int | None]:
         return self._file[index]

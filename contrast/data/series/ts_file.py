@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from contrast.data.array_file import require_file
-from contrast.data.series.values import to_series
+from contrast.data.series.values import series_content, to_series
+from contrast.data.sources import Content
 from contrast.errors import InputError
 
 __all__ = ["TsFile"]
@@ -63,6 +64,10 @@ class TsFile(Dataset[tuple[Tensor, int | None]]):
 
     def __len__(self) -> int:
         return len(self._series)
+
+    def content(self, index: Sequence[int], times: bool) -> Content:
+        """All bytes of these series."""
+        return series_content(self._series, index)
 
     def __getitem__(self, index: int) -> tuple[Float[Tensor, "c t"], int | None]:
         return self._series[index], None if self.labels is None else int(self.labels[index])

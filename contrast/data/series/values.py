@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from contrast.data.sources import Content
 from contrast.errors import InputError
 
-__all__ = ["LOOKED_AT", "at_positions", "offset_of", "resample", "to_series"]
+__all__ = ["LOOKED_AT", "at_positions", "offset_of", "resample", "series_content", "to_series"]
 
 
 _ROUNDED = 1e-3
@@ -66,6 +67,13 @@ def offset_of(series: Sequence[Float[Tensor, "c _"]]) -> Float64[Tensor, " c"]:
     if all(each.dtype == torch.float32 for each in series):
         return torch.zeros(len(series[0]), dtype=torch.float64)
     return torch.stack([each.double().mean(1) for each in series]).mean(0)
+
+
+def series_content(series: Sequence[Tensor], index: Sequence[int]) -> Content:
+    """All bytes of these series, each after its shape: what stands for their content in a checksum."""
+    chosen = (series[place] for place in index)
+    parts = (part for each in chosen for part in (f"{tuple(each.shape)}\n".encode(), each.contiguous().numpy()))
+    return Content("all bytes of the series", parts)
 
 
 def resample(series: Float[Tensor, "c t"], steps: int) -> Float[Tensor, "c {steps}"]:
