@@ -196,6 +196,12 @@ class ApproximateSearch(nn.Module):
         found = {"used": self._index, "coming": coming}
         return {name: index.state() for name, index in found.items() if index is not None}
 
+    @staticmethod
+    def forget(state: dict[str, Any], prefix: str) -> None:
+        """Take an index out of a stored state, where the rows have moved; search is exact until the next one."""
+        state[prefix + "begun"], state[prefix + "used"] = torch.tensor(_NONE), torch.tensor(_NONE)
+        state[prefix + "_extra_state"] = {}
+
     def set_extra_state(self, state: dict[str, Tensor]) -> None:
         self._index = self._building = None
         self._loaded = dict(state)

@@ -178,6 +178,13 @@ class FaissBank(MemoryBank):
             self.approximate.follow(self.rows, int(self.steps))
         self.steps.add_(1)
 
+    def move_samples(
+        self, state: dict[str, Tensor], prefix: str, old_of: Int[Tensor, " m"], new_of: Int[Tensor, " n"]
+    ) -> None:
+        """The rows move by `KeyStore.move_samples`; an index over rows that have moved goes."""
+        if self.approximate is not None and self.rows.per_sample:
+            self.approximate.forget(state, f"{prefix}approximate.")
+
     def extra_repr(self) -> str:
         return f"mining={self.mining}, warmup_steps={self.warmup_steps}"
 

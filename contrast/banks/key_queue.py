@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from contrast.banks.memory_bank import MemoryBank, Negatives
+from contrast.banks.memory_bank import MemoryBank, Negatives, renumbered
 from contrast.distributed import gather_detached
 from contrast.errors import InputError
 from contrast.pairs import UNKNOWN
@@ -98,6 +98,11 @@ class KeyQueue(MemoryBank):
         self.steps.add_(1)
         self.pointer.add_(len(keys)).remainder_(self.size)
         self.filled.add_(len(keys)).clamp_(max=self.size)
+
+    def move_samples(
+        self, state: dict[str, Tensor], prefix: str, old_of: Int[Tensor, " m"], new_of: Int[Tensor, " n"]
+    ) -> None:
+        state[prefix + "index"] = renumbered(state[prefix + "index"], new_of)
 
     def extra_repr(self) -> str:
         return f"width={self.keys.shape[1]}, size={self.size}"

@@ -9,6 +9,7 @@ import torch.distributed as dist
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from contrast.banks.memory_bank import renumbered
 from contrast.distributed import gather_detached, rank, world_size
 from contrast.errors import InputError
 from contrast.pairs import UNKNOWN
@@ -142,6 +143,37 @@ class KeyStore(nn.Module):
         if self.parts > 1 and name in state_dict and len(state_dict[name]) == self.size:
             state_dict[name] = state_dict[name][self.part :: self.parts]
         super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def move_samples(
+        self, state: dict[str, Tensor], prefix: str, old_of: Int[Tensor, " m"], new_of: Int[Tensor, " n"]
+    ) -> None:
+        """Number the samples in a stored state as other data do.
+
+        First in first out, the keys of samples that are gone are of no known one. With one row a sample their rows go,
+        and the state becomes of this store's size.
+
+        Raises:
+            InputError: where there are more samples than rows.
+        """
+        index = renumbered(state[prefix + "index"], new_of)
+        if not self.per_sample:
+            state[prefix + "index"] = index
+            return
+        if len(old_of) > self.size:
+            raise InputError(
+                f"one row a sample needs {len(old_of)} rows, and the bank has {self.size}: set --model.bank.size "
+                f"{len(old_of)}"
+            )
+        kept = (index[: int(state[prefix + "filled"])] >= 0).nonzero().flatten()
+        start = {"keys": 0.0, "index": UNKNOWN, "written": -1}
+        state[prefix + "index"] = index
+        for name, value in start.items():
+            old = state[prefix + name]
+            state[prefix + name] = old.new_full((self.size, *old.shape[1:]), value)
+            state[prefix + name][: len(kept)] = old[kept]
+        state[prefix + "row_of"] = torch.full((self.size,), -1)
+        state[prefix + "row_of"][index[kept]] = torch.arange(len(kept))
+        state[prefix + "filled"] = torch.tensor(len(kept))
 
     def _next_rows(self, count: int) -> Tensor:
         if count > self.size:

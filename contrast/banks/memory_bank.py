@@ -10,9 +10,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from contrast.banks.neighbours import Neighbours, nearest_of_others
+from contrast.pairs import UNKNOWN
 from contrast.run_length import RunLength
 
-__all__ = ["MemoryBank", "Negatives"]
+__all__ = ["MemoryBank", "Negatives", "renumbered"]
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,26 @@ class MemoryBank(nn.Module, ABC):
         keys, _ = self.stored()
         return keys[row.clamp(min=0)]
 
+    def move_samples(
+        self, state: dict[str, Tensor], prefix: str, old_of: Int[Tensor, " m"], new_of: Int[Tensor, " n"]
+    ) -> None:
+        """Number the samples in a stored state as other data do; the keys of samples that are gone are of no known one.
+
+        A bank of one's own that keeps samples' numbers overrides it; by default there are none.
+
+        Args:
+            state: of a whole method, changed in place.
+            prefix: of this bank's entries.
+            old_of: by sample of the new data, its number in the old data; -1 for a new one.
+            new_of: by sample of the old data, its number in the new data; -1 for one that is gone.
+        """
+
     @abstractmethod
     def store(self, keys: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> None:
         """Remember this rank's keys and, with several processes, everyone's."""
+
+
+def renumbered(index: Int[Tensor, " k"], new_of: Int[Tensor, " n"]) -> Int[Tensor, " k"]:
+    """Samples' numbers in other data; -1 for samples that are gone or were not known."""
+    known = (index >= 0) & (index < len(new_of))
+    return torch.where(known, new_of[torch.where(known, index, 0)], UNKNOWN) if len(new_of) else index

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from contrast.callbacks.signals import StopSignals, requeue
 from contrast.checkpoint_file import FORMAT, write_checkpoint
+from contrast.data import TrainingData
 from contrast.errors import InputError, RunStopped
 from contrast.run_folder import RunFolder
 from contrast.run_length import RunLength
@@ -23,10 +25,19 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
     Args:
         folder: the run folder.
+        changed: what is done to the content of a checkpoint that is loaded, where the data are not those it was
+            written on; nothing if None.
     """
 
-    def __init__(self, folder: RunFolder) -> None:
-        self.folder = folder
+    def __init__(self, folder: RunFolder, changed: Callable[[dict[str, Any]], None] | None = None) -> None:
+        self.folder, self.changed = folder, changed
+
+    def load_checkpoint(self, path: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
+        """The content of a checkpoint, numbered as the data are now."""
+        content: dict[str, Any] = super().load_checkpoint(path, *arguments, **options)
+        if self.changed is not None:
+            self.changed(content)
+        return content
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         last = Path(path) == self.folder.last_checkpoint
@@ -86,6 +97,9 @@ class Checkpoints(lightning.Callback):
     ) -> None:
         epochs = trainer.fit_loop.epoch_progress.state_dict()["current"]["processed"]  # those that are over
         checkpoint["contrast"] = {"format": FORMAT, "epochs": epochs, "config": self.config}
+        data = getattr(trainer, "datamodule", None)
+        if isinstance(data, TrainingData):
+            checkpoint["contrast"]["data"] = data.identity.state()
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._signals.install()

@@ -8,19 +8,21 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from contrast.distributed import rank
+from contrast.errors import InputError
 from contrast.losses import BadPairMining, LossOutput
 from contrast.observation.sums import added_up
 from contrast.whole_file import whole_file
 
-__all__ = ["EpochOfPairs", "PairHistory", "histories_of"]
+__all__ = ["EpochOfPairs", "PairHistory", "histories_of", "move_histories", "moved_state"]
 
 History = dict[str, list[float | None]]
 _KEPT = ("loss", "positive", "weight")
+_UNREADABLE = (OSError, SafetensorError, LookupError, ValueError, RuntimeError)
 
 _COUNT, _LOSS, _POSITIVE, _WEIGHT, _LOSSES = range(5)
 
@@ -40,10 +42,10 @@ class EpochOfPairs(NamedTuple):
     weight: Float[Tensor, " n"]
     flag: Int[Tensor, " n"]
 
-    def save(self, path: Path) -> None:
-        """As float16 and uint8, whole or not at all."""
+    def save(self, path: Path, numbering: str = "") -> None:
+        """As float16 and uint8, whole or not at all; `numbering` says what the samples' numbers refer to."""
         tensors = {name: each.half() for name, each in self._asdict().items() if name != "flag"}
-        _save(path, {**tensors, "flag": self.flag.to(torch.uint8)})
+        _save(path, {**tensors, "flag": self.flag.to(torch.uint8)}, numbering)
 
 
 class PairHistory:
@@ -52,9 +54,11 @@ class PairHistory:
     Args:
         samples: how many training samples there are.
         device: where losses come from.
+        numbering: what the samples' numbers refer to, `DataIdentity.numbering`; kept in the files.
     """
 
-    def __init__(self, samples: int, device: torch.device) -> None:
+    def __init__(self, samples: int, device: torch.device, numbering: str = "") -> None:
+        self.numbering = numbering
         self._sums = torch.zeros(5, samples, device=device)
         # Epochs in which a sample was seen; mean and sum of squares about it, of loss and of positive score.
         self._running = torch.zeros(5, samples, dtype=torch.float64)
@@ -95,14 +99,23 @@ class PairHistory:
             kept = seen > 0
             tensors[f"{name}_mean"] = torch.where(kept, mean, torch.nan).float()
             tensors[f"{name}_std"] = torch.where(kept, (squares / seen.clamp(min=1)).sqrt(), torch.nan).float()
-        _save(path, tensors)
+        _save(path, tensors, self.numbering)
 
     def state(self) -> dict[str, Tensor]:
         """All that a checkpoint keeps; every process is to ask."""
         return {"sums": added_up(self._sums), "running": self._running}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Go on from a checkpoint: the sums of all processes are the first one's."""
+        """Go on from a checkpoint: the sums of all processes are the first one's.
+
+        Raises:
+            InputError: for a state of another number of samples.
+        """
+        if state["sums"].shape != self._sums.shape or state["running"].shape != self._running.shape:
+            raise InputError(
+                f"the checkpoint has the history of {state['sums'].shape[-1]} samples, and the training set has "
+                f"{self._sums.shape[1]}: resume on the data of the run"
+            )
         self._running = state["running"]
         self._sums.copy_(state["sums"] if rank() == 0 else torch.zeros_like(state["sums"]))
 
@@ -116,13 +129,49 @@ class PairHistory:
             self._running[row + 1] += delta * torch.where(here, values - self._running[row], 0.0)
 
 
-def histories_of(folder: Path, samples: Sequence[int], until: int) -> dict[int, History]:
+def moved_state(state: dict[str, Tensor], old_of: Int[Tensor, " m"]) -> dict[str, Tensor]:
+    """A `PairHistory`'s state for other data: each sample's column where it is now, of new samples as never seen.
+
+    Args:
+        state: of the old data.
+        old_of: by sample of the new data, its number in the old data; -1 for a new one.
+    """
+    return {name: torch.where(old_of >= 0, each[:, old_of.clamp(min=0)], 0) for name, each in state.items()}
+
+
+def move_histories(folder: Path, old_of: Int[Tensor, " m"], count: int, before: str, after: str) -> None:
+    """Number the samples in the files of a run as the new data do; a new sample has no history.
+
+    Each file is replaced in one piece and says how it is numbered, so that doing it again changes nothing.
+
+    Args:
+        folder: of the files.
+        old_of: by sample of the new data, its number in the old data; -1 for a new one.
+        count: samples of the old data.
+        before, after: the numbering of the old and of the new data.
+    """
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            numbering, tensors = _numbered(path)
+        except _UNREADABLE:
+            continue
+        if numbering in (before, "") and all(each.shape == (count,) for each in tensors.values()):
+            _save(path, {name: _moved(each, old_of) for name, each in tensors.items()}, after)
+
+
+def _moved(values: Tensor, old_of: Tensor) -> Tensor:
+    missing = torch.nan if values.is_floating_point() else 0
+    return torch.where(old_of >= 0, values[old_of.clamp(min=0)], torch.tensor(missing, dtype=values.dtype))
+
+
+def histories_of(folder: Path, samples: Sequence[int], until: int, numbering: str = "") -> dict[int, History]:
     """What the files of single epochs say of some samples: of each, lists `epoch`, `loss`, `positive`, `weight`.
 
     Args:
         folder: of the files.
         samples: which ones.
         until: the last epoch. There are later ones where a run was killed and goes on from an earlier checkpoint.
+        numbering: what the samples' numbers refer to; a file of another numbering is left out.
     """
     histories: dict[int, History] = {each: {name: [] for name in ("epoch", *_KEPT)} for each in samples}
     index = torch.tensor(list(histories), dtype=torch.int64)
@@ -131,9 +180,11 @@ def histories_of(folder: Path, samples: Sequence[int], until: int) -> dict[int, 
         if not number.isdecimal() or int(number) > until or not path.is_file():
             continue
         try:
-            tensors = load_file(path)
+            of, tensors = _numbered(path)
             columns = [tensors[name][index].tolist() for name in _KEPT]
-        except (OSError, SafetensorError, LookupError, ValueError, RuntimeError):  # damaged, or of other samples
+        except _UNREADABLE:  # damaged, or of other samples
+            continue
+        if of and numbering and of != numbering:
             continue
         for history, *values in zip(histories.values(), *columns, strict=True):
             history["epoch"].append(int(number))
@@ -148,7 +199,14 @@ def _scores(query: Tensor, positive: Tensor) -> Tensor:
     return score.flatten(0, -2).mean(dim=0) if score.ndim > 1 else score
 
 
-def _save(path: Path, tensors: dict[str, Tensor]) -> None:
+def _numbered(path: Path) -> tuple[str, dict[str, Tensor]]:
+    """What the samples' numbers in a file refer to, empty where it does not say, and its tensors."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        return metadata.get("numbering", ""), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def _save(path: Path, tensors: dict[str, Tensor], numbering: str) -> None:
     # Through bytes, whose writing fails as that of any file does; safetensors has an exception of its own.
     with whole_file(path) as part:
-        part.write_bytes(save(tensors))
+        part.write_bytes(save(tensors, metadata={"numbering": numbering} if numbering else None))

@@ -43,7 +43,7 @@ class PairRecorder(lightning.Callback):
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         data = getattr(trainer, "datamodule", None)
         if self.epochs and isinstance(data, TrainingData):
-            self._history = PairHistory(data.train_samples, pl_module.device)
+            self._history = PairHistory(data.train_samples, pl_module.device, data.identity.numbering)
             if self._loaded:
                 self._history.load(self._loaded)
             self._loaded = {}
@@ -72,7 +72,7 @@ class PairRecorder(lightning.Callback):
         if not trainer.is_global_zero:
             return
         if _due(trainer, pl_module, self.epochs) or _due(trainer, pl_module, self.gallery):
-            epoch.save(self.folder.pairs / f"epoch-{trainer.current_epoch:05}.safetensors")
+            epoch.save(self.folder.pairs / f"epoch-{trainer.current_epoch:05}.safetensors", self._history.numbering)
             self._history.save_all_epochs(self.folder.pairs / "all_epochs.safetensors")
         if _due(trainer, pl_module, self.gallery):
             self._draw(trainer, epoch)

@@ -86,7 +86,7 @@ def _train(parser: Any, config: dict[str, Any], folder: RunFolder, request: Requ
 
     if request.resume is not None:
         with alone_in(folder):
-            fit(parser, config, folder, checkpoint_to_resume(folder), received)
+            fit(parser, config, folder, checkpoint_to_resume(folder), received, request.on_changed_data)
         return
     with alone_in(folder), cleared_if_refused(folder, request.again):
         begin(folder, _as_yaml(config))

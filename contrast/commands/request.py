@@ -51,6 +51,7 @@ class Request:
         flags: dotted names and their texts.
         run: the new run's folder; None makes a name.
         resume: the folder of a run to go on with; ``auto`` is the folder of `run`, if it has a checkpoint.
+        on_changed_data: whether to go on although the training data are not those of the checkpoint.
         print_config: whether only the resolved configuration is wanted.
         trust: whether the configuration of a run that is resumed may name any class.
         again: whether the run's folder is that of a run that ended before its first checkpoint.
@@ -64,6 +65,7 @@ class Request:
     typed_help: Sequence[str] = field(default=())
     again: bool = False
     trust: bool = False
+    on_changed_data: bool = False
 
 
 class _Parser(argparse.ArgumentParser):
@@ -92,11 +94,27 @@ def read_request(arguments: list[str]) -> Request:
     parser.add_argument("--resume", type=Path, metavar="FOLDER", help=again)
     trust = "with --resume: let the run folder's configuration name any class, and run its code"
     parser.add_argument("--trust", action="store_true", help=trust)
+    parser.add_argument(
+        "--resume-on-changed-data",
+        action="store_true",
+        help="with --resume: go on although training samples were added, removed or changed; they are matched by name",
+    )
     parser.add_argument("--print_config", action="store_true", help="print the resolved configuration and stop")
     known, rest = parser.parse_known_args(arguments)
     if any(flag.split("=")[0].endswith(".help") for flag in rest):
         return Request(typed_help=rest)
-    return Request(known.config, _flags(rest), known.run, known.resume, known.print_config, trust=known.trust)
+    on_changed_data = known.resume_on_changed_data
+    if on_changed_data and known.resume is None:
+        raise InputError("--resume-on-changed-data says how a run goes on: give --resume FOLDER too")
+    return Request(
+        known.config,
+        _flags(rest),
+        known.run,
+        known.resume,
+        known.print_config,
+        trust=known.trust,
+        on_changed_data=on_changed_data,
+    )
 
 
 def _flags(rest: list[str]) -> list[tuple[str, str]]:

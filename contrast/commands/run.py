@@ -27,6 +27,7 @@ from contrast.callbacks import (
     StepRandomness,
 )
 from contrast.callbacks.wandb_run import closed_at_the_end, with_id
+from contrast.commands.changed_data import ChangedData, changed_data
 from contrast.commands.configuration import short
 from contrast.commands.ending import by_the_first_process, in_words
 from contrast.commands.parser import CALLBACKS, build, check
@@ -50,6 +51,7 @@ def fit(
     folder: RunFolder,
     checkpoint: Path | None,
     received: bool = False,
+    on_changed_data: bool = False,
 ) -> None:
     """Build everything and train to the end.
 
@@ -59,6 +61,7 @@ def fit(
         folder: where everything goes.
         checkpoint: to go on from, if any.
         received: whether the configuration came out of the run folder without `--trust`.
+        on_changed_data: whether to go on from it with other training data than it was written on.
 
     Raises:
         InputError: for anything wrong with the configuration, the data or the checkpoint.
@@ -71,11 +74,14 @@ def fit(
     if checkpoint is None:
         config = with_measured(config, built.data)
         write_config(folder, config)
-    trainer = make_trainer(built, config, folder)
+    changed = None if checkpoint is None else changed_data(checkpoint, built.model, built.data, on_changed_data)
+    trainer = make_trainer(built, config, folder, changed)
     if trainer.is_global_zero:
         print(describe(built.model, built.data, config, folder), file=sys.stderr)
         for note in look_at_input(built.data, folder) if checkpoint is None else []:
             print(f"note    {note}", file=sys.stderr)
+    if changed is not None:
+        changed.move_records(folder)
     with by_the_first_process(trainer), in_words(trainer, folder, checkpoint), closed_at_the_end(folder):
         trainer.fit(built.model, datamodule=built.data, ckpt_path=checkpoint, weights_only=True)
 
@@ -114,7 +120,9 @@ def _scale(data: TrainingData) -> str:
     return f"standardised by mean {mean}, std {std}, {'measured' if data.measured() else 'as given'}"
 
 
-def make_trainer(built: Any, config: dict[str, Any], folder: RunFolder) -> lightning.Trainer:
+def make_trainer(
+    built: Any, config: dict[str, Any], folder: RunFolder, changed: ChangedData | None = None
+) -> lightning.Trainer:
     keep_freed_memory()
     settings = vars(built.trainer)
     given = settings.pop("callbacks") or []
@@ -158,7 +166,7 @@ def make_trainer(built: Any, config: dict[str, Any], folder: RunFolder) -> light
         return lightning.Trainer(
             **settings,
             callbacks=[*callbacks, *ours],
-            plugins=[AtomicCheckpoints(folder), *plugins],
+            plugins=[AtomicCheckpoints(folder, None if changed is None else changed.move), *plugins],
         )
     except (ValueError, TypeError, MisconfigurationException) as error:
         raise InputError(f"trainer: {error}") from error

@@ -16,6 +16,8 @@ from contrast.run_length import RunLength
 
 __all__ = ["BadPairMining", "bad_pair_weights"]
 
+_BY_SAMPLE = ("total", "count", "is_noisy", "is_faulty")
+
 
 class BadPairMining(PairWeighting):
     """DBPM: samples whose mean loss stands out are weighted by how far their present loss is from the crowd's.
@@ -120,6 +122,18 @@ class BadPairMining(PairWeighting):
         weights = torch.where(flagged, gaussian(pooled, self.mean, self.deviation, self.density), 1.0)
         return weights[place].to(losses.dtype)
 
+    def move_samples(
+        self, state: dict[str, Tensor], prefix: str, old_of: Int[Tensor, " m"], new_of: Int[Tensor, " n"]
+    ) -> None:
+        """Number the samples in a stored state as other data do; a new sample starts as never seen."""
+        for name in _BY_SAMPLE:
+            values = state[prefix + name]
+            state[prefix + name] = torch.where(old_of >= 0, values[old_of.clamp(min=0)], torch.zeros_like(values[:1]))
+
+    def samples_in(self, state: dict[str, Tensor], prefix: str) -> int | None:
+        """How many samples a stored state is of."""
+        return len(state[prefix + "count"]) if prefix + "count" in state else None
+
     def _check(self, index: Tensor) -> None:
         if len(index) and not (int(index.min()) >= 0 and int(index.max()) < len(self.count)):
             raise InputError(
@@ -136,7 +150,7 @@ class BadPairMining(PairWeighting):
 
 def _take_size(mining: torch.nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """Be of the size of what is loaded: a run may be evaluated on another data set than it was trained on."""
-    for name in ("total", "count", "is_noisy", "is_faulty"):
+    for name in _BY_SAMPLE:
         loaded = state.get(prefix + name)
         if isinstance(loaded, Tensor):
             mining.register_buffer(name, torch.zeros_like(loaded, device=getattr(mining, name).device))

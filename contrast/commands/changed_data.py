@@ -1,0 +1,169 @@
+"""Whether a resumed run has the training data of its checkpoint, and how state by sample moves where it has not."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from contrast.callbacks import PairRecorder
+from contrast.callbacks.pair_history import move_histories, moved_state
+from contrast.checkpoint_file import read_checkpoint
+from contrast.commands.resuming import is_first_process
+from contrast.data import TrainingData
+from contrast.data.identity import DataIdentity, Matching, appended, identity_of, match_samples, root_of
+from contrast.errors import InputError
+from contrast.run_folder import RunFolder
+
+__all__ = ["ChangedData", "changed_data"]
+
+_PAIRS = PairRecorder.__qualname__  # Lightning's name for its state
+
+
+@runtime_checkable
+class _MovesSamples(Protocol):
+    """A module whose state knows samples by their numbers."""
+
+    def move_samples(self, state: dict[str, Any], prefix: str, old_of: Tensor, new_of: Tensor) -> None: ...
+
+
+@runtime_checkable
+class _CountsSamples(Protocol):
+    """A module whose state has an entry for each sample."""
+
+    def samples_in(self, state: dict[str, Any], prefix: str) -> int | None: ...
+
+
+@dataclass(frozen=True, eq=False)
+class ChangedData:
+    """The training data of a checkpoint and those of now, sample by sample.
+
+    Attributes:
+        matching: which samples are the same ones.
+        before, after: what samples' numbers refer to in the checkpoint and now.
+        model: the method whose state is moved.
+    """
+
+    matching: Matching
+    before: str
+    after: str
+    model: nn.Module
+
+    def move(self, content: dict[str, Any]) -> None:
+        """Number the samples in a checkpoint's content as the data do now; what is of a new sample starts as never
+        seen, and what was of one that is gone goes."""
+        state = content["state_dict"]
+        for prefix, module in _by_prefix(self.model):
+            if isinstance(module, _MovesSamples):
+                module.move_samples(state, prefix, self.matching.old_of, self.matching.new_of)
+        pairs = content.get("callbacks", {}).get(_PAIRS)
+        if pairs:
+            content["callbacks"][_PAIRS] = moved_state(pairs, self.matching.old_of)
+
+    def move_records(self, folder: RunFolder) -> None:
+        """Number the samples in the run folder's files of pairs as the data do now."""
+        if is_first_process():
+            count = len(self.matching.new_of)
+            move_histories(folder.pairs, self.matching.old_of, count, self.before, self.after)
+
+
+def changed_data(checkpoint: Path, model: nn.Module, data: TrainingData, allowed: bool) -> ChangedData | None:
+    """How samples have moved since a checkpoint was written; None where the training data are the same.
+
+    Args:
+        checkpoint: that the run goes on from.
+        model: built for the data of now.
+        data: of now.
+        allowed: whether other data than the checkpoint's are wanted.
+
+    Raises:
+        InputError: for other data that are not wanted, or whose samples cannot be matched.
+    """
+    content = read_checkpoint(checkpoint)
+    old, new = DataIdentity.from_state(content["contrast"].get("data")), data.identity
+    if old is None:
+        _refuse_other_sizes(content, model, data, checkpoint)
+        return None
+    difference = _difference(old, new)
+    if difference is None:
+        return None
+    where = root_of(data.train_set.source)
+    said = f"the training data{f' in {where!r}' if where else ''} are not those of the checkpoint ({difference})"
+    if not allowed:
+        raise InputError(f"{said}: put them back, or go on with these by --resume-on-changed-data")
+    matching = _matched(old, new, data, said)
+    if is_first_process():
+        print(f"note    {said}: {_counts(matching)}{_of_the_epoch(content)}", file=sys.stderr)
+    return ChangedData(matching, old.numbering, new.numbering, model)
+
+
+def _difference(old: DataIdentity, new: DataIdentity) -> str | None:
+    """What differs, with both values; None where nothing does as far as both are known."""
+    if old.samples != new.samples:
+        return f"{old.samples:,} samples then, {new.samples:,} now"
+    names = ("checksum of the names", old.names, new.names)
+    contents = (f"checksum of {new.contents_of}", old.contents, new.contents)
+    labels = ("checksum of the labels", old.labels, new.labels)
+    for what, then, now in (names, *([contents] if old.contents_of == new.contents_of else []), labels):
+        if then is not None and now is not None and then != now:
+            return f"{what} {then[:8]} then, {now[:8]} now"
+    return None
+
+
+def _matched(old: DataIdentity, new: DataIdentity, data: TrainingData, said: str) -> Matching:
+    matching = match_samples(old, new)
+    if matching is None and old.contents is not None and new.samples >= old.samples:
+        # Without names a sample is known by its number, if all samples before are where they were.
+        before = identity_of(data.train_set, thorough=False, first=old.samples)
+        matching = appended(old.samples, new.samples) if before.contents == old.contents else None
+    if matching is None:
+        raise InputError(
+            f"{said}, and its samples cannot be matched: by name only samples of files are, each of a name of its own, "
+            "and arrays only where samples were added behind those of before: put the data back, or start a new run"
+        )
+    if not bool((matching.old_of >= 0).any()):
+        raise InputError(f"{said}, and no sample has the name of one of before: start a new run on these data")
+    return matching
+
+
+def _counts(matching: Matching) -> str:
+    matched = int((matching.old_of >= 0).sum())
+    return (
+        f"{matched:,} samples matched, {len(matching.old_of) - matched:,} new, {len(matching.new_of) - matched:,} gone"
+    )
+
+
+def _of_the_epoch(content: dict[str, Any]) -> str:
+    """Of a checkpoint within an epoch, what becomes of the rest of it."""
+    epochs = content["contrast"].get("epochs")
+    within = isinstance(epochs, int) and content["epoch"] >= epochs
+    return (
+        f"; the rest of epoch {content['epoch']} follows the new data's order, not without repetition" if within else ""
+    )
+
+
+def _refuse_other_sizes(content: dict[str, Any], model: nn.Module, data: TrainingData, checkpoint: Path) -> None:
+    """Of a checkpoint that does not say on which data it was written, see that its state fits the number of samples."""
+    counts = [
+        module.samples_in(content["state_dict"], prefix)
+        for prefix, module in _by_prefix(model)
+        if isinstance(module, _CountsSamples)
+    ]
+    sums = content.get("callbacks", {}).get(_PAIRS, {}).get("sums")
+    counts += [sums.shape[-1]] if isinstance(sums, Tensor) and sums.ndim else []
+    for count in counts:
+        if count is not None and count != data.train_samples:
+            raise InputError(
+                f"checkpoint {str(checkpoint)!r} was written on {count:,} training samples, and there are "
+                f"{data.train_samples:,} now: put the data back, or start a new run (it does not say which samples it "
+                "was written on, so that they cannot be matched)"
+            )
+
+
+def _by_prefix(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Every module with what its entries in a state begin with."""
+    return ((f"{name}." if name else "", module) for name, module in model.named_modules())
