@@ -62,7 +62,9 @@ class Gallery:
         if len(flagged):
             away = (by_loss - by_loss[by_loss.isfinite()].mean()).abs()[flagged]
             chosen["flagged"] = flagged[_order(away, descending=True)]
-        histories = histories_of(self.folder.pairs, torch.cat(list(chosen.values())).tolist(), epoch)
+        shown, numbering = torch.cat(list(chosen.values())).tolist(), data.identity.numbering
+        histories = histories_of(self.folder.pairs, shown, epoch, numbering)
+        row["numbering"] = numbering
         for name, index in chosen.items():
             row[name] = self._pairs(data, pairs, index, epoch, histories)
         row["queries"] = [self._query(data, *each) for each in self._queries]
@@ -83,8 +85,7 @@ class Gallery:
         drawn = [data.view_pictures(each) for each in views]
         return [
             {
-                "index": sample,
-                "label": _label(data, sample),
+                **_known(data, sample),
                 "loss": _number(pairs.loss[sample]),
                 "positive": _number(pairs.positive[sample]),
                 "weight": _number(pairs.weight[sample]),
@@ -102,14 +103,12 @@ class Gallery:
         self, data: TrainingData, sample: int, positive: float, negatives: Sequence[HardNegative]
     ) -> dict[str, Any]:
         return {
-            "index": sample,
-            "label": _label(data, sample),
+            **_known(data, sample),
             "positive": round(positive, 5),
             "picture": self._sample(data, sample),
             "negatives": [
                 {
-                    "index": each.index,
-                    "label": _label(data, each.index),
+                    **_known(data, each.index),
                     "score": round(each.score, 5),
                     "share": round(each.share, 6),
                     "kind": each.kind,
@@ -122,7 +121,8 @@ class Gallery:
     def _sample(self, data: TrainingData, sample: int) -> str | None:
         if sample < 0:
             return None
-        name = f"{sample:07}.png"
+        # With the data's own mark: after a change of the data a number may be another sample's.
+        name = f"{sample:07}-{data.identity.numbering.rpartition('-')[2]}.png"
         if (self.folder.pictures / name).exists():
             return f"{self.folder.pictures.name}/{name}"
         return self._save(data.picture(data.train_set[sample][0]), name)
@@ -140,9 +140,16 @@ def _order(values: Tensor, descending: bool) -> Tensor:
     return there[values[there].argsort(descending=descending, stable=True)[:_PAIRS]]
 
 
-def _label(data: TrainingData, sample: int) -> int | None:
-    labels = data.train_labels
-    return int(labels[sample]) if labels is not None and sample >= 0 and labels[sample] >= 0 else None
+def _known(data: TrainingData, sample: int) -> dict[str, Any]:
+    """Number, label, class name and file of a sample, as far as there are any."""
+    labels, names = data.train_labels, data.sample_names("train")
+    label = int(labels[sample]) if labels is not None and sample >= 0 and labels[sample] >= 0 else None
+    found: dict[str, Any] = {"index": sample, "label": label}
+    if (name := data.class_name(label)) is not None:
+        found["class"] = name
+    if names is not None and sample >= 0:
+        found["path"] = names[sample]
+    return found
 
 
 def _number(value: Tensor) -> float | None:

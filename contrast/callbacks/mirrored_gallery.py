@@ -14,8 +14,11 @@ from contrast.run_folder import RunFolder
 
 __all__ = ["Sheet", "as_wandb_table", "drawn", "sheets_of", "to_tensorboard"]
 
-_NUMBERS = ("index", "label", "loss", "positive", "weight", "flag")
-_NEGATIVES = ("query", "query label", "positive", "negative", "negative label", "score", "share", "kind")
+_NUMBERS = ("index", "label", "class", "path", "loss", "positive", "weight", "flag")
+_NEGATIVES = (
+    *("query", "query label", "query class", "query path", "positive"),
+    *("negative", "negative label", "negative class", "negative path", "score", "share", "kind"),
+)
 _PAIRS_ACROSS = 4
 _LEAST, _GAP, _APART = 48, 2, 10
 """Pixels: of a picture's longer side, between pictures, and more between groups of them."""
@@ -51,7 +54,7 @@ def _pairs(name: str, pairs: Sequence[dict[str, Any]], folder: RunFolder) -> She
     views = [[_path(folder, picture) for picture in pair["pictures"]] for pair in pairs]
     count = max(map(len, views), default=0)
     rows = [
-        (*(pair[number] for number in _NUMBERS), *seen, *[None] * (count - len(seen)))
+        (*(pair.get(number) for number in _NUMBERS), *seen, *[None] * (count - len(seen)))
         for pair, seen in zip(pairs, views, strict=True)
     ]
     columns = (*_NUMBERS, *(f"view {number}" for number in range(1, count + 1)))
@@ -67,8 +70,9 @@ def _queries(queries: Sequence[dict[str, Any]], folder: RunFolder) -> Sheet:
         right = [_path(folder, negative["picture"]) for negative in negatives]
         lines.append([[left], right])
         for negative, picture in zip(negatives, right, strict=True):
-            of_negative = (negative["label"], negative["score"], negative["share"], negative["kind"])
-            rows.append((left, query["label"], query["positive"], picture, *of_negative))
+            of_query, of_negative = ((each["label"], each.get("class"), each.get("path")) for each in (query, negative))
+            numbers = (negative["score"], negative["share"], negative["kind"])
+            rows.append((left, *of_query, query["positive"], picture, *of_negative, *numbers))
     return Sheet("pairs/hardest_negatives", _NEGATIVES, rows, lines)
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from contrast.commands.encoder import LoadedRun
+    from contrast.data import TrainingData
     from contrast.data.training_data import Split
     from contrast.evaluation import Features, NearPairs
 
@@ -66,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _search(run: LoadedRun, root: RunFolder, arguments: argparse.Namespace) -> None:
     from contrast.evaluation import choose_device, features_of, made_with, near_across, near_within, write_json
+    from contrast.report.evaluated_data import data_in_words
 
     device = choose_device(arguments.device)
     splits: list[Split] = ["train", "test"] if run.data.test_set is not None else ["train"]
@@ -85,28 +87,39 @@ def _search(run: LoadedRun, root: RunFolder, arguments: argparse.Namespace) -> N
         "made_with": made_with(device),
     }
     sides: dict[str, tuple[Split, Split]] = {"within train": ("train", "train"), "test and train": ("test", "train")}
+    for line in data_in_words(content):
+        print(line)
     for kind, pairs in found.items():
         first, second = (sets[split] for split in sides[kind])
-        content[kind] = _described(pairs, first, second)
+        content[kind] = _described(pairs, first, second, run.data, sides[kind])
         _print(kind, content[kind], len(first.labels))
         if len(pairs):
             _draw(run, root, kind, sides[kind], pairs, first.labels, second.labels)
     print(write_json(root.duplicates / "duplicates.json", content))
 
 
-def _described(pairs: NearPairs, first: Features, second: Features) -> dict[str, Any]:
-    """Counts, and the pairs themselves as [sample, sample, cosine]."""
+def _described(
+    pairs: NearPairs, first: Features, second: Features, data: TrainingData, sides: tuple[Split, Split]
+) -> dict[str, Any]:
+    """Counts, the pairs as [sample, sample, cosine] and, where there are any, their files and their classes' names."""
     from contrast.evaluation import of_two_classes
 
-    rows = zip(pairs.first.tolist(), pairs.second.tolist(), pairs.cosine.tolist(), strict=True)
-    return {
+    places = list(zip(pairs.first.tolist(), pairs.second.tolist(), pairs.cosine.tolist(), strict=True))[:_LISTED]
+    found: dict[str, Any] = {
         "pairs": len(pairs),
         "samples": len(set(pairs.first.tolist())),
         "of_two_classes": of_two_classes(pairs, first.labels, second.labels),
-        "listed": [
-            [one, other, round(cosine, 6)] for (one, other, cosine), _ in zip(rows, range(_LISTED), strict=False)
-        ],
+        "listed": [[one, other, round(cosine, 6)] for one, other, cosine in places],
     }
+    names = [data.sample_names(split) for split in sides]
+    if names[0] is not None and names[1] is not None:
+        found["paths"] = [[names[0][one], names[1][other]] for one, other, _ in places]
+    if data.class_names:
+        labels = first.labels.tolist(), second.labels.tolist()
+        found["classes"] = [
+            [data.class_name(labels[0][one]), data.class_name(labels[1][other])] for one, other, _ in places
+        ]
+    return found
 
 
 def _print(kind: str, found: dict[str, Any], samples: int) -> None:
@@ -136,8 +149,16 @@ def _draw(
     ]:
         labels = int(first[one]), int(second[other])
         differ = min(labels) >= 0 and labels[0] != labels[1]
-        below = f"classes {labels[0]} and {labels[1]}" if differ else f"class {labels[0]}" if labels[0] >= 0 else ""
+        below = _classes(run.data, labels)
         images = [samples[place][0] for samples, place in zip(sets, (one, other), strict=True) if samples is not None]
         shown.append((images[0], images[1], f"{one} · {other}   {cosine:.4f}", below, differ))
     title = f"{kind}: the {len(shown)} closest of {len(pairs):,} pairs"
     print(pairs_sheet(root.duplicates / f"{kind.replace(' ', '_')}.png", shown, title))
+
+
+def _classes(data: TrainingData, labels: tuple[int, int]) -> str:
+    """The classes of a pair, by name where the data set names them."""
+    names = [data.class_name(label) or "" for label in labels]
+    if not all(names) or any(name.isdecimal() for name in names):
+        names = [f"class {label}" if label >= 0 else "" for label in labels]
+    return " and ".join(filter(None, dict.fromkeys(names)))

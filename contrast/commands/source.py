@@ -94,6 +94,7 @@ def told(run: LoadedRun) -> dict[str, Any]:
 def report(result: Result, root: RunFolder) -> None:
     """Write the result, print accuracy, interval and protocol in short, and the file's path."""
     from contrast.evaluation import write_result
+    from contrast.report.evaluated_data import data_in_words
 
     path = write_result(root.evaluations, result)
     low, middle, high = (
@@ -104,6 +105,8 @@ def report(result: Result, root: RunFolder) -> None:
     print(
         f"  {protocol['classifier']}; {protocol['train_samples']:,} labels, {protocol['test_samples']:,} test samples"
     )
+    for line in data_in_words(dict(protocol)):
+        print(f"  {line}")
     print(f"  selection: {protocol['selection']}")
     print(f"  interval: {protocol['interval']}")
     print(path)

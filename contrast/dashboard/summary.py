@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from markupsafe import Markup
 
 from contrast.dashboard.progress import Reached
+from contrast.report.evaluated_data import data_in_words
 from contrast.report.numbers import number, percent
 from contrast.report.run_record import Evaluation, read_config, read_evaluations, rows_by_step
 from contrast.report.series import Series, series_of
@@ -26,11 +27,12 @@ KINDS = {"probe": "linear probe", "knn": "kNN"}
 
 @dataclass(frozen=True)
 class Accuracy:
-    """The accuracy by which a run is told: a share in [0, 1], what measured it, and another one in words."""
+    """The accuracy by which a run is told: a share in [0, 1], what measured it, another one in words, and the data."""
 
     share: float
     kind: str
     beside: str = ""
+    data: str = ""
 
     @property
     def shown(self) -> str:
@@ -80,12 +82,15 @@ def _accuracy(evaluations: Sequence[Evaluation], knn: Series) -> Accuracy | None
     found = {}
     for command, kind in KINDS.items():
         measured = [
-            (each.created, each.top1) for each in evaluations if each.command == command and each.top1 is not None
+            (each.created, each.top1, "; ".join(data_in_words(each.protocol)))
+            for each in evaluations
+            if each.command == command and each.top1 is not None
         ]
         if measured:
-            found[command] = Accuracy(max(measured)[1], kind)
+            _, top1, data = max(measured)
+            found[command] = Accuracy(top1, kind, data=data)
     if "probe" in found and "knn" in found:
-        return Accuracy(found["probe"].share, KINDS["probe"], f"kNN {found['knn'].shown}")
+        return replace(found["probe"], beside=f"kNN {found['knn'].shown}")
     if found:
         return next(iter(found.values()))
     gauged = [value for value in knn.y if value is not None]

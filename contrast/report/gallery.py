@@ -23,10 +23,15 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 @dataclass(frozen=True)
 class Pair:
-    """A training sample with the two views that it was trained by; a number is None where there is none."""
+    """A training sample with the two views that it was trained by.
+
+    A number is None where there is none; the name of the class and the path of the file are then empty.
+    """
 
     index: int
     label: int | None
+    class_name: str
+    path: str
     loss: float | None
     positive: float | None
     weight: float | None
@@ -42,6 +47,8 @@ class HardNegative:
 
     index: int | None
     label: int | None
+    class_name: str
+    path: str
     score: float | None
     share: float | None
     kind: str
@@ -54,6 +61,8 @@ class Query:
 
     index: int
     label: int | None
+    class_name: str
+    path: str
     positive: float | None
     picture: str
     negatives: tuple[HardNegative, ...]
@@ -112,7 +121,8 @@ def read_gallery(folder: RunFolder) -> Gallery | None:
     row = rows[-1]
     groups = {name: tuple(_pair(each) for each in _dicts(row.get(name))) for name in GROUPS}
     asked = _dicts(row.get("queries"))
-    losses = losses_by_epoch(folder, [index for each in asked if (index := _whole(each.get("index"))) is not None])
+    index = [index for each in asked if (index := _whole(each.get("index"))) is not None]
+    losses = losses_by_epoch(folder, index, _text(row.get("numbering")))
     queries = tuple(_query(each, losses) for each in asked)
     groups = {name: pairs for name, pairs in groups.items() if pairs}
     return Gallery(int(row["step"]), _whole(row.get("epoch")) or 0, groups, queries) if groups or queries else None
@@ -124,6 +134,8 @@ def _pair(row: dict[str, Any]) -> Pair:
     return Pair(
         index=_whole(row.get("index")) or 0,
         label=_whole(row.get("label")),
+        class_name=_text(row.get("class")),
+        path=_text(row.get("path")),
         loss=number(row.get("loss")),
         positive=number(row.get("positive")),
         weight=number(row.get("weight")),
@@ -139,12 +151,16 @@ def _query(row: dict[str, Any], losses: dict[int, tuple[float, ...]]) -> Query:
     return Query(
         index=index,
         label=_whole(row.get("label")),
+        class_name=_text(row.get("class")),
+        path=_text(row.get("path")),
         positive=number(row.get("positive")),
         picture=_text(row.get("picture")),
         negatives=tuple(
             HardNegative(
                 index=known if (known := _whole(each.get("index"))) is not None and known >= 0 else None,
                 label=_whole(each.get("label")),
+                class_name=_text(each.get("class")),
+                path=_text(each.get("path")),
                 score=number(each.get("score")),
                 share=number(each.get("share")),
                 kind=kind if (kind := _text(each.get("kind"))) in KINDS else "shared",

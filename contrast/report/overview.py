@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from contrast.doctor import Finding
+from contrast.report.evaluated_data import data_in_words, short_protocol
 from contrast.report.figures.score_separation import mean_gap, sensitivity_index
 from contrast.report.numbers import duration, is_number, number, percent, short
 from contrast.report.run_record import Evaluation, RunRecord
@@ -188,7 +189,8 @@ def _accuracy(evaluation: Evaluation) -> dict[str, Any]:
         "top1": "—" if evaluation.top1 is None else percent(evaluation.top1),
         "interval": _interval(evaluation).removeprefix("interval ") or "—",
         "created": evaluation.created or "—",
-        "protocol": flat_settings(evaluation.protocol),
+        "data": data_in_words(evaluation.protocol),
+        "protocol": flat_settings(short_protocol(evaluation.protocol)),
         "others": flat_settings(evaluation.others),
     }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file
 
 from contrast.run_folder import RunFolder
@@ -48,13 +48,21 @@ def read_samples(folder: RunFolder) -> Samples | None:
     return Samples(index, {name: values[index] for name, values in moments.items()}, flag) if len(index) else None
 
 
-def losses_by_epoch(folder: RunFolder, index: Sequence[int]) -> dict[int, tuple[float, ...]]:
-    """Samples' losses in the kept epochs, in order; without epochs that a sample has none of."""
+def losses_by_epoch(folder: RunFolder, index: Sequence[int], numbering: str = "") -> dict[int, tuple[float, ...]]:
+    """Samples' losses in the kept epochs, in order; without epochs that a sample has none of.
+
+    Args:
+        folder: the run folder.
+        index: of the samples.
+        numbering: what their numbers refer to; files of another numbering are left out.
+    """
     found: dict[int, list[float]] = {each: [] for each in index}
     for path in sorted(folder.pairs.glob("epoch-*.safetensors")):
         try:
-            losses = _tensors(path)["loss"]
+            losses, of = _tensors(path)["loss"], _numbering(path)
         except (OSError, SafetensorError, KeyError, ValueError):
+            continue
+        if of and numbering and of != numbering:
             continue
         for each in found:
             if losses.ndim == 1 and 0 <= each < len(losses) and np.isfinite(losses[each]):
@@ -66,6 +74,11 @@ def _tensors(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():  # nor a pipe or a device, which may have no end
         raise FileNotFoundError(path)
     return load_file(path)
+
+
+def _numbering(path: Path) -> str:
+    with safe_open(path, framework="numpy") as file:
+        return str((file.metadata() or {}).get("numbering", ""))
 
 
 def _flags(folder: RunFolder, count: int) -> Int[np.ndarray, " n"]:

@@ -48,7 +48,7 @@ def run_facts(config: dict[str, Any], never_active: Collection[str] = ()) -> dic
         "Loss": _loss(model["loss"], never_active) if "loss" in model else "",
         "Temperature": _temperature(_arguments(model.get("loss")).get("temperature")),
         "Backbone": _described(model.get("backbone")),
-        "Data": _name(data.get("train")) or _name(config.get("data")),
+        "Data": _data(data.get("train")) or _name(config.get("data")),
         "Batch size": _plain(data.get("batch_size")),
         "Epochs": _plain(trainer.get("max_epochs")),
         "Seed": _plain(config.get("seed_everything")),
@@ -81,6 +81,14 @@ def _described(node: Any) -> str:
     name = _name(node)
     said = [f"{key} {text}" for key, value in _arguments(node).items() if (text := _listed(value))]
     return f"{name} ({', '.join(said)})" if name and said else name
+
+
+def _data(node: Any) -> str:
+    """A data set by its class and, where it is given one, its folder or file: "ImageFolder photos/train"."""
+    arguments = _arguments(node)
+    places = (arguments.get(name) for name in ("root", "path", "name"))
+    place = next((each for each in places if isinstance(each, str) and each), "")
+    return f"{_name(node)} {place}".strip()
 
 
 def _listed(value: Any) -> str:

@@ -70,6 +70,8 @@ def test_it_holds_configuration_optimiser_and_queue_and_needs_no_code_to_be_read
     folder, method = RunFolder(tmp_path), moco()
     fit(tmp_path, method, [Checkpoints(folder, config)])
     kept = torch.load(folder.last_checkpoint, weights_only=True)
+    data = kept["contrast"].pop("data")
+    assert (data["samples"], data["contents_of"]) == (96, "all bytes of the array")
     assert kept["contrast"] == {"format": FORMAT, "epochs": 2, "config": config}
     assert FORMAT == 2
     assert kept["optimizer_states"][0]["state"]

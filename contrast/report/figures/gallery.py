@@ -110,10 +110,12 @@ def _add(table: Table, run: str, found: Gallery) -> None:
     for name, pairs in found.groups.items():
         for pair in pairs:
             of = {"group": name, "query": None, "index": pair.index, "label": pair.label, "kind": pair.flag}
+            of |= {"class": pair.class_name, "path": pair.path}
             own = {"loss": pair.loss, "positive": pair.positive, "weight": pair.weight}
             extend(table, run=run, **of, **own, score=None, share=None)
     for query in found.queries:
         for each in query.negatives:
             of = {"group": "negative", "query": query.index, "index": each.index, "label": each.label}
+            of |= {"class": each.class_name, "path": each.path}
             own = dict.fromkeys(("loss", "positive", "weight"))
             extend(table, run=run, **of, kind=each.kind, **own, score=each.score, share=each.share)
