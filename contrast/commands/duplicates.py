@@ -87,14 +87,14 @@ def _search(run: LoadedRun, root: RunFolder, arguments: argparse.Namespace) -> N
         "made_with": made_with(device),
     }
     sides: dict[str, tuple[Split, Split]] = {"within train": ("train", "train"), "test and train": ("test", "train")}
-    for line in data_in_words(content):
-        print(line)
     for kind, pairs in found.items():
         first, second = (sets[split] for split in sides[kind])
         content[kind] = _described(pairs, first, second, run.data, sides[kind])
         _print(kind, content[kind], len(first.labels))
         if len(pairs):
             _draw(run, root, kind, sides[kind], pairs, first.labels, second.labels)
+    for line in data_in_words(content):
+        print(line)
     print(write_json(root.duplicates / "duplicates.json", content))
 
 

@@ -41,21 +41,23 @@ def test_flagged_pairs_go_before_those_of_highest_loss(folder: RunFolder) -> Non
     assert sheet.name == "pairs/bad"
     red, blue = folder.path / "gallery/red.png", folder.path / "gallery/blue.png"
     assert sheet.rows == [
-        (2, None, 2.5, 0.5, 0.0, "noisy", red, blue),
-        (5, None, 2.5, 0.5, 0.0, "noisy", blue, None),
+        (2, None, None, None, 2.5, 0.5, 0.0, "noisy", red, blue),
+        (5, None, None, None, 2.5, 0.5, 0.0, "noisy", blue, None),
     ]
     assert sheets_of(folder, {"step": 3, "highest": [], "queries": []}) == []
 
 
 def test_pictures_lie_as_the_rows_do_and_mixes_stay_white(folder: RunFolder) -> None:
     mix = {"index": -1, "label": None, "score": 0.1, "share": 0.2, "kind": "pair_mix", "picture": None}
-    own = {**mix, "index": 4, "kind": "shared", "picture": "gallery/lime.png"}
+    own = {**mix, "index": 4, "label": 1, "class": "dog", "path": "dog/1.png", "kind": "shared"}
+    own["picture"] = "gallery/lime.png"
     query = {"index": 7, "label": 3, "positive": 0.9, "picture": "gallery/red.png", "negatives": [mix, own]}
     other = {**query, "picture": "gallery/blue.png", "negatives": [own]}
     (sheet,) = sheets_of(folder, {"step": 3, "highest": [], "queries": [query, other]})
-    assert [(row[1], row[2], *row[4:]) for row in sheet.rows] == [
-        (3, 0.9, None, 0.1, 0.2, "pair_mix"),
-        *[(3, 0.9, None, 0.1, 0.2, "shared")] * 2,
+    # Rows of earlier versions name neither class nor file.
+    assert [(*row[1:5], *row[6:]) for row in sheet.rows] == [
+        (3, None, None, 0.9, None, None, None, 0.1, 0.2, "pair_mix"),
+        *[(3, None, None, 0.9, 1, "dog", "dog/1.png", 0.1, 0.2, "shared")] * 2,
     ]
     picture = np.asarray(drawn(sheet))
     assert picture.shape == (2 * 62, 3 * 62 + 10, 3)
