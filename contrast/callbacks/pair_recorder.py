@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import lightning
@@ -14,8 +15,11 @@ from contrast.errors import InputError
 from contrast.losses import BadPairMining, LogitLoss, LossOutput
 from contrast.methods import ContrastiveMethod
 from contrast.run_folder import RunFolder
+from contrast.whole_file import whole_file
 
 __all__ = ["PairRecorder"]
+
+_MOST_NAMES = 100_000
 
 
 class PairRecorder(lightning.Callback):
@@ -38,7 +42,7 @@ class PairRecorder(lightning.Callback):
         self._history: PairHistory | None = None
         self._loaded: dict[str, Tensor] = {}
         self._gallery = Gallery(folder)
-        self._last_batch = False
+        self._last_batch = self._named = False
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         data = getattr(trainer, "datamodule", None)
@@ -74,6 +78,7 @@ class PairRecorder(lightning.Callback):
         if _due(trainer, pl_module, self.epochs) or _due(trainer, pl_module, self.gallery):
             epoch.save(self.folder.pairs / f"epoch-{trainer.current_epoch:05}.safetensors", self._history.numbering)
             self._history.save_all_epochs(self.folder.pairs / "all_epochs.safetensors")
+            self._save_names(trainer)
         if _due(trainer, pl_module, self.gallery):
             self._draw(trainer, epoch)
 
@@ -82,6 +87,16 @@ class PairRecorder(lightning.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._loaded = state_dict
+
+    def _save_names(self, trainer: lightning.Trainer) -> None:
+        """The samples' files, once a process; not of a data set so large that a page would take long to read them."""
+        data = getattr(trainer, "datamodule", None)
+        names = data.sample_names("train") if isinstance(data, TrainingData) and not self._named else None
+        self._named = True
+        if names is not None and self._history is not None and len(names) <= _MOST_NAMES:
+            with whole_file(self.folder.pairs / "samples.json") as part:
+                # ASCII, since a file's name may hold bytes that are no text.
+                part.write_text(json.dumps({"numbering": self._history.numbering, "paths": names}) + "\n")
 
     def _draw(self, trainer: lightning.Trainer, epoch: EpochOfPairs) -> None:
         data = getattr(trainer, "datamodule", None)

@@ -146,16 +146,21 @@ def names_of(source: object) -> list[str] | None:
     paths = _paths(source)
     if paths is None:
         return None
-    root = root_of(source)
+    root = _root(source)
     return [_relative(path, root) for path in paths]
 
 
 def root_of(source: object) -> str | None:
     """The folder or the file that a data set was given; None where it has none, as for data in memory."""
+    root = _root(source)
+    return None if root is None else _as_text(root)
+
+
+def _root(source: object) -> str | None:
     while isinstance(source, Subset):
         source = source.dataset
     if isinstance(source, ConcatDataset):
-        roots = [root_of(part) for part in source.datasets]
+        roots = [_root(part) for part in source.datasets]
         return ", ".join(root for root in roots if root is not None) or None
     for name in ("root", "path"):
         given = getattr(source, name, None)
@@ -235,7 +240,12 @@ def _relative(path: str, root: str | None) -> str:
         root = str(Path(root))  # "./photos/" is written "photos" in the paths of some classes
     if root is not None and path.startswith(root):
         path = path[len(root) :].lstrip(os.sep)
-    return path.replace(os.sep, "/")
+    return _as_text(path.replace(os.sep, "/"))
+
+
+def _as_text(path: str) -> str:
+    """A path in which bytes that are no text are written out, as ``\\xff``: it can be printed and put into JSON."""
+    return path if path.isascii() else os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _checksum(parts: Iterable[Any]) -> str:

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file
 
+from contrast.records import read_object
 from contrast.run_folder import RunFolder
 
 __all__ = ["Samples", "losses_by_epoch", "read_samples"]
@@ -26,11 +27,13 @@ class Samples:
         index: of the training samples.
         moments: by name, over epochs; NaN where a loss gives no losses of its own.
         flag: 0 none, 1 noisy, 2 faulty, of the last epoch that was kept.
+        paths: each one's file, within the data's folder; empty where samples are not files or there are very many.
     """
 
     index: Int[np.ndarray, " n"]
     moments: dict[str, Float[np.ndarray, " n"]]
     flag: Int[np.ndarray, " n"]
+    paths: tuple[str, ...] = ()
 
 
 def read_samples(folder: RunFolder) -> Samples | None:
@@ -44,8 +47,12 @@ def read_samples(folder: RunFolder) -> Samples | None:
     if seen.ndim != 1 or any(values.shape != seen.shape for values in moments.values()):
         return None
     index = np.flatnonzero(seen >= 2)
+    if not len(index):
+        return None
+    paths = _paths(folder, len(seen))
+    shown = tuple(paths[place] for place in index.tolist()) if paths else ()
     flag = _flags(folder, len(seen))[index]
-    return Samples(index, {name: values[index] for name, values in moments.items()}, flag) if len(index) else None
+    return Samples(index, {name: values[index] for name, values in moments.items()}, flag, shown)
 
 
 def losses_by_epoch(folder: RunFolder, index: Sequence[int], numbering: str = "") -> dict[int, tuple[float, ...]]:
@@ -74,6 +81,15 @@ def _tensors(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():  # nor a pipe or a device, which may have no end
         raise FileNotFoundError(path)
     return load_file(path)
+
+
+def _paths(folder: RunFolder, count: int) -> list[str]:
+    """The samples' files, of the numbering of ``all_epochs.safetensors``; empty where they are not known."""
+    content = read_object(folder.pairs / "samples.json") or {}
+    paths = content.get("paths")
+    if not isinstance(paths, list) or len(paths) != count or not all(isinstance(path, str) for path in paths):
+        return []
+    return paths if content.get("numbering") == _numbering(folder.pairs / "all_epochs.safetensors") else []
 
 
 def _numbering(path: Path) -> str:

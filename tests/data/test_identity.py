@@ -270,6 +270,17 @@ def test_names_are_paths_within_the_folder_through_subset_and_parts(kind, tmp_pa
     assert data.describe("train")["classes"] == ["cat", "dog"]
 
 
+def test_a_file_name_that_is_no_text_can_be_written_to_json_and_html(tmp_path):
+    name = os.fsdecode(b"caf\xe9.png")
+    Image.new("L", (8, 8)).save(tmp_path / "kept.png")
+    os.rename(tmp_path / "kept.png", tmp_path / name)
+    Image.new("L", (8, 8)).save(tmp_path / "h\u00fctte.png")
+    names = names_of(ImageFolder(tmp_path))
+    assert names is not None
+    assert sorted(names) == ["caf\\xe9.png", "h\u00fctte.png"]
+    assert all(name.encode() for name in names)
+
+
 @given(
     old=st.lists(st.integers(0, 30), unique=True, min_size=1, max_size=12),
     new=st.lists(st.integers(0, 30), unique=True, min_size=1, max_size=12),

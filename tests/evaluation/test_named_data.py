@@ -11,9 +11,11 @@ from PIL import Image
 
 from contrast.cli import main
 from contrast.dashboard.summary import summarise
-from contrast.data import Digits
+from contrast.data import Digits, ImageFolder
+from contrast.data.identity import names_of
 from contrast.records import read_rows
 from contrast.report.gallery import read_gallery
+from contrast.report.samples import read_samples
 from contrast.run_folder import RunFolder
 from tests.commands.running import SMALL
 
@@ -87,6 +89,15 @@ def test_every_sample_of_the_gallery_has_its_class_and_file(evaluated):
     page = run.report.read_text()
     assert f'title="{shown[-1]["highest"][0]["path"]}"' in page
     assert f"· {shown[-1]['highest'][0]['class']}" in page
+
+
+def test_every_point_of_the_data_map_has_its_file(evaluated):
+    home, run, _ = evaluated
+    samples = read_samples(run)
+    assert samples is not None
+    assert len(samples.paths) == len(samples.index) > 30
+    assert samples.paths[0] == names_of(ImageFolder(home / "train"))[samples.index[0]]
+    assert samples.paths[-1] in run.report.read_text()
 
 
 def test_duplicates_are_listed_with_files_and_class_names(evaluated):

@@ -42,7 +42,9 @@ def data_map(runs: Sequence[RunRecord]) -> Figure | Missing:
             continue
         tables[f"map{place}"] = table
         label = f"{run.name}: {count:,} samples" if len(runs) > 1 else f"{count:,} samples"
-        charts.append(Chart(f"map-{place}", _map(f"map{place}", quantity, any(samples.flag)), label))
+        charts.append(
+            Chart(f"map-{place}", _map(f"map{place}", quantity, any(samples.flag), bool(samples.paths)), label)
+        )
         if count > MOST_POINTS:
             notes.append(f"{run.name}: {MOST_POINTS:,} of {count:,} samples are shown, evenly spread, and all flagged.")
     if not charts:
@@ -60,11 +62,13 @@ def _table(name: str, samples: Samples, quantity: str) -> tuple[Table, int]:
     table: Table = {}
     for at in chosen.tolist():
         flag = FLAGS.get(int(samples.flag[at]), FLAGS[0])
-        extend(table, run=name, index=int(samples.index[at]), mean=float(mean[at]), spread=float(spread[at]), flag=flag)
+        moments = {"mean": float(mean[at]), "spread": float(spread[at])}
+        file = {"file": samples.paths[at]} if samples.paths else {}
+        extend(table, run=name, index=int(samples.index[at]), **moments, flag=flag, **file)
     return table, len(there)
 
 
-def _map(table: str, quantity: str, flagged: bool) -> dict[str, object]:
+def _map(table: str, quantity: str, flagged: bool, named: bool) -> dict[str, object]:
     said = "loss" if quantity == "loss" else "positive score"
     kinds = list(COLOURS)
     colour = alt.Color(
@@ -79,6 +83,7 @@ def _map(table: str, quantity: str, flagged: bool) -> dict[str, object]:
         opacity=alt.condition(f"datum.flag == '{FLAGS[0]}'", alt.value(0.35), alt.value(0.95)),
         tooltip=[
             alt.Tooltip("index:Q", title="sample", format="d"),
+            *([alt.Tooltip("file:N")] if named else []),
             alt.Tooltip("mean:Q", format=".3~g"),
             alt.Tooltip("spread:Q", format=".3~g"),
             alt.Tooltip("flag:N"),
