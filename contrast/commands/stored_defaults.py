@@ -20,6 +20,8 @@ from contrast.commands.plain import require_plain
 __all__ = ["with_chosen_stem", "with_stored_defaults"]
 
 _FORMER: dict[str, Config] = {
+    "AdaptiveTemperature": {"form": "product"},
+    "BYOL": {"final_bias": True},
     "ImageData": {"mean": [0.5], "std": [0.25]},
 }
 """Arguments of a class, by the class's short name, with the value that their absence meant."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -91,10 +92,10 @@ def learned() -> LearnedTemperature:
     return LearnedTemperature(0.3).double()
 
 
-def adaptive(width: int = 6, beta: float = 0.01) -> AdaptiveTemperature:
+def adaptive(width: int = 6, beta: float = 0.01, form: Literal["concat", "product"] = "concat") -> AdaptiveTemperature:
     """Of small weights that are functions of nothing, and far enough from 0 that the τ of two pairs differ."""
     torch.manual_seed(0)
-    temperature = AdaptiveTemperature(width, hidden_width=8, beta=beta).double()
+    temperature = AdaptiveTemperature(width, hidden_width=8, beta=beta, form=form).double()
     for parameter in temperature.parameters():
         parameter.data.mul_(2)
     return temperature

@@ -60,14 +60,20 @@ def amcl_logit(query: Tensor, other: Tensor, tau: float | Tensor, beta: float) -
     return (query @ other) / tau - beta * (len(query) / 2 * torch.log(tau) + 1 / tau)
 
 
-def network_tau(network: torch.nn.Sequential, z: Tensor, other: Tensor, lowest: float, highest: float) -> Tensor:
-    """lowest + (highest - lowest) sigmoid(φ(z) · φ(z′)), φ of two layers."""
+def network_tau(
+    network: torch.nn.Sequential, z: Tensor, other: Tensor, lowest: float, highest: float, form: str = "concat"
+) -> Tensor:
+    """lowest + (highest - lowest) sigmoid(a); a = ½ (m([z, z′]) + m([z′, z])) or φ(z) · φ(z′), of two layers each."""
 
-    def phi(row: Tensor) -> Tensor:
+    def layers(row: Tensor) -> Tensor:
         hidden = network[0].weight @ row + network[0].bias
         return network[2].weight @ torch.where(hidden > 0, hidden, 0.0) + network[2].bias
 
-    return lowest + (highest - lowest) / (1 + torch.exp(-(phi(z) @ phi(other))))
+    if form == "product":
+        agreement = layers(z) @ layers(other)
+    else:
+        agreement = (layers(torch.cat([z, other]))[0] + layers(torch.cat([other, z]))[0]) / 2
+    return lowest + (highest - lowest) / (1 + torch.exp(-agreement))
 
 
 def hcl(z1: Tensor, z2: Tensor, temperature: float, positive_share: float, beta: float, floor: bool = True) -> Tensor:
