@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from contrast.errors import InputError
-from contrast.optim import LARS, Constant, Schedule, Steps, WarmupCosine, parameter_groups, scaled_rate
+from contrast.optim import LARS, Constant, GroupRate, Schedule, Steps, WarmupCosine, parameter_groups, scaled_rate
 
 quick = settings(deadline=None, max_examples=60)
 
@@ -134,6 +134,67 @@ def test_a_module_without_weights_still_has_two_groups() -> None:
     torch.optim.SGD(parameter_groups(nn.BatchNorm1d(3)), lr=0.1)
 
 
+def names_of(network: nn.Module, group: dict) -> list[str]:
+    of = {id(each): name for name, each in network.named_parameters()}
+    return [of[id(each)] for each in group["params"]]
+
+
+def test_rates_by_parameter_group() -> None:
+    network = nn.ModuleDict(
+        {"backbone": nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)), "predictor": nn.Linear(4, 2)}
+    )
+    plain = parameter_groups(network)
+    assert parameter_groups(network, {}) == plain
+    assert all("rate_factor" not in group for group in plain)
+
+    rates = {"norms_and_biases": GroupRate(0.5), "predictor": GroupRate(3.0, scheduled=False)}
+    groups = parameter_groups(network, rates)
+    found = [(names_of(network, group), group["rate_factor"], group["scheduled"]) for group in groups]
+    assert found == [
+        (["backbone.0.weight"], 1.0, True),
+        (["predictor.weight"], 3.0, False),
+        (["backbone.0.bias", "backbone.1.weight", "backbone.1.bias"], 0.5, True),
+        (["predictor.bias"], 1.5, False),
+    ]
+    assert [group.get("weight_decay") for group in groups] == [None, None, 0.0, 0.0]
+    one, others = parameter_groups(network, {"backbone.1": GroupRate(0.0), "weights": GroupRate(2.0)})[:2]
+    assert (names_of(network, one), one["rate_factor"]) == (["backbone.0.weight", "predictor.weight"], 2.0)
+    assert (names_of(network, others), others["rate_factor"]) == (["backbone.0.bias", "predictor.bias"], 1.0)
+
+
+@pytest.mark.parametrize("name", ["predictr", "pred", "backbone.9", "", "bias"])
+def test_a_rate_of_nothing_is_refused(name: str) -> None:
+    network = nn.ModuleDict({"backbone": nn.Linear(3, 4), "predictor": nn.Linear(4, 2)})
+    with pytest.raises(InputError, match=rf"^rates: '{name}' holds no trained parameter; .*known: backbone, "):
+        parameter_groups(network, {name: GroupRate(0.1)})
+    network.predictor.requires_grad_(False)
+    with pytest.raises(InputError, match="'predictor' holds no trained parameter"):
+        parameter_groups(network, {"predictor": GroupRate(0.1)})
+
+
+@pytest.mark.parametrize("factor", [-1.0, math.inf, math.nan])
+def test_a_factor_that_is_not_a_rate_is_refused(factor: float) -> None:
+    with pytest.raises(InputError, match="must be finite and at least 0"):
+        GroupRate(factor)
+
+
+def test_a_constant_factor_of_the_loss_reaches_norms_and_biases_through_lars() -> None:
+    """LARS cancels it for weights alone: at four times the loss a norm moves four times as far."""
+    moved = []
+    for factor in (1, 4):
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)).double()
+        before = {name: each.detach().clone() for name, each in network.named_parameters()}
+        (factor * network(torch.randn(8, 3, dtype=torch.float64)).square().sum()).backward()
+        LARS(parameter_groups(network), lr=0.6).step()
+        moved.append({name: (each.detach() - before[name]).norm() for name, each in network.named_parameters()})
+    ratios = {name: (moved[1][name] / moved[0][name]).item() for name in moved[0]}
+    del ratios["0.bias"]  # a norm follows, so its gradient is 0
+    assert {name: round(ratio, 6) for name, ratio in ratios.items()} == {
+        "0.weight": 1.0, "1.weight": 4.0, "1.bias": 4.0, "2.weight": 1.0, "2.bias": 4.0,
+    }  # fmt: skip
+
+
 def test_rates() -> None:
     assert scaled_rate(0.3, 4096, "linear") == pytest.approx(4.8)  # SimCLR's
     assert scaled_rate(0.075, 4096, "sqrt", reference=1) == pytest.approx(4.8)  # SimCLR's other
@@ -182,6 +243,32 @@ def test_cosine_written_out() -> None:
     assert factors[12] == pytest.approx(0.2)
     assert WarmupCosine(0).factor(0, 10, 1) == 1.0
     assert WarmupCosine(0).factor(99, 10, 1) == pytest.approx(0.0)
+
+
+@quick
+@given(RUNS, WARMUPS, st.floats(0, 1))
+def test_a_cosine_by_epoch_has_the_rate_of_each_epochs_first_step(
+    run: tuple[int, int], warmup: float, final: float
+) -> None:
+    per_epoch, epochs = run
+    by_step = curve(WarmupCosine(warmup, final), per_epoch, epochs)
+    by_epoch = curve(WarmupCosine(warmup, final, every="epoch"), per_epoch, epochs)
+    rise = warmup * per_epoch
+    for step, factor in enumerate(by_epoch):
+        if step < rise or rise >= per_epoch * epochs:
+            assert factor == by_step[step]
+        else:
+            first = step // per_epoch * per_epoch
+            assert factor == (by_step[first] if first >= rise else 1.0)
+
+
+def test_the_cosine_of_moco_v2s_authors() -> None:
+    """main_moco.py:497-506: the rate of epoch e of E is ½ (1 + cos(π e / E))."""
+    factors = curve(WarmupCosine(0, every="epoch"), per_epoch=7, epochs=200)
+    for step, factor in enumerate(factors[:-1]):
+        assert factor == pytest.approx(0.5 * (1 + math.cos(math.pi * (step // 7) / 200)), abs=1e-15)
+    with pytest.raises(InputError, match="every 'epochs' is not known; did you mean 'epoch'"):
+        inspect.unwrap(WarmupCosine.__init__)(WarmupCosine.__new__(WarmupCosine), every="epochs")
 
 
 @quick

@@ -100,10 +100,13 @@ def describe(model: ContrastiveMethod, data: TrainingData, config: dict[str, Any
     source = short(config["data"]["init_args"]["train"]["class_path"])
     supervised = [module for module in model.loss.modules() if isinstance(module, LabelTable)]
     labels = "".join(f"labels  of {len(each.table):,} samples reach the loss, by {each.owner}\n" for each in supervised)
+    groups = model.describe_rates()
+    rates = f"rates   {groups}\n" if groups else ""
     return (
         f"method  {type(model).__name__}, {type(model.backbone).__name__} with {model.backbone.width} features, "
         f"{count / 1e6:.2f} M parameters trained\n"
         f"loss    {model.loss.describe()}\n"
+        f"{rates}"
         f"{labels}"
         f"data    {source}, {data.train_samples:,} training {data.samples_name}, {data.recipe} of {data.extent}, "
         f"batches of {data.batch_size}\n"

@@ -119,7 +119,7 @@ class AdaptiveTemperature(Temperature):
         assert isinstance(first, nn.Linear)
         assert isinstance(last, nn.Linear)
         one, two = first.weight[:, : self.width], first.weight[:, self.width :]
-        shape = torch.broadcast_shapes(query.shape[:-1], other.shape[:-1])
+        shape = _common_shape(query, other)
         query, other = (rows.view(*[1] * (max(len(shape), 2) + 1 - rows.ndim), *rows.shape) for rows in (query, other))
         with torch.autocast(query.device.type, enabled=False):
             # Units of the one order, then units of the other: a single sum over both.
@@ -176,7 +176,7 @@ class _Agreement(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, left: Tensor, right: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(left, right, weight)
-        total = left.new_empty(torch.broadcast_shapes(left.shape[:-1], right.shape[:-1]))
+        total = left.new_empty(_common_shape(left, right))
         for out, one, two in _blocks(total, left, right):
             out.copy_((one + two).relu_() @ weight)
         return total
@@ -207,11 +207,8 @@ def _blocks(total: Tensor, left: Tensor, right: Tensor) -> Iterator[tuple[Tensor
     width = pairs // height
     for top in range(0, rows, height):
         for start in range(0, columns, width):
-            of_rows, of_columns = slice(top, top + height), slice(start, start + width)
-            yield (
-                total[of_rows, of_columns],
-                *(_part(_part(each, 0, of_rows), 1, of_columns) for each in (left, right)),
-            )
+            block = slice(top, top + height), slice(start, start + width)
+            yield total[block], _part(left, *block), _part(right, *block)
 
 
 def _at(rows: Tensor, place: int) -> Tensor:
@@ -219,7 +216,12 @@ def _at(rows: Tensor, place: int) -> Tensor:
     return rows[place if rows.shape[0] > 1 else 0]
 
 
-def _part(rows: Tensor, axis: int, wanted: slice) -> Tensor:
-    if rows.shape[axis] == 1:
-        return rows
-    return rows.narrow(axis, wanted.start, min(wanted.stop, rows.shape[axis]) - wanted.start)
+def _part(rows: Tensor, top: slice, side: slice) -> Tensor:
+    whole = slice(None)
+    return rows[top if rows.shape[0] > 1 else whole, side if rows.shape[1] > 1 else whole]
+
+
+def _common_shape(left: Tensor, right: Tensor) -> torch.Size:
+    """The shape of all pairs of rows that broadcast."""
+    shape: torch.Size = torch.broadcast_shapes(left.shape[:-1], right.shape[:-1])  # type: ignore[no-untyped-call]
+    return shape

@@ -14,6 +14,7 @@ from contrast.methods.contrastive_method import (
     ContrastiveMethod,
     HeadFactory,
     OptimizerFactory,
+    Rates,
     RateScaling,
     unit_rows,
 )
@@ -35,7 +36,8 @@ class BYOL(ContrastiveMethod):
     step made of the network: the order differs from the paper's in the checkpoint alone, where it is one move behind.
 
     Source: Grill et al., NeurIPS 2020, arXiv 2006.07733, algorithm 1. What is left out takes the paper's value, of the
-    1,000 epochs.
+    1,000 epochs. The last layers of head and predictor have no bias, as in the authors' code (deepmind-research
+    f5de0ed, byol/utils/networks.py:44).
 
     Args:
         backbone: images to features.
@@ -47,6 +49,8 @@ class BYOL(ContrastiveMethod):
         schedule: ten epochs of warm-up, then cosine, if left out.
         rate_scaling: of the rate with the global batch size; linear in the paper.
         rate_reference: the batch size that the rate is meant for.
+        rates: rates of groups of parameters relative to the optimiser's; one rate for all if left out.
+        final_bias: whether a head and a predictor that are left out end with a bias; runs of earlier versions have one.
 
     Raises:
         InputError: where momentum is outside [0, 1]; for several heads, a predictor of another width, and a loss of
@@ -64,8 +68,10 @@ class BYOL(ContrastiveMethod):
         schedule: Schedule | None = None,
         rate_scaling: RateScaling = "linear",
         rate_reference: int = 256,
+        rates: Rates | None = None,
+        final_bias: bool = False,
     ) -> None:
-        two = partial(MLPHead, hidden_width=4096, batch_norm=True)
+        two = partial(MLPHead, hidden_width=4096, batch_norm=True, bias=final_bias)
         super().__init__(
             backbone,
             (head or partial(two, output_width=256))(backbone.width),
@@ -74,6 +80,7 @@ class BYOL(ContrastiveMethod):
             schedule or WarmupCosine(warmup_epochs=10),
             rate_scaling,
             rate_reference,
+            rates,
         )
         reason = "BYOL has no negatives: use --model MoCoV3, or a loss such as BYOLLoss"
         refuse_losses("BYOL", self.loss, (ContrastiveLoss, SupCon, LOOK), reason)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import lightning
@@ -17,7 +17,7 @@ from contrast.data.batch import Batch
 from contrast.errors import InputError
 from contrast.losses import Loss, LossOutput
 from contrast.models import Backbone, Head, require_fitting
-from contrast.optim import Schedule, parameter_groups, scaled_rate
+from contrast.optim import GroupRate, Schedule, parameter_groups, scaled_rate
 from contrast.pairs import Pairs
 from contrast.run_length import MayStartLate, RunLength
 
@@ -29,6 +29,7 @@ __all__ = [
     "Meeting",
     "OptimizerFactory",
     "RateScaling",
+    "Rates",
 ]
 
 HeadFactory = Callable[[int], Head]
@@ -38,6 +39,8 @@ BankFactory = Callable[[int], MemoryBank]
 OptimizerFactory = Callable[[Iterable[Any]], torch.optim.Optimizer]
 """From parameter groups to an optimiser; in a configuration, any torch optimiser class without its parameters."""
 RateScaling = Literal["linear", "sqrt", "none"]
+Rates = Mapping[str, GroupRate]
+"""By the name of a group of parameters (`contrast.optim.parameter_groups`), its rate relative to the optimiser's."""
 
 
 class Meeting(NamedTuple):
@@ -68,6 +71,7 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
         schedule: the rate's course over the run.
         rate_scaling: how the rate grows with the global batch size over `rate_reference`: linear, sqrt or none.
         rate_reference: the batch size for which the optimiser's rate is meant.
+        rates: rates of groups of parameters relative to the optimiser's; one rate for all if left out.
 
     Attributes:
         one_direction: whether it hosts losses that take one direction only.
@@ -90,6 +94,7 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
         schedule: Schedule,
         rate_scaling: RateScaling,
         rate_reference: int,
+        rates: Rates | None = None,
     ) -> None:
         super().__init__()
         if not loss.both_directions and not self.one_direction:
@@ -100,6 +105,7 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
         self.backbone, self.head, self.loss = backbone, head, loss
         self._optimizer, self._schedule = optimizer, schedule
         self._rate_scaling, self._rate_reference = rate_scaling, rate_reference
+        self._rates = dict(rates or {})
         self._unstored: list[tuple[MemoryBank, Tensor, Tensor]] = []
         self.seen: LossOutput | None = None
         self.met: list[Meeting] = []
@@ -159,24 +165,37 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
         self._unstored.clear()
 
     def configure_optimizers(self) -> Any:
+        groups = parameter_groups(self.trained(), self._rates)
         try:
-            optimizer = self._optimizer(parameter_groups(self.trained()))
+            optimizer = self._optimizer(groups)
         except (ValueError, TypeError, RuntimeError) as error:  # what torch's classes raise of their arguments
             raise InputError(f"model.optimizer: {error}") from error
         batch_size = self._global_batch_size()
         for group in optimizer.param_groups:
-            group["lr"] = scaled_rate(group["lr"], batch_size, self._rate_scaling, self._rate_reference)
+            rate = scaled_rate(group["lr"], batch_size, self._rate_scaling, self._rate_reference)
+            group["lr"] = rate * group.get("rate_factor", 1.0)
         total, per_epoch = self._steps()
         self._total_steps = total
-        scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: self._schedule.factor(step, total, per_epoch)
-        )
+
+        def scheduled(step: int) -> float:
+            return self._schedule.factor(step, total, per_epoch)
+
+        courses = [scheduled if group.get("scheduled", True) else lambda step: 1.0 for group in optimizer.param_groups]
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, courses)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def trained(self) -> nn.Module:
         """The modules that the optimiser trains: all that ask for a gradient, so no bank and no momentum encoder."""
         asking = {name: child for name, child in self.named_children() if _asks_for_gradient(child)}
         return nn.ModuleDict(asking)
+
+    def describe_rates(self) -> str:
+        """Groups of parameters whose rate differs from the optimiser's, in one line; empty if there are none."""
+        return ", ".join(
+            f"{name} at {rate.factor:g} times the optimiser's{'' if rate.scheduled else ', constant'}"
+            for name, rate in self._rates.items()
+            if rate != GroupRate()
+        )
 
     @property
     def planned_steps(self) -> int:

@@ -20,6 +20,7 @@ from contrast.methods.contrastive_method import (
     HeadFactory,
     KeySource,
     OptimizerFactory,
+    Rates,
     RateScaling,
     unit_rows,
 )
@@ -56,6 +57,7 @@ class MoCo(ContrastiveMethod):
         schedule: cosine without warm-up if left out.
         rate_scaling: of the rate with the global batch size; linear in the paper.
         rate_reference: the batch size that the rate is meant for.
+        rates: rates of groups of parameters relative to the optimiser's; one rate for all if left out.
 
     Raises:
         InputError: where momentum is outside [0, 1].
@@ -74,6 +76,7 @@ class MoCo(ContrastiveMethod):
         schedule: Schedule | None = None,
         rate_scaling: RateScaling = "linear",
         rate_reference: int = 256,
+        rates: Rates | None = None,
     ) -> None:
         if not 0 <= momentum <= 1:
             raise InputError(f"MoCo's momentum {momentum:g} is outside [0, 1]; the paper's is 0.999")
@@ -85,6 +88,7 @@ class MoCo(ContrastiveMethod):
             schedule or WarmupCosine(warmup_epochs=0),
             rate_scaling,
             rate_reference,
+            rates,
         )
         self.key_encoder = momentum_copy(nn.Sequential(self.backbone, self.head))
         make_bank = bank or KeyQueue

@@ -14,6 +14,7 @@ from contrast.methods.contrastive_method import (
     ContrastiveMethod,
     HeadFactory,
     OptimizerFactory,
+    Rates,
     RateScaling,
     unit_rows,
 )
@@ -47,6 +48,7 @@ class MoCoV3(ContrastiveMethod):
         schedule: ten epochs of warm-up, then cosine, if left out.
         rate_scaling: of the rate with the global batch size; linear in the paper.
         rate_reference: the batch size that the rate is meant for.
+        rates: rates of groups of parameters relative to the optimiser's; one rate for all if left out.
 
     Raises:
         InputError: where momentum is outside [0, 1]; for several heads and a predictor of another width.
@@ -63,6 +65,7 @@ class MoCoV3(ContrastiveMethod):
         schedule: Schedule | None = None,
         rate_scaling: RateScaling = "linear",
         rate_reference: int = 256,
+        rates: Rates | None = None,
     ) -> None:
         two = partial(MLPHead, hidden_width=4096, batch_norm=True, bias=False)
         normed = partial(two, output_width=256, final_batch_norm=True, final_scale=False)
@@ -74,6 +77,7 @@ class MoCoV3(ContrastiveMethod):
             schedule or WarmupCosine(warmup_epochs=10),
             rate_scaling,
             rate_reference,
+            rates,
         )
         self.momentum = check_momentum("MoCoV3", momentum)
         self.predictor = build_predictor(

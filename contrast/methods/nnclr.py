@@ -18,6 +18,7 @@ from contrast.methods.contrastive_method import (
     ContrastiveMethod,
     HeadFactory,
     OptimizerFactory,
+    Rates,
     RateScaling,
     unit_rows,
 )
@@ -52,6 +53,7 @@ class NNCLR(ContrastiveMethod):
         rate_scaling: of the rate with the global batch size; linear in the paper.
         rate_reference: the batch size that the rate is meant for.
         nearest: how many nearest rows the positive is the mean of; 1 is the paper.
+        rates: rates of groups of parameters relative to the optimiser's; one rate for all if left out.
 
     Raises:
         InputError: for nearest below 1, several heads, a predictor of another width, and a loss that stops the
@@ -70,6 +72,7 @@ class NNCLR(ContrastiveMethod):
         rate_scaling: RateScaling = "linear",
         rate_reference: int = 256,
         nearest: int = 1,
+        rates: Rates | None = None,
     ) -> None:
         if nearest < 1:
             raise InputError(f"NNCLR's nearest {nearest} leaves a query no positive: give at least 1")
@@ -82,6 +85,7 @@ class NNCLR(ContrastiveMethod):
             schedule or WarmupCosine(warmup_epochs=10),
             rate_scaling,
             rate_reference,
+            rates,
         )
         reason = "it stops the gradient at positives, the one way by which NNCLR learns: use --model SimSiam"
         refuse_losses("NNCLR", self.loss, (SimSiamLoss, BYOLLoss), reason)

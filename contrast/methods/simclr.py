@@ -14,6 +14,7 @@ from contrast.methods.contrastive_method import (
     ContrastiveMethod,
     HeadFactory,
     OptimizerFactory,
+    Rates,
     RateScaling,
 )
 from contrast.methods.offered import with_offered
@@ -40,6 +41,7 @@ class SimCLR(ContrastiveMethod):
         rate_scaling: of the rate with the global batch size; linear in the paper.
         rate_reference: the batch size that the rate is meant for.
         bank: past embeddings as further negatives, one bank a head; none if left out.
+        rates: rates of groups of parameters relative to the optimiser's; one rate for all if left out.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class SimCLR(ContrastiveMethod):
         rate_scaling: RateScaling = "linear",
         rate_reference: int = 256,
         bank: BankFactory | None = None,
+        rates: Rates | None = None,
     ) -> None:
         super().__init__(
             backbone,
@@ -61,6 +64,7 @@ class SimCLR(ContrastiveMethod):
             schedule or WarmupCosine(warmup_epochs=10),
             rate_scaling,
             rate_reference,
+            rates,
         )
         banks = 0 if bank is None else self.head.head_count or 1
         self.memory = nn.ModuleList(bank(self.head.output_width) for _ in range(banks) if bank is not None)

@@ -13,6 +13,7 @@ from contrast.methods.contrastive_method import (
     ContrastiveMethod,
     HeadFactory,
     OptimizerFactory,
+    Rates,
     RateScaling,
     unit_rows,
 )
@@ -43,6 +44,7 @@ class SimSiam(ContrastiveMethod):
         schedule: cosine without warm-up if left out.
         rate_scaling: of the rate with the global batch size; linear in the paper.
         rate_reference: the batch size that the rate is meant for.
+        rates: rates of groups of parameters relative to the optimiser's; one rate for all if left out.
 
     Raises:
         InputError: for a projection head of several heads, a predictor of another width, and a loss of negatives.
@@ -58,6 +60,7 @@ class SimSiam(ContrastiveMethod):
         schedule: Schedule | None = None,
         rate_scaling: RateScaling = "linear",
         rate_reference: int = 256,
+        rates: Rates | None = None,
     ) -> None:
         wide = partial(MLPHead, hidden_width=2048, output_width=2048, layers=3, batch_norm=True)
         three = partial(wide, final_batch_norm=True, final_scale=False)
@@ -69,6 +72,7 @@ class SimSiam(ContrastiveMethod):
             schedule or WarmupCosine(warmup_epochs=0),
             rate_scaling,
             rate_reference,
+            rates,
         )
         reason = "SimSiam has no negatives: use --model SimCLR or MoCo, or a loss such as SimSiamLoss"
         refuse_losses("SimSiam", self.loss, (ContrastiveLoss, SupCon, LOOK), reason)

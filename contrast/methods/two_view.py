@@ -7,7 +7,7 @@ from functools import partial
 
 from contrast.data.batch import Batch
 from contrast.losses import BarlowTwins, Loss
-from contrast.methods.contrastive_method import ContrastiveMethod, HeadFactory, OptimizerFactory, RateScaling
+from contrast.methods.contrastive_method import ContrastiveMethod, HeadFactory, OptimizerFactory, Rates, RateScaling
 from contrast.methods.negative_free_pairs import negative_free_pairs
 from contrast.models import Backbone, MLPHead
 from contrast.optim import LARS, Schedule, WarmupCosine
@@ -35,6 +35,7 @@ class TwoView(ContrastiveMethod):
         schedule: ten epochs of warm-up, then cosine to a thousandth, if left out.
         rate_scaling: of the rate with the global batch size; linear in the paper.
         rate_reference: the batch size that the rate is meant for.
+        rates: rates of groups of parameters relative to the optimiser's; one rate for all if left out.
     """
 
     one_direction = True
@@ -48,6 +49,7 @@ class TwoView(ContrastiveMethod):
         schedule: Schedule | None = None,
         rate_scaling: RateScaling = "linear",
         rate_reference: int = 256,
+        rates: Rates | None = None,
     ) -> None:
         wide = partial(MLPHead, hidden_width=8192, output_width=8192, layers=3, batch_norm=True, bias=False)
         super().__init__(
@@ -58,6 +60,7 @@ class TwoView(ContrastiveMethod):
             schedule or WarmupCosine(warmup_epochs=10, final=0.001),
             rate_scaling,
             rate_reference,
+            rates,
         )
 
     def pairs(self, batch: Batch) -> Sequence[Pairs]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Literal
 
-from contrast.errors import InputError
+from contrast.errors import InputError, did_you_mean
 from contrast.run_length import RunLength
 
 __all__ = ["Constant", "Schedule", "Steps", "WarmupCosine"]
@@ -60,14 +61,18 @@ class Constant(Schedule):
 class WarmupCosine(Schedule):
     """Half a cosine from the full rate to `final`, after a warm-up: ``final + (1 - final) ½ (1 + cos π p)``.
 
-    p runs from 0 at the end of the warm-up to 1 at `total_steps`, so the last step comes close to `final`.
+    p runs from 0 at the end of the warm-up to 1 at `total_steps`, so the last step comes close to `final`. With
+    ``every="epoch"`` all steps of an epoch have the rate of its first step; the warm-up rises by step in either case.
 
     Source: Loshchilov and Hutter, arXiv 1608.03983, without restarts; warm-up of 10 epochs as in SimCLR, arXiv
-    2002.05709, whose code starts it at a rate of 0 and so loses a step. MoCo v2 has no warm-up.
+    2002.05709, whose code starts it at a rate of 0 and so loses a step. MoCo v2 has no warm-up. The authors' code of
+    MoCo v2 (main_moco.py:497-506 at 132aea9) and SimSiam (main_simsiam.py:359-366 at a7bc177) changes the rate by
+    epoch; the authors of SimCLR, MoCo v3, BYOL, Barlow Twins and VICReg change it by step.
 
     Args:
         warmup_epochs: length of the warm-up.
         final: the factor at the end, within [0, 1].
+        every: whether the cosine moves at every step or at the start of every epoch.
 
     Raises:
         InputError: where an argument is outside its range.
@@ -75,13 +80,17 @@ class WarmupCosine(Schedule):
     Example:
         >>> [round(WarmupCosine(warmup_epochs=1).factor(step, 6, 2), 2) for step in range(7)]
         [0.33, 0.67, 1.0, 0.85, 0.5, 0.15, 0.0]
+        >>> [round(WarmupCosine(0, every="epoch").factor(step, 6, 2), 2) for step in range(7)]
+        [1.0, 1.0, 0.75, 0.75, 0.25, 0.25, 0.0]
     """
 
-    def __init__(self, warmup_epochs: float = 10, final: float = 0.0) -> None:
+    def __init__(self, warmup_epochs: float = 10, final: float = 0.0, every: Literal["step", "epoch"] = "step") -> None:
         self.warmup_epochs = _not_negative("WarmupCosine", warmup_epochs)
         if not 0 <= final <= 1:
             raise InputError(f"WarmupCosine's final {final:g} is outside [0, 1]: it is a share of the full rate")
-        self.final = final
+        if every not in ("step", "epoch"):
+            raise InputError(f"WarmupCosine's every {every!r} is not known{did_you_mean(every, ('step', 'epoch'))}")
+        self.final, self.every = final, every
 
     def never_acts(self, run: RunLength) -> str | None:
         return _long_warm_up("WarmupCosine", self.warmup_epochs, run)
@@ -90,7 +99,9 @@ class WarmupCosine(Schedule):
         warmup = self.warmup_epochs * steps_per_epoch
         if step < warmup or total_steps <= warmup:
             return _warm_up(step, warmup)
-        progress = min(1.0, (step - warmup) / (total_steps - warmup))
+        if self.every == "epoch" and step < total_steps:
+            step = step // steps_per_epoch * steps_per_epoch
+        progress = min(1.0, max(0.0, step - warmup) / (total_steps - warmup))
         return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress))
 
 

@@ -23,9 +23,9 @@ PREDICTORS = [*HEADS, "--model.predictor", NARROW]
 RUNS: dict[str, list[str]] = {
     "nnclr": ["--model", "NNCLR", *PREDICTORS, "--model.bank", "{class_path: KeyQueue, init_args: {size: 40}}"],
     "mocov3": ["--model", "MoCoV3", *PREDICTORS],
-    "simsiam": ["--model", "SimSiam", *PREDICTORS],
+    "simsiam": ["--model", "SimSiam", *PREDICTORS, "--model.rates.predictor.scheduled", "false"],
     "byol": ["--model", "BYOL", *PREDICTORS],
-    "barlow_twins": ["--model", "TwoView", *HEADS],
+    "barlow_twins": ["--model", "TwoView", *HEADS, "--model.rates.norms_and_biases.factor", "0.024"],
     "vicreg": ["--model", "TwoView", *HEADS, "--model.loss", "VICReg"],
     "supcon": ["--model", "SimCLR", *HEADS, "--model.loss", "SupCon"],
     "look": [
