@@ -6,11 +6,11 @@ import math
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from contrast.errors import InputError
 from contrast.losses.logits import NegativeLogits, PositiveLogits
-from contrast.losses.objectives import Objective
+from contrast.losses.objectives import Objective, softplus
 
 __all__ = ["HCL", "Debiased"]
 
@@ -36,9 +36,7 @@ class Debiased(Objective):
         self.positive_share = _share("Debiased", positive_share)
 
     def forward(self, positive: PositiveLogits, negatives: NegativeLogits) -> Float[Tensor, "*h b"]:
-        return nn.functional.softplus(
-            corrected_negatives(positive, negatives, self.positive_share, 0.0) - positive.logit
-        )
+        return softplus(corrected_negatives(positive, negatives, self.positive_share, 0.0) - positive.logit)
 
     def extra_repr(self) -> str:
         return f"positive_share={self.positive_share:g}"
@@ -75,9 +73,7 @@ class HCL(Objective):
         self.positive_share, self.beta = _share("HCL", positive_share), beta
 
     def forward(self, positive: PositiveLogits, negatives: NegativeLogits) -> Float[Tensor, "*h b"]:
-        return nn.functional.softplus(
-            corrected_negatives(positive, negatives, self.positive_share, self.beta) - positive.logit
-        )
+        return softplus(corrected_negatives(positive, negatives, self.positive_share, self.beta) - positive.logit)
 
     def extra_repr(self) -> str:
         return f"positive_share={self.positive_share:g}, beta={self.beta:g}"

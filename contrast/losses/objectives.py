@@ -13,7 +13,10 @@ from contrast.errors import InputError
 from contrast.losses.logits import NegativeLogits, PositiveLogits
 from contrast.losses.pieces import Piece
 
-__all__ = ["DCL", "DCLW", "InfoNCE", "Objective"]
+__all__ = ["DCL", "DCLW", "InfoNCE", "Objective", "softplus"]
+
+_LINEAR_FROM = 50.0
+"""Beyond it log(1 + exp x) is x in float64: exp(-50) is below half a unit in the last place of 50."""
 
 
 class Objective(Piece):
@@ -22,6 +25,14 @@ class Objective(Piece):
     @abstractmethod
     def forward(self, positive: PositiveLogits, negatives: NegativeLogits) -> Float[Tensor, "*h b"]:
         """Each query's loss."""
+
+
+def softplus(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """``log(1 + exp x)``, to the last digit in float64.
+
+    Torch's default is x itself from 20 on, where exp(-x) still is a relative 1e-10 of the result.
+    """
+    return nn.functional.softplus(x, threshold=_LINEAR_FROM)
 
 
 class InfoNCE(Objective):
@@ -42,7 +53,7 @@ class InfoNCE(Objective):
     """
 
     def forward(self, positive: PositiveLogits, negatives: NegativeLogits) -> Float[Tensor, "*h b"]:
-        return nn.functional.softplus(negatives.logsumexp() - positive.logit)
+        return softplus(negatives.logsumexp() - positive.logit)
 
 
 class DCL(Objective):

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import contrast
 from contrast import Pairs, in_batch_pairs, queue_pairs
 from contrast.errors import InputError
 from contrast.losses import (
     DCL,
     DCLW,
+    HCL,
     ContrastiveLoss,
+    Debiased,
     FixedTemperature,
     InfoNCE,
     LearnedTemperature,
+    Objective,
     PairTransform,
     PairWeighting,
 )
@@ -205,3 +212,28 @@ def test_a_temperature_that_is_changed_counts_from_then_on() -> None:
     loss(pairs)
     temperature.value = 0.5
     torch.testing.assert_close(loss(pairs).loss, ContrastiveLoss(InfoNCE(), 0.5)(pairs).loss)
+
+
+@pytest.mark.parametrize("objective", [InfoNCE(), Debiased(0.0), HCL(0.0, 0.0)], ids=lambda each: type(each).__name__)
+def test_a_hard_query_has_its_loss_to_the_last_digit(objective: Objective) -> None:
+    """log(1 + exp r) for r from -50 to 100; torch's softplus is r itself above 20, off by a relative 1e-10."""
+    for wanted in (-50.0, -20.0, 0.0, 19.9, 20.1, 21.0, 25.0, 30.0, 36.0, 49.9, 50.1, 100.0):
+        tau = 2.0 / max(abs(wanted), 1.0)  # scores of 1 and -1, or -1 and 1: r = ±2/τ
+        sign = 1.0 if wanted >= 0 else -1.0
+        query = torch.tensor([[1.0, 0.0]], dtype=torch.float64, requires_grad=True)
+        rows_of = torch.tensor([[sign, 0.0]], dtype=torch.float64)
+        pairs = queue_pairs(query, -rows_of, rows_of, torch.tensor([0]), torch.tensor([1]))
+        loss = ContrastiveLoss(objective, tau)(pairs).loss
+        r = 2 * sign / tau
+        expected = max(r, 0.0) + math.log1p(math.exp(-abs(r)))
+        assert loss.item() == pytest.approx(expected, rel=4e-16, abs=0)
+        (gradient,) = torch.autograd.grad(loss, query)
+        slope = 1 / (1 + math.exp(-r)) if r >= 0 else math.exp(r) / (1 + math.exp(r))
+        assert gradient[0, 0].item() == pytest.approx(slope * r, rel=1e-14)
+
+
+def test_no_other_softplus_in_the_package() -> None:
+    """Torch's own with its default threshold is in no file of the package."""
+    texts = {path.name: path.read_text() for path in Path(contrast.__file__).parent.rglob("*.py")}
+    assert [name for name, text in texts.items() if "functional.softplus(" in text] == ["objectives.py"]
+    assert texts["objectives.py"].count("functional.softplus(x, threshold=_LINEAR_FROM)") == 1

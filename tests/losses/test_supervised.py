@@ -23,8 +23,9 @@ from contrast.losses import (
     Loss,
     SupCon,
 )
+from tests.golden_cases import cases, close
 from tests.losses.examples import against_queue, in_batch, rows, with_gradient
-from tests.reference.second_door import look, sup_con, sup_con_queue
+from tests.reference.second_door import look, scalable_nca, sup_con, sup_con_queue
 
 LABELS = torch.tensor([0, 1, 0, 2, -1, 1, 0, 3, 1, -1, 0, 2, 1, 0, 4, 1, 2, 0, 1, -1])
 MADE: dict[str, Callable[[], Loss]] = {
@@ -72,6 +73,51 @@ def test_look_against_a_queue(seed: int, neighbours: int) -> None:
     torch.testing.assert_close(output.losses, expected.detach(), rtol=1e-10, atol=1e-14)
     for ours, theirs in zip(gradients(pairs, output.loss), gradients(pairs, expected.mean()), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+def of_memory(query: Tensor, memory: Tensor, index: Tensor) -> Pairs:
+    """Queries against a memory of all samples; their own keys are beside the point."""
+    return queue_pairs(query, torch.ones_like(query), memory, index, torch.arange(len(memory)))
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000), tau=st.floats(0.05, 0.5), classes=st.integers(1, 6))
+def test_look_of_all_rows_is_scalable_nca(seed: int, tau: float, classes: int) -> None:
+    memory, query = rows(seed, 15, 6), rows(seed + 1, 5, 6).requires_grad_()
+    generator = torch.Generator().manual_seed(seed)
+    index = torch.randperm(15, generator=generator)[:5]
+    labels = torch.arange(15) % classes  # at least two rows of every class
+    found = LOOK(labels, neighbours=15, temperature=tau)(of_memory(query, memory, index)).loss
+    expected = scalable_nca(query, memory, index.tolist(), labels.tolist(), tau)
+    ours, theirs = (torch.autograd.grad(loss, query)[0] for loss in (found, expected))
+    assert (found - expected).abs() <= 1e-12 * expected.abs().clamp(min=1e-3)
+    assert (ours - theirs).abs().max() <= 1e-12 * theirs.abs().max().clamp(min=1e-3)
+
+
+def test_look_of_all_rows_is_scalable_nca_by_its_authors_code() -> None:
+    seen = 0
+    for _, parameters, arrays in cases("look_snca"):
+        if parameters["margin"]:  # which LOOK does not have
+            continue
+        query = arrays["q"].requires_grad_()
+        loss = LOOK(arrays["labels"], parameters["k"], parameters["tau"])
+        found = loss(of_memory(query, arrays["bank"], arrays["index"])).loss
+        close(found.detach(), arrays["loss"])
+        close(torch.autograd.grad(found, query)[0], arrays["grad_q"])
+        seen += 1
+    assert seen >= 9
+
+
+def test_where_look_differs_from_scalable_nca() -> None:
+    """A query whose class has no other row: NCA drops it, LOOK takes its own key for a neighbour."""
+    memory, query = rows(0, 4, 6), rows(1, 2, 6)
+    labels, index = torch.tensor([0, 1, 1, 1]), torch.tensor([0, 1])
+    pairs = of_memory(query, memory, index)
+    losses = LOOK(labels, neighbours=4, temperature=0.2)(pairs).losses
+    nca = scalable_nca(query, memory, index.tolist(), labels.tolist(), 0.2)
+    torch.testing.assert_close(losses[1] / 2, nca)
+    logits = torch.cat([pairs.positive[:1], memory[1:]]) @ query[0] / 0.2
+    torch.testing.assert_close(losses[0], logits.logsumexp(0) - logits[0])
 
 
 def test_a_label_of_its_own_or_none_makes_sup_con_nt_xent() -> None:

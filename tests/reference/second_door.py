@@ -65,6 +65,21 @@ def look(
     return torch.stack(losses)
 
 
+def scalable_nca(query: Tensor, memory: Tensor, index: list[int], labels: list[int], tau: float) -> Tensor:
+    """Scalable NCA (Wu, Efros and Yu, ECCV 2018), -log Σ_{same class} p_ij; row j of the memory is of sample j.
+
+    A query whose class has no other row is dropped from the sum, and still counts in the mean.
+    """
+    total = torch.zeros((), dtype=query.dtype)
+    for i, sample in enumerate(index):
+        similar = [torch.exp(query[i] @ row / tau) for row in memory]
+        others = [j for j in range(len(memory)) if j != sample]
+        same = [similar[j] for j in others if labels[j] == labels[sample]]
+        if same:
+            total = total - torch.log(sum(same) / sum(similar[j] for j in others))
+    return total / len(index)
+
+
 def sim_siam(p1: Tensor, p2: Tensor, z1: Tensor, z2: Tensor) -> float:
     """SimSiam, eq. 4, of raw rows."""
     return sum(-cosine(p1[i], z2[i]) / 2 - cosine(p2[i], z1[i]) / 2 for i in range(len(p1))) / len(p1)
