@@ -26,6 +26,7 @@ from contrast.callbacks import (
     RunStatus,
     StepRandomness,
 )
+from contrast.callbacks.pair_history import PairHistory
 from contrast.callbacks.wandb_run import closed_at_the_end, with_id
 from contrast.commands.changed_data import ChangedData, changed_data
 from contrast.commands.configuration import short
@@ -35,6 +36,7 @@ from contrast.commands.starting import look_at_input, with_measured, write_confi
 from contrast.data import TrainingData
 from contrast.errors import InputError
 from contrast.freed_memory import keep_freed_memory
+from contrast.losses import BadPairMining
 from contrast.losses.labels import LabelTable
 from contrast.methods import ContrastiveMethod
 from contrast.run_folder import RunFolder
@@ -42,6 +44,8 @@ from contrast.run_folder import RunFolder
 __all__ = ["fit", "make_trainer"]
 
 _SHOWN = 4  # channels
+_MUCH_STATE = 1_000_000_000
+"""Bytes of state by sample from which a run says what its checkpoints hold."""
 _UNFIT = (64, "64", "64-true", "16-true", "bf16-true", "transformer-engine", "transformer-engine-float16")
 
 
@@ -102,6 +106,7 @@ def describe(model: ContrastiveMethod, data: TrainingData, config: dict[str, Any
     labels = "".join(f"labels  of {len(each.table):,} samples reach the loss, by {each.owner}\n" for each in supervised)
     groups = model.describe_rates()
     rates = f"rates   {groups}\n" if groups else ""
+    state = _state_by_sample(model, data.train_samples, config)
     return (
         f"method  {type(model).__name__}, {type(model.backbone).__name__} with {model.backbone.width} features, "
         f"{count / 1e6:.2f} M parameters trained\n"
@@ -111,6 +116,7 @@ def describe(model: ContrastiveMethod, data: TrainingData, config: dict[str, Any
         f"data    {source}, {data.train_samples:,} training {data.samples_name}, {data.recipe} of {data.extent}, "
         f"batches of {data.batch_size}\n"
         f"input   {_scale(data)}\n"
+        f"{state}"
         f"run     {folder.path}"
     )
 
@@ -121,6 +127,18 @@ def _scale(data: TrainingData) -> str:
     more = f", ... {len(about.get('mean', []))} channels]" if len(about.get("mean", [])) > _SHOWN else "]"
     mean, std = (each + more for each in numbers)
     return f"standardised by mean {mean}, std {std}, {'measured' if data.measured() else 'as given'}"
+
+
+def _state_by_sample(model: ContrastiveMethod, samples: int, config: dict[str, Any]) -> str:
+    """A line about what each checkpoint holds by training sample, where that is more than a gigabyte; else empty."""
+    history = PairHistory(1, torch.device("cpu")).state() if config.get("pairs", {}).get("epochs", 1) else {}
+    size = samples * sum(each.nbytes for each in history.values())
+    pieces = (each for each in model.loss.modules() if isinstance(each, BadPairMining))
+    size += sum(each.nbytes for mining in pieces for each in mining.state_dict().values())
+    if size <= _MUCH_STATE:
+        return ""
+    less = "; --pairs.epochs 0 leaves the histories of pairs out" if history else ""
+    return f"state   {size / 1e9:.1f} GB in each checkpoint, {size / samples:.0f} bytes for each of {samples:,} samples{less}\n"
 
 
 def make_trainer(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+import torch
 from torch import nn
 
 from contrast.data.batch import Batch
@@ -42,6 +43,8 @@ class SimCLR(ContrastiveMethod):
         rate_reference: the batch size that the rate is meant for.
         bank: past embeddings as further negatives, one bank a head; none if left out.
         rates: rates of groups of parameters relative to the optimiser's; one rate for all if left out.
+        joint_batch_norm: encode both views as one batch, so that batch norm takes the statistics of both together, as
+            the authors' code does; if False, each view is encoded, and normalised, by itself.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class SimCLR(ContrastiveMethod):
         rate_reference: int = 256,
         bank: BankFactory | None = None,
         rates: Rates | None = None,
+        joint_batch_norm: bool = False,
     ) -> None:
         super().__init__(
             backbone,
@@ -67,10 +71,14 @@ class SimCLR(ContrastiveMethod):
             rates,
         )
         banks = 0 if bank is None else self.head.head_count or 1
+        self.joint_batch_norm = joint_batch_norm
         self.memory = nn.ModuleList(bank(self.head.output_width) for _ in range(banks) if bank is not None)
 
     def pairs(self, batch: Batch) -> Sequence[Pairs]:
-        first, second = (self.embed(view) for view in batch.inputs)
+        if self.joint_batch_norm:
+            first, second = self.embed(torch.cat(list(batch.inputs))).chunk(2, dim=-2)
+        else:
+            first, second = (self.embed(view) for view in batch.inputs)
         pairs = in_batch_pairs(first, second, batch.index)
         if not self.memory:
             return [pairs]
