@@ -132,13 +132,14 @@ def _scale(data: TrainingData) -> str:
 def _state_by_sample(model: ContrastiveMethod, samples: int, config: dict[str, Any]) -> str:
     """A line about what each checkpoint holds by training sample, where that is more than a gigabyte; else empty."""
     history = PairHistory(1, torch.device("cpu")).state() if config.get("pairs", {}).get("epochs", 1) else {}
-    size = samples * sum(each.nbytes for each in history.values())
-    pieces = (each for each in model.loss.modules() if isinstance(each, BadPairMining))
-    size += sum(each.nbytes for mining in pieces for each in mining.state_dict().values())
+    size = samples * sum(tensor.nbytes for tensor in history.values())
+    minings = (piece for piece in model.loss.modules() if isinstance(piece, BadPairMining))
+    size += sum(tensor.nbytes for mining in minings for tensor in mining.state_dict().values())
     if size <= _MUCH_STATE:
         return ""
     less = "; --pairs.epochs 0 leaves the histories of pairs out" if history else ""
-    return f"state   {size / 1e9:.1f} GB in each checkpoint, {size / samples:.0f} bytes for each of {samples:,} samples{less}\n"
+    each = f"{size / samples:.0f} bytes for each of {samples:,} samples"
+    return f"state   {size / 1e9:.1f} GB in each checkpoint, {each}{less}\n"
 
 
 def make_trainer(
