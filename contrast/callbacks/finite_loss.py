@@ -9,8 +9,10 @@ import lightning
 import torch
 
 from contrast.distributed import gather_detached
+from contrast.doctor.input import input_findings
 from contrast.errors import RunStopped
 from contrast.losses import Piece
+from contrast.records import read_object
 from contrast.run_folder import RunFolder
 
 __all__ = ["FiniteLoss"]
@@ -68,6 +70,9 @@ class FiniteLoss(lightning.Callback):
             if embeddings
             else f"the encoder output NaN or Inf at rate {rate:g}: lower the rate, warm up longer or clip gradients"
         )
+        broken = [each for each in input_findings(read_object(self.folder.input) or {}) if each.severity == "problem"]
+        if broken:
+            cause = f"{broken[0].rule}: {broken[0].seen} {broken[0].mend}".rstrip(".")
         kept = f"the last good checkpoint is {self.folder.last_checkpoint}"
         if not self.folder.last_checkpoint.exists():
             kept = "no checkpoint had been written yet"
