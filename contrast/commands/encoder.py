@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from contrast.commands.stored_defaults import with_stored_defaults
 from contrast.commands.trust import names_own_classes, receive
 from contrast.data import ImageData, TrainingData
 from contrast.errors import InputError
-from contrast.evaluation.encoder import Encoder, fingerprint
+from contrast.evaluation.encoder import Encoder, fingerprint, with_backbone
 from contrast.freed_memory import keep_freed_memory
 from contrast.models import Backbone, ResNet, Timm, load_weights, require_fitting
 from contrast.run_folder import RunFolder
@@ -40,6 +41,7 @@ class LoadedRun:
         backbone: on the CPU, with its weights.
         data: train and test sets, and the shape and standardisation of their samples.
         encoder: the backbone as evaluations take it.
+        untrained: the same architecture with the random weights that a new network starts from, as a baseline.
         method: the class that trained it; None if unknown.
         epoch: how many epochs it was trained; None if unknown.
         checkpoint: the file that the weights are from.
@@ -53,6 +55,7 @@ class LoadedRun:
     method: str | None
     epoch: int | None
     checkpoint: Path
+    untrained: Encoder
 
 
 def load_run(source: Path | str, data_config: Sequence[Path | str] = (), trust: bool = False) -> LoadedRun:
@@ -77,6 +80,7 @@ def load_run(source: Path | str, data_config: Sequence[Path | str] = (), trust: 
     if not trust:
         config = receive(config, f"checkpoint {str(checkpoint)!r}", given)
     built = _build(config, with_model=True, received=not trust, own=trust or names_own_classes(given))
+    started = copy.deepcopy(built.model.backbone)
     _load_strictly(built.model, content["state_dict"], checkpoint)
     inside = checkpoint.parent.parent
     folder = RunFolder(inside) if RunFolder(inside).config.is_file() else None
@@ -84,7 +88,8 @@ def load_run(source: Path | str, data_config: Sequence[Path | str] = (), trust: 
     method, epoch = short(own["model"]["class_path"]), int(content["contrast"].get("epochs", content["epoch"]))
     description = {"method": method, "epoch": epoch, "step": int(content["global_step"])}
     encoder = _encoder(built.model.backbone, built.data, description)
-    return LoadedRun(folder, own, built.model.backbone, built.data, encoder, method, epoch, checkpoint)
+    untrained = _untrained(encoder, started, config.get("seed_everything", 0))
+    return LoadedRun(folder, own, built.model.backbone, built.data, encoder, method, epoch, checkpoint, untrained)
 
 
 def load_foreign(weights: Path | str, architecture: str, data_config: Sequence[Path | str]) -> LoadedRun:
@@ -106,9 +111,10 @@ def load_foreign(weights: Path | str, architecture: str, data_config: Sequence[P
     channels, size, _ = built.data.input_shape
     if architecture.startswith("timm/"):
         backbone: Backbone = Timm(architecture.removeprefix("timm/"), image_size=size, channels=channels)
+        started = copy.deepcopy(backbone)
         load_weights(backbone, Path(weights))
     else:
-        backbone = _resnet_with(Path(weights), architecture, size, channels)
+        backbone, started = _resnet_with(Path(weights), architecture, size, channels)
     if built.data.measured():
         print(
             "note    images are standardised by the mean and std of the train set: set data.mean and data.std to those "
@@ -116,25 +122,31 @@ def load_foreign(weights: Path | str, architecture: str, data_config: Sequence[P
             file=sys.stderr,
         )
     encoder = _encoder(backbone, built.data, {"weights": Path(weights).name})
-    return LoadedRun(None, {}, backbone, built.data, encoder, None, None, Path(weights))
+    untrained = _untrained(encoder, started, 0)
+    return LoadedRun(None, {}, backbone, built.data, encoder, None, None, Path(weights), untrained)
 
 
-def _resnet_with(weights: Path, architecture: str, size: int, channels: int) -> ResNet:
-    """A ResNet with weights from elsewhere, by the stem for images of this size, or by the other if only that fits."""
+def _resnet_with(weights: Path, architecture: str, size: int, channels: int) -> tuple[ResNet, ResNet]:
+    """A ResNet with weights from elsewhere, by the stem for images of this size, or by the other if only that fits.
+
+    The second one is the same network before the weights were loaded.
+    """
     usual = ResNet(architecture, image_size=size, channels=channels)
+    started = copy.deepcopy(usual)
     try:
         load_weights(usual, weights)
     except InputError:
         other: Literal["small", "large"] = "large" if usual.stem == "small" else "small"
         backbone = ResNet(architecture, image_size=size, stem=other, channels=channels)
+        started = copy.deepcopy(backbone)
         try:
             load_weights(backbone, weights)
         except InputError:
             pass
         else:
-            return backbone
+            return backbone, started
         raise
-    return usual
+    return usual, started
 
 
 def _with_data(config: Config, files: Sequence[Path | str]) -> Config:
@@ -180,6 +192,13 @@ def _encoder(backbone: Backbone, data: TrainingData, description: dict[str, Any]
         fingerprint=fingerprint(backbone),
         description={**description, "backbone": backbone.describe()},
     )
+
+
+def _untrained(encoder: Encoder, backbone: Backbone, seed: int) -> Encoder:
+    architecture = backbone.describe()
+    words = f"{architecture.get('architecture', type(backbone).__name__)} with random weights"
+    description = {"architecture": words, "weights": f"random, seed {seed}", "backbone": architecture}
+    return with_backbone(encoder, backbone, description)
 
 
 def _load_strictly(method: torch.nn.Module, state: Mapping[str, torch.Tensor], checkpoint: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from contrast.commands.source import add_source, load_source, report, told
+from contrast.commands.source import add_baselines, add_source, load_source, report, told
 
 __all__ = ["main"]
 
@@ -13,7 +13,8 @@ EPILOG = """examples:
   contrast knn runs/first --neighbours 20
   contrast knn --weights resnet50.pth --backbone resnet50 --data configs/data/imagenet100.yaml
 
-Nothing is chosen or trained: a test sample gets the class of most weight among its nearest train samples."""
+Nothing is chosen or trained: a test sample gets the class of most weight among its nearest train samples. Beside the
+encoder the command measures what it must beat: the majority class, raw input and the same network with random weights."""
 
 
 def main(argv: list[str]) -> int:
@@ -28,7 +29,8 @@ def main(argv: list[str]) -> int:
 
     device = choose_device(arguments.device)
     neighbours, temperature = arguments.neighbours, arguments.temperature
-    report(evaluate_knn(run.encoder, run.data, root.features, device, neighbours, temperature, told=told(run)), root)
+    result = evaluate_knn(run.encoder, run.data, root.features, device, neighbours, temperature, told=told(run))
+    report(result, root, run, arguments)
     return 0
 
 
@@ -41,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add_source(parser)
+    add_baselines(parser)
     parser.add_argument(
         "--neighbours", type=int, default=200, metavar="K", help="default: 200; 20 is usual on small sets"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from contrast.commands.source import add_source, load_source, report, told
+from contrast.commands.source import add_baselines, add_source, load_source, report, told
 from contrast.errors import InputError
 from contrast.run_folder import RunFolder
 
@@ -23,7 +23,8 @@ EPILOG = """examples:
   contrast probe --weights moco_v2_800ep.pth.tar --backbone resnet50 --data configs/data/imagenet100.yaml
 
 Hyperparameters are chosen on a held-out fifth of the labelled train samples, never on test. The result is a JSON file
-that states the whole protocol; features are kept in RUN/features and computed once."""
+that states the whole protocol; features are kept in RUN/features and computed once. Beside the encoder the command
+measures what it must beat: the majority class, raw input and the same network with random weights."""
 
 
 def main(argv: list[str]) -> int:
@@ -35,7 +36,7 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     _check(arguments)
     run, root = load_source(arguments)
-    report(_evaluate(run, root, arguments), root)
+    report(_evaluate(run, root, arguments), root, run, arguments)
     return 0
 
 
@@ -48,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add_source(parser)
+    add_baselines(parser)
     parser.add_argument("--fraction", type=float, metavar="F", help="share of the train labels to see (default: 1)")
     parser.add_argument("--per-class", type=int, metavar="N", help="or so many labels a class")
     parser.add_argument(

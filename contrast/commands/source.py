@@ -11,9 +11,9 @@ from contrast.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from contrast.commands.encoder import LoadedRun
-    from contrast.evaluation import Result
+    from contrast.evaluation import Baseline, Result
 
-__all__ = ["add_source", "add_trust", "load_source", "report", "told"]
+__all__ = ["add_baselines", "add_source", "add_trust", "load_source", "report", "told"]
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
@@ -57,6 +57,15 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_baselines(parser: argparse.ArgumentParser) -> None:
+    """The option that leaves baselines out."""
+    parser.add_argument(
+        "--no-baselines",
+        action="store_true",
+        help="do not measure majority class, raw input and random weights beside the encoder (default: measure them)",
+    )
+
+
 def load_source(arguments: argparse.Namespace) -> tuple[LoadedRun, RunFolder]:
     """What the options of `add_source` name, and the folder that gets the results.
 
@@ -91,17 +100,23 @@ def told(run: LoadedRun) -> dict[str, Any]:
     return {"run": run.folder.path.name, "checkpoint": str(run.checkpoint.relative_to(run.folder.path))}
 
 
-def report(result: Result, root: RunFolder) -> None:
-    """Write the result, print accuracy, interval and protocol in short, and the file's path."""
-    from contrast.evaluation import write_result
+def report(result: Result, root: RunFolder, run: LoadedRun, arguments: argparse.Namespace) -> Result:
+    """Write the result, measure its baselines, and print accuracy, protocol in short, baselines and the file's path.
+
+    Args:
+        result: the encoder's.
+        root: gets the file and the cached features of the baselines.
+        run: what was evaluated.
+        arguments: with `device` and `no_baselines`, of `add_source` and `add_baselines`.
+    """
+    from contrast.evaluation import choose_device, measure_baselines, with_notes, write_result
     from contrast.report.evaluated_data import data_in_words
 
-    path = write_result(root.evaluations, result)
-    low, middle, high = (
-        f"{100 * end:.2f}" for end in (result.interval.low, result.interval.mean, result.interval.high)
-    )
+    result = with_notes(result, run.data)
+    path = write_result(root.evaluations, result)  # before the baselines, which take time
     protocol = result.protocol
-    print(f"{result.command}: top-1 {middle} % [{low}, {high}]{_auroc(result)}")
+    balanced = "" if result.balanced is None else f"; balanced accuracy {100 * result.balanced:.2f} %"
+    print(f"{result.command}: top-1 {_percent(*vars(result.interval).values())}{balanced}{_auroc(result)}")
     print(
         f"  {protocol['classifier']}; {protocol['train_samples']:,} labels, {protocol['test_samples']:,} test samples"
     )
@@ -109,7 +124,31 @@ def report(result: Result, root: RunFolder) -> None:
         print(f"  {line}")
     print(f"  selection: {protocol['selection']}")
     print(f"  interval: {protocol['interval']}")
+    if arguments.no_baselines:
+        print("  baselines: none measured, as --no-baselines says")
+    else:
+        print(f"  {'baseline':<16}{'top-1':<28}encoder minus baseline, points", flush=True)
+        device = choose_device(arguments.device)
+        result = measure_baselines(result, run.encoder, run.untrained, run.data, root.features, device, _tell)
+        if result.command == "finetune":
+            print(f"  {'random weights':<16}not measured: training them from scratch takes as long as this fine-tuning")
+        result = with_notes(result, run.data)
+        path = write_result(root.evaluations, result)
+    for note in result.notes:
+        print(f"  note: {note}")
     print(path)
+    return result
+
+
+def _tell(baseline: Baseline) -> None:
+    """A row of the table of baselines, as soon as there is one."""
+    own, difference = baseline.result.interval, baseline.difference
+    points = f"{100 * difference.mean:+.2f} [{100 * difference.low:+.2f}, {100 * difference.high:+.2f}]"
+    print(f"  {baseline.words:<16}{_percent(own.mean, own.low, own.high):<28}{points}", flush=True)
+
+
+def _percent(mean: float, low: float, high: float) -> str:
+    return f"{100 * mean:.2f} % [{100 * low:.2f}, {100 * high:.2f}]"
 
 
 def _auroc(result: Result) -> str:

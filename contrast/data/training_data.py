@@ -288,12 +288,15 @@ class TrainingData(lightning.LightningDataModule, ABC):
             persistent_workers=False,
         )
 
-    def evaluation_loader(self, split: Split, limit: int | None = None) -> DataLoader[Any]:
+    def evaluation_loader(
+        self, split: Split, limit: int | None = None, only: Int[Tensor, " m"] | None = None
+    ) -> DataLoader[Any]:
         """Labelled samples of one set (`LabelledBatch`), in their own order and all of one shape.
 
         Args:
             split: which set; "train" is what was pretrained on.
-            limit: so many of them at most, chosen by the seed.
+            limit: at most this many samples, chosen by the seed.
+            only: or the samples at these positions; a batch's index is then the place in this list.
 
         Raises:
             InputError: where there is no test set.
@@ -301,6 +304,8 @@ class TrainingData(lightning.LightningDataModule, ABC):
         if split == "test" and self.test_set is None:
             raise InputError("the data have no test set: give data.test to evaluate on")
         samples = self._set(split)
+        if only is not None:
+            samples = samples.subset(only)
         if limit is not None and limit < len(samples):
             samples = samples.subset(_choose(len(samples), limit, self.seed))
         batch_size = max(256, self.batch_size)

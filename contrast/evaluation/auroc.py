@@ -1,4 +1,4 @@
-"""Macro AUROC: how well a classifier ranks the samples of each class above all others."""
+"""Metrics in which each class counts alike: balanced accuracy, and macro AUROC of one class against the rest."""
 
 from __future__ import annotations
 
@@ -7,15 +7,31 @@ from dataclasses import dataclass
 from statistics import NormalDist, fmean
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from contrast.evaluation.intervals import Interval, mean_interval
 
-__all__ = ["AUROC", "auroc_interval", "macro_auroc"]
+__all__ = ["AUROC", "auroc_interval", "balanced_accuracy", "macro_auroc"]
 
 _OVER_SEEDS = "95 %, Student's t over {} seeds: how far other seeds would move the mean on this test set"
 _OVER_ITEMS = "95 %, normal with DeLong's standard error over the test samples; of no width at 1"
+
+
+def balanced_accuracy(right: Bool[Tensor, " n"], labels: Int[Tensor, " n"]) -> float:
+    """The mean over classes of the share of a class's samples that are classified correctly.
+
+    Args:
+        right: whether each sample is classified correctly.
+        labels: true classes; a class without a sample does not count.
+
+    Example:
+        >>> balanced_accuracy(torch.tensor([True, True, True, False]), torch.tensor([0, 0, 0, 1]))
+        0.5
+    """
+    _, own, sizes = torch.unique(labels, return_inverse=True, return_counts=True)
+    hits = torch.zeros(len(sizes), dtype=torch.float64, device=labels.device).index_add_(0, own, right.double())
+    return float((hits / sizes).mean())
 
 
 @dataclass(frozen=True)

@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from contrast.data.standardisation import Standardisation
 from contrast.errors import InputError
 
-__all__ = ["Encoder", "encode", "fingerprint", "raw_input", "with_backbone"]
+__all__ = [
+    "MOST_VALUES",
+    "AreaAverage",
+    "Encoder",
+    "averaged_shape",
+    "encode",
+    "fingerprint",
+    "raw_input",
+    "with_backbone",
+]
+
+MOST_VALUES = 3072
+"""Values of a raw sample as a baseline, at most: a colour image of 32 x 32 pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,16 +98,80 @@ def fingerprint(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def raw_input(encoder: Encoder) -> Encoder:
-    """The baseline without a network: the standardised sample that `encoder` would see, flattened."""
-    backbone = nn.Flatten()
+def averaged_shape(shape: Sequence[int], most: int = MOST_VALUES) -> tuple[int, ...]:
+    """The largest shape of the same proportions that holds at most `most` values.
+
+    Channels are kept while one value for each of them fits.
+
+    Args:
+        shape: of a sample, channels first: (channels, height, width) or (channels, steps).
+        most: values, at least 1.
+
+    Example:
+        >>> averaged_shape((3, 224, 224)), averaged_shape((1, 28, 28)), averaged_shape((12, 5000))
+        ((3, 32, 32), (1, 28, 28), (12, 256))
+    """
+    channels, *space = shape
+    if math.prod(shape) <= most:
+        return tuple(shape)
+    channels = min(channels, most)
+    left = most // channels
+    scale = min(1.0, (left / math.prod(space)) ** (1 / len(space)))
+    sizes = []
+    for place, size in enumerate(space):
+        last = place == len(space) - 1
+        wanted = size if last else max(1, math.floor(size * scale + 1e-9))  # 224 * (1 / 7) is 31.999...
+        sizes.append(min(size, left, wanted))
+        left //= sizes[-1]
+    return (channels, *sizes)
+
+
+class AreaAverage(nn.Module):
+    """Samples averaged by area to a smaller shape, and flattened.
+
+    Args:
+        shape: of a result before it is flattened, channels first; from `averaged_shape`.
+    """
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.shape = tuple(shape)
+
+    def extra_repr(self) -> str:
+        return str(self.shape)  # part of the fingerprint
+
+    def forward(self, samples: Float[Tensor, "b c *space"]) -> Float[Tensor, "b d"]:
+        """The averages, one row a sample."""
+        channels, *space = self.shape
+        if list(samples.shape[2:]) != space:
+            average = F.adaptive_avg_pool2d if len(space) == 2 else F.adaptive_avg_pool1d
+            samples = average(samples.contiguous(), space)
+        if samples.shape[1] != channels:
+            samples = F.adaptive_avg_pool1d(samples.flatten(2).transpose(1, 2), channels).transpose(1, 2)
+        return samples.flatten(1)
+
+
+def raw_input(encoder: Encoder, most: int = MOST_VALUES) -> Encoder:
+    """The baseline without a network: the standardised sample that `encoder` would see, flattened.
+
+    Args:
+        encoder: gives shape and standardisation.
+        most: values a sample; a larger sample is averaged by area to at most these, which the description says.
+    """
+    shape, smaller = encoder.input_shape, averaged_shape(encoder.input_shape, most)
+    backbone = nn.Flatten() if smaller == shape else AreaAverage(smaller)
+    said = "" if smaller == shape else f", averaged by area from {_times(shape)} to {_times(smaller)}"
     return replace(
         encoder,
         backbone=backbone,
-        width=math.prod(encoder.input_shape),
+        width=math.prod(smaller),
         fingerprint=fingerprint(backbone),
-        description={"architecture": "raw input, standardised"},
+        description={"architecture": f"raw input, standardised{said}"},
     )
+
+
+def _times(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
 
 
 def with_backbone(encoder: Encoder, backbone: nn.Module, description: dict[str, Any]) -> Encoder:

@@ -109,6 +109,7 @@ def features_of(
     folder: Path,
     device: torch.device,
     labelled: bool = True,
+    only: Int[Tensor, " m"] | None = None,
 ) -> Features:
     """Features of one set of a data module, from the folder's cache if they are there.
 
@@ -119,12 +120,21 @@ def features_of(
         folder: where the cached features are.
         device: where the encoder runs, if it has to.
         labelled: whether a sample without a label is refused.
+        only: positions of the samples to take, ascending; None takes all.
     """
+    about = data.key(split)
+    if only is not None and (folder / _file_name(cache_key(encoder, about))).is_file():
+        whole = features_of(encoder, data, split, folder, device, labelled)
+        return Features(whole.features[only], whole.labels[only], whole.index[only])
 
     def compute() -> Features:
-        return extract(encoder, data.evaluation_loader(split), device, f"features of {split}", labelled)
+        loader = data.evaluation_loader(split, only=only)
+        found = extract(encoder, loader, device, f"features of {split}", labelled)
+        return found if only is None else Features(found.features, found.labels, only[found.index])
 
-    found = cached_features(folder, cache_key(encoder, data.key(split)), compute)
+    if only is not None:
+        about = {**about, "only": hashlib.sha256(only.numpy().tobytes()).hexdigest()}
+    found = cached_features(folder, cache_key(encoder, about), compute)
     if labelled and bool((found.labels < 0).any()):  # kept by an evaluation that asked for none
         raise InputError(_UNLABELLED.format(int(found.index[found.labels < 0][0])))
     return replace(found, labels=data.consecutive(found.labels)) if labelled else found
@@ -161,7 +171,7 @@ def cached_features(folder: Path, key: str, compute: Callable[[], Features]) -> 
     Raises:
         InputError: for features that are not finite, which are not kept.
     """
-    path = folder / f"{key[:32]}.safetensors"
+    path = folder / _file_name(key)
     if path.is_file():
         try:
             return _read(path, key)
@@ -174,6 +184,10 @@ def cached_features(folder: Path, key: str, compute: Callable[[], Features]) -> 
     with whole_file(path) as part:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, metadata={"key": key})
     return found
+
+
+def _file_name(key: str) -> str:
+    return f"{key[:32]}.safetensors"
 
 
 def _read(path: Path, key: str) -> Features:

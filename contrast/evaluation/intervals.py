@@ -9,7 +9,7 @@ from statistics import NormalDist, fmean, stdev
 
 from contrast.errors import InputError
 
-__all__ = ["Interval", "mean_interval", "paired_difference", "wilson_interval"]
+__all__ = ["Interval", "matched_difference", "mean_interval", "paired_difference", "wilson_interval"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,39 @@ def paired_difference(first: Sequence[float], second: Sequence[float], confidenc
     if len(first) != len(second):
         raise InputError(f"{len(first)} and {len(second)} values are no pairs: evaluate both with the same seeds")
     return mean_interval([a - b for a, b in zip(first, second, strict=True)], confidence)
+
+
+def matched_difference(first: Sequence[bool], second: Sequence[bool], confidence: float = 0.95) -> Interval:
+    """Accuracy of a first classifier minus that of a second one on the same test items, with an interval over items.
+
+    With b the items that only the first classifies correctly, c those that only the second does, of n: the estimate is
+    (b − c) / n, the interval d ± z · √(b + c + 1 − (b − c)² / (n + 2)) / (n + 2) about d = (b − c) / (n + 2).
+
+    Args:
+        first: whether each item is classified correctly by the first.
+        second: by the second, in the same order.
+        confidence: of the interval.
+
+    Raises:
+        InputError: where the two are not of equal length, or empty.
+
+    Source: Agresti and Min, Simple improved confidence intervals for comparing matched proportions (Statistics in
+    Medicine 2005): Wald's interval with 0.5 added to each of the four counts.
+
+    Example:
+        >>> interval = matched_difference([True] * 60 + [False] * 40, [True] * 50 + [False] * 50)
+        >>> round(interval.mean, 2), round(interval.low, 3), round(interval.high, 3)
+        (0.1, 0.037, 0.159)
+    """
+    if len(first) != len(second) or not len(first):
+        raise InputError(f"{len(first)} and {len(second)} test items cannot be matched: evaluate both on the same ones")
+    only_first = sum(1 for a, b in zip(first, second, strict=True) if a and not b)
+    only_second = sum(1 for a, b in zip(first, second, strict=True) if b and not a)
+    n, gain, changed = len(first), only_first - only_second, only_first + only_second
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    centre = gain / (n + 2)
+    half = z * math.sqrt(changed + 1 - gain * gain / (n + 2)) / (n + 2)
+    return Interval(gain / n, max(-1.0, centre - half), min(1.0, centre + half))
 
 
 def wilson_interval(accuracy: float, items: int, confidence: float = 0.95) -> Interval:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 from tqdm import tqdm
 
-from contrast.evaluation.auroc import AUROC, macro_auroc
+from contrast.evaluation.auroc import AUROC, balanced_accuracy, macro_auroc
 from contrast.evaluation.encoder import Encoder
 from contrast.evaluation.features import Features
 from contrast.evaluation.finetune import FineTuning, LabelledSet, finetune
@@ -20,23 +21,27 @@ from contrast.evaluation.probe import train_probe
 __all__ = ["SeedResult", "finetune_over_seeds", "probe_over_seeds"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SeedResult:
     """One seed's evaluation.
 
     Args:
         seed: of the labels seen, the held-out part, and whatever training draws.
         top1: accuracy on the test set.
+        balanced: mean over classes of the accuracy within a class.
         auroc: macro AUROC on the test set; None where no class has an area.
         train_samples: how many labels were seen.
         chosen: what the held-out part decided, and the accuracy there (None where nothing was held out).
+        right: whether each test sample is classified correctly, on the CPU.
     """
 
     seed: int
     top1: float
+    balanced: float
     auroc: AUROC | None
     train_samples: int
     chosen: dict[str, Any]
+    right: Bool[Tensor, " n"]
 
 
 def probe_over_seeds(
@@ -107,5 +112,6 @@ def finetune_over_seeds(
 
 
 def _result(seed: int, logits: Tensor, labels: Tensor, train_samples: int, chosen: dict[str, Any]) -> SeedResult:
-    top1 = float((logits.argmax(dim=1) == labels).double().mean())
-    return SeedResult(seed, top1, macro_auroc(logits, labels), train_samples, chosen)
+    right = logits.argmax(dim=1) == labels
+    top1, balanced = float(right.double().mean()), balanced_accuracy(right, labels)
+    return SeedResult(seed, top1, balanced, macro_auroc(logits, labels), train_samples, chosen, right.cpu())

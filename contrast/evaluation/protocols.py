@@ -8,20 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from contrast.data import TrainingData
-from contrast.evaluation.auroc import auroc_interval
+from contrast.data.labels import labels_of
+from contrast.data.training_data import Split
+from contrast.errors import InputError
+from contrast.evaluation.auroc import auroc_interval, balanced_accuracy
 from contrast.evaluation.device import made_with
 from contrast.evaluation.encoder import Encoder
-from contrast.evaluation.features import features_of
+from contrast.evaluation.features import Features, features_of
 from contrast.evaluation.finetune import FineTuning, load_set
-from contrast.evaluation.knn import check_knn, knn_top1
+from contrast.evaluation.knn import check_knn, weighted_knn_scores
 from contrast.evaluation.labels import label_subset
 from contrast.evaluation.over_seeds import SeedResult, finetune_over_seeds, probe_over_seeds
 from contrast.evaluation.probe import FALLBACK, GRID
 from contrast.evaluation.results import Result, accuracy_interval
 
-__all__ = ["evaluate_finetuning", "evaluate_knn", "evaluate_probe"]
+__all__ = ["evaluate_finetuning", "evaluate_knn", "evaluate_probe", "positions_of"]
 
 Told = Mapping[str, Any]
 """What a result says of its encoder besides the encoder's own description: run and checkpoint."""
@@ -37,6 +42,7 @@ def evaluate_probe(
     fraction: float | None = None,
     per_class: int | None = None,
     told: Told | None = None,
+    most: int | None = None,
 ) -> Result:
     """The linear probe on frozen features, one a seed.
 
@@ -49,13 +55,15 @@ def evaluate_probe(
         fraction: share of the train labels that a probe sees.
         per_class: or labels a class.
         told: goes into the result beside the encoder's description.
+        most: samples of each set that are looked at, at most, chosen by class; None looks at all. The number of labels
+            stays as asked for where so many samples hold it.
 
     Raises:
         InputError: where the data lack labels or a test set, or the amount of labels is out of range.
     """
     classes = _classes(data, fraction, per_class)
-    train = features_of(encoder, data, "train", cache, device).to(device)
-    test = features_of(encoder, data, "test", cache, device).to(device)
+    train, test = _sets(encoder, data, cache, device, most)
+    fraction, per_class = _amount(data, train, fraction, per_class)
     amount = {"fraction": fraction, "per_class": per_class}
     results = probe_over_seeds(
         train, test, classes, seeds, fraction=fraction, per_class=per_class, progress="linear probes"
@@ -124,16 +132,18 @@ def evaluate_knn(
     temperature: float = 0.1,
     *,
     told: Told | None = None,
+    most: int | None = None,
 ) -> Result:
     """The weighted cosine kNN on frozen features; arguments and errors as in `evaluate_probe` and `knn_top1`."""
     classes = data.classes
     check_knn(neighbours, temperature, data.train_samples)  # before features that may take an hour
-    train = features_of(encoder, data, "train", cache, device).to(device)
-    test = features_of(encoder, data, "test", cache, device).to(device)
-    top1 = knn_top1(test.features, test.labels, train.features, train.labels, classes, neighbours, temperature)
+    train, test = _sets(encoder, data, cache, device, most)
+    scores = weighted_knn_scores(test.features, train.features, train.labels, classes, neighbours, temperature)
+    right = scores.argmax(dim=1) == test.labels
+    top1 = float(right.double().mean())
     interval, over = accuracy_interval([top1], len(test.labels), seeds_differ=False)
     protocol = {
-        **_of_data(data),
+        **_of_data(data, len(test.labels)),
         "train_samples": len(train.labels),
         "features": "backbone output, frozen, unit length",
         "classifier": "weighted kNN: cosine, weight exp(s / t), class sums",
@@ -148,12 +158,53 @@ def evaluate_knn(
         label=f"k-{neighbours}",
         fingerprint=encoder.fingerprint,
         encoder={**(told or {}), **encoder.description},
-        per_seed=[{"seed": None, "top1": top1}],
+        per_seed=[{"seed": None, "top1": top1, "balanced_accuracy": balanced_accuracy(right, test.labels)}],
         chosen=[],
         interval=interval,
         protocol=protocol,
         made_with=made_with(device),
+        right=[right.cpu()],
     )
+
+
+def positions_of(data: TrainingData, split: Split, most: int) -> Int[Tensor, " m"] | None:
+    """Positions of about `most` samples of a set, the same share of every class; None where the set has no more.
+
+    Args:
+        data: the data module.
+        split: which of its sets.
+        most: samples; a class keeps one at least.
+    """
+    source = data.train_set.source if split == "train" or data.test_set is None else data.test_set.source
+    labels = labels_of(source) if len(source) > most else None
+    return None if labels is None else label_subset(labels, 0, fraction=most / len(labels))
+
+
+def _sets(
+    encoder: Encoder, data: TrainingData, cache: Path, device: torch.device, most: int | None
+) -> tuple[Features, Features]:
+    """Features of the train set and of the test set, on the device."""
+    splits: tuple[Split, Split] = ("train", "test")
+    if data.test_set is None:
+        raise InputError("the data have no test set: give data.test to evaluate on")
+    only = [None if most is None else positions_of(data, split, most) for split in splits]
+    train, test = (
+        features_of(encoder, data, split, cache, device, only=chosen).to(device)
+        for split, chosen in zip(splits, only, strict=True)
+    )
+    return train, test
+
+
+def _amount(
+    data: TrainingData, train: Features, fraction: float | None, per_class: int | None
+) -> tuple[float | None, int | None]:
+    """The amount of labels that keeps their number in a part of the train set, as far as that has so many."""
+    if len(train.labels) == data.train_samples:
+        return fraction, per_class
+    if fraction is not None:
+        return min(1.0, fraction * data.train_samples / len(train.labels)), None
+    smallest = int(torch.unique(train.labels, return_counts=True)[1].min())
+    return None, None if per_class is None else min(per_class, smallest)
 
 
 def _over_seeds(
@@ -167,7 +218,7 @@ def _over_seeds(
     device: torch.device,
     told: Told | None,
 ) -> Result:
-    said = _of_data(data)
+    said = _of_data(data, len(results[0].right))
     interval, over = accuracy_interval([result.top1 for result in results], said["test_samples"], seeds_differ)
     areas = [result.auroc for result in results if result.auroc is not None]
     auroc, auroc_over = auroc_interval(areas, seeds_differ) if areas else (None, "none: a single class is tested")
@@ -178,7 +229,12 @@ def _over_seeds(
         fingerprint=encoder.fingerprint,
         encoder={**(told or {}), **encoder.description},
         per_seed=[
-            {"seed": result.seed, "top1": result.top1, "macro_auroc": result.auroc and result.auroc.value}
+            {
+                "seed": result.seed,
+                "top1": result.top1,
+                "balanced_accuracy": result.balanced,
+                "macro_auroc": result.auroc and result.auroc.value,
+            }
             for result in results
         ],
         chosen=[{"seed": result.seed, **result.chosen} for result in results],
@@ -195,6 +251,7 @@ def _over_seeds(
             "macro_auroc_interval": auroc_over,
         },
         made_with=made_with(device),
+        right=[result.right for result in results],
     )
 
 
@@ -206,11 +263,11 @@ def _classes(data: TrainingData, fraction: float | None, per_class: int | None) 
     return classes
 
 
-def _of_data(data: TrainingData) -> dict[str, Any]:
+def _of_data(data: TrainingData, test_samples: int) -> dict[str, Any]:
     train, test = data.describe("train"), data.describe("test")
     return {
         "data": {"train": train, "test": test},
-        "test_samples": test["samples"],
+        "test_samples": test_samples,
         "transform": test["transform"],
         "metric": "top-1 accuracy",
     }

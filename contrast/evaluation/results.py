@@ -6,15 +6,17 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from torch import Tensor
+
 from contrast.evaluation.intervals import Interval, mean_interval, wilson_interval
 from contrast.whole_file import whole_file
 
-__all__ = ["Result", "accuracy_interval", "write_json", "write_result"]
+__all__ = ["Baseline", "Result", "accuracy_interval", "write_json", "write_result"]
 
 _OVER_SEEDS = "95 %, Student's t over {} seeds: how far other seeds would move the mean on this test set"
 _OVER_ITEMS = "95 %, Wilson's over {} test samples at the mean accuracy, since {}"
@@ -29,12 +31,15 @@ class Result:
         label: what tells it from the command's other results at sight, say "fraction-0.1"; part of the file's name.
         fingerprint: of the encoder's weights.
         encoder: what was evaluated, in words: run, checkpoint, epoch, architecture.
-        per_seed: one mapping a seed, with its top1.
+        per_seed: one mapping a seed, with its top1 and its balanced accuracy.
         chosen: what the held-out part of the train set decided, one mapping a seed.
         interval: mean and 95 % interval of top-1.
         auroc: mean and 95 % interval of the macro AUROC; None where it was not taken or no class has an area.
         protocol: all that the numbers depend on besides the encoder.
         made_with: device and versions, by which the last digits may differ.
+        right: whether each test sample is classified correctly, one row a seed; not written to the file.
+        baselines: what the accuracy must beat; None where none was measured.
+        notes: one sentence for each thing that makes the accuracy mean less than it seems to.
     """
 
     command: str
@@ -47,12 +52,42 @@ class Result:
     protocol: Mapping[str, Any]
     made_with: Mapping[str, Any]
     auroc: Interval | None = None
+    right: Sequence[Tensor] = field(default=(), compare=False, repr=False)
+    baselines: Sequence[Baseline] | None = None
+    notes: Sequence[str] = ()
+
+    @property
+    def balanced(self) -> float | None:
+        """Mean balanced accuracy over seeds; None where it was not taken."""
+        found = [seed.get("balanced_accuracy") for seed in self.per_seed]
+        return fmean(found) if found and None not in found else None
 
     @property
     def file_name(self) -> str:
         """Command, label and a key of weights and protocol: only the same evaluation has the same name."""
         key = json.dumps([self.command, self.fingerprint, self.protocol], sort_keys=True)
         return f"{self.command}-{self.label}-{hashlib.sha256(key.encode()).hexdigest()[:10]}.json"
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What an accuracy must beat, measured on the same data and by the same protocol.
+
+    Args:
+        name: "majority_class", "raw_input" or "random_weights".
+        words: what stands in tables, say "raw pixels".
+        result: its own evaluation, with its own protocol.
+        compared: the encoder's mean top-1 on the labels and the test samples that the baseline was measured on.
+        difference: the encoder's top-1 minus the baseline's, paired, with its 95 % interval.
+        over: in words, what the interval of the difference is over.
+    """
+
+    name: str
+    words: str
+    result: Result
+    compared: float
+    difference: Interval
+    over: str
 
 
 def accuracy_interval(accuracies: Sequence[float], items: int, seeds_differ: bool) -> tuple[Interval, str]:
@@ -80,20 +115,42 @@ def write_result(folder: Path, result: Result) -> Path:
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         **result.encoder,
         "fingerprint": result.fingerprint,
-        "top1": result.interval.mean,
-        "top1_interval": [result.interval.low, result.interval.high],
-        **_auroc(result),
-        "per_seed": list(result.per_seed),
-        "chosen": list(result.chosen),
+        **_numbers(result),
+        **(
+            {} if result.baselines is None else {"baselines": {each.name: _baseline(each) for each in result.baselines}}
+        ),
+        "notes": list(result.notes),
         "protocol": dict(result.protocol),
         "made_with": dict(result.made_with),
     }
     return write_json(folder / result.file_name, content)
 
 
-def _auroc(result: Result) -> dict[str, Any]:
-    found = result.auroc
-    return {} if found is None else {"macro_auroc": found.mean, "macro_auroc_interval": [found.low, found.high]}
+def _numbers(result: Result) -> dict[str, Any]:
+    auroc, balanced = result.auroc, result.balanced
+    return {
+        "top1": result.interval.mean,
+        "top1_interval": [result.interval.low, result.interval.high],
+        **({} if balanced is None else {"balanced_accuracy": balanced}),
+        **({} if auroc is None else {"macro_auroc": auroc.mean, "macro_auroc_interval": [auroc.low, auroc.high]}),
+        "per_seed": list(result.per_seed),
+        "chosen": list(result.chosen),
+    }
+
+
+def _baseline(baseline: Baseline) -> dict[str, Any]:
+    difference = baseline.difference
+    return {
+        "name": baseline.words,
+        **baseline.result.encoder,
+        "fingerprint": baseline.result.fingerprint,
+        **_numbers(baseline.result),
+        "encoder_top1": baseline.compared,
+        "difference": difference.mean,
+        "difference_interval": [difference.low, difference.high],
+        "difference_over": baseline.over,
+        "protocol": dict(baseline.result.protocol),
+    }
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> Path:

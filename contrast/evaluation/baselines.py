@@ -1,0 +1,199 @@
+"""Baselines of an evaluation: majority class, raw input and random weights, measured as the encoder was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from contrast.data import TrainingData
+from contrast.data.labels import labels_of
+from contrast.errors import InputError
+from contrast.evaluation.auroc import balanced_accuracy
+from contrast.evaluation.encoder import MOST_VALUES, Encoder, raw_input
+from contrast.evaluation.intervals import Interval, matched_difference, mean_interval, paired_difference
+from contrast.evaluation.protocols import evaluate_knn, evaluate_probe, positions_of
+from contrast.evaluation.results import Baseline, Result, accuracy_interval
+
+__all__ = ["MAJORITY", "RANDOM", "RAW", "measure_baselines", "most_samples", "with_notes"]
+
+MAJORITY, RAW, RANDOM = "majority_class", "raw_input", "random_weights"
+
+_MOST_NUMBERS = 20_000 * MOST_VALUES
+_FEWEST = 5_000
+_OVER_SEEDS = "95 %, Student's t over the differences of {} seeds"
+_OVER_ITEMS = "95 %, Agresti and Min's for matched proportions over {:,} test samples, of one seed"
+
+
+def most_samples(width: int) -> int:
+    """Samples of a set that baselines are measured on, at most: 61,440,000 / width, and 5,000 at least.
+
+    Args:
+        width: values of a sample, the larger of raw input's and the encoder's.
+    """
+    return max(_FEWEST, _MOST_NUMBERS // width)
+
+
+def measure_baselines(
+    result: Result,
+    encoder: Encoder,
+    untrained: Encoder | None,
+    data: TrainingData,
+    cache: Path,
+    device: torch.device,
+    tell: Callable[[Baseline], None] | None = None,
+) -> Result:
+    """The result with its baselines, each measured on the same labels and the same test samples as the encoder.
+
+    The majority class is the most frequent class of the whole train set. Raw input is the standardised sample, averaged
+    by area to at most 3,072 values. Random weights are the encoder's architecture before training. Where a set has more
+    than `most_samples`, baselines are measured on a part of it with the same share of every class, and the encoder once
+    more on this part, for the difference. Where all labels are seen, one seed is measured, since seeds agree there.
+
+    Of fine-tuning, raw input is a linear probe, and random weights are not measured: training them from scratch takes
+    as long as the fine-tuning.
+
+    Args:
+        result: of `evaluate_knn`, `evaluate_probe` or `evaluate_finetuning`.
+        encoder: what was evaluated.
+        untrained: the same architecture with random weights; None leaves this baseline out.
+        data: what was evaluated on.
+        cache: folder of cached features.
+        device: where everything runs.
+        tell: is given each baseline as soon as it is measured.
+
+    Raises:
+        InputError: as the evaluation.
+    """
+    raw = raw_input(encoder)
+    most = most_samples(max(encoder.width, raw.width))
+    only = positions_of(data, "test", most)
+    part = only is not None or data.train_samples > most
+    found: list[Baseline] = []
+
+    def keep(name: str, words: str, measured: Result, ours: Result) -> None:
+        found.append(Baseline(name, words, measured, *_difference(ours, measured)))
+        if tell is not None:
+            tell(found[-1])
+
+    keep(MAJORITY, "majority class", _majority(result, data), result)
+    ours = result
+    if part and result.command != "finetune":
+        ours = _again(result, encoder, data, cache, device, most)
+    elif only is not None:
+        ours = replace(result, right=[right[only] for right in result.right])
+    bound = f"at most {most:,} samples of each set ({_MOST_NUMBERS:,} numbers), the same share of every class"
+    measured = [(RAW, f"raw {data.value_name}s", raw)]
+    if untrained is not None and result.command != "finetune":
+        measured.append((RANDOM, "random weights", untrained))
+    for name, words, baseline in measured:
+        evaluated = _again(result, baseline, data, cache, device, most)
+        said = {**evaluated.protocol, "values": baseline.width, "bound": bound if part else f"{bound}: all are taken"}
+        keep(name, words, replace(evaluated, protocol=said), ours)
+    return replace(result, baselines=found)
+
+
+def with_notes(result: Result, data: TrainingData) -> Result:
+    """The result with a sentence for each thing that makes its accuracy mean less than it seems to.
+
+    Args:
+        result: with its baselines, as far as they were measured.
+        data: what was evaluated on.
+    """
+    labels, top1 = _test_labels(data), result.interval.mean
+    sizes = torch.bincount(labels)
+    largest = int(sizes.argmax())
+    share = float(sizes[largest]) / len(labels)
+    notes = []
+    if int((sizes > 0).sum()) == 1:
+        notes.append(f"the test set has one class only ({largest}): any constant answer has 100 %")
+    elif share >= top1:
+        notes.append(
+            f"top-1 {100 * top1:.2f} % is not above always answering class {largest}, the test set's largest: "
+            f"{100 * share:.2f} %"
+        )
+    described = result.protocol["data"]
+    if _same_contents(described["train"], described["test"]):
+        notes.append("the test set has the same contents as the train set: the accuracy says nothing of other samples")
+    for baseline in result.baselines or ():
+        if baseline.name != MAJORITY and baseline.difference.mean < 0:
+            low, middle, high = (100 * end for end in _ends(baseline.difference))
+            notes.append(f"below {baseline.words}: {middle:+.2f} points [{low:+.2f}, {high:+.2f}]")
+    return replace(result, notes=notes)
+
+
+def _ends(interval: Interval) -> tuple[float, float, float]:
+    return interval.low, interval.mean, interval.high
+
+
+def _same_contents(train: Mapping[str, Any], test: Mapping[str, Any]) -> bool:
+    """By what the data module says of its sets' samples and labels."""
+    return train["samples"] == test["samples"] and train["contents"] == test["contents"]
+
+
+def _test_labels(data: TrainingData) -> Int[Tensor, " n"]:
+    labels = None if data.test_set is None else labels_of(data.test_set.source)
+    if labels is None:
+        raise InputError("the test set has no labels: give a labelled data.test to evaluate on")
+    return labels
+
+
+def _again(
+    result: Result, encoder: Encoder, data: TrainingData, cache: Path, device: torch.device, most: int
+) -> Result:
+    """The evaluation of another encoder by the result's own protocol; of fine-tuning, a linear probe."""
+    asked = result.protocol
+    if result.command == "knn":
+        return evaluate_knn(encoder, data, cache, device, asked["neighbours"], asked["temperature"], most=most)
+    fraction, per_class = asked["fraction"], asked["per_class"]
+    seeds: Sequence[int] = asked["seeds"][:1] if fraction == 1 else asked["seeds"]
+    return evaluate_probe(encoder, data, cache, device, seeds, fraction=fraction, per_class=per_class, most=most)
+
+
+def _majority(result: Result, data: TrainingData) -> Result:
+    labels, train = _test_labels(data), data.train_labels
+    assert train is not None  # it was evaluated with them
+    answer = int(torch.bincount(train[train >= 0]).argmax())  # among equals the first
+    right = labels == answer
+    top1 = float(right.double().mean())
+    interval, over = accuracy_interval([top1], len(labels), seeds_differ=False)
+    kept = {name: result.protocol[name] for name in ("data", "test_samples", "transform", "metric")}
+    return Result(
+        command=result.command,
+        label=result.label,
+        fingerprint="",
+        encoder={"architecture": "majority class"},
+        per_seed=[{"seed": None, "top1": top1, "balanced_accuracy": balanced_accuracy(right, labels)}],
+        chosen=[],
+        interval=interval,
+        protocol={
+            **kept,
+            "train_samples": len(train),
+            "features": "none",
+            "classifier": f"class {answer} for every sample: the most frequent one of the whole train set",
+            "selection": "none: among equally frequent classes the lowest number",
+            "seeds": [],
+            "interval": over,
+        },
+        made_with=result.made_with,
+        right=[right],
+    )
+
+
+def _difference(ours: Result, theirs: Result) -> tuple[float, Interval, str]:
+    """The encoder's accuracy and how far it is above the baseline: by seeds where they differ, else by samples."""
+    mine, others = ([float(right.double().mean()) for right in each.right] for each in (ours, theirs))
+    seeds_differ = ours.command == "finetune" or ours.protocol.get("fraction", 1) != 1
+    if seeds_differ and len(mine) > 1:
+        over = _OVER_SEEDS.format(len(mine))
+        if len(others) == len(mine):
+            return fmean(mine), paired_difference(mine, others), over
+        return fmean(mine), mean_interval([value - others[0] for value in mine]), over
+    first, second = ours.right[0].tolist(), theirs.right[0].tolist()
+    return mine[0], matched_difference(first, second), _OVER_ITEMS.format(len(first))
