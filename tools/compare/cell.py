@@ -25,9 +25,12 @@ from tools.compare.grid import Evaluation, fingerprint
 from tools.compare.machine import commit, machine
 
 if TYPE_CHECKING:
-    from contrast.evaluation import Result
+    import torch
 
-__all__ = ["main", "training_seconds"]
+    from contrast.data import TrainingData
+    from contrast.evaluation import Encoder, Result
+
+__all__ = ["evaluate_encoder", "main", "training_seconds"]
 
 
 def main(spec: Mapping[str, Any]) -> int:
@@ -87,25 +90,46 @@ def training_seconds(folder: RunFolder) -> float:
 def _evaluate(folder: RunFolder, asked: Evaluation) -> dict[str, Any]:
     from contrast.commands.encoder import load_run
     from contrast.commands.source import told
-    from contrast.evaluation import choose_device, evaluate_knn, evaluate_probe, write_result
+    from contrast.evaluation import choose_device, write_result
 
-    run, device, cache = load_run(folder.path), choose_device("auto"), folder.features
+    run = load_run(folder.path)
     run.data.setup("test")
-    about, splits = told(run), range(asked.splits)
-    results = {
-        "linear": evaluate_probe(run.encoder, run.data, cache, device, [0], fraction=1.0, told=about),
-        "few_label": evaluate_probe(
-            run.encoder, run.data, cache, device, splits, per_class=asked.per_class, told=about
-        ),
-        "knn": evaluate_knn(run.encoder, run.data, cache, device, asked.neighbours, told=about),
-    }
+    numbers, results, data = evaluate_encoder(
+        run.encoder, run.data, folder.features, choose_device("auto"), asked, told(run)
+    )
     for result in results.values():
         write_result(folder.evaluations, result)
-    return {
-        "numbers": {name: value for kind, result in results.items() for name, value in _numbers(kind, result)},
-        "per_split": [dict(split) for split in results["few_label"].per_seed],
-        "data": results["linear"].protocol["data"],
+    return {"numbers": numbers, "per_split": [dict(split) for split in results["few_label"].per_seed], "data": data}
+
+
+def evaluate_encoder(
+    encoder: Encoder,
+    data: TrainingData,
+    cache: Path,
+    device: torch.device,
+    asked: Evaluation,
+    about: Mapping[str, Any],
+) -> tuple[dict[str, float], dict[str, Result], dict[str, Any]]:
+    """An encoder's numbers by their names, the results they are from, and what the data are.
+
+    Args:
+        encoder: of a cell, or a baseline.
+        data: the data module.
+        cache: folder of cached features.
+        device: where everything runs.
+        asked: what is measured.
+        about: goes into the results.
+    """
+    from contrast.evaluation import evaluate_knn, evaluate_probe
+
+    splits = range(asked.splits)
+    results = {
+        "linear": evaluate_probe(encoder, data, cache, device, [0], fraction=1.0, told=about),
+        "few_label": evaluate_probe(encoder, data, cache, device, splits, per_class=asked.per_class, told=about),
+        "knn": evaluate_knn(encoder, data, cache, device, asked.neighbours, told=about),
     }
+    numbers = {name: value for kind, result in results.items() for name, value in _numbers(kind, result)}
+    return numbers, results, results["linear"].protocol["data"]
 
 
 def _numbers(kind: str, result: Result) -> list[tuple[str, float]]:

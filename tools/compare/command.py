@@ -12,6 +12,7 @@ from typing import Any
 
 from contrast.errors import InputError
 from contrast.evaluation import write_json
+from tools.compare.baselines import baselines_of
 from tools.compare.figure import check_figure, draw
 from tools.compare.grid import Cell, Grid, read_grid
 from tools.compare.markdown import check_page, put_into_page, rendered
@@ -96,7 +97,8 @@ def _lay_out(
     if not done:
         return
     costs = _costs(done, arguments.threads)
-    table = summarise(grid, list(done.values()), costs, [cell.name for cell in cells if cell not in done])
+    unfinished = [cell.name for cell in cells if cell not in done]
+    table = summarise(grid, list(done.values()), costs, unfinished, baselines_of(grid, cells, out))
     command = shlex.join(["python", "tools/compare.py", str(arguments.grid)])
     text = rendered(table, command)
     write_json(out / "table.json", {"command": command, **table})

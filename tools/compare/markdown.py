@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from contrast.errors import InputError
 
-__all__ = ["check_page", "put_into_page", "rendered"]
+__all__ = ["baseline_lines", "check_page", "put_into_page", "rendered"]
 
 _NONE = "–"
 MAKER = "compare"
@@ -33,9 +33,29 @@ def rendered(table: Mapping[str, Any], command: str) -> str:
         heads += [title, f"less {base}"]
     heads += ["time", "a step", "loss in a step", "seeds"]
     lines = [_line(heads), _line(["---"] * len(heads))]
-    for entry in table["entries"]:
-        lines.append(_line([*(entry[key] or _NONE for key in shown), *_cells(entry, list(kinds))]))
+    for column in dict.fromkeys(entry["column"] for entry in table["entries"]):
+        for entry in (entry for entry in table["entries"] if entry["column"] == column):
+            lines.append(_line([*(entry[key] or _NONE for key in shown), *_cells(entry, list(kinds))]))
+        own = [entry for entry in table.get("baselines", ()) if entry["column"] == column]
+        lines += baseline_lines(own, list(kinds), bool(table["columns"]), base == _SEVERAL)
     return "\n".join([*lines, "", *_notes(table, command)]) + "\n"
+
+
+def baseline_lines(entries: Sequence[Mapping[str, Any]], kinds: Sequence[str], columns: bool, bases: bool) -> list[str]:
+    """Lines of the table for what was not trained.
+
+    Args:
+        entries: from `summarise_baselines`.
+        kinds: names of the accuracies.
+        columns: whether the table has a column for the grid's second axis.
+        bases: whether it has one for what a row is compared with.
+    """
+    lines = []
+    for entry in entries:
+        first = [*([entry["column"]] if columns else []), f"*{entry['row']}*", *([_NONE] if bases else [])]
+        texts = [text for kind in kinds for text in (_interval(entry["numbers"][kind], ""), _NONE)]
+        lines.append(_line([*first, *texts, _NONE, _NONE, _NONE, str(len(entry["seeds"]))]))
+    return lines
 
 
 def _kinds(evaluate: Mapping[str, Any]) -> dict[str, str]:
@@ -92,7 +112,8 @@ def _notes(table: Mapping[str, Any], command: str) -> list[str]:
         f"{table['evaluate']['splits']} choices of labels. *less {base}*: points above or below it, paired by seed; "
         "bold where the interval leaves zero out, and where it does not, these seeds show no difference. *time*: of "
         f"pretraining, beside other cells. *a step*: of training, nothing beside it, {base} = 1. *loss in a step*: the "
-        "loss, forward and backward, in that time.",
+        "loss, forward and backward, in that time."
+        + (" *In italics*: baselines, not trained; what is not above them shows no effect of training." if table.get("baselines") else ""),
         "",
         f"- `{command}`, commit {commits}, seeds {seeds}",
         *dict.fromkeys(f"- {_data(data)}" for data in table["data"]),  # what differs may be the views alone

@@ -8,7 +8,7 @@ from typing import Any
 from contrast.evaluation import accuracy_interval, mean_interval, paired_difference
 from tools.compare.grid import Grid
 
-__all__ = ["ACCURACIES", "Content", "summarise"]
+__all__ = ["ACCURACIES", "Content", "summarise", "summarise_baselines"]
 
 ACCURACIES = ("linear", "few_label", "knn")
 """Numbers of a cell that are shares of the test samples."""
@@ -18,7 +18,11 @@ Content = Mapping[str, Any]
 
 
 def summarise(
-    grid: Grid, cells: Sequence[Content], costs: Mapping[tuple[str, str | None], Content], unfinished: Sequence[str]
+    grid: Grid,
+    cells: Sequence[Content],
+    costs: Mapping[tuple[str, str | None], Content],
+    unfinished: Sequence[str],
+    baselines: Sequence[Content] = (),
 ) -> dict[str, Any]:
     """Everything of the table, as JSON.
 
@@ -27,6 +31,7 @@ def summarise(
         cells: its finished cells.
         costs: of the loss, by row and column.
         unfinished: names of the cells that are missing.
+        baselines: from `baselines_of`.
     """
     found = {(cell["row"], cell["column"], cell["seed"]): cell for cell in cells}
     entries = []
@@ -46,12 +51,31 @@ def summarise(
         "seeds": list(grid.seeds),
         "evaluate": dict(cells[0]["evaluate"]),
         "entries": entries,
+        "baselines": summarise_baselines(grid, baselines),
         "unfinished": list(unfinished),
         "commits": _distinct(cells, lambda cell: cell["commit"]),
         "machines": _distinct(cells, lambda cell: cell["machine"]),
         "data": _distinct(cells, lambda cell: cell["data"]),
         "cells": list(cells),
     }
+
+
+def summarise_baselines(grid: Grid, measured: Sequence[Content]) -> list[dict[str, Any]]:
+    """An entry for each baseline and column, as JSON.
+
+    Args:
+        grid: the grid.
+        measured: from `baselines_of`.
+    """
+    found = {(each["row"], each["column"], each["seed"]): each for each in measured}
+    entries = []
+    for column in grid.columns:
+        for name in dict.fromkeys(each["row"] for each in measured):
+            own = _by_seed(found, grid, name, column)
+            if own:
+                numbers = {each: _number(each, own, {}, []) for each in next(iter(own.values()))["numbers"]}
+                entries.append({"row": name, "column": column, "seeds": list(own), "numbers": numbers})
+    return entries
 
 
 def _by_seed(
