@@ -53,9 +53,15 @@ def baseline_lines(entries: Sequence[Mapping[str, Any]], kinds: Sequence[str], c
     lines = []
     for entry in entries:
         first = [*([entry["column"]] if columns else []), f"*{entry['row']}*", *([_NONE] if bases else [])]
-        texts = [text for kind in kinds for text in (_interval(entry["numbers"][kind], ""), _NONE)]
+        texts = [text for kind in kinds for text in (_of_seeds(entry["numbers"][kind]), _NONE)]
         lines.append(_line([*first, *texts, _NONE, _NONE, _NONE, str(len(entry["seeds"]))]))
     return lines
+
+
+def _of_seeds(number: Mapping[str, Any]) -> str:
+    """Without an interval where every seed has the same number, as raw input has on the same data."""
+    text = _interval(number, "")
+    return text.partition(" (")[0] if len(set(number["values"])) == 1 < len(number["values"]) else text
 
 
 def _kinds(evaluate: Mapping[str, Any]) -> dict[str, str]:
@@ -113,7 +119,11 @@ def _notes(table: Mapping[str, Any], command: str) -> list[str]:
         "bold where the interval leaves zero out, and where it does not, these seeds show no difference. *time*: of "
         f"pretraining, beside other cells. *a step*: of training, nothing beside it, {base} = 1. *loss in a step*: the "
         "loss, forward and backward, in that time."
-        + (" *In italics*: baselines, not trained; what is not above them shows no effect of training." if table.get("baselines") else ""),
+        + (
+            " *In italics*: baselines, not trained; what is not above them shows no effect of training."
+            if table.get("baselines")
+            else ""
+        ),
         "",
         f"- `{command}`, commit {commits}, seeds {seeds}",
         *dict.fromkeys(f"- {_data(data)}" for data in table["data"]),  # what differs may be the views alone
