@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import lightning
 import torch
 from torch import Tensor
 
 from contrast.callbacks.metrics import record
 from contrast.data import TrainingData
-from contrast.data.batch import LabelledBatch
+from contrast.data.training_data import Split
 from contrast.errors import InputError
+from contrast.evaluation.encoder import AreaAverage, averaged_shape
 from contrast.evaluation.knn import knn_top1
 from contrast.run_folder import RunFolder
 
 __all__ = ["OnlineKNN"]
 
+RAW_VALUES = 1024
+"""Values of a raw sample, at most; the search over 20,000 x 20,000 samples then takes 0.8 TFLOP."""
+
 
 class OnlineKNN(lightning.Callback):
     """Top-1 accuracy of weighted kNN on the backbone's features every few epochs, as ``online/knn_top1``.
 
-    Before the first step too: what random weights have is what training is to be held against.
+    It is measured before the first step too: the accuracy of random weights is a baseline. Two more are measured there,
+    once: ``online/raw_input_knn_top1``, the same kNN on standardised samples, averaged by area to at most 1,024 values;
+    and ``online/majority_class``, the share of the test samples that are of the most frequent class of the train samples.
 
     It is a gauge to watch, on the test set and with fixed k, and never chooses anything: report `contrast knn` or
     `contrast probe` instead. Without labels or without a test set it is silent.
@@ -52,46 +56,58 @@ class OnlineKNN(lightning.Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         if self.every_n_epochs and trainer.global_step == 0:
-            accuracy = self._accuracy(trainer, pl_module)
-            if accuracy is not None:
-                record(self.folder, trainer, {"online/knn_top1": accuracy})
+            row = self._measured(trainer, pl_module, with_baselines=True)
+            if row:
+                record(self.folder, trainer, row)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         done = trainer.current_epoch + 1
         last = done == trainer.max_epochs
         if not self.every_n_epochs or (done % self.every_n_epochs and not last):
             return
-        accuracy = self._accuracy(trainer, pl_module)
-        if accuracy is not None:
-            pl_module.log("online/knn_top1", accuracy, logger=False, sync_dist=True)
-            record(self.folder, trainer, {"online/knn_top1": accuracy})
+        row = self._measured(trainer, pl_module)
+        if row:
+            pl_module.log("online/knn_top1", row["online/knn_top1"], logger=False, sync_dist=True)
+            record(self.folder, trainer, row)
 
-    def _accuracy(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> float | None:
+    def _measured(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, with_baselines: bool = False
+    ) -> dict[str, float]:
+        """The row to record; empty where the data cannot say."""
         data = getattr(trainer, "datamodule", None)
         if not isinstance(data, TrainingData):
-            return None
+            return {}
         labelled = data.train_labels is not None and bool((data.train_labels >= 0).all())
         if data.test_set is None or not labelled:
-            return None
-        keys, labels = self._features(pl_module, data, data.evaluation_loader("train", self.limit))
-        queries, truth = self._features(pl_module, data, data.evaluation_loader("test", self.limit))
+            return {}
+        keys, raw_keys, labels = self._features(pl_module, data, "train", with_baselines)
+        queries, raw_queries, truth = self._features(pl_module, data, "test", with_baselines)
         if int(truth.min()) < 0:
-            return None
+            return {}
         labels, truth = data.consecutive(labels), data.consecutive(truth)
-        neighbours = min(self.neighbours, len(keys))
-        return knn_top1(queries, truth, keys, labels, data.classes, neighbours, self.temperature)
+        settings = (labels, data.classes, min(self.neighbours, len(keys)), self.temperature)
+        row = {"online/knn_top1": knn_top1(queries, truth, keys, *settings)}
+        if with_baselines and trainer.is_global_zero:  # the other processes would find the same
+            row["online/raw_input_knn_top1"] = knn_top1(raw_queries, truth, raw_keys, *settings)
+            row["online/majority_class"] = float((truth == torch.bincount(labels).argmax()).double().mean())
+        return row
 
     @torch.no_grad()
     def _features(
-        self, module: lightning.LightningModule, data: TrainingData, loader: Iterable[LabelledBatch]
-    ) -> tuple[Tensor, Tensor]:
-        features, labels = [], []
+        self, module: lightning.LightningModule, data: TrainingData, split: Split, with_raw: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Features, raw input (empty where it is not asked for), and labels, on the module's device."""
+        features, raw, labels = [], [], []
+        average = AreaAverage(averaged_shape(data.input_shape, RAW_VALUES))
         training = {part: part.training for part in module.modules()}
         module.eval()
-        for batch in loader:
+        for batch in data.evaluation_loader(split, self.limit):
             inputs = data.standardisation(batch.inputs.to(module.device))
             features.append(module(inputs).float())
+            if with_raw:
+                raw.append(average(inputs).float())
             labels.append(batch.label)
         for part, was_training in training.items():
             part.training = was_training
-        return torch.cat(features), torch.cat(labels).to(module.device)
+        rows = torch.cat(features)
+        return rows, torch.cat(raw) if raw else rows[:, :0], torch.cat(labels).to(module.device)

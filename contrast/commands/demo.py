@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import copy
 import sys
 import time
 from collections import Counter
@@ -18,13 +17,11 @@ from contrast.errors import InputError
 from contrast.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from contrast.commands.encoder import LoadedRun
     from contrast.data import TrainingData
-    from contrast.evaluation import Encoder, Result
+    from contrast.evaluation import Baseline, Interval, Result
 
-__all__ = ["main", "untrained"]
+__all__ = ["main"]
 
 _SPLITS = range(5)
 _PER_CLASS = 10
@@ -75,49 +72,56 @@ def _check(files: Sequence[Path]) -> None:
 
 
 def evaluate(folder: RunFolder) -> dict[str, Any]:
-    """The demo's numbers: a probe on all labels, probes on few, and kNN, for the run and its two baselines."""
+    """The demo's numbers: a probe on all labels, probes on few, and kNN, each beside its baselines."""
     from contrast.commands.encoder import load_run
-    from contrast.evaluation import paired_difference, raw_input, with_backbone, write_result
+    from contrast.evaluation import write_result
 
     run = load_run(folder.path)
-    ours = _results(run.encoder, run, folder)
-    for result in ours.values():
+    results = _results(run, folder)
+    for result in results.values():
         write_result(folder.evaluations, result)
-    baselines = {
-        f"raw_{run.data.value_name}": raw_input(run.encoder),
-        "random_init": with_backbone(run.encoder, untrained(run), {"weights": "random"}),
-    }
-    summary = _accuracies("", ours)
+    summary = _accuracies("", results)
     gains = {}
-    for name, encoder in baselines.items():
-        theirs = _results(encoder, run, folder)
-        gain = paired_difference(_top1s(ours["few_label"]), _top1s(theirs["few_label"]))
-        summary |= _accuracies(f"{name}_", theirs)
-        gains[f"few_label_gain_over_{name}"] = [round(each, 4) for each in (gain.mean, gain.low, gain.high)]
-    lowest = min(low for _, low, _ in gains.values())
+    # The names that summary.json has had from the start.
+    for name, key in ((f"raw_{run.data.value_name}", "raw_input"), ("random_init", "random_weights")):
+        baselines = {kind: _baseline(result, key) for kind, result in results.items()}
+        summary |= _accuracies(f"{name}_", {kind: baseline.result for kind, baseline in baselines.items()})
+        gains[f"few_label_gain_over_{name}"] = _rounded(baselines["few_label"].difference)
     return summary | {
-        "few_label_gain_low": lowest,
+        "few_label_gain_low": min(low for _, low, _ in gains.values()),
         **gains,
         "samples_name": run.data.samples_name,
         "value_name": run.data.value_name,
-        f"test_{run.data.samples_name}": ours["linear"].protocol["test_samples"],
-        "few_labels_per_class": ours["few_label"].protocol["per_class"],
-        "neighbours": ours["knn"].protocol["neighbours"],
+        f"test_{run.data.samples_name}": results["linear"].protocol["test_samples"],
+        "few_labels_per_class": results["few_label"].protocol["per_class"],
+        "neighbours": results["knn"].protocol["neighbours"],
     }
 
 
-def _results(encoder: Encoder, run: LoadedRun, folder: RunFolder) -> dict[str, Result]:
+def _results(run: LoadedRun, folder: RunFolder) -> dict[str, Result]:
     from contrast.commands.source import told
-    from contrast.evaluation import choose_device, evaluate_knn, evaluate_probe
+    from contrast.evaluation import choose_device, evaluate_knn, evaluate_probe, measure_baselines, with_notes
 
     data, device, cache, about = run.data, choose_device("auto"), folder.features, told(run)
     # Half a class at most: with all of it, five choices of labels would be one.
     few, neighbours = min(_PER_CLASS, max(1, _smallest_class(data) // 2)), min(_NEIGHBOURS, data.train_samples)
-    return {
-        "linear": evaluate_probe(encoder, data, cache, device, [0], fraction=1.0, told=about),
-        "few_label": evaluate_probe(encoder, data, cache, device, _SPLITS, per_class=few, told=about),
-        "knn": evaluate_knn(encoder, data, cache, device, neighbours, told=about),
+    results = {
+        "linear": evaluate_probe(run.encoder, data, cache, device, [0], fraction=1.0, told=about),
+        "few_label": evaluate_probe(run.encoder, data, cache, device, _SPLITS, per_class=few, told=about),
+        "knn": evaluate_knn(run.encoder, data, cache, device, neighbours, told=about),
     }
+    return {
+        kind: with_notes(measure_baselines(result, run.encoder, run.untrained, data, cache, device), data)
+        for kind, result in results.items()
+    }
+
+
+def _baseline(result: Result, name: str) -> Baseline:
+    return next(baseline for baseline in result.baselines or () if baseline.name == name)
+
+
+def _rounded(interval: Interval) -> list[float]:
+    return [round(end, 4) for end in (interval.mean, interval.low, interval.high)]
 
 
 def _smallest_class(data: TrainingData) -> int:
@@ -131,23 +135,6 @@ def _accuracies(start: str, results: dict[str, Result]) -> dict[str, Any]:
     top1s = {f"{start}{name}_top1": round(result.interval.mean, 4) for name, result in results.items()}
     ranked = {name: result.auroc for name, result in results.items() if result.auroc is not None}
     return top1s | {f"{start}{name}_macro_auroc": round(auroc.mean, 4) for name, auroc in ranked.items()}
-
-
-def _top1s(result: Result) -> list[float]:
-    return [seed["top1"] for seed in result.per_seed]
-
-
-def untrained(run: LoadedRun) -> nn.Module:
-    """The run's backbone with the weights that a new one starts from."""
-    import lightning
-
-    lightning.seed_everything(run.config["seed_everything"], verbose=False)
-    backbone = copy.deepcopy(run.backbone)
-    for module in backbone.modules():
-        reset = getattr(module, "reset_parameters", None)
-        if reset is not None:
-            reset()
-    return backbone
 
 
 def _finish(folder: RunFolder, summary: dict[str, Any]) -> None:

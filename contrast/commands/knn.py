@@ -14,7 +14,7 @@ EPILOG = """examples:
   contrast knn --weights resnet50.pth --backbone resnet50 --data configs/data/imagenet100.yaml
 
 Nothing is chosen or trained: a test sample gets the class of most weight among its nearest train samples. Beside the
-encoder the command measures what it must beat: the majority class, raw input and the same network with random weights."""
+encoder the command measures what it must beat: majority class, raw input and the same network with random weights."""
 
 
 def main(argv: list[str]) -> int:

@@ -9,8 +9,10 @@ from typing import Any
 from markupsafe import Markup
 
 from contrast.dashboard.progress import Reached
+from contrast.doctor import best_reference
 from contrast.report.evaluated_data import data_in_words
-from contrast.report.numbers import number, percent
+from contrast.report.figures.knn_accuracy import online_references
+from contrast.report.numbers import number, percent, points
 from contrast.report.run_record import Evaluation, read_config, read_evaluations, rows_by_step
 from contrast.report.series import Series, series_of
 from contrast.report.settings import run_facts
@@ -22,15 +24,27 @@ __all__ = ["UNREADABLE", "Accuracy", "Summary", "summarise"]
 UNREADABLE = (OSError, RecursionError, OverflowError, ValueError)
 """Of a run that is deleted meanwhile, is not ours to read, or holds what no run writes, as endless nesting."""
 
+UNMEASURED = "no baselines measured"
 KINDS = {"probe": "linear probe", "knn": "kNN"}
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """The accuracy by which a run is told: a share in [0, 1], what measured it, another one in words, and the data."""
+    """The accuracy by which a run is told.
+
+    Args:
+        share: in [0, 1].
+        kind: what measured it.
+        against: the difference to its best baseline in words, or that none was measured.
+        below: whether it is below that baseline.
+        beside: another accuracy in words.
+        data: what it was measured on, in words.
+    """
 
     share: float
     kind: str
+    against: str
+    below: bool = False
     beside: str = ""
     data: str = ""
 
@@ -70,31 +84,41 @@ def summarise(run: RunFolder) -> Summary:
     curve, label = _curve(knn, rows)
     return Summary(
         facts=run_facts(config),
-        accuracy=_accuracy(read_evaluations(run.evaluations, []), knn),
+        accuracy=_accuracy(read_evaluations(run.evaluations, []), rows, knn),
         curve=curve,
         curve_label=label,
         reached=_reached(config, rows),
     )
 
 
-def _accuracy(evaluations: Sequence[Evaluation], knn: Series) -> Accuracy | None:
+def _accuracy(evaluations: Sequence[Evaluation], rows: Sequence[dict[str, Any]], knn: Series) -> Accuracy | None:
     """The newest linear probe's, else the newest kNN's, else the last while it trained."""
     found = {}
     for command, kind in KINDS.items():
-        measured = [
-            (each.created, each.top1, "; ".join(data_in_words(each.protocol)))
-            for each in evaluations
-            if each.command == command and each.top1 is not None
-        ]
+        measured = [each for each in evaluations if each.command == command and each.top1 is not None]
         if measured:
-            _, top1, data = max(measured)
-            found[command] = Accuracy(top1, kind, data=data)
+            newest = max(measured, key=lambda each: (each.created, each.top1))
+            data = "; ".join(data_in_words(newest.protocol))
+            found[command] = Accuracy(newest.top1 or 0.0, kind, *_against(newest), data=data)
     if "probe" in found and "knn" in found:
         return replace(found["probe"], beside=f"kNN {found['knn'].shown}")
     if found:
         return next(iter(found.values()))
     gauged = [value for value in knn.y if value is not None]
-    return Accuracy(gauged[-1], "online kNN") if gauged else None
+    return Accuracy(gauged[-1], "online kNN", *_while_training(gauged[-1], rows)) if gauged else None
+
+
+def _against(evaluation: Evaluation) -> tuple[str, bool]:
+    best = best_reference(list(evaluation.references))
+    return (UNMEASURED, False) if best is None else (f"{points(best.difference)} to {best.words}", best.beaten)
+
+
+def _while_training(share: float, rows: Sequence[dict[str, Any]]) -> tuple[str, bool]:
+    found = online_references(rows)
+    if not found:
+        return UNMEASURED, False
+    name, best = max(found.items(), key=lambda each: each[1])
+    return f"{points(share - best)} to {name}", share < best
 
 
 def _curve(knn: Series, rows: Sequence[dict[str, Any]]) -> tuple[Markup, str]:

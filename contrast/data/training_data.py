@@ -196,6 +196,11 @@ class TrainingData(lightning.LightningDataModule, ABC):
         """What tells this train set from another, as a checkpoint keeps it: the same on every machine."""
         return identity_of(self.train_set, thorough=False)
 
+    @cached_property
+    def test_labels(self) -> Int[Tensor, " n"] | None:
+        """Labels of the test set; None where there are none."""
+        return None if self.test_set is None else labels_of(self.test_set.source)
+
     @property
     def classes(self) -> int:
         """How many classes the labels of the train set name.

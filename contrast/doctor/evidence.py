@@ -33,6 +33,7 @@ class Evidence:
         summary: summary.json, which the demo leaves.
         input: input.json, statistics of raw samples.
         inactive: inactive.json, the pieces that never act.
+        evaluations: the JSON files of `evaluations/`, by file name.
         done: the share of the run, where somebody knows it better than status.json.
     """
 
@@ -42,6 +43,7 @@ class Evidence:
     status: dict[str, Any]
     duplicates: dict[str, Any]
     summary: dict[str, Any]
+    evaluations: Sequence[dict[str, Any]] = ()
     done: float | None = None
     input: dict[str, Any] = field(default_factory=dict)
     inactive: dict[str, Any] = field(default_factory=dict)
@@ -56,6 +58,7 @@ class Evidence:
             status=_loaded(folder.status),
             duplicates=_loaded(folder.duplicates / "duplicates.json"),
             summary=_loaded(folder.summary),
+            evaluations=[_loaded(path) for path in sorted(folder.evaluations.glob("*.json"))],
             done=done,
             input=_loaded(folder.input),
             inactive=_loaded(folder.inactive),
@@ -109,6 +112,14 @@ class Evidence:
         """A metric before the first step."""
         first = self.metrics[0] if self.metrics else {}
         return _number(first.get(name)) if first.get("step") == 0 else None
+
+    def newest_evaluations(self) -> dict[str, dict[str, Any]]:
+        """The newest evaluation of each command, by the command's name."""
+        found: dict[str, dict[str, Any]] = {}
+        for each in sorted(self.evaluations, key=lambda each: str(each.get("created") or "")):
+            if isinstance(each.get("command"), str):
+                found[each["command"]] = each
+        return found
 
     def summarised(self, *path: str) -> float | None:
         """A number of summary.json."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from contrast.doctor.baselines import below_baseline
 from contrast.doctor.embedding import collapse, dimensional_collapse, no_learning
 from contrast.doctor.evidence import Evidence
 from contrast.doctor.finding import SEVERITIES, Finding
@@ -32,6 +33,7 @@ RULES: tuple[Callable[[Evidence], Finding | None], ...] = (
     shortcut,
     rate_and_batch,
     bad_pairs,
+    below_baseline,
 )
 
 

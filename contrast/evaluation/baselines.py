@@ -13,7 +13,6 @@ from jaxtyping import Int
 from torch import Tensor
 
 from contrast.data import TrainingData
-from contrast.data.labels import labels_of
 from contrast.errors import InputError
 from contrast.evaluation.auroc import balanced_accuracy
 from contrast.evaluation.encoder import MOST_VALUES, Encoder, raw_input
@@ -25,19 +24,22 @@ __all__ = ["MAJORITY", "RANDOM", "RAW", "measure_baselines", "most_samples", "wi
 
 MAJORITY, RAW, RANDOM = "majority_class", "raw_input", "random_weights"
 
-_MOST_NUMBERS = 20_000 * MOST_VALUES
+_SEARCHED, _FITTED = 20_000 * MOST_VALUES, 5_000 * MOST_VALUES
 _FEWEST = 5_000
 _OVER_SEEDS = "95 %, Student's t over the differences of {} seeds"
 _OVER_ITEMS = "95 %, Agresti and Min's for matched proportions over {:,} test samples, of one seed"
 
 
-def most_samples(width: int) -> int:
-    """Samples of a set that baselines are measured on, at most: 61,440,000 / width, and 5,000 at least.
+def most_samples(width: int, fitted: bool) -> int:
+    """Samples that baselines are measured on, at most: 61,440,000 / width, or 15,360,000 / width to fit a probe on.
+
+    5,000 at least. So a colour image of 32 x 32 pixels or more has 20,000 neighbours, and 5,000 labels for a probe.
 
     Args:
         width: values of a sample, the larger of raw input's and the encoder's.
+        fitted: whether a probe is fitted on them.
     """
-    return max(_FEWEST, _MOST_NUMBERS // width)
+    return max(_FEWEST, (_FITTED if fitted else _SEARCHED) // width)
 
 
 def measure_baselines(
@@ -72,9 +74,13 @@ def measure_baselines(
         InputError: as the evaluation.
     """
     raw = raw_input(encoder)
-    most = most_samples(max(encoder.width, raw.width))
-    only = positions_of(data, "test", most)
-    part = only is not None or data.train_samples > most
+    width = max(encoder.width, raw.width)
+    searched, fitted = (most_samples(width, each) for each in (False, True))
+    # A probe on few labels is fitted on these only, however large the set that they are chosen from.
+    many = result.command != "knn" and result.protocol["train_samples"] > fitted
+    most = (fitted if many else searched, searched)
+    only = positions_of(data, "test", searched)
+    part = only is not None or data.train_samples > most[0]
     found: list[Baseline] = []
 
     def keep(name: str, words: str, measured: Result, ours: Result) -> None:
@@ -88,7 +94,7 @@ def measure_baselines(
         ours = _again(result, encoder, data, cache, device, most)
     elif only is not None:
         ours = replace(result, right=[right[only] for right in result.right])
-    bound = f"at most {most:,} samples of each set ({_MOST_NUMBERS:,} numbers), the same share of every class"
+    bound = f"at most {most[0]:,} train samples and {most[1]:,} test samples, the same share of every class"
     measured = [(RAW, f"raw {data.value_name}s", raw)]
     if untrained is not None and result.command != "finetune":
         measured.append((RANDOM, "random weights", untrained))
@@ -124,7 +130,8 @@ def with_notes(result: Result, data: TrainingData) -> Result:
     for baseline in result.baselines or ():
         if baseline.name != MAJORITY and baseline.difference.mean < 0:
             low, middle, high = (100 * end for end in _ends(baseline.difference))
-            notes.append(f"below {baseline.words}: {middle:+.2f} points [{low:+.2f}, {high:+.2f}]")
+            zero = "; the interval contains zero" if high >= 0 else ""
+            notes.append(f"below {baseline.words}: {middle:+.2f} points [{low:+.2f}, {high:+.2f}]{zero}")
     return replace(result, notes=notes)
 
 
@@ -134,18 +141,17 @@ def _ends(interval: Interval) -> tuple[float, float, float]:
 
 def _same_contents(train: Mapping[str, Any], test: Mapping[str, Any]) -> bool:
     """By what the data module says of its sets' samples and labels."""
-    return train["samples"] == test["samples"] and train["contents"] == test["contents"]
+    return bool(train["samples"] == test["samples"] and train["contents"] == test["contents"])
 
 
 def _test_labels(data: TrainingData) -> Int[Tensor, " n"]:
-    labels = None if data.test_set is None else labels_of(data.test_set.source)
-    if labels is None:
+    if data.test_labels is None:
         raise InputError("the test set has no labels: give a labelled data.test to evaluate on")
-    return labels
+    return data.test_labels
 
 
 def _again(
-    result: Result, encoder: Encoder, data: TrainingData, cache: Path, device: torch.device, most: int
+    result: Result, encoder: Encoder, data: TrainingData, cache: Path, device: torch.device, most: tuple[int, int]
 ) -> Result:
     """The evaluation of another encoder by the result's own protocol; of fine-tuning, a linear probe."""
     asked = result.protocol
@@ -192,8 +198,8 @@ def _difference(ours: Result, theirs: Result) -> tuple[float, Interval, str]:
     seeds_differ = ours.command == "finetune" or ours.protocol.get("fraction", 1) != 1
     if seeds_differ and len(mine) > 1:
         over = _OVER_SEEDS.format(len(mine))
-        if len(others) == len(mine):
-            return fmean(mine), paired_difference(mine, others), over
-        return fmean(mine), mean_interval([value - others[0] for value in mine]), over
+        paired = len(others) == len(mine)
+        found = paired_difference(mine, others) if paired else mean_interval([value - others[0] for value in mine])
+        return fmean(mine), Interval(found.mean, max(-1.0, found.low), min(1.0, found.high)), over
     first, second = ours.right[0].tolist(), theirs.right[0].tolist()
     return mine[0], matched_difference(first, second), _OVER_ITEMS.format(len(first))

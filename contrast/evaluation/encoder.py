@@ -144,8 +144,12 @@ class AreaAverage(nn.Module):
         """The averages, one row a sample."""
         channels, *space = self.shape
         if list(samples.shape[2:]) != space:
-            average = F.adaptive_avg_pool2d if len(space) == 2 else F.adaptive_avg_pool1d
-            samples = average(samples.contiguous(), space)
+            whole = samples.contiguous()
+            samples = (
+                F.adaptive_avg_pool1d(whole, space[0])
+                if len(space) == 1
+                else F.adaptive_avg_pool2d(whole, (space[0], space[1]))
+            )
         if samples.shape[1] != channels:
             samples = F.adaptive_avg_pool1d(samples.flatten(2).transpose(1, 2), channels).transpose(1, 2)
         return samples.flatten(1)

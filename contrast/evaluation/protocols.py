@@ -12,7 +12,6 @@ from jaxtyping import Int
 from torch import Tensor
 
 from contrast.data import TrainingData
-from contrast.data.labels import labels_of
 from contrast.data.training_data import Split
 from contrast.errors import InputError
 from contrast.evaluation.auroc import auroc_interval, balanced_accuracy
@@ -42,7 +41,7 @@ def evaluate_probe(
     fraction: float | None = None,
     per_class: int | None = None,
     told: Told | None = None,
-    most: int | None = None,
+    most: tuple[int, int] | None = None,
 ) -> Result:
     """The linear probe on frozen features, one a seed.
 
@@ -55,8 +54,8 @@ def evaluate_probe(
         fraction: share of the train labels that a probe sees.
         per_class: or labels a class.
         told: goes into the result beside the encoder's description.
-        most: samples of each set that are looked at, at most, chosen by class; None looks at all. The number of labels
-            stays as asked for where so many samples hold it.
+        most: samples of the train set and of the test set that are looked at, at most, the same share of every class;
+            None looks at all. The number of labels stays as asked for, as far as that part of the train set has them.
 
     Raises:
         InputError: where the data lack labels or a test set, or the amount of labels is out of range.
@@ -132,7 +131,7 @@ def evaluate_knn(
     temperature: float = 0.1,
     *,
     told: Told | None = None,
-    most: int | None = None,
+    most: tuple[int, int] | None = None,
 ) -> Result:
     """The weighted cosine kNN on frozen features; arguments and errors as in `evaluate_probe` and `knn_top1`."""
     classes = data.classes
@@ -175,19 +174,21 @@ def positions_of(data: TrainingData, split: Split, most: int) -> Int[Tensor, " m
         split: which of its sets.
         most: samples; a class keeps one at least.
     """
-    source = data.train_set.source if split == "train" or data.test_set is None else data.test_set.source
-    labels = labels_of(source) if len(source) > most else None
-    return None if labels is None else label_subset(labels, 0, fraction=most / len(labels))
+    labels = data.train_labels if split == "train" else data.test_labels
+    return None if labels is None or len(labels) <= most else label_subset(labels, 0, fraction=most / len(labels))
 
 
 def _sets(
-    encoder: Encoder, data: TrainingData, cache: Path, device: torch.device, most: int | None
+    encoder: Encoder, data: TrainingData, cache: Path, device: torch.device, most: tuple[int, int] | None
 ) -> tuple[Features, Features]:
     """Features of the train set and of the test set, on the device."""
     splits: tuple[Split, Split] = ("train", "test")
     if data.test_set is None:
         raise InputError("the data have no test set: give data.test to evaluate on")
-    only = [None if most is None else positions_of(data, split, most) for split in splits]
+    only = [
+        None if most is None else positions_of(data, split, own)
+        for split, own in zip(splits, most or (0, 0), strict=True)
+    ]
     train, test = (
         features_of(encoder, data, split, cache, device, only=chosen).to(device)
         for split, chosen in zip(splits, only, strict=True)

@@ -59,8 +59,8 @@ class Result:
     @property
     def balanced(self) -> float | None:
         """Mean balanced accuracy over seeds; None where it was not taken."""
-        found = [seed.get("balanced_accuracy") for seed in self.per_seed]
-        return fmean(found) if found and None not in found else None
+        found = [seed["balanced_accuracy"] for seed in self.per_seed if seed.get("balanced_accuracy") is not None]
+        return fmean(found) if found else None
 
     @property
     def file_name(self) -> str:
@@ -136,6 +136,13 @@ def _numbers(result: Result) -> dict[str, Any]:
         "per_seed": list(result.per_seed),
         "chosen": list(result.chosen),
     }
+
+
+def _baselines(result: Result) -> dict[str, Any]:
+    """Nothing where none was measured: an empty key would say that there is nothing to beat."""
+    if result.baselines is None:
+        return {}
+    return {"baselines": {each.name: _baseline(each) for each in result.baselines}}
 
 
 def _baseline(baseline: Baseline) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-__all__ = ["duration", "is_number", "number", "percent", "rounded", "short"]
+__all__ = ["duration", "is_number", "number", "percent", "points", "rounded", "short"]
 
 
 def is_number(value: Any) -> bool:
@@ -31,6 +31,16 @@ def percent(share: float) -> str:
         '97.2\\xa0%'
     """
     return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
+
+
+def points(difference: float) -> str:
+    """A difference of two shares in points, with its sign.
+
+    Example:
+        >>> points(0.0251)
+        '+2.5'
+    """
+    return f"{100 * difference:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def short(value: float) -> str:

@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from contrast.doctor import Finding
+from contrast.doctor import Finding, best_reference
 from contrast.report.evaluated_data import data_in_words, short_protocol
+from contrast.report.figures.knn_accuracy import online_references
 from contrast.report.figures.score_separation import mean_gap, sensitivity_index
 from contrast.report.numbers import duration, is_number, number, percent, short
 from contrast.report.run_record import Evaluation, RunRecord
 from contrast.report.series import running_mean, series_of, smoothing_window
 from contrast.report.settings import flat_settings, run_facts
 
-__all__ = ["Card", "Overview", "compared_numbers", "key_numbers", "overview"]
+__all__ = ["Card", "Overview", "against", "compared_numbers", "key_numbers", "overview"]
 
 TOP_1 = "top\N{NON-BREAKING HYPHEN}1"
 EVALUATION_NAMES = {"probe": "Linear probe", "knn": "kNN", "finetune": "Fine-tuning"}
@@ -115,13 +116,21 @@ def _evaluated(run: RunRecord) -> list[Card]:
         found = [(each.top1, each) for each in run.evaluations if each.command == command and each.top1 is not None]
         if found:
             top1, newest = max(found, key=lambda each: each[1].created)
-            details = [f"newest of {len(found)}" if len(found) > 1 else "", _interval(newest)]
+            details = [against(newest), _interval(newest), f"newest of {len(found)}" if len(found) > 1 else ""]
             cards.append(Card(f"{_kind(newest)} {TOP_1}", percent(top1), ", ".join(filter(None, details))))
     return cards
 
 
 def _kind(evaluation: Evaluation) -> str:
     return EVALUATION_NAMES.get(evaluation.command, evaluation.command or "Evaluation")
+
+
+def against(evaluation: Evaluation) -> str:
+    """The difference to the best baseline, in points."""
+    best = best_reference(list(evaluation.references))
+    if best is None:
+        return "no baselines measured"
+    return f"{best.points} points to {best.words}, the best baseline ({percent(best.top1)})"
 
 
 def _interval(evaluation: Evaluation) -> str:
@@ -137,7 +146,9 @@ def _online_knn(run: RunRecord) -> Card | None:
         return None
     epoch = number(rows[-1].get("epoch"))
     where = "" if epoch is None else f", epoch {epoch:g}"
-    return Card("Online kNN, last", percent(rows[-1]["online/knn_top1"]), f"while training{where}")
+    beside = ", ".join(f"{words} {percent(share)}" for words, share in online_references(run.metrics).items())
+    detail = f"while training{where}; {beside or 'no baselines measured'}"
+    return Card("Online kNN, last", percent(rows[-1]["online/knn_top1"]), detail)
 
 
 def _separation(run: RunRecord) -> Card | None:
@@ -188,6 +199,13 @@ def _accuracy(evaluation: Evaluation) -> dict[str, Any]:
         "features": _features(evaluation.others),
         "top1": "—" if evaluation.top1 is None else percent(evaluation.top1),
         "interval": _interval(evaluation).removeprefix("interval ") or "—",
+        "balanced": "—" if evaluation.balanced is None else percent(evaluation.balanced),
+        "baselines": [
+            {"words": each.words, "top1": percent(each.top1), "points": each.points, "beaten": each.beaten}
+            for each in sorted(evaluation.references, key=lambda each: each.difference)
+        ],
+        "baseline_protocols": {each.words: flat_settings(each.protocol) for each in evaluation.references},
+        "remarks": list(evaluation.remarks),
         "created": evaluation.created or "—",
         "data": data_in_words(evaluation.protocol),
         "protocol": flat_settings(short_protocol(evaluation.protocol)),

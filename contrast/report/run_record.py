@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from contrast.doctor import Finding, examine
+from contrast.doctor import Finding, Reference, examine, references
 from contrast.records import last_row_per_step, read_object, read_rows, read_text
 from contrast.report.gallery import Gallery, read_gallery
 from contrast.report.numbers import is_number, number
@@ -21,7 +21,7 @@ __all__ = ["Evaluation", "RunRecord", "read_config", "read_evaluations", "rows_b
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One file of evaluations/: an accuracy as a share in [0, 1] and the protocol that it was measured by."""
+    """One file of evaluations/: an accuracy as a share in [0, 1], its baselines and the protocol of its measurement."""
 
     name: str
     command: str
@@ -30,6 +30,9 @@ class Evaluation:
     created: str
     protocol: dict[str, Any]
     others: dict[str, Any]
+    balanced: float | None = None
+    references: tuple[Reference, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,8 @@ def read_evaluations(path: Path, notes: list[str]) -> list[Evaluation]:
 
 def _evaluation(name: str, content: dict[str, Any]) -> Evaluation:
     protocol = content.get("protocol")
-    shown = ("protocol", "top1", "top1_interval", "command", "created")
+    shown = ("protocol", "top1", "top1_interval", "command", "created", "balanced_accuracy", "baselines", "notes")
+    remarks = content.get("notes")
     return Evaluation(
         name=name,
         command=str(content.get("command") or ""),
@@ -162,6 +166,9 @@ def _evaluation(name: str, content: dict[str, Any]) -> Evaluation:
         created=str(content.get("created") or ""),
         protocol=protocol if isinstance(protocol, dict) else {},
         others={key: value for key, value in content.items() if key not in shown},
+        balanced=number(content.get("balanced_accuracy")),
+        references=tuple(references(content)),
+        remarks=tuple(map(str, remarks)) if isinstance(remarks, list) else (),
     )
 
 

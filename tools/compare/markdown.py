@@ -15,6 +15,7 @@ _NONE = "–"
 MAKER = "compare"
 """The script of tools/ that makes a table, if nothing else is said."""
 _SEVERAL = "its base"
+_UNTRAINED = " *In italics*: baselines, which are not trained."
 
 
 def rendered(table: Mapping[str, Any], command: str) -> str:
@@ -118,12 +119,7 @@ def _notes(table: Mapping[str, Any], command: str) -> list[str]:
         f"{table['evaluate']['splits']} choices of labels. *less {base}*: points above or below it, paired by seed; "
         "bold where the interval leaves zero out, and where it does not, these seeds show no difference. *time*: of "
         f"pretraining, beside other cells. *a step*: of training, nothing beside it, {base} = 1. *loss in a step*: the "
-        "loss, forward and backward, in that time."
-        + (
-            " *In italics*: baselines, not trained; what is not above them shows no effect of training."
-            if table.get("baselines")
-            else ""
-        ),
+        "loss, forward and backward, in that time." + (_UNTRAINED if table.get("baselines") else ""),
         "",
         f"- `{command}`, commit {commits}, seeds {seeds}",
         *dict.fromkeys(f"- {_data(data)}" for data in table["data"]),  # what differs may be the views alone
