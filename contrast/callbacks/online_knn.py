@@ -25,7 +25,7 @@ class OnlineKNN(lightning.Callback):
 
     It is measured before the first step too: the accuracy of random weights is a baseline. Two more are measured there,
     once: ``online/raw_input_knn_top1``, the same kNN on standardised samples, averaged by area to at most 1,024 values;
-    and ``online/majority_class``, the share of the test samples that are of the most frequent class of the train samples.
+    and ``online/majority_class``, the share of the test samples of the most frequent class of the train samples.
 
     It is a gauge to watch, on the test set and with fixed k, and never chooses anything: report `contrast knn` or
     `contrast probe` instead. Without labels or without a test set it is silent.
