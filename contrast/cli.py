@@ -13,6 +13,7 @@ from types import FrameType
 
 from contrast.commands.plain import is_text
 from contrast.errors import MEMORY, InputError, RunStopped, Terminated, did_you_mean, files_message, out_of_memory
+from contrast.stop_signals import end_at_once, new_request
 
 __all__ = ["COMMANDS", "main"]
 
@@ -64,8 +65,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _refuse(f"contrast {name}", str(error))
     except RunStopped as stopped:
         return _refuse(f"contrast {name}", str(stopped), stopped.exit_code)
-    except Terminated:
-        return _refuse(f"contrast {name}", "stopped by SIGTERM", 128 + signal.SIGTERM)
+    except Terminated as by:
+        return _refuse(f"contrast {name}", f"stopped by {signal.Signals(by.number).name}", 128 + by.number)
     except KeyboardInterrupt:
         return _refuse(f"contrast {name}", "interrupted", 130)
     except BrokenPipeError:  # the reader of our output has gone: `contrast … | head`
@@ -81,20 +82,25 @@ def main(arguments: list[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def _terminated() -> Iterator[None]:
-    """While this lasts SIGTERM is an exception, where nobody has taken it: else it would leave files half written."""
+    """While this lasts SIGTERM and SIGHUP are exceptions: else they would leave files half written.
+
+    A signal that somebody else handles, or that is ignored, as SIGHUP is under `nohup`, stays as it is.
+    """
     ours = threading.current_thread() is threading.main_thread()
-    if not ours or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, _terminate)
+    asked = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    taken = [number for number in asked if ours and signal.getsignal(number) == signal.SIG_DFL]
+    new_request()
+    for number in taken:
+        signal.signal(number, _terminate)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated
+    end_at_once(number)
 
 
 def _usage() -> str:

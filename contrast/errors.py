@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import signal
 from collections.abc import Iterable
 
 __all__ = ["MEMORY", "InputError", "RunStopped", "Terminated", "did_you_mean", "files_message", "out_of_memory"]
@@ -39,7 +40,15 @@ class RunStopped(Exception):
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came: an end like Ctrl-C's, that lets every `finally` take away what is half done."""
+    """SIGTERM or SIGHUP came: an end like Ctrl-C's, that lets every `finally` take away what is half done.
+
+    Args:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 def out_of_memory(error: BaseException) -> bool:

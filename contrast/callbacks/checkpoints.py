@@ -47,9 +47,10 @@ class AtomicCheckpoints(TorchCheckpointIO):
 class Checkpoints(lightning.Callback):
     """``checkpoints/last.ckpt`` every few epochs, at the end and when asked to stop; on request some kept for good.
 
-    Ctrl-C, SIGTERM and, in a job of SLURM's, its warning SIGUSR1 let the step finish; then the run is saved and stops
-    with exit code 128 and the signal's number, and a resumed run goes on exactly where this one was. After SIGUSR1
-    SLURM is asked to start the job again. A second Ctrl-C stops at once.
+    Ctrl-C, SIGTERM, SIGHUP and, in a job of SLURM's, its warning SIGUSR1 let the step finish. Then the run is saved and
+    stops with exit code 128 and the signal's number, and a resumed run goes on exactly where this one was. After
+    SIGUSR1 SLURM is asked to start the job again. A second signal stops the run at once, as does one before the first
+    step is done.
 
     A step is whole when its gradients have been used; one that ends an epoch is saved once the epoch's end is done, so
     that what is measured there is not lost.
@@ -107,6 +108,7 @@ class Checkpoints(lightning.Callback):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        self._signals.begun = True
         received = self._signals.received()
         done = batch_idx + 1
         last = done >= trainer.num_training_batches or trainer.global_step == trainer.max_steps

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
 
 import numpy as np
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+
+from contrast.callbacks.guarded_loggers import attempt
 
 __all__ = ["log_histogram"]
 
@@ -21,17 +23,21 @@ def log_histogram(
     edges = np.linspace(low, high, len(counts) + 1)
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            import wandb  # only where a run asked for it: importing it takes a second
-
-            histogram = wandb.Histogram(np_histogram=(np.asarray(counts), edges))
-            logger.experiment.log({name: histogram, "trainer/global_step": step}, commit=False)
+            attempt(logger, "histograms", partial(_to_wandb, logger, name, np.asarray(counts), edges, step))
         elif isinstance(logger, TensorBoardLogger):
-            _to_tensorboard(logger.experiment, name, np.asarray(counts), edges, step)
+            attempt(logger, "histograms", partial(_to_tensorboard, logger, name, np.asarray(counts), edges, step))
 
 
-def _to_tensorboard(writer: Any, name: str, counts: np.ndarray, edges: np.ndarray, step: int) -> None:
+def _to_wandb(logger: WandbLogger, name: str, counts: np.ndarray, edges: np.ndarray, step: int) -> None:
+    import wandb  # only where a run asked for it: importing it takes a second
+
+    histogram = wandb.Histogram(np_histogram=(counts, edges))
+    logger.experiment.log({name: histogram, "trainer/global_step": step}, commit=False)
+
+
+def _to_tensorboard(logger: TensorBoardLogger, name: str, counts: np.ndarray, edges: np.ndarray, step: int) -> None:
     middle = (edges[:-1] + edges[1:]) / 2
-    writer.add_histogram_raw(
+    logger.experiment.add_histogram_raw(
         name,
         min=float(edges[0]),
         max=float(edges[-1]),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -12,8 +11,8 @@ import lightning
 import numpy as np
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from PIL import Image
-from tqdm.auto import tqdm
 
+from contrast.callbacks.guarded_loggers import attempt
 from contrast.callbacks.mirrored_figures import figures
 from contrast.callbacks.mirrored_gallery import Sheet, as_wandb_table, sheets_of, to_tensorboard
 from contrast.callbacks.wandb_run import attach_report, go_on
@@ -27,8 +26,8 @@ class Mirror(lightning.Callback):
     """The run folder's pictures to W&B and TensorBoard, and the configuration to every logger.
 
     With every row of ``gallery.jsonl`` its pairs and two figures of the run so far; at the end, also of a run that was
-    stopped or failed, the figures again, and for W&B the report page as an artifact. What cannot be drawn or sent costs
-    a line of warning, never the run. It comes after the callbacks that write what it reads.
+    stopped or failed, the figures again, and for W&B the report page as an artifact. A picture that cannot be drawn or
+    sent costs a line of warning, never the run. This callback comes after those that write what it reads.
 
     Args:
         folder: the run folder.
@@ -50,14 +49,14 @@ class Mirror(lightning.Callback):
         self._started = True
         for logger in _showing(trainer):
             if isinstance(logger, WandbLogger):
-                go_on(logger.experiment, self.folder, trainer.global_step)
+                attempt(logger, "resume", partial(_go_on, logger, self.folder, trainer.global_step))
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         if not _showing(trainer):
             return
         rows = read_rows(self.folder.gallery)
         if rows and rows[-1].get("step") == trainer.global_step:
-            _unless_it_fails("pictures", lambda: self._show(trainer, sheets_of(self.folder, rows[-1])))
+            self._show(trainer, rows[-1])
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._end(trainer)
@@ -72,29 +71,42 @@ class Mirror(lightning.Callback):
         if not self._started or not loggers:
             return
         if self._drawn != trainer.global_step:
-            _unless_it_fails("figures", lambda: self._show(trainer, []))
+            self._show(trainer, None)
         for logger in loggers:
             if isinstance(logger, WandbLogger):
-                _unless_it_fails("report", partial(attach_report, logger.experiment, self.folder))
+                attempt(logger, "report", partial(_attach_report, logger, self.folder))
 
-    def _show(self, trainer: lightning.Trainer, sheets: list[Sheet]) -> None:
-        step = self._drawn = trainer.global_step
-        pictures = {name: Image.open(io.BytesIO(png)) for name, png in figures(self.folder).items()}
+    def _show(self, trainer: lightning.Trainer, row: dict[str, Any] | None) -> None:
+        """The figures, and the pairs of a row of the gallery where one is given."""
+        self._drawn = trainer.global_step
         for logger in _showing(trainer):
-            if isinstance(logger, WandbLogger):
-                _to_wandb(logger.experiment, sheets, pictures, step)
-            elif isinstance(logger, TensorBoardLogger):
-                for sheet in sheets:
-                    to_tensorboard(logger.experiment, sheet, step)
-                for name, picture in pictures.items():
-                    image = np.asarray(picture.convert("RGB"))
-                    logger.experiment.add_image(name, image, step, dataformats="HWC")
+            attempt(logger, "pictures", partial(_show_at, logger, self.folder, row, trainer.global_step))
 
 
 def _showing(trainer: lightning.Trainer) -> list[WandbLogger | TensorBoardLogger]:
     """The loggers that show pictures; in other processes than the first there are none."""
     found = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger | TensorBoardLogger)]
     return found if trainer.is_global_zero else []
+
+
+def _show_at(logger: WandbLogger | TensorBoardLogger, folder: RunFolder, row: dict[str, Any] | None, step: int) -> None:
+    sheets = [] if row is None else sheets_of(folder, row)
+    pictures = {name: Image.open(io.BytesIO(png)) for name, png in figures(folder).items()}
+    if isinstance(logger, WandbLogger):
+        _to_wandb(logger.experiment, sheets, pictures, step)
+        return
+    for sheet in sheets:
+        to_tensorboard(logger.experiment, sheet, step)
+    for name, picture in pictures.items():
+        logger.experiment.add_image(name, np.asarray(picture.convert("RGB")), step, dataformats="HWC")
+
+
+def _go_on(logger: WandbLogger, folder: RunFolder, step: int) -> None:
+    go_on(logger.experiment, folder, step)
+
+
+def _attach_report(logger: WandbLogger, folder: RunFolder) -> None:
+    attach_report(logger.experiment, folder)
 
 
 def _to_wandb(run: Any, sheets: list[Sheet], pictures: Mapping[str, Image.Image], step: int) -> None:
@@ -105,11 +117,3 @@ def _to_wandb(run: Any, sheets: list[Sheet], pictures: Mapping[str, Image.Image]
     row |= {name: wandb.Image(picture) for name, picture in pictures.items()}
     if row:
         run.log({**row, "trainer/global_step": step})
-
-
-def _unless_it_fails(what: str, do: Callable[[], None]) -> None:
-    try:
-        do()
-    except Exception as error:  # of whatever kind a logger's are: a run outlives its mirror
-        said = " ".join(str(error).split())[:200]
-        tqdm.write(f"warning {what} of this run did not reach its logger: {type(error).__name__}: {said}", sys.stderr)

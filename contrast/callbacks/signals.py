@@ -6,23 +6,32 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from types import FrameType
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
+from contrast.stop_signals import SAME_REQUEST, end_at_once
+
 __all__ = ["StopSignals", "requeue"]
 
 
 class StopSignals:
-    """Ctrl-C and SIGTERM, and SLURM's warning SIGUSR1 in a job of SLURM's.
+    """Ctrl-C, SIGTERM and SIGHUP, and SLURM's warning SIGUSR1 in a job of SLURM's.
 
-    The first one is noted. A second Ctrl-C stops at once; SLURM may send its own several times.
+    The first one is noted once there is a step to save; before that it stops at once. A second one stops at once too,
+    unless it is part of the same request. SLURM's warning may come several times, and before any of the others.
+
+    Attributes:
+        begun: whether a step of this process is done, so that there is something to save.
     """
 
     def __init__(self) -> None:
+        self.begun = False
         self._received = 0
+        self._asked: float | None = None  # when, but for warnings
         self._before: dict[int, Any] = {}
         self._group: Any = None
 
@@ -31,6 +40,8 @@ class StopSignals:
         if threading.current_thread() is not threading.main_thread():
             return
         numbers = [signal.SIGINT, signal.SIGTERM]
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as `nohup` has it
+            numbers.append(signal.SIGHUP)
         if "SLURM_JOB_ID" in os.environ:
             numbers.append(signal.SIGUSR1)
         self._before = {number: signal.signal(number, self._note) for number in numbers}
@@ -42,7 +53,7 @@ class StopSignals:
         """Give the signals back to whoever had them."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        self._before, self._received = {}, 0
+        self._before, self._received, self._asked, self.begun = {}, 0, None, False
         if self._group is not None:
             dist.destroy_process_group(self._group)
             self._group = None
@@ -60,8 +71,13 @@ class StopSignals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._received = self._received or number
-        if number == signal.SIGINT:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if number == getattr(signal, "SIGUSR1", None):
+            return
+        now = time.monotonic()
+        again = self._asked is not None and (number == signal.SIGINT or now - self._asked > SAME_REQUEST)
+        if again or not self.begun:
+            end_at_once(number)
+        self._asked = now if self._asked is None else self._asked
 
 
 def requeue() -> str:

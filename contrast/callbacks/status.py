@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning
 
+from contrast.callbacks.guarded_loggers import missed_calls
 from contrast.errors import InputError, RunStopped
 from contrast.methods import ContrastiveMethod
 from contrast.run_folder import RunFolder
@@ -49,7 +50,7 @@ class RunStatus(lightning.Callback):
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         # Not at the training's end, which comes before the last checkpoint is written, and to which a run that was
         # killed just after its last step does not come again.
-        self._write(trainer, pl_module, "finished")
+        self._write(trainer, pl_module, "finished", missed_calls(trainer.loggers))
 
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from contrast.callbacks import ResumedRecords
-from contrast.data.failures import worker_message
+from contrast.data.failures import dead_worker, worker_message
 from contrast.errors import InputError, RunStopped, Terminated
 from contrast.run_folder import RunFolder
 
@@ -42,6 +42,8 @@ def in_words(trainer: lightning.Trainer, folder: RunFolder, checkpoint: Path | N
     except InputError as error:
         raise InputError(worker_message(error)) from error
     except RuntimeError as error:
+        if dead := dead_worker(error):
+            raise RunStopped(f"{dead}; at step {trainer.global_step}; {_kept(folder)}") from error
         raise _of_torch(error, trainer, checkpoint) from error
     except MisconfigurationException as error:
         raise InputError(f"trainer: {error}") from error
@@ -107,10 +109,13 @@ def _unwritable(error: OSError, folder: RunFolder, step: int) -> RunStopped:
 
 
 def _interrupted(by: KeyboardInterrupt, folder: RunFolder, step: int) -> RunStopped:
-    """Outside of a step, or by a second Ctrl-C: nothing more is saved."""
-    number = signal.SIGTERM if isinstance(by, Terminated) else signal.SIGINT
-    how = "stopped by SIGTERM" if number == signal.SIGTERM else "interrupted"
-    kept = f"go on from the last checkpoint with: contrast pretrain --resume {folder.path}"
+    """Outside of a step, or by a second signal: nothing more is saved."""
+    number = by.number if isinstance(by, Terminated) else signal.SIGINT
+    how = "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
+    return RunStopped(f"{how} at step {step}, at once; {_kept(folder)}", exit_code=128 + number)
+
+
+def _kept(folder: RunFolder) -> str:
     if not folder.last_checkpoint.exists():
-        kept = "no checkpoint had been written yet"
-    return RunStopped(f"{how} at step {step}, at once; {kept}", exit_code=128 + number)
+        return "no checkpoint had been written yet"
+    return f"go on from the last checkpoint with: contrast pretrain --resume {folder.path}"

@@ -26,8 +26,9 @@ from contrast.callbacks import (
     RunStatus,
     StepRandomness,
 )
+from contrast.callbacks.guarded_loggers import guard
 from contrast.callbacks.pair_history import PairHistory
-from contrast.callbacks.wandb_run import closed_at_the_end, with_id
+from contrast.callbacks.wandb_run import closed_at_the_end, open_run, with_id
 from contrast.commands.changed_data import ChangedData, changed_data
 from contrast.commands.configuration import short
 from contrast.commands.ending import by_the_first_process, in_words
@@ -80,13 +81,17 @@ def fit(
         write_config(folder, config)
     changed = None if checkpoint is None else changed_data(checkpoint, built.model, built.data, on_changed_data)
     trainer = make_trainer(built, config, folder, changed)
-    if trainer.is_global_zero:
-        print(describe(built.model, built.data, config, folder), file=sys.stderr)
-        for note in look_at_input(built.data, folder) if checkpoint is None else []:
-            print(f"note    {note}", file=sys.stderr)
     if changed is not None:
         changed.move_records(folder)
     with by_the_first_process(trainer), in_words(trainer, folder, checkpoint), closed_at_the_end(folder):
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                open_run(logger)
+            print(describe(built.model, built.data, config, folder), file=sys.stderr)
+            for note in look_at_input(built.data, folder) if checkpoint is None else []:
+                print(f"note    {note}", file=sys.stderr)
+        for logger in trainer.loggers:
+            guard(logger)
         trainer.fit(built.model, datamodule=built.data, ckpt_path=checkpoint, weights_only=True)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from contrast.errors import InputError
 
-__all__ = ["construction_error", "worker_message"]
+__all__ = ["construction_error", "dead_worker", "worker_message"]
 
 
 def worker_message(error: InputError) -> str:
@@ -25,6 +26,30 @@ def worker_message(error: InputError) -> str:
     prefix = f"{type(error).__module__}.{type(error).__qualname__}: "
     said = [line.removeprefix(prefix) for line in text.splitlines() if line.startswith(prefix)]
     return said[-1] if said else text
+
+
+def dead_worker(error: BaseException) -> str:
+    """What to read where a loader's worker process died, with the likely cause; empty for any other error.
+
+    Example:
+        >>> dead_worker(RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "))
+        'a loader worker was killed (process 7), most likely as memory ran out: give fewer data.workers'
+        >>> dead_worker(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+        ''
+    """
+    seen: BaseException | None = error
+    while seen is not None and "DataLoader worker (pid" not in str(seen):
+        seen = seen.__cause__ or seen.__context__
+    if not isinstance(seen, RuntimeError):
+        return ""
+    said = str(seen)
+    which = re.search(r"\(pid(?:\(s\))? ([\d, ]+)\)", said)
+    who = f"a loader worker was killed (process {which[1] if which else 'unknown'})"
+    if "bus error" in said.lower():
+        return f"{who}, most likely as /dev/shm is full: enlarge it, or give data.workers 0"
+    if "Segmentation" in said:
+        return f"{who} by a fault in a library that it used: give data.workers 0 to see where"
+    return f"{who}, most likely as memory ran out: give fewer data.workers"
 
 
 def construction_error(class_path: str, arguments: dict[str, Any], error: Exception) -> InputError:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from torch.utils.data import DataLoader, Sampler
 
 from contrast.randomness import Purpose, permutation
+from contrast.stop_signals import leave_signals_to_the_parent, stop_signals_blocked
 
-__all__ = ["EpochBatches", "ResumableLoader"]
+__all__ = ["EpochBatches", "ResumableLoader", "WorkerLoader"]
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):
@@ -47,7 +49,24 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
             yield [(epoch, index) for index in order[first : first + self.batch_size].tolist()]
 
 
-class ResumableLoader(DataLoader[Any]):
+class WorkerLoader(DataLoader[Any]):
+    """A DataLoader whose workers leave signals to the main process, and end when it does."""
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch's iterator is one
+        own = self.worker_init_fn  # Lightning's, which seeds the worker
+        if self.num_workers and not (isinstance(own, partial) and own.func is _start_worker):
+            self.worker_init_fn = partial(_start_worker, own)
+        with stop_signals_blocked():
+            return super().__iter__()
+
+
+def _start_worker(then: Callable[[int], None] | None, worker: int) -> None:
+    leave_signals_to_the_parent()
+    if then is not None:
+        then(worker)
+
+
+class ResumableLoader(WorkerLoader):
     """A DataLoader over `EpochBatches` that Lightning saves and restores in mid-epoch.
 
     Its `__iter__` is a generator for two reasons: it counts the batches handed out, not those that workers fetched
@@ -55,7 +74,7 @@ class ResumableLoader(DataLoader[Any]):
     before it says which epoch it is.
     """
 
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator in place of torch's iterator class
+    def __iter__(self) -> Iterator[Any]:
         self._handed_out = self._batches.start
         for batch in super().__iter__():
             self._handed_out += 1

@@ -19,7 +19,7 @@ from contrast.data.identity import DataIdentity, identity_of, names_of, root_of
 from contrast.data.indexed import IndexedSamples
 from contrast.data.input_statistics import LOOKED_AT_IN_TEST, statistics_of
 from contrast.data.labels import check_same_classes, class_names, labels_of
-from contrast.data.loader import EpochBatches, ResumableLoader
+from contrast.data.loader import EpochBatches, ResumableLoader, WorkerLoader
 from contrast.data.standardisation import Standardisation
 from contrast.errors import InputError
 from contrast.randomness import Purpose, permutation
@@ -314,7 +314,7 @@ class TrainingData(lightning.LightningDataModule, ABC):
         if limit is not None and limit < len(samples):
             samples = samples.subset(_choose(len(samples), limit, self.seed))
         batch_size = max(256, self.batch_size)
-        return DataLoader(
+        return WorkerLoader(
             self._evaluated(samples),
             batch_size=batch_size,
             num_workers=min(self.workers, -(-len(samples) // batch_size)),
