@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+from contrast.commands.environment import restored_environment, usable_streams
 from contrast.commands.plain import is_text
 from contrast.errors import MEMORY, InputError, RunStopped, Terminated, did_you_mean, files_message, out_of_memory
 from contrast.stop_signals import end_at_once, new_request
@@ -44,6 +45,7 @@ examples:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand; what the user gave wrongly ends in one line on standard error and exit code 2."""
+    usable_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help"):
         print(_usage())
@@ -59,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     if name not in COMMANDS:
         return _refuse("contrast", f"no command {name!r}{did_you_mean(name, COMMANDS)}")
     try:
-        with _terminated():
+        with restored_environment(), _terminated():
             return int(importlib.import_module(f"contrast.commands.{name}").main(rest))
     except InputError as error:
         return _refuse(f"contrast {name}", str(error))
@@ -73,7 +75,9 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:  # a full disk, a folder that is not ours, a path with a file in it
-        return _refuse(f"contrast {name}", files_message(error))
+        outside = isinstance(error, ConnectionError | TimeoutError) or error.errno is None
+        said = f"{type(error).__name__}: {files_message(error)}" if outside else files_message(error)
+        return _refuse(f"contrast {name}", said, 1 if outside else 2)
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise

@@ -15,12 +15,12 @@ from contrast.whole_file import whole_file
 
 __all__ = ["SILENT_AFTER", "STATES", "Standing", "State", "Status", "read_status", "utc_now", "write_status"]
 
-State = Literal["running", "finished", "stopped", "failed"]
+State = Literal["starting", "running", "finished", "stopped", "failed"]
 """What a process says of its run; it cannot say that it was killed."""
-Standing = Literal["running", "finished", "stopped", "failed", "killed", "silent"]
+Standing = Literal["starting", "running", "finished", "stopped", "failed", "killed", "silent"]
 """What a reader sees: `killed` where the process is gone without a word, `silent` where nothing was heard for long."""
 
-STATES: tuple[State, ...] = ("running", "finished", "stopped", "failed")
+STATES: tuple[State, ...] = ("starting", "running", "finished", "stopped", "failed")
 KILLED_AFTER = 60.0
 SILENT_AFTER = 600.0
 
@@ -63,7 +63,7 @@ class Status:
         A process is looked for on its own host alone. One that lives but has written nothing for ten minutes is as
         silent as one elsewhere: it hangs, or another has got its number.
         """
-        if self.state != "running":
+        if self.state not in ("starting", "running"):
             return self.state
         age = self.age(now)
         if age > KILLED_AFTER and self.host == socket.gethostname() and not _lives(self.process):

@@ -105,10 +105,12 @@ class Checkpoints(lightning.Callback):
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._signals.install()
 
+    def on_after_backward(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._signals.begun = True  # what is left of the first step takes a moment
+
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._signals.begun = True
         received = self._signals.received()
         done = batch_idx + 1
         last = done >= trainer.num_training_batches or trainer.global_step == trainer.max_steps

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
+from lightning.fabric.loggers.logger import _DummyExperiment
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.loggers.logger import DummyExperiment
 from tqdm.auto import tqdm
 
 __all__ = ["attempt", "guard", "missed_calls"]
@@ -103,7 +103,7 @@ def _method(method: Callable[..., Any], name: str) -> Callable[..., Any]:
 
 def _property(of: property, name: str) -> property:
     def guarded(self: Logger) -> Any:
-        otherwise = DummyExperiment() if name == "experiment" else None
+        otherwise = _DummyExperiment() if name == "experiment" else None
         return attempt(self, name, lambda: of.__get__(self), otherwise)
 
     return property(guarded)

@@ -9,6 +9,7 @@ import numpy as np
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from contrast.callbacks.guarded_loggers import attempt
+from contrast.callbacks.resumed_loggers import sent
 
 __all__ = ["log_histogram"]
 
@@ -22,6 +23,8 @@ def log_histogram(
     """
     edges = np.linspace(low, high, len(counts) + 1)
     for logger in loggers:
+        if name in sent(logger, step):
+            continue
         if isinstance(logger, WandbLogger):
             attempt(logger, "histograms", partial(_to_wandb, logger, name, np.asarray(counts), edges, step))
         elif isinstance(logger, TensorBoardLogger):

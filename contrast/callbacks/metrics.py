@@ -10,6 +10,7 @@ from typing import Any
 import lightning
 import torch
 
+from contrast.callbacks.resumed_loggers import sent
 from contrast.errors import InputError
 from contrast.losses import LearnedTemperature, LogitLoss
 from contrast.records import append_row, last_row_per_step, read_rows
@@ -105,7 +106,10 @@ def record(folder: RunFolder, trainer: lightning.Trainer, row: dict[str, float],
         place["seconds"] = round(seconds, 3)
     append_row(folder.metrics, place | row)
     for logger in trainer.loggers:
-        logger.log_metrics({**row, "epoch": trainer.current_epoch}, step=trainer.global_step)
+        there = sent(logger, trainer.global_step)
+        new = {name: value for name, value in row.items() if name not in there}
+        if new:
+            logger.log_metrics({**new, "epoch": trainer.current_epoch}, step=trainer.global_step)
 
 
 def write_table(folder: RunFolder) -> None:

@@ -5,21 +5,25 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import lightning
 import numpy as np
-from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from PIL import Image
 
 from contrast.callbacks.guarded_loggers import attempt
 from contrast.callbacks.mirrored_figures import figures
 from contrast.callbacks.mirrored_gallery import Sheet, as_wandb_table, sheets_of, to_tensorboard
+from contrast.callbacks.resumed_loggers import flush, sent
 from contrast.callbacks.wandb_run import attach_report, go_on
 from contrast.records import read_rows
 from contrast.run_folder import RunFolder
 
 __all__ = ["Mirror"]
+
+_FIGURES = {"scores/over_training", "hardness/by_rank"}
 
 
 class Mirror(lightning.Callback):
@@ -43,13 +47,20 @@ class Mirror(lightning.Callback):
         if not trainer.is_global_zero:
             return
         for logger in trainer.loggers:
-            logger.log_hyperparams(self.config)
+            if trainer.ckpt_path is None or not _has_hyperparameters(logger):
+                logger.log_hyperparams(self.config)
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._started = True
         for logger in _showing(trainer):
             if isinstance(logger, WandbLogger):
                 attempt(logger, "resume", partial(_go_on, logger, self.folder, trainer.global_step))
+
+    def on_save_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if trainer.is_global_zero:
+            flush(trainer.loggers)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         if not _showing(trainer):
@@ -80,7 +91,13 @@ class Mirror(lightning.Callback):
         """The figures, and the pairs of a row of the gallery where one is given."""
         self._drawn = trainer.global_step
         for logger in _showing(trainer):
-            attempt(logger, "pictures", partial(_show_at, logger, self.folder, row, trainer.global_step))
+            if not sent(logger, trainer.global_step) & _FIGURES:
+                attempt(logger, "pictures", partial(_show_at, logger, self.folder, row, trainer.global_step))
+
+
+def _has_hyperparameters(logger: Logger) -> bool:
+    """Whether TensorBoard has those of an earlier start: it would show their placeholder metric twice."""
+    return isinstance(logger, TensorBoardLogger) and Path(logger.log_dir, logger.NAME_HPARAMS_FILE).is_file()
 
 
 def _showing(trainer: lightning.Trainer) -> list[WandbLogger | TensorBoardLogger]:

@@ -10,9 +10,25 @@ from tqdm.auto import tqdm
 
 __all__ = ["Progress"]
 
+_FORMAT = "{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+
+
+def _fitting(bar: Any, numbers: list[str]) -> str:
+    """As many of the numbers as leave the bar its ten columns, which tqdm gives it where it knows no width."""
+    shown = bar.format_dict
+    columns = shown["ncols"]
+    for count in range(len(numbers), 0, -1):
+        text = ", ".join(numbers[:count])
+        whole = bar.format_meter(**{**shown, "ncols": None, "postfix": text})
+        if columns is None or len(whole) <= columns:
+            return text
+    return ""
+
 
 class Progress(lightning.Callback):
-    """A bar over all steps of the run with loss, rate, speed and the online accuracy, on standard error.
+    """A bar over all steps of the run with loss, speed, the online accuracy and rate, on standard error.
+
+    On a narrow terminal the last of these numbers are left out, so that none is cut and the bar keeps ten columns.
 
     Args:
         every_n_steps: between updates of the numbers, so that a fast device is not made to wait for them.
@@ -26,7 +42,13 @@ class Progress(lightning.Callback):
         if trainer.is_global_zero:
             total = int(trainer.estimated_stepping_batches)
             self._bar = tqdm(
-                total=total, initial=trainer.global_step, unit="step", desc="pretrain", file=sys.stderr, mininterval=0.5
+                total=total,
+                initial=trainer.global_step,
+                desc="pretrain",
+                file=sys.stderr,
+                mininterval=0.5,
+                dynamic_ncols=True,
+                bar_format=_FORMAT,
             )
 
     def on_train_batch_end(
@@ -41,14 +63,17 @@ class Progress(lightning.Callback):
         done = (self._bar.n - self._bar.initial) * trainer.accumulate_grad_batches
         numbers = {
             "loss": f"{outputs['loss'].item():.3f}",
-            "rate": f"{trainer.optimizers[0].param_groups[0]['lr']:.2g}",
             "samples/s": f"{done * len(batch.index) * trainer.world_size / max(elapsed, 1e-9):,.0f}",
         }
         accuracy = trainer.callback_metrics.get("online/knn_top1")
         if accuracy is not None:
             numbers["kNN"] = f"{accuracy:.1%}"
-        self._bar.set_description(f"pretrain, epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", refresh=False)
-        self._bar.set_postfix(numbers, refresh=False)
+        numbers["rate"] = f"{trainer.optimizers[0].param_groups[0]['lr']:.2g}"
+        planned = f"/{trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
+        self._bar.set_description(f"epoch {trainer.current_epoch + 1}{planned}", refresh=False)
+        self._bar.set_postfix_str(
+            _fitting(self._bar, [f"{name}={text}" for name, text in numbers.items()]), refresh=False
+        )
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._close()

@@ -25,7 +25,7 @@ class StopSignals:
     unless it is part of the same request. SLURM's warning may come several times, and before any of the others.
 
     Attributes:
-        begun: whether a step of this process is done, so that there is something to save.
+        begun: whether the first step of this process is all but done, so that there is something to save.
     """
 
     def __init__(self) -> None:

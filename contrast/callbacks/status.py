@@ -14,7 +14,7 @@ from contrast.callbacks.guarded_loggers import missed_calls
 from contrast.errors import InputError, RunStopped
 from contrast.methods import ContrastiveMethod
 from contrast.run_folder import RunFolder
-from contrast.run_status import State, Status, utc_now, write_status
+from contrast.run_status import State, Status, read_status, utc_now, write_status
 
 __all__ = ["RunStatus"]
 
@@ -50,13 +50,15 @@ class RunStatus(lightning.Callback):
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         # Not at the training's end, which comes before the last checkpoint is written, and to which a run that was
         # killed just after its last step does not come again.
-        self._write(trainer, pl_module, "finished", missed_calls(trainer.loggers))
+        self._write(trainer, pl_module, "finished", missed_calls(trainer.loggers) if trainer.is_global_zero else "")
 
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
     ) -> None:
         # An attempt to go on that failed before its first step says nothing about where the run is.
-        if self._started or not self.folder.status.exists():
+        before = read_status(self.folder.status)
+        unheard = before is None or (before.state == "starting" and not before.step)
+        if self._started or unheard:
             by_hand = isinstance(exception, KeyboardInterrupt | SystemExit)
             stopped = by_hand or (isinstance(exception, RunStopped) and exception.exit_code > SIGNAL)
             with contextlib.suppress(OSError):  # of a full disk, say, which is what the exception tells

@@ -14,7 +14,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from contrast.callbacks import ResumedRecords
 from contrast.data.failures import dead_worker, worker_message
-from contrast.errors import InputError, RunStopped, Terminated
+from contrast.errors import InputError, RunStopped, Terminated, files_message
 from contrast.run_folder import RunFolder
 
 __all__ = ["by_the_first_process", "in_words"]
@@ -54,7 +54,10 @@ def in_words(trainer: lightning.Trainer, folder: RunFolder, checkpoint: Path | N
         raise InputError(f"checkpoint {str(checkpoint)!r} lacks what a run goes on from ({reason})") from error
     except OSError as error:
         if error.errno not in _DISK:
-            raise
+            if not _began(trainer):
+                raise
+            said = f"{type(error).__name__}: {files_message(error)}"
+            raise RunStopped(f"the run failed at step {trainer.global_step} ({said}); {_kept(folder)}") from error
         raise _unwritable(error, folder, trainer.global_step) from error
     except SystemExit as error:
         # What Lightning makes of a Ctrl-C; from then on it ignores any other.

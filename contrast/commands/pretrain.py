@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import sys
 import time
 import warnings
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from contrast.commands.configuration import Composition, compose, short
+from contrast.commands.environment import only_training, restored_environment
 from contrast.commands.request import Request, read_request
 from contrast.commands.shipped import shipped_configuration
 from contrast.errors import InputError
@@ -33,6 +33,11 @@ def pretrain(request: Request) -> RunFolder:
         InputError: for anything wrong with the configuration, the data or the run folder.
         RunStopped: where the run ended before its last step.
     """
+    with only_training(), restored_environment():
+        return _pretrain(request)
+
+
+def _pretrain(request: Request) -> RunFolder:
     request = _found(request)
     composition = _compose(request)
     _quieten()
@@ -82,15 +87,18 @@ def _received(request: Request, config: dict[str, Any]) -> tuple[dict[str, Any],
 def _train(parser: Any, config: dict[str, Any], folder: RunFolder, request: Request, received: bool) -> None:
     from contrast.commands.resuming import alone_in, checkpoint_to_resume
     from contrast.commands.run import fit
-    from contrast.commands.starting import begin, cleared_if_refused
+    from contrast.commands.starting import begin, cleared_if_refused, said_to_start
 
     if request.resume is not None:
         with alone_in(folder):
-            fit(parser, config, folder, checkpoint_to_resume(folder), received, request.on_changed_data)
+            checkpoint = checkpoint_to_resume(folder)
+            with said_to_start(folder):
+                fit(parser, config, folder, checkpoint, received, request.on_changed_data)
         return
     with alone_in(folder), cleared_if_refused(folder, request.again):
         begin(folder, _as_yaml(config))
-        fit(parser, config, folder, None)
+        with said_to_start(folder):
+            fit(parser, config, folder, None)
 
 
 def _found(request: Request) -> Request:
@@ -125,13 +133,12 @@ def _compose(request: Request) -> Composition:
 
 
 def _folder(request: Request, config: dict[str, Any]) -> RunFolder:
-    from contrast.commands.starting import require_new
+    from contrast.commands.starting import claimed, require_new
 
     if request.resume is not None:
         return RunFolder(request.resume)
     name = f"{short(config['model']['class_path']).lower()}-{time.strftime('%Y%m%d-%H%M%S')}"
-    # Further processes of one run are started with the same words at another second.
-    folder = RunFolder(request.run or Path(os.environ.setdefault("CONTRAST_RUN", str(Path("runs") / name))))
+    folder = RunFolder(request.run or claimed(Path("runs"), name))
     if not request.again:
         require_new(folder)
     return folder

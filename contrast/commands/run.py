@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,20 +27,21 @@ from contrast.callbacks import (
     RunStatus,
     StepRandomness,
 )
-from contrast.callbacks.guarded_loggers import guard
+from contrast.callbacks.guarded_loggers import guard, missed_calls
 from contrast.callbacks.pair_history import PairHistory
 from contrast.callbacks.wandb_run import closed_at_the_end, open_run, with_id
 from contrast.commands.changed_data import ChangedData, changed_data
 from contrast.commands.configuration import short
 from contrast.commands.ending import by_the_first_process, in_words
 from contrast.commands.parser import CALLBACKS, build, check
-from contrast.commands.starting import look_at_input, with_measured, write_config
+from contrast.commands.starting import look_at_input, require_port, with_measured, write_config
 from contrast.data import TrainingData
 from contrast.errors import InputError
 from contrast.freed_memory import keep_freed_memory
 from contrast.losses import BadPairMining
 from contrast.losses.labels import LabelTable
 from contrast.methods import ContrastiveMethod
+from contrast.records import last_row_per_step, read_rows
 from contrast.run_folder import RunFolder
 
 __all__ = ["fit", "make_trainer"]
@@ -47,6 +49,7 @@ __all__ = ["fit", "make_trainer"]
 _SHOWN = 4  # channels
 _MUCH_STATE = 1_000_000_000
 """Bytes of state by sample from which a run says what its checkpoints hold."""
+_MANY = 2000  # training samples, below which the 200 neighbours that are usual are too many
 _UNFIT = (64, "64", "64-true", "16-true", "bf16-true", "transformer-engine", "transformer-engine-float16")
 
 
@@ -84,6 +87,8 @@ def fit(
     if changed is not None:
         changed.move_records(folder)
     with by_the_first_process(trainer), in_words(trainer, folder, checkpoint), closed_at_the_end(folder):
+        if trainer.world_size > 1:
+            require_port()
         if trainer.is_global_zero:
             for logger in trainer.loggers:
                 open_run(logger)
@@ -93,6 +98,8 @@ def fit(
         for logger in trainer.loggers:
             guard(logger)
         trainer.fit(built.model, datamodule=built.data, ckpt_path=checkpoint, weights_only=True)
+        if trainer.is_global_zero:
+            print(ended(trainer, built.data, folder), file=sys.stderr)
 
 
 def _in_folder(value: Any, folder: RunFolder) -> Any:
@@ -145,6 +152,29 @@ def _state_by_sample(model: ContrastiveMethod, samples: int, config: dict[str, A
     less = "; --pairs.epochs 0 leaves the histories of pairs out" if history else ""
     each = f"{size / samples:.0f} bytes for each of {samples:,} samples"
     return f"state   {size / 1e9:.1f} GB in each checkpoint, {each}{less}\n"
+
+
+def ended(trainer: lightning.Trainer, data: TrainingData, folder: RunFolder) -> str:
+    """What a run that reached its end has come to, where it is, and what can be done with it, as commands."""
+    rows = last_row_per_step(read_rows(folder.metrics))
+    reached = f"done    {trainer.global_step:,} steps"
+    losses = [row["train/loss"] for row in rows if isinstance(row.get("train/loss"), float)]
+    accuracies = [row["online/knn_top1"] for row in rows if isinstance(row.get("online/knn_top1"), float)]
+    if losses:
+        reached += f", loss {losses[-1]:.3f}"
+    if accuracies:
+        reached += f", online kNN {accuracies[-1]:.1%}"
+        reached += f" ({accuracies[0]:.1%} at its first row)" if len(accuracies) > 1 else ""
+    labelled = data.train_labels is not None and data.test_set is not None
+    few = " --neighbours 20" if data.train_samples < _MANY else ""
+    few = f" --neighbours {max(1, data.train_samples // 5)}" if data.train_samples < 100 else few
+    place = shlex.quote(str(folder.path))
+    commands = [*((f"knn {place}{few}", f"probe {place}") if labelled else ()), f"report {place}", f"doctor {place}"]
+    lines = [reached, f"run     {folder.path}"]
+    lines += [f"next    contrast {command}" for command in commands]
+    if missed := missed_calls(trainer.loggers):
+        lines.insert(1, f"warning {missed}: the run folder has all")
+    return "\n".join(lines)
 
 
 def make_trainer(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import itertools
 import json
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,17 +20,23 @@ from contrast.data import TrainingData
 from contrast.doctor.input import input_findings
 from contrast.errors import InputError, RunStopped
 from contrast.run_folder import RunFolder
+from contrast.run_status import Status, read_status, utc_now, write_status
 from contrast.whole_file import is_part, whole_file
 
 __all__ = [
     "begin",
+    "claimed",
     "cleared_if_refused",
     "look_at_input",
     "require_new",
     "require_own_processes",
+    "require_port",
+    "said_to_start",
     "with_measured",
     "write_config",
 ]
+
+_CLAIMED = "CONTRAST_RUN"  # by which further processes of a run, which have the same words, learn its folder
 
 
 def require_own_processes() -> None:
@@ -43,6 +52,67 @@ def require_own_processes() -> None:
         raise InputError(f"srun has started {tasks} tasks: {own}; start one, with srun --ntasks=1")
     if "TORCHELASTIC_RUN_ID" in os.environ:
         raise InputError(f"torchrun has started this process: {own}; start it without torchrun")
+
+
+def require_port() -> None:
+    """Refuse an address of the environment at which a run of several processes cannot meet.
+
+    Raises:
+        InputError: for a MASTER_PORT that is not a free port, and a MASTER_ADDR of another machine.
+    """
+    if not is_first_process():  # the first one listens there by then
+        return
+    address, port = os.environ.get("MASTER_ADDR", "127.0.0.1"), os.environ.get("MASTER_PORT", "0")
+    if not (port.isascii() and port.isdigit() and len(port) < 6 and int(port) < 2**16):
+        raise InputError(f"MASTER_PORT={port} in the environment is not a port: unset it, or give 1024 to 65535")
+    try:
+        family = socket.getaddrinfo(address, int(port), type=socket.SOCK_STREAM)[0][0]
+        socket.create_server((address, int(port)), family=family).close()
+    except OSError as error:
+        raise InputError(
+            f"the processes of a run cannot meet at MASTER_ADDR={address}, MASTER_PORT={port} of the environment "
+            f"({error.strerror}): unset both for a free port of this machine"
+        ) from error
+
+
+def claimed(runs: Path, name: str) -> Path:
+    """A folder of this name, or with a number behind it, that this process has made and no other has."""
+    if not is_first_process() and _CLAIMED in os.environ:
+        return Path(os.environ[_CLAIMED])
+    runs.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        path = runs / (name if number == 1 else f"{name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            path.mkdir()
+            os.environ[_CLAIMED] = str(path)
+            return path
+    raise AssertionError("there is always another number")
+
+
+@contextlib.contextmanager
+def said_to_start(folder: RunFolder) -> Iterator[None]:
+    """While a run is built its status is `starting`; where it does not come to train, what it was before."""
+    if not is_first_process():
+        yield
+        return
+    before = read_status(folder.status)
+    now = utc_now()
+    status = Status("starting", 0, None, 0, None, now, now, socket.gethostname(), os.getpid())
+    if before is not None:  # a run that goes on
+        status = dataclasses.replace(
+            status, step=before.step, steps=before.steps, epoch=before.epoch, epochs=before.epochs
+        )
+    write_status(folder.status, status)
+    try:
+        yield
+    finally:
+        left = read_status(folder.status)
+        if left is not None and left.state == "starting":
+            with contextlib.suppress(OSError):
+                if before is None:
+                    folder.status.unlink(missing_ok=True)
+                else:
+                    write_status(folder.status, before)
 
 
 def require_new(folder: RunFolder) -> None:

@@ -94,7 +94,7 @@ class Listing:
                 "changed_words": datetime.fromtimestamp(changed, UTC).strftime("%Y-%m-%d %H:%M UTC"),
             },
         )
-        trains = where.standing == "running"
+        trains = where.standing in ("starting", "running")
         newest = datetime.fromisoformat(where.started).timestamp() if trains else changed
         return Row(name, html, hashlib.sha256(html.encode()).hexdigest()[:12], (not trains, -newest))
 

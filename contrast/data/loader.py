@@ -52,7 +52,7 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
 class WorkerLoader(DataLoader[Any]):
     """A DataLoader whose workers leave signals to the main process, and end when it does."""
 
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch's iterator is one
+    def __iter__(self) -> Any:
         own = self.worker_init_fn  # Lightning's, which seeds the worker
         if self.num_workers and not (isinstance(own, partial) and own.func is _start_worker):
             self.worker_init_fn = partial(_start_worker, own)
@@ -74,7 +74,7 @@ class ResumableLoader(WorkerLoader):
     before it says which epoch it is.
     """
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator in place of torch's iterator class
         self._handed_out = self._batches.start
         for batch in super().__iter__():
             self._handed_out += 1

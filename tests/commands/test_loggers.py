@@ -6,11 +6,13 @@ import csv
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import lightning
 import numpy as np
 import pytest
 import yaml
@@ -18,6 +20,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from contrast.callbacks.mirrored_gallery import drawn, sheets_of
+from contrast.cli import main
 from contrast.records import read_rows
 from contrast.report import build_page, read_runs
 from contrast.run_folder import RunFolder
@@ -173,6 +176,42 @@ def test_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             # Of the bins' middles, so right to half a bin.
             half = (1 - low) / len(own["counts"]) / 2
             assert histogram.sum / histogram.num == pytest.approx(own["mean"], abs=half)
+
+
+class Kill(lightning.Callback):
+    """Kills this process without a word after a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_and_resumed_run_stands_once_in_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    folder = RunFolder(tmp_path / "run")
+    words = [*SMALL, "--config", "configs/logger/tensorboard.yaml", "--trainer.max_epochs", "6"]
+    kill = ["--trainer.callbacks", f"[{{class_path: {__name__}.Kill, init_args: {{step: 15}}}}]"]
+    often = ["--checkpoints.every_n_epochs", "3", "--pairs.gallery", "6"]
+    command = [sys.executable, "-m", "contrast", "pretrain", *words, *often, *kill, "--run", str(folder.path)]
+    killed = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert [row["step"] for row in read_rows(folder.metrics) if "train/loss" in row][-1] == 14
+    assert main(["pretrain", "--resume", str(folder.path), "--trainer.callbacks", "null"]) == 0
+    unlimited = {"scalars": 0, "histograms": 0, "images": 0, "tensors": 0}
+    events = EventAccumulator(str(folder.path / "tensorboard"), unlimited).Reload()
+    steps = [*range(1, 19)]
+    assert [event.step for event in events.Scalars("train/loss")] == steps
+    assert [event.step for event in events.Histograms("scores/positive")] == steps
+    for name in events.Tags()["scalars"]:
+        found = [(event.step, event.value) for event in events.Scalars(name)]
+        rows = [(row["step"], row[name]) for row in read_rows(folder.metrics) if name in row]
+        assert np.allclose(found, [(0, -1)] if name == "hp_metric" else rows), name
+    for name in events.Tags()["images"]:
+        found = [event.step for event in events.Images(name)]
+        assert found == sorted(set(found)), name
 
 
 def check_pictures(folder: RunFolder, events: EventAccumulator) -> None:

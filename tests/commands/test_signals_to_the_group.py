@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning
 import pytest
+from PIL import Image
+from torch.utils.data import Dataset
 
 from contrast.checkpoint_file import read_checkpoint
 from contrast.cli import main
@@ -207,14 +209,14 @@ def test_an_evaluation_with_workers_ends_in_one_line(name: str, tmp_path: Path) 
     until(lambda: not members(process.pid), 20)
 
 
-class Slow:
+class Slow(Dataset[Any]):
     """A set of images that takes for ever to read."""
+
+    targets: ClassVar = [place % 10 for place in range(1000)]
 
     def __len__(self) -> int:
         return 1000
 
     def __getitem__(self, place: int) -> Any:
         time.sleep(0.05)
-        from PIL import Image
-
         return Image.new("L", (8, 8), place % 255), place % 10

@@ -1,7 +1,7 @@
 // The bar above a served page: where the runs are, and how many rows have come since the page was made.
 const served = document.querySelector(".served");
 const EVERY = 3000, PATIENCE = 8000, REST = 10000; // milliseconds: between questions, for an answer, before a refresh by itself
-const trained = ["running", "silent"];
+const trained = ["starting", "running", "silent"];
 let servedTag = "", pressed = false;
 
 const part = (name) => document.getElementById(`served-${name}`);
