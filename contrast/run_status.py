@@ -30,7 +30,7 @@ class Status:
     """The content of ``status.json``.
 
     Args:
-        state: what the process says.
+        state: what the process says; `starting` while data and network are built.
         step: optimiser steps done.
         steps: optimiser steps planned, None where nobody knows.
         epoch: the epoch that is being trained, from 0.
@@ -68,7 +68,7 @@ class Status:
         age = self.age(now)
         if age > KILLED_AFTER and self.host == socket.gethostname() and not _lives(self.process):
             return "killed"
-        return "silent" if age > SILENT_AFTER else "running"
+        return "silent" if age > SILENT_AFTER else self.state
 
 
 def utc_now() -> str:

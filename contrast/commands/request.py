@@ -34,7 +34,8 @@ examples:
   contrast pretrain --config configs/demo.yaml --run runs/job --resume auto      # the same line starts and goes on
 
 A run ends with exit code 0 when it is done, 1 when it failed, 2 when it was given wrongly, and 128 + the signal when it
-was asked to stop and saved all it had: 130 Ctrl-C, 143 SIGTERM, 138 SLURM's warning SIGUSR1 (it is queued again)."""
+was asked to stop and saved all it had: 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM, 138 SLURM's warning SIGUSR1 (the job is
+queued again)."""
 
 _LISTED = (
     *("model", "loss", "objective", "temperature", "transforms", "weighting"),

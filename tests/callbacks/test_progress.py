@@ -46,7 +46,7 @@ def test_no_number_is_cut_and_the_bar_is_ten_columns_wide(
         assert len(bar) <= columns
         found = re.fullmatch(r"epoch \d/2: +\d+%\|(.*)\| \d/6 \[[\d:]+<[\d:?]+((?:, .*)?)\]", bar.strip())
         assert found, bar
-        assert len(found[1]) >= min(10, columns - 34)
+        assert len(found[1]) >= min(10, columns - 36)
         for number in filter(None, found[2].split(", ")):
             assert re.fullmatch(r"loss=\d+\.\d{3}|samples/s=[\d,]+|kNN=\d+\.\d%|rate=[\d.e-]+", number), bar
     assert "samples/s=" in bars[-1] or columns < 80

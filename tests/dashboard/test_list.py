@@ -69,6 +69,8 @@ def test_without_a_status_the_rows_tell_how_far_it_is(dashboard: Dashboard) -> N
 @pytest.mark.parametrize(
     ("status", "word", "note"),
     [
+        (said(state="starting"), "starting", ""),
+        (said(70, state="starting", process=2**40), "killed", "its process is gone without a word"),
         (said(state="finished"), "finished", ""),
         (said(state="stopped", message="interrupted"), "stopped", "interrupted"),
         (said(state="failed", message="<b>no</b> memory"), "failed", "<b>no</b> memory"),
