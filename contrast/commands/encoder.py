@@ -92,13 +92,16 @@ def load_run(source: Path | str, data_config: Sequence[Path | str] = (), trust: 
     return LoadedRun(folder, own, built.model.backbone, built.data, encoder, method, epoch, checkpoint, untrained)
 
 
-def load_foreign(weights: Path | str, architecture: str, data_config: Sequence[Path | str]) -> LoadedRun:
+def load_foreign(
+    weights: Path | str, architecture: str, data_config: Sequence[Path | str], prefix: str | None = None
+) -> LoadedRun:
     """A backbone with weights from elsewhere: official MoCo checkpoints, torchvision and timm state dicts.
 
     Args:
         weights: the file.
         architecture: a torchvision ResNet's name, say ``resnet50``, or ``timm/NAME``.
         data_config: YAML files with the ``data`` section to evaluate on.
+        prefix: what stands before the network's names in the file; None to look for it.
 
     Raises:
         InputError: where the architecture is unknown, or weights and architecture do not match key by key.
@@ -112,9 +115,9 @@ def load_foreign(weights: Path | str, architecture: str, data_config: Sequence[P
     if architecture.startswith("timm/"):
         backbone: Backbone = Timm(architecture.removeprefix("timm/"), image_size=size, channels=channels)
         started = copy.deepcopy(backbone)
-        load_weights(backbone, Path(weights))
+        load_weights(backbone, weights, prefix=prefix)
     else:
-        backbone, started = _resnet_with(Path(weights), architecture, size, channels)
+        backbone, started = _resnet_with(weights, architecture, size, channels, prefix)
     if built.data.measured():
         print(
             "note    images are standardised by the mean and std of the train set: set data.mean and data.std to those "
@@ -126,7 +129,9 @@ def load_foreign(weights: Path | str, architecture: str, data_config: Sequence[P
     return LoadedRun(None, {}, backbone, built.data, encoder, None, None, Path(weights), untrained)
 
 
-def _resnet_with(weights: Path, architecture: str, size: int, channels: int) -> tuple[ResNet, ResNet]:
+def _resnet_with(
+    weights: Path | str, architecture: str, size: int, channels: int, prefix: str | None
+) -> tuple[ResNet, ResNet]:
     """A ResNet with weights from elsewhere, by the stem for images of this size, or by the other if only that fits.
 
     The second one is the same network before the weights were loaded.
@@ -134,13 +139,13 @@ def _resnet_with(weights: Path, architecture: str, size: int, channels: int) -> 
     usual = ResNet(architecture, image_size=size, channels=channels)
     started = copy.deepcopy(usual)
     try:
-        load_weights(usual, weights)
+        load_weights(usual, weights, prefix=prefix)
     except InputError:
         other: Literal["small", "large"] = "large" if usual.stem == "small" else "small"
         backbone = ResNet(architecture, image_size=size, stem=other, channels=channels)
         started = copy.deepcopy(backbone)
         try:
-            load_weights(backbone, weights)
+            load_weights(backbone, weights, prefix=prefix)
         except InputError:
             pass
         else:
@@ -203,7 +208,8 @@ def _untrained(encoder: Encoder, backbone: Backbone, seed: int) -> Encoder:
 
 def _load_strictly(method: torch.nn.Module, state: Mapping[str, torch.Tensor], checkpoint: Path) -> None:
     try:
-        method.load_state_dict(state)
+        # A backbone that torch.compile wraps when it is trained is stored with `_orig_mod.` in its names.
+        method.load_state_dict({name.replace("_orig_mod.", ""): tensor for name, tensor in state.items()})
     except RuntimeError as error:
         lines = [" ".join(line.split()) for line in str(error).splitlines()[1:]]
         shown = "; ".join(lines)[:300]

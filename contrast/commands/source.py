@@ -39,6 +39,11 @@ def add_source(parser: argparse.ArgumentParser) -> None:
         "--backbone", metavar="NAME", help="with --weights: torchvision's name, say resnet50, or timm/NAME"
     )
     parser.add_argument(
+        "--weights-prefix",
+        metavar="PREFIX",
+        help="with --weights: what stands before the network's names in the file, say student. (default: found)",
+    )
+    parser.add_argument(
         "--output",
         type=Path,
         metavar="FOLDER",
@@ -76,12 +81,14 @@ def load_source(arguments: argparse.Namespace) -> tuple[LoadedRun, RunFolder]:
         raise InputError("give either RUN or --weights FILE")
     if (arguments.weights is None) != (arguments.backbone is None):
         raise InputError("--weights and --backbone go together: give the file and the architecture, say resnet50")
+    if arguments.weights_prefix is not None and arguments.weights is None:
+        raise InputError("--weights-prefix belongs to --weights FILE: leave it out for a run")
     if arguments.source is not None and not arguments.source.is_file():
         RunFolder.existing(arguments.source)  # refused before torch is imported
     from contrast.commands.encoder import load_foreign, load_run  # imports torch and Lightning: seconds
 
     if arguments.weights is not None:
-        run = load_foreign(arguments.weights, arguments.backbone, arguments.data)
+        run = load_foreign(arguments.weights, arguments.backbone, arguments.data, arguments.weights_prefix)
     else:
         run = load_run(arguments.source, arguments.data, arguments.trust)
     run.data.setup("test")  # refuses sets whose classes differ

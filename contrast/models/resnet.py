@@ -62,6 +62,7 @@ class ResNet(Backbone):
         channels: channels of the images.
         zero_init_residual: start every block as the identity; False for MoCo v1 and v2 to the letter.
         weights: a file for `load_weights`; None to start at random.
+        weights_prefix: what stands before the network's names in that file; None to look for it.
 
     Raises:
         InputError: for an unknown name or stem, a width or size below 1, a `base_width` too narrow for the groups.
@@ -80,7 +81,8 @@ class ResNet(Backbone):
         base_width: int = 64,
         channels: int = 3,
         zero_init_residual: bool = True,
-        weights: Path | None = None,
+        weights: str | Path | None = None,
+        weights_prefix: str | None = None,
     ) -> None:
         plan = _plan(name, require_positive("ResNet", "base_width", base_width))
         super().__init__(8 * base_width * plan.block.expansion, channels, image_size)
@@ -100,7 +102,7 @@ class ResNet(Backbone):
         self.fc = nn.Identity()
         _initialise(self, zero_init_residual)
         if weights is not None:
-            load_weights(self, weights)
+            load_weights(self, weights, prefix=weights_prefix)
 
     def forward(self, images: Float[Tensor, "b c height width"]) -> Float[Tensor, "b d"]:
         if self.base_width < 16 and images.device.type == "cpu":

@@ -30,12 +30,20 @@ class Timm(Backbone):
         image_size: height and width of the images, in pixels.
         channels: channels of the images.
         weights: a file for `load_weights`; None to start at random.
+        weights_prefix: what stands before the network's names in that file; None to look for it.
 
     Raises:
         InputError: without timm, for a name it does not know, or a size that the architecture cannot take.
     """
 
-    def __init__(self, name: str, image_size: int = 224, channels: int = 3, weights: Path | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        image_size: int = 224,
+        channels: int = 3,
+        weights: str | Path | None = None,
+        weights_prefix: str | None = None,
+    ) -> None:
         timm = _timm()
         known = timm.list_models()
         if name not in known:
@@ -51,7 +59,7 @@ class Timm(Backbone):
         self.name, self.settings = name, settings
         self.network: nn.Module = timm.create_model(name, pretrained=False, **settings)
         if weights is not None:
-            load_weights(self, weights)
+            load_weights(self, weights, prefix=weights_prefix)
 
     @property
     def plain_module(self) -> nn.Module:

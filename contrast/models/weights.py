@@ -1,136 +1,330 @@
-"""Weights from elsewhere into a backbone: other people's checkpoints, and our own."""
+"""Load pretrained weights into a backbone: checkpoints of other projects, and of this one."""
 
 from __future__ import annotations
 
-import struct
+import logging
+import re
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from contrast.errors import InputError, did_you_mean
 from contrast.models.backbone import Backbone
+from contrast.models.weights_file import State, read_states
 
 __all__ = ["Layout", "load_weights"]
 
 Layout = Literal["auto", "plain", "moco", "moco_v3", "lightning"]
+Name = tuple[str, ...]
+"""A parameter's name, split at its dots."""
 
-_PREFIXES = {"moco": "encoder_q.", "moco_v3": "base_encoder.", "lightning": "backbone.", "plain": ""}
-_HEADS = ("fc.", "head.", "head_dist.", "classifier.", "projector.", "predictor.")
-_ZIP, _LEGACY = b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how a torch.save file starts, now and once
+_PREFIXES = {"moco": "encoder_q", "moco_v3": "base_encoder", "lightning": "backbone", "plain": ""}
+_WRAPPERS = frozenset({"_orig_mod", "module"})
+"""Parts of names that torch.compile and DistributedDataParallel put in, wherever the wrapped module stands."""
+_HEAD = re.compile(r"head|^fc|classif|project|predict|prototype|^linear|^queue|^last_layer$")
+"""What the first part of a name looks like that belongs to a classifier, a projection head or a queue."""
+_SLOW = re.compile(r"momentum|encoder_k|^key|target|(^|_)ema($|_)")
+"""What a part of a name looks like that belongs to a moving average of the trained network."""
+_SPELLINGS = {"shortcut": "downsample"}
+"""Parts of names that other ResNets spell differently from torchvision's."""
+_COUNTER = "num_batches_tracked"
+_log = logging.getLogger(__name__)
 
 
-# What torch's unpickler was seen to raise on files that were cut or had bytes changed.
-_UNREADABLE = (
-    *(SafetensorError, UnpicklingError, RuntimeError, OSError, EOFError, ValueError, LookupError),
-    *(TypeError, AttributeError, AssertionError, struct.error),
-)
+@dataclass(frozen=True)
+class _Candidate:
+    """A network of the backbone's kind that a file may hold.
+
+    Attributes:
+        place: the keys that lead to its state dict.
+        prefix: what stands before the backbone's names in it.
+        target: the module that would be filled.
+        names: the target's names, each with the name that the tensor has in the state dict.
+        heads: names below the prefix that belong to a head.
+        missing, unexpected: names that only the target, or only the file, has.
+        reshaped: names whose shapes differ.
+    """
+
+    place: Name
+    prefix: Name
+    target: nn.Module
+    names: dict[str, str]
+    heads: list[str]
+    missing: list[str]
+    unexpected: list[str]
+    reshaped: list[str]
+
+    @property
+    def fits(self) -> bool:
+        return not (self.missing or self.unexpected or self.reshaped)
+
+    @property
+    def nearness(self) -> tuple[int, int]:
+        """Larger for a nearer fit."""
+        right = len(self.names) - len(self.reshaped)
+        return right, -len(self.unexpected)
+
+    @property
+    def path(self) -> Name:
+        return (*self.place, *self.prefix)
+
+    @property
+    def shown(self) -> str:
+        return "".join(f"{part}." for part in self.path)
 
 
-def load_weights(backbone: Backbone, path: Path, layout: Layout = "auto") -> list[str]:
-    """Fill `backbone` from a file; whatever is not a classifier or a projection head must fit exactly.
+def load_weights(backbone: Backbone, path: str | Path, layout: Layout = "auto", prefix: str | None = None) -> list[str]:
+    """Load a file's weights into a backbone; all that is not a classifier or a projection head must fit exactly.
 
-    The file is ``.safetensors`` or of `torch.save`, its state dict bare or under "state_dict" or "model". Layouts, each
-    with or without DistributedDataParallel's ``module.``:
+    The file is ``.safetensors`` or of `torch.save`, its state dict bare or below keys such as "state_dict", "model",
+    "net" or "teacher". Whatever stands before all of the backbone's names is taken for the prefix of the network that
+    holds it: ``encoder_q.`` (MoCo v1 and v2), ``base_encoder.`` (MoCo v3), ``encoder.`` (SimSiam, SupContrast),
+    ``backbone.`` (this package, DINO, Barlow Twins, VICReg, lightly, solo-learn) or any other; ``module.`` of
+    DistributedDataParallel and ``_orig_mod.`` of torch.compile count for nothing anywhere in a name.
+    Where several networks of a file fit, the trained one is taken before its moving average (``encoder_q.`` before
+    ``encoder_k.``), and the teacher before the student, as DINO evaluates it. A line of the log says what was taken.
 
-    - moco: MoCo v1 and v2, the query encoder (``encoder_q.``);
-    - moco_v3: MoCo v3, the base encoder (``base_encoder.``);
-    - lightning: checkpoints of this package (``backbone.``);
-    - plain: torchvision, timm and what this package exports;
-    - auto: the first of these that has any name in the file.
-
-    Nothing is unpickled but tensors and plain containers (``weights_only=True``).
+    No code of the file runs (``weights_only=True``): settings such as `argparse.Namespace` are passed over, other
+    objects are refused. float16, bfloat16 and float64 are converted to the backbone's type.
 
     Args:
         backbone: filled in place.
         path: the file.
-        layout: how its names are to be read.
+        layout: "moco", "moco_v3", "lightning" (this package) or "plain" to take only names below ``encoder_q.``,
+            ``base_encoder.``, ``backbone.`` or without a prefix; "auto" looks for the prefix.
+        prefix: the prefix by hand, say ``student.``; the keys that lead to a state dict count as parts of it.
 
     Returns:
-        The names in the file that were left out: other networks, queues, classifiers, projection heads.
+        The names of the state dict that were left out: other networks, queues, classifiers, projection heads.
 
     Raises:
-        InputError: where the file is missing, broken, holds anything but tensors and plain containers, or does not fit;
-            nothing is loaded then.
+        InputError: where the file is missing, broken, holds anything but tensors and plain containers, fits in two
+            ways, or does not fit, which names the nearest fit; for tensors without plain finite numbers. Nothing is
+            loaded then.
     """
-    content = _state(_read(path), path)
-    if layout == "auto":
-        layout = next(each for each in ("moco", "moco_v3", "lightning", "plain") if _select(content, each))
-    chosen = _select(content, layout)
-    if not chosen:
-        raise InputError(f"weights {str(path)!r}: no name begins with {_PREFIXES[layout]!r}: give layout auto")
-    target = backbone if layout == "lightning" else backbone.plain_module
-    own: dict[str, Tensor] = dict(target.state_dict())
-    # A network may well keep part of what it calls its head (ConvNeXt's last norm), so its own names come first.
-    fitting = {name: key for name, key in chosen.items() if name in own or not name.startswith(_HEADS)}
-    given = {name: content[key] for name, key in fitting.items()}
-    for name in own.keys() - given.keys():
-        if name.endswith("num_batches_tracked"):  # a counter that files from before torch 0.4.1 lack, and nothing needs
-            given[name] = own[name]
-    _check(given, own, f"weights {str(path)!r} do not fit {backbone.describe()['architecture']}")
-    target.load_state_dict(given)
-    used = set(fitting.values())
-    return [key for key in content if key not in used]
+    path = Path(path)
+    states = read_states(path)
+    wanted = _wanted(layout, prefix)
+    # All that the backbone has comes first, then only what it wraps: exports have the library's own names.
+    targets: list[nn.Module] = [backbone]
+    if backbone.plain_module is not backbone:
+        targets.append(backbone.plain_module)
+    found = [each for target in targets for each in _candidates(target, states)]
+    asked = [each for each in found if wanted is None or _below(each, wanted)]
+    if not asked:
+        _refuse_nothing_found(path, backbone, wanted, found)
+    fitting = [each for each in asked if each.fits and each.target is backbone] or [each for each in asked if each.fits]
+    if wanted is not None:  # a prefix that is given in full leaves no choice
+        fitting = [each for each in fitting if wanted in (each.path, each.prefix)] or fitting
+    if not fitting:
+        _refuse_misfit(path, backbone, max(asked, key=lambda each: each.nearness), states)
+    chosen = _one_of(fitting, states, path)
+    state = states[chosen.place]
+    given, converted = _tensors(chosen, state, path)
+    chosen.target.load_state_dict(given)
+    used = set(chosen.names.values())
+    left_out = [name for name in state if name not in used]
+    _say(path, chosen, fitting, left_out, converted)
+    return left_out
 
 
-def _select(content: Mapping[str, Tensor], layout: str) -> dict[str, str]:
-    """The layout's names, without its prefix, and the name that each has in the file."""
-    if layout not in _PREFIXES:
+def _wanted(layout: str, prefix: str | None) -> Name | None:
+    if layout not in ("auto", *_PREFIXES):
         raise InputError(f"no layout {layout!r} of weights{did_you_mean(layout, ['auto', *_PREFIXES])}")
-    prefix, stripped = _PREFIXES[layout], {key.removeprefix("module."): key for key in content}
-    return {name.removeprefix(prefix): key for name, key in stripped.items() if name.startswith(prefix)}
+    if prefix is not None and layout != "auto":
+        raise InputError(f"layout {layout!r} and prefix {prefix!r} say the same thing twice: give one of them")
+    if prefix is None and layout == "auto":
+        return None
+    given = _PREFIXES[layout] if prefix is None else prefix
+    return tuple(part for part in given.split(".") if part and part not in _WRAPPERS)
 
 
-def _check(given: Mapping[str, Tensor], own: Mapping[str, Tensor], failure: str) -> None:
-    missing = sorted(own.keys() - given.keys())
-    unexpected = sorted(given.keys() - own.keys())
-    reshaped = [
-        f"{name} {tuple(given[name].shape)} for {tuple(own[name].shape)}"
-        for name in own
-        if name in given and given[name].shape != own[name].shape
-    ]
+def _below(candidate: _Candidate, wanted: Name) -> bool:
+    """Whether the candidate's path, from any of its keys on, begins with what was asked for."""
+    if not wanted:
+        return not candidate.prefix
+    starts = range(len(candidate.place) + 1)
+    return any(candidate.path[start : start + len(wanted)] == wanted for start in starts)
+
+
+def _plain(name: str) -> Name:
+    return tuple(_SPELLINGS.get(part, part) for part in name.split(".") if part not in _WRAPPERS)
+
+
+def _candidates(target: nn.Module, states: Mapping[Name, State]) -> list[_Candidate]:
+    """Every prefix in every state dict that stands before one of the target's names.
+
+    Where none fits, the target's children may be numbered in the file.
+    """
+    own = dict(target.state_dict())
+    by_plain = {_plain(name): name for name in own}
+    if len(by_plain) < len(own):  # the network itself calls a part `module` or the like
+        by_plain = {tuple(name.split(".")): name for name in own}
+    found = _below_prefixes(target, own, by_plain, states)
+    if any(each.fits for each in found):
+        return found
+    # `nn.Sequential(*resnet.children())`, as lightly's examples have it, numbers the children.
+    numbers = {name: str(number) for number, (name, _) in enumerate(target.named_children())}
+    numbered = {(numbers.get(parts[0], parts[0]), *parts[1:]): name for parts, name in by_plain.items()}
+    return found + [each for each in _below_prefixes(target, own, numbered, states) if each.fits]
+
+
+def _below_prefixes(
+    target: nn.Module, own: Mapping[str, Tensor], by_plain: Mapping[Name, str], states: Mapping[Name, State]
+) -> list[_Candidate]:
+    found = []
+    for place, state in states.items():
+        plain = {name: _plain(name) for name in state}
+        known: Counter[Name] = Counter()
+        for parts in plain.values():
+            known.update(parts[:cut] for cut in range(len(parts)) if parts[cut:] in by_plain)
+        for prefix in known:
+            below = {parts[len(prefix) :]: name for name, parts in plain.items() if parts[: len(prefix)] == prefix}
+            found.append(_candidate(place, prefix, target, own, by_plain, below, state))
+    return found
+
+
+def _candidate(
+    place: Name,
+    prefix: Name,
+    target: nn.Module,
+    own: Mapping[str, Tensor],
+    by_plain: Mapping[Name, str],
+    below: Mapping[Name, str],
+    state: State,
+) -> _Candidate:
+    names = {by_plain[parts]: name for parts, name in below.items() if parts in by_plain}
+    # A network may well keep part of what it calls its head (ConvNeXt's last norm), so its own names come first.
+    others = {parts: name for parts, name in below.items() if parts not in by_plain}
+    heads = [name for parts, name in others.items() if _HEAD.search(parts[0])]
+    return _Candidate(
+        place,
+        tuple(prefix),
+        target,
+        names,
+        heads,
+        # Files from before torch 0.4.1 lack the counters, which nothing needs.
+        missing=sorted(name for name in own if name not in names and not name.endswith(_COUNTER)),
+        unexpected=sorted(".".join(parts) for parts, name in others.items() if name not in heads),
+        reshaped=[
+            f"{name} {tuple(state[names[name]].shape)} for {tuple(own[name].shape)}"
+            for name in own
+            if name in names and state[names[name]].shape != own[name].shape
+        ],
+    )
+
+
+def _one_of(fitting: list[_Candidate], states: Mapping[Name, State], path: Path) -> _Candidate:
+    distinct: list[_Candidate] = []
+    for each in fitting:  # a network may stand in a file under two names: BYOL's `net.` and `online_encoder.net.`
+        if not any(_equal(each, other, states) for other in distinct):
+            distinct.append(each)
+    trained = [each for each in distinct if not any(map(_SLOW.search, each.path))]
+    left = trained or distinct
+    if len(left) > 1 and (teachers := [each for each in left if any("teacher" in part for part in each.path)]):
+        students = [each for each in left if any("student" in part for part in each.path)]
+        if len(teachers) + len(students) == len(left):
+            left = teachers
+    if len(left) > 1:
+        shown = ", ".join(repr(each.shown) for each in left[:4])
+        raise InputError(
+            f"weights {str(path)!r} hold {len(left)} networks that fit ({shown}{', …' if len(left) > 4 else ''}): say "
+            "which with prefix (`weights_prefix:` in a configuration, --weights-prefix in a command)"
+        )
+    return left[0]
+
+
+def _equal(one: _Candidate, other: _Candidate, states: Mapping[Name, State]) -> bool:
+    first, second = states[one.place], states[other.place]
+    return one.names.keys() == other.names.keys() and all(
+        first[one.names[name]] is second[other.names[name]]
+        or (not _unusable(first[one.names[name]]) and torch.equal(first[one.names[name]], second[other.names[name]]))
+        for name in one.names
+    )
+
+
+def _tensors(chosen: _Candidate, state: State, path: Path) -> tuple[State, list[str]]:
+    """The tensors in the types of the target, and the types that were converted."""
+    given: State = {}
+    converted: Counter[str] = Counter()
+    for name, own in chosen.target.state_dict().items():
+        tensor = state[chosen.names[name]] if name in chosen.names else own
+        reason = _unusable(tensor)
+        if not reason and own.is_floating_point() and not tensor.is_floating_point():
+            reason = f"is of {_type(tensor)}: give floating-point weights"
+        elif not reason and tensor.dtype != own.dtype and own.is_floating_point():
+            converted[f"{_type(tensor)} to {_type(own)}"] += 1
+        if not reason:
+            given[name] = tensor.to(own.dtype)
+            if name in chosen.names and not bool(given[name].isfinite().all()):
+                reason = "holds NaN or infinity: give another checkpoint"
+        if reason:
+            raise InputError(f"weights {str(path)!r}: {chosen.names[name]!r} {reason}")
+    return given, [f"{count} tensors converted from {types}" for types, count in converted.items()]
+
+
+def _unusable(tensor: Tensor) -> str:
+    """Why a tensor has no plain numbers; empty where it has."""
+    if tensor.is_meta:
+        return "is on the meta device, which holds no numbers: save the network after it has been given some"
+    if tensor.is_quantized:
+        return f"is quantised ({_type(tensor)}): save it after dequantize()"
+    if tensor.layout != torch.strided or tensor.is_nested:
+        return f"is of the layout {str(tensor.layout).removeprefix('torch.')}: save it after to_dense()"
+    if tensor.is_complex():
+        return f"is of {_type(tensor)}: give floating-point weights"
+    return ""
+
+
+def _type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _refuse_nothing_found(path: Path, backbone: Backbone, wanted: Name | None, found: list[_Candidate]) -> None:
+    architecture = backbone.describe()["architecture"]
+    if wanted is None or not found:
+        raise InputError(
+            f"weights {str(path)!r} do not fit {architecture}: no name in the file is one of the network's"
+        )
+    offered = ", ".join(repr(each.shown) for each in sorted(found, key=lambda each: each.nearness)[:-4:-1])
+    asked = "".join(f"{part}." for part in wanted)
+    raise InputError(
+        f"weights {str(path)!r}: no name begins with {asked!r} and goes on as {architecture}'s do: leave out layout "
+        f"and prefix, or give one that the file has: {offered}"
+    )
+
+
+def _refuse_misfit(path: Path, backbone: Backbone, nearest: _Candidate, states: Mapping[Name, State]) -> None:
     complaints = [
         f"{len(names)} {what} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
-        for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
+        for what, names in (
+            ("missing", nearest.missing),
+            ("unexpected", nearest.unexpected),
+            ("of another shape", nearest.reshaped),
+        )
         if names
     ]
-    if complaints:
-        mend = "set name, stem, base_width, channels and image_size to those they were made with, or the layout"
-        raise InputError(f"{failure}: {'; '.join(complaints)}: {mend}")
+    where = f" (nearest fit: the names below {nearest.shown!r})" if nearest.path else ""
+    raise InputError(
+        f"weights {str(path)!r} do not fit {backbone.describe()['architecture']}{where}: {'; '.join(complaints)}: set "
+        "name, stem, base_width, channels and image_size to those they were made with"
+    )
 
 
-def _state(content: Any, path: Path) -> dict[str, Tensor]:
-    """The state dict in what was read; what is no tensor in it (extra state of metrics) counts for nothing."""
-    for key in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    named = content.items() if isinstance(content, Mapping) else ()
-    state = {name: value for name, value in named if isinstance(name, str) and isinstance(value, Tensor)}
-    if not state:
-        raise InputError(f"weights {str(path)!r} hold no state dict: save network.state_dict() alone")
-    return state
-
-
-def _read(path: Path) -> Any:
-    if not path.is_file():
-        raise InputError(f"no weights file {str(path)!r}: give the path of a .safetensors file or a torch checkpoint")
-    with open(path, "rb") as file:
-        start = file.read(len(_LEGACY))
-    safe = path.suffix == ".safetensors"
-    if not safe and not start.startswith((_ZIP, _LEGACY)):
-        raise InputError(f"weights {str(path)!r} are no file of torch.save, nor named .safetensors")
-    try:
-        return load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
-        reason = " ".join(str(error).split())
-        if isinstance(error, UnpicklingError) and "global" in reason.lower():
-            raise InputError(
-                f"weights {str(path)!r} hold more than tensors and plain containers, and unpickling that could run any "
-                "code: where you trust the file, save network.state_dict() alone"
-            ) from error
-        raise InputError(f"weights {str(path)!r} cannot be read, they may be cut short: {reason[:120]}") from error
+def _say(path: Path, chosen: _Candidate, fitting: list[_Candidate], left_out: list[str], converted: list[str]) -> None:
+    others = sorted({each.shown for each in fitting} - {chosen.shown})
+    said = [f"read from the names below {chosen.shown!r}"] if chosen.prefix or others else []
+    if others:
+        said.append(f"{', '.join(map(repr, others))} {'fits' if len(others) == 1 else 'fit'} too (choose by prefix)")
+    if chosen.heads:
+        parts = sorted({".".join(_plain(name)[: len(chosen.prefix) + 1]) for name in chosen.heads})
+        said.append(f"heads left out: {', '.join(parts)}")
+    if further := len(left_out) - len(chosen.heads):
+        said.append(f"{further} further tensors left out")
+    if said or converted:
+        _log.warning("weights %r: %s", str(path), "; ".join([*said, *converted]))
