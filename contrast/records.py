@@ -14,11 +14,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from contrast.checked_text import parse_json, parse_yaml, small_enough
+from contrast.errors import InputError
+
 __all__ = [
     "append_row",
     "every_row",
     "last_row_per_step",
     "mark_resumed",
+    "read_mapping",
     "read_object",
     "read_rows",
     "read_text",
@@ -71,8 +75,8 @@ def every_row(path: Path) -> list[dict[str, Any]]:
     rows = []
     for line in path.read_bytes().split(b"\n"):
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):  # a cut line, the empty one after the last, or endless nesting
+            row = parse_json(line)
+        except ValueError:  # a cut line, the empty one after the last, or deep nesting
             continue
         if isinstance(row, dict):
             rows.append(row)
@@ -80,9 +84,9 @@ def every_row(path: Path) -> list[dict[str, Any]]:
 
 
 def read_text(path: Path) -> str | None:
-    """A file's text; None where there is no file to read, or it is no text."""
+    """A file's text; None where there is no file to read, it is not text, or far larger than any that a run writes."""
     try:  # a pipe or a device may have no end
-        return path.read_text(encoding="utf-8") if path.is_file() else None
+        return path.read_text(encoding="utf-8") if small_enough(path) else None
     except (OSError, UnicodeDecodeError):
         return None
 
@@ -90,10 +94,19 @@ def read_text(path: Path) -> str | None:
 def read_object(path: Path) -> dict[str, Any] | None:
     """The JSON object that a file holds; None where it holds none, or a cut one."""
     try:
-        content = json.loads(read_text(path) or "")
-    except (ValueError, RecursionError):
+        content = parse_json(read_text(path) or "")
+    except ValueError:
         return None
     return content if isinstance(content, dict) else None
+
+
+def read_mapping(path: Path) -> tuple[dict[Any, Any], str]:
+    """The mapping that a YAML file holds, and why there is none: an empty one then, with the reason in one line."""
+    try:
+        content = parse_yaml(read_text(path) or "")
+    except InputError as error:
+        return {}, str(error)
+    return (content, "") if isinstance(content, dict) and content else ({}, "it is empty or not a mapping")
 
 
 def last_row_per_step(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

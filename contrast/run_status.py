@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from contrast.checked_text import parse_json, small_enough
 from contrast.whole_file import whole_file
 
 __all__ = ["SILENT_AFTER", "STATES", "Standing", "State", "Status", "read_status", "utc_now", "write_status"]
@@ -85,8 +86,8 @@ def write_status(path: Path, status: Status) -> None:
 def read_status(path: Path) -> Status | None:
     """What the file says; None where there is none, or one that is not what it should be."""
     try:
-        content = json.loads(path.read_bytes()) if path.is_file() else None  # a pipe may have no end
-    except (OSError, ValueError, RecursionError):
+        content = parse_json(path.read_bytes()) if small_enough(path) else None
+    except (OSError, ValueError):
         return None
     return _status(content) if isinstance(content, dict) else None
 

@@ -22,14 +22,13 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-import yaml
 from torch import Tensor
 
 from contrast.data import SimCLRViews
 from contrast.errors import InputError
 from contrast.evaluation import mean_interval
 from contrast.randomness import Purpose, uniform
-from contrast.records import read_rows
+from contrast.records import read_mapping, read_rows
 from contrast.run_folder import RunFolder
 
 WHOLE, FAULTY, NOISY = range(3)
@@ -96,7 +95,7 @@ class LastLosses(lightning.Callback):
 
 def found(run: RunFolder) -> list[dict[str, Any]]:
     """Precision and recall of one run's flags and of its last epoch's losses, one row a kind of pairs and a choice."""
-    config = yaml.safe_load(run.config.read_text())
+    config = read_mapping(run.config)[0]
     views = config["data"]["init_args"]["views"]["init_args"]
     losses = torch.from_numpy(np.load(run.path / "last_losses.npz")["losses"])  # NaN where never seen in that epoch
     kind = broken(torch.arange(len(losses)), config["seed_everything"], views["faulty"], views["noisy"])

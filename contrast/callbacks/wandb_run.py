@@ -16,7 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from contrast.callbacks.guarded_loggers import attempt, guard
 from contrast.errors import InputError, did_you_mean
-from contrast.records import every_row
+from contrast.records import every_row, read_object
 from contrast.run_folder import RunFolder
 from contrast.whole_file import whole_file
 
@@ -208,8 +208,4 @@ def _running() -> Any:
 
 
 def _kept(folder: RunFolder) -> dict[str, Any]:
-    try:
-        kept = json.loads(folder.wandb.read_text())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return kept if isinstance(kept, dict) else {}
+    return read_object(folder.wandb) or {}

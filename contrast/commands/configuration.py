@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from contrast.checked_text import MOST_BYTES, parse_yaml
 from contrast.commands.plain import require_plain
 from contrast.errors import InputError
 from contrast.run_folder import RunFolder
@@ -21,9 +20,6 @@ from contrast.run_folder import RunFolder
 __all__ = ["Composition", "compose", "read_yaml"]
 
 Config = dict[str, Any]
-
-# What PyYAML was seen to raise: its own errors, and Python's for a tag that its text does not fit, say `!!int x`.
-_NO_YAML = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 # What a flag may go into where the files say nothing: `--model.loss.objective DCL` over a method's own default.
 _UNSAID: dict[tuple[str, ...], Config] = {
@@ -136,21 +132,21 @@ def read_yaml(file: Path) -> dict[Any, Any]:
     """One YAML file as a mapping, of whatever keys it has: `require_plain` sees that they are names."""
     try:
         if file.exists() and not file.is_file() and not file.is_dir():  # a pipe or a device may have no end
-            raise InputError(f"cannot read configuration {str(file)!r}: it is no regular file")
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+            raise InputError(f"cannot read configuration {str(file)!r}: it is not a regular file")
+        if file.is_file() and file.stat().st_size > MOST_BYTES:
+            raise InputError(f"cannot read configuration {str(file)!r}: it has {file.stat().st_size:,} bytes")
+        text = file.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"cannot read configuration {str(file)!r}: {error.strerror}") from error
-    except InputError:
-        raise
-    except _NO_YAML as error:
-        raise InputError(f"{str(file)!r} is no YAML: {_shortly(error)}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{str(file)!r}: not YAML: it is not text in UTF-8") from error
+    try:
+        content = parse_yaml(text)
+    except InputError as error:
+        raise InputError(f"{str(file)!r}: {error}") from error
     if not isinstance(content, dict):
         raise InputError(f"{str(file)!r} holds no mapping of names to values, so it is no configuration")
     return content
-
-
-def _shortly(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def same_class(one: str, other: str) -> bool:
@@ -171,8 +167,8 @@ def _names_class(value: Any) -> bool:
 
 def _value(name: str, text: str) -> Any:
     try:
-        value = yaml.safe_load(text)
-    except _NO_YAML as error:
-        raise InputError(f"--{name}: {text!r:.200} is no YAML value") from error
+        value = parse_yaml(text)
+    except InputError as error:
+        raise InputError(f"--{name}: {text!r:.200} is not a YAML value ({error})") from error
     require_plain({name.rpartition(".")[2] or name: value}, f"--{name}")
     return value

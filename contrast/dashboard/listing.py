@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import threading
 import time
@@ -10,9 +11,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote
 
-from contrast.dashboard.progress import Progress, progress
+from markupsafe import Markup
+
+from contrast.dashboard.progress import Progress, Reached, progress
 from contrast.dashboard.runs_folder import RunsFolder, Stamps
-from contrast.dashboard.summary import UNREADABLE, Summary, summarise
+from contrast.dashboard.summary import Summary, summarise
 from contrast.dashboard.templates import rendered
 from contrast.run_folder import RunFolder
 
@@ -104,10 +107,14 @@ class Listing:
         if run is None or stamps is None:
             return None
         try:
-            summary = self._summary(name, run, stamps)
-        except UNREADABLE:
+            summary, why = self._summary(name, run, stamps), ""
+        except FileNotFoundError:  # deleted meanwhile
             return None
-        return summary, progress(run, summary.reached, datetime.now(UTC)), stamps
+        except Exception as error:  # of whatever kind: one run's files never take the others off the list
+            summary = Summary({}, None, Markup(""), "", Reached())
+            why = f"its files cannot be read ({type(error).__name__})"
+        where = progress(run, summary.reached, datetime.now(UTC))
+        return summary, dataclasses.replace(where, note=why) if why else where, stamps
 
     def _summary(self, name: str, run: RunFolder, stamps: Stamps) -> Summary:
         reading = self._readings.get(name)

@@ -12,8 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from contrast.checked_text import parse_yaml
+from contrast.errors import InputError
 from contrast.records import last_row_per_step, read_object, read_rows, read_text
 from contrast.run_folder import RunFolder
 
@@ -167,7 +167,7 @@ def _loaded(path: Path) -> dict[str, Any]:
 @lru_cache(maxsize=1)  # a run that trains is read some twenty times, and its configuration does not change
 def _of_yaml(text: str) -> dict[str, Any]:
     try:
-        found = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        found = parse_yaml(text)
+    except InputError:
         return {}
     return found if isinstance(found, dict) else {}

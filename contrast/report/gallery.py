@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ __all__ = ["Gallery", "HardNegative", "Pair", "Pictures", "Query", "read_gallery
 GROUPS = ("highest", "lowest", "flagged")
 KINDS = ("shared", "mined", "pair_mix", "query_mix")
 MOST_BYTES = 262_144
+MOST_PIXELS = 4096  # a side: few bytes may unfold to gigabytes in the browser
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -104,7 +106,7 @@ class Pictures:
             content = file.read_bytes() if inside and file.is_file() and file.stat().st_size <= MOST_BYTES else b""
         except (OSError, ValueError, RuntimeError):  # the last for a link to itself
             return ""
-        if not content.startswith(PNG):
+        if not content.startswith(PNG) or max(struct.unpack(">II", content[16:24].ljust(8, b"\xff"))) > MOST_PIXELS:
             return ""
         if len(content) > self.left:
             self.left_out += 1

@@ -6,10 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from contrast.doctor import Finding, Reference, examine, references
-from contrast.records import last_row_per_step, read_object, read_rows, read_text
+from contrast.records import last_row_per_step, read_mapping, read_object, read_rows
 from contrast.report.gallery import Gallery, read_gallery
 from contrast.report.numbers import is_number, number
 from contrast.report.samples import Samples, read_samples
@@ -121,13 +119,9 @@ def _never_active(path: Path) -> frozenset[str]:
 
 def read_config(path: Path, notes: list[str]) -> dict[str, Any]:
     """The configuration; an empty one, and a note, where the file is no readable mapping."""
-    try:
-        config = yaml.safe_load(read_text(path) or "")
-    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        config = None
-    if not isinstance(config, dict) or not config:
-        notes.append("config.yaml is empty or no readable YAML mapping: settings are not shown.")
-        return {}
+    config, why = read_mapping(path)
+    if not config:
+        notes.append(f"config.yaml is empty or no readable YAML mapping ({why}): settings are not shown.")
     return config
 
 

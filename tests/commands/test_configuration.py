@@ -74,9 +74,7 @@ def test_files_merge_in_order_and_lists_are_replaced(tmp_path: Path) -> None:
     assert config["model"]["init_args"]["backbone"] == {"class_path": "ConvNet", "init_args": {"widths": [4]}}
 
 
-@pytest.mark.parametrize(
-    ("text", "words"), [("- 1\n- 2", "no mapping"), ("a: [1", "is no YAML"), (None, "cannot read")]
-)
+@pytest.mark.parametrize(("text", "words"), [("- 1\n- 2", "no mapping"), ("a: [1", "not YAML"), (None, "cannot read")])
 def test_files_that_are_no_configuration(tmp_path: Path, text: str | None, words: str) -> None:
     file = tmp_path / "a.yaml"
     if text is not None:

@@ -18,16 +18,16 @@ BOMB = "\n".join(["a0: &a0 [x, x]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (b"seed_everything: " + b"9" * 5000, "is no YAML"),
-        (b"model: !!int x", "is no YAML"),
-        (b"model: !!timestamp x", "is no YAML"),
-        (b"model: !!bool x", "is no YAML"),
-        (b"model: " + b"[" * 3000 + b"]" * 3000, "is no YAML"),
-        (b"model: \xe9", "is no YAML"),
+        (b"seed_everything: " + b"9" * 5000, "a number of 5,000 characters"),
+        (b"model: !!int x", "not YAML"),
+        (b"model: !!timestamp x", "not YAML"),
+        (b"model: !!bool x", "not YAML"),
+        (b"model: " + b"[" * 3000 + b"]" * 3000, "nested too deeply"),
+        (b"model: \xe9", "not YAML"),
         (b"".join(b" " * n + b"a:\n" for n in range(200)), "nested too deeply"),
-        (BOMB.encode(), "repeated too often"),
-        (b"model: &a {class_path: SimCLR, init_args: *a}", "nested too deeply"),
-        (b"&a\nmodel: *a", "nested too deeply"),
+        (BOMB.encode(), "aliases repeat it too often"),
+        (b"model: &a {class_path: SimCLR, init_args: *a}", "line 1: it holds itself through an alias"),
+        (b"&a\nmodel: *a", "line 1: it holds itself through an alias"),
         (b"1: 2", "the key 1 is no name"),
         (b"'': 2", "the key '' is no name"),
         (b"model: {class_path: 3}", "class_path 3 is no class"),
@@ -55,7 +55,7 @@ def test_files(text: bytes, words: str, tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_a_pipe_that_nobody_writes_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     os.mkfifo(tmp_path / "pipe.yaml")
-    refused(capsys, ["pretrain", "--config", tmp_path / "pipe.yaml"], "pipe.yaml", "no regular file")
+    refused(capsys, ["pretrain", "--config", tmp_path / "pipe.yaml"], "pipe.yaml", "not a regular file")
 
 
 CHANGES: list[tuple[str, dict[str, Any], str]] = [

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from contrast.checkpoint_file import read_checkpoint
-from contrast.records import read_rows
+from contrast.records import read_mapping, read_rows
 from contrast.run_folder import RunFolder
 
 __all__ = ["differences"]
@@ -25,7 +24,7 @@ def differences(one: Path, other: Path) -> list[str]:
     first, second = RunFolder(one), RunFolder(other)
     return [
         *_of_files(one, other),
-        *_unequal(_plain(yaml.safe_load(first.config.read_text())), _plain(yaml.safe_load(second.config.read_text()))),
+        *_unequal(_plain(read_mapping(first.config)[0]), _plain(read_mapping(second.config)[0])),
         *_of_checkpoints(first, second),
         *_of_rows(first, second),
         *_of_tables(first, second),
