@@ -4,10 +4,11 @@
         --trainer.callbacks '[tools.broken_pairs.LastLosses]' --run RUN
     python -m tools.broken_pairs RUN...
 
-Two kinds, as the authors of DBPM name them (Lan et al., ICLR 2024, arXiv 2302.03357): a *faulty* pair's second view is
-of another sample, a *noisy* pair's views are the same. Which samples are broken is a function of the run's seed. The
-second command prints precision and recall of what the mining flagged in the last epoch, beside those of taking as many
-pairs, or as many as are broken, by their loss in the last epoch alone.
+Two kinds after DBPM (Lan et al., ICLR 2024, arXiv 2302.03357): a *faulty* pair's second view is of another sample, a
+*noisy* pair's views are the same. The second is not the authors' notion: their noisy pair is one whose noise exceeds
+the signal in both views; identical views are the shortest way to a pair of low loss. Which samples are broken is a
+function of the run's seed. The second command prints precision and recall of what the mining flagged in the last epoch,
+beside those of taking as many pairs, or as many as are broken, by their loss in the last epoch alone.
 """
 
 from __future__ import annotations

@@ -71,8 +71,10 @@ class DCLW(Objective):
     """Weighted DCL: ``-w l⁺ + log Σ_j exp l_j`` with ``w = 2 - exp(s⁺/σ) / mean_b exp(s⁺_b/σ)``, w without gradient.
 
     Source: Yeh et al., ECCV 2022, arXiv 2110.06848, section 3 (the negative von Mises-Fisher weighting). The mean is
-    over the whole batch, of all processes. The authors' code lets gradient flow through w; here w is a constant, as
-    in the paper's text. w can be negative.
+    over the whole batch, of all processes. Whether gradient flows through w, the paper does not say, as far as a reader
+    of it reports (lightly's pull request #793); here w is a constant. A public implementation
+    (raminnakhli/Decoupled-Contrastive-Learning 0b9b76d, not by the paper's authors) lets gradient through. w can be
+    negative.
 
     Args:
         sigma: σ, above 0; the paper's 0.5.

@@ -34,8 +34,10 @@ class MoCoV3(ContrastiveMethod):
     The keys are those of all processes. The copy's momentum rises from `momentum` to 1 with the cosine of the run.
 
     Source: Chen et al., ICCV 2021, arXiv 2104.02057, algorithm 1. The paper sums the two directions and multiplies with
-    2τ, 4τ times our mean; LARS and AdamW do not see a constant factor, other optimisers do. What is left out takes the
-    values of the authors' code for a ResNet-50 and 100 epochs; for a ViT the paper has τ 0.2, three layers in the
+    2τ: 4τ times our mean. LARS cancels a constant factor of the loss for weights, not for norms and biases, which take
+    a plain step: the authors' rate for those is ``rates={"norms_and_biases": GroupRate(4 * τ)}`` here. AdamW cancels
+    the factor for all, SGD for none. What is left out takes the values of the authors' code (facebookresearch/moco-v3
+    c349e6e) for a ResNet-50 and 100 epochs, but for these rates; for a ViT the paper has τ 0.2, three layers in the
     head, AdamW and no LARS.
 
     Args:

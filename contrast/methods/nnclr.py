@@ -40,7 +40,7 @@ class NNCLR(ContrastiveMethod):
 
     Source: Dwibedi et al., ICCV 2021, arXiv 2104.14548, eqs. 3 and 4 and the pseudo-code; there are published
     implementations that take both views' 2N - 1 rows as candidates, which is another loss. What is left out takes the
-    paper's value.
+    paper's value; there is no official code, and whether the last layers have biases is not verified.
 
     Args:
         backbone: images to features.

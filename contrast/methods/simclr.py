@@ -31,7 +31,9 @@ class SimCLR(ContrastiveMethod):
 
     With a memory bank, which is not the paper's, queries meet what it offers besides; it stores the first views.
 
-    Source: Chen et al., ICML 2020, arXiv 2002.05709, algorithm 1. What is left out takes the paper's value.
+    Source: Chen et al., ICML 2020, arXiv 2002.05709, algorithm 1. What is left out takes the paper's value. The code of
+    the authors (google-research/simclr 383d4143) minimises twice this loss: with LARS its norms and biases, and only
+    those, have twice the rate, ``rates={"norms_and_biases": GroupRate(2.0)}`` here.
 
     Args:
         backbone: images to features.

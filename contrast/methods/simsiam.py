@@ -32,8 +32,9 @@ class SimSiam(ContrastiveMethod):
     p = predictor(z). A predictor of several heads (`MultiHead`) makes several predictions of the one z: with an
     `AdaptiveTemperature` in the loss that is AMCL's SimSiam (arXiv 2310.05615, eq. 2.2).
 
-    Source: Chen and He, CVPR 2021, arXiv 2011.10566, algorithm 1. The authors keep the predictor's rate constant; here
-    it follows the schedule, which their ablation has a little lower. What is left out takes the paper's value.
+    Source: Chen and He, CVPR 2021, arXiv 2011.10566, algorithm 1. The authors' command keeps the predictor's rate
+    constant (``--fix-pred-lr``, facebookresearch/simsiam a7bc177): ``rates={"predictor": GroupRate(scheduled=False)}``
+    here. What is left out takes the paper's value.
 
     Args:
         backbone: images to features.

@@ -24,8 +24,8 @@ class TwoView(ContrastiveMethod):
 
     Source: Barlow Twins, Zbontar et al., ICML 2021, arXiv 2103.03230, section 2.2, whose values what is left out takes;
     VICReg, Bardes et al., ICLR 2022, arXiv 2105.04906, has the same head, optimiser and rate. Both papers' authors end
-    the cosine at a thousandth of the rate, and Barlow Twins has a rate of its own, 0.0048, for norms and biases; here
-    one rate serves all.
+    the cosine at a thousandth of the rate. Barlow Twins has a rate of its own, 0.0048, for norms and biases
+    (facebookresearch/barlowtwins 8e8d284, main.py:33-36): ``rates={"norms_and_biases": GroupRate(0.024)}`` here.
 
     Args:
         backbone: images to features.

@@ -124,8 +124,9 @@ class SimCLRHead(MLPHead):
     """Linear, norm, ReLU, linear, norm: SimCLR.
 
     Source: Chen et al., ICML 2020, arXiv 2002.05709: two layers, hidden width that of the features, 128 out, no word of
-    norms. The authors' code normalises after both, the last time without a shift, and so do we. Its default of three
-    layers is SimCLR v2's (arXiv 2006.10029): ``layers=3``. It starts the weights from N(0, 0.01²), which the norms
+    norms. The authors' code normalises after both, the last time without a shift, and so do we. Its default is three
+    layers (run.py:206-208 at 383d4143), as in SimCLR v2 (arXiv 2006.10029) and in the authors' command for CIFAR-10:
+    ``layers=3``. It starts the weights from N(0, 0.01²), which the norms
     undo; ours start as torch's do.
 
     Args:
