@@ -16,7 +16,8 @@ class RunFolder:
 
     Layout::
 
-        config.yaml            the resolved configuration; starts the same run again
+        config.yaml            the resolved configuration as of now; starts the same run again
+        history.jsonl          append-only: which settings changed at which step, if any did
         status.json            where the run is: running or how it ended, and its step
         input.json             statistics of some raw samples, taken when the run started
         inactive.json          the pieces that never act in a run of this length, written at each start
@@ -43,6 +44,10 @@ class RunFolder:
     @property
     def config(self) -> Path:
         return self.path / "config.yaml"
+
+    @property
+    def history(self) -> Path:
+        return self.path / "history.jsonl"
 
     @property
     def status(self) -> Path:

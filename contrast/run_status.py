@@ -41,6 +41,7 @@ class Status:
         host: the machine's name.
         process: the process's number on it.
         message: why it failed or stopped, in one line; else empty.
+        checkpoint: whether the run had a checkpoint by then.
     """
 
     state: State
@@ -53,6 +54,7 @@ class Status:
     host: str
     process: int
     message: str = ""
+    checkpoint: bool = False
 
     def age(self, now: datetime) -> float:
         """Seconds since it was written, at least 0: clocks of two machines may differ."""
@@ -109,6 +111,7 @@ def _status(content: dict[str, Any]) -> Status | None:
         host=str(content.get("host") or ""),
         process=process,
         message=" ".join(str(content.get("message") or "").split()),
+        checkpoint=content.get("checkpoint") is True,
     )
 
 

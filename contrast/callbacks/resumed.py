@@ -1,35 +1,132 @@
-"""What a resumed run does first: it tells its files of rows and its loggers from which step it goes on."""
+"""What a resumed run does first: checks what it restores, and writes down from which step it has which settings."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
 import lightning
+from torch.optim.lr_scheduler import LambdaLR
 
 from contrast.callbacks.resumed_loggers import prepare
+from contrast.errors import InputError
+from contrast.next_command import new_run_command
 from contrast.records import mark_resumed
 from contrast.run_folder import RunFolder
+from contrast.run_history import Changed, write_history
+from contrast.whole_file import whole_file
 
-__all__ = ["ResumedRecords"]
+__all__ = ["ResumedRecords", "Resumption"]
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """What a run goes on from, and with which settings.
+
+    Attributes:
+        step: optimiser steps done.
+        config: the resolved configuration from now on.
+        changed: what differs from the configuration in the checkpoint.
+        configuration: the new text of ``config.yaml``; None leaves the file as it is.
+        optimizers: the names of the optimisers' classes in the checkpoint; empty where it does not say.
+        groups: by optimiser, the names of the settings of its first group of parameters.
+    """
+
+    step: int
+    config: Mapping[str, Any]
+    changed: Changed = field(default_factory=dict)
+    configuration: str | None = None
+    optimizers: Sequence[str] = ()
+    groups: Sequence[frozenset[str]] = ()
 
 
 class ResumedRecords(lightning.Callback):
-    """A line in each file of rows where a run goes on, so that steps which are trained again count once.
+    """What is written where a run goes on: a line in each file of rows, its new settings, and their history.
 
-    TensorBoard drops what it has of those steps; W&B takes nothing back and keeps what it was sent of them first.
+    The line makes what is recorded again count once. TensorBoard drops what it has of those steps; W&B takes nothing
+    back and keeps what it was sent of them first. Nothing is written before what a checkpoint holds was taken over
+    and training begins: a resume that is refused leaves the folder as it is.
+
+    Torch restores an optimiser's settings with its state. Settings of the optimiser that changed take effect from the
+    first step on all the same, and so does another schedule.
 
     Args:
         folder: the run folder.
+        resumption: what the run goes on from; None for a new run.
 
     Attributes:
         began: whether what a checkpoint holds was taken over, and training has begun.
+
+    Raises:
+        InputError: when training starts, for an optimiser of another class than that of the checkpoint.
     """
 
-    def __init__(self, folder: RunFolder) -> None:
-        self.folder, self.began = folder, False
+    def __init__(self, folder: RunFolder, resumption: Resumption | None = None) -> None:
+        self.folder, self.resumption, self.began = folder, resumption, False
+        self._settings: list[list[dict[str, Any]]] = []
+
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        # The optimisers are there, and the checkpoint's state is not restored yet.
+        if self.resumption is None:
+            return
+        self._require_same_optimizers(trainer, self.resumption)
+        self._settings = [
+            [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+            for optimizer in trainer.optimizers
+        ]
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self.began = True
+        if self.resumption is not None:
+            self._apply_changes(trainer, self.resumption.changed)
+            self._write_settings(trainer, self.resumption)
         if trainer.ckpt_path is not None and trainer.is_global_zero:
             for logger in trainer.loggers:
                 prepare(logger, trainer.global_step)
             for path in self.folder.records:
                 mark_resumed(path, trainer.global_step)
+
+    def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if self.resumption is not None and not self.began:  # nothing was left to train
+            self._write_settings(trainer, self.resumption)
+
+    def _write_settings(self, trainer: lightning.Trainer, resumption: Resumption) -> None:
+        if not trainer.is_global_zero:
+            return
+        if resumption.configuration is not None:
+            with whole_file(self.folder.config) as part:
+                part.write_text(resumption.configuration)
+        write_history(
+            self.folder.history, resumption.step, trainer.current_epoch, resumption.changed, resumption.config
+        )
+
+    def _require_same_optimizers(self, trainer: lightning.Trainer, resumption: Resumption) -> None:
+        now = [type(optimizer).__name__ for optimizer in trainer.optimizers]
+        groups = [frozenset(optimizer.param_groups[0]) for optimizer in trainer.optimizers]
+        if list(resumption.optimizers or now) != now or (
+            "model.optimizer" in resumption.changed and groups != list(resumption.groups)
+        ):
+            of = ", ".join(resumption.optimizers) or "another class"
+            raise InputError(
+                f"model.optimizer {', '.join(now)}: the checkpoint at step {resumption.step} holds the state of {of}, "
+                f"which another optimiser cannot go on from: leave model.optimizer as it was, or start a new run with: "
+                f"{new_run_command(self.folder)}"
+            )
+
+    def _apply_changes(self, trainer: lightning.Trainer, changed: Changed) -> None:
+        if not changed:
+            return
+        names = {key.rpartition(".")[2] for key in changed if key.startswith("model.optimizer.")}
+        rate = "lr" in names or any(key.startswith("model.rate_") for key in changed)
+        names |= {"initial_lr"} if rate else set()
+        for optimizer, fresh in zip(trainer.optimizers, self._settings, strict=True):
+            for group, settings in zip(optimizer.param_groups, fresh, strict=True):
+                group.update({name: settings[name] for name in names - {"lr"} if name in settings})
+        for each in trainer.lr_scheduler_configs:
+            schedule = each.scheduler
+            if isinstance(schedule, LambdaLR):
+                groups = schedule.optimizer.param_groups
+                schedule.base_lrs = [group["initial_lr"] for group in groups]
+                for group, factor in zip(groups, schedule.lr_lambdas, strict=True):
+                    group["lr"] = group["initial_lr"] * factor(schedule.last_epoch)

@@ -16,10 +16,11 @@ from contrast.methods import ContrastiveMethod
 from contrast.run_folder import RunFolder
 from contrast.run_status import State, Status, read_status, utc_now, write_status
 
-__all__ = ["RunStatus"]
+__all__ = ["NOTHING", "RunStatus"]
 
 SIGNAL = 128  # an exit code above it says which one
 MOST_WORDS = 500
+NOTHING = "no step was trained: something ended the run before its first step"
 
 
 class RunStatus(lightning.Callback):
@@ -50,7 +51,11 @@ class RunStatus(lightning.Callback):
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         # Not at the training's end, which comes before the last checkpoint is written, and to which a run that was
         # killed just after its last step does not come again.
-        self._write(trainer, pl_module, "finished", missed_calls(trainer.loggers) if trainer.is_global_zero else "")
+        if trainer.global_step:
+            missed = missed_calls(trainer.loggers) if trainer.is_global_zero else ""
+            self._write(trainer, pl_module, "finished", missed)
+        else:
+            self._write(trainer, pl_module, "failed", NOTHING)
 
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
@@ -83,6 +88,7 @@ class RunStatus(lightning.Callback):
             host=socket.gethostname(),
             process=os.getpid(),
             message=message,
+            checkpoint=self.folder.last_checkpoint.is_file() or self.folder.previous_checkpoint.is_file(),
         )
         write_status(self.folder.status, status)
 

@@ -15,6 +15,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from contrast.callbacks import ResumedRecords
 from contrast.data.failures import dead_worker, worker_message
 from contrast.errors import InputError, RunStopped, Terminated, files_message
+from contrast.next_command import how_to_go_on, resume_command
 from contrast.run_folder import RunFolder
 
 __all__ = ["by_the_first_process", "in_words"]
@@ -106,8 +107,8 @@ def _unwritable(error: OSError, folder: RunFolder, step: int) -> RunStopped:
     if not folder.last_checkpoint.exists():
         kept = "no checkpoint had been written yet"
     return RunStopped(
-        f"{folder.path} could not be written at step {step} ({error.strerror}); {kept}: make room, then go on with: "
-        f"contrast pretrain --resume {folder.path}"
+        f"{folder.path} could not be written at step {step} ({error.strerror}); {kept}: make room, then "
+        f"{how_to_go_on(folder)}"
     )
 
 
@@ -120,5 +121,7 @@ def _interrupted(by: KeyboardInterrupt, folder: RunFolder, step: int) -> RunStop
 
 def _kept(folder: RunFolder) -> str:
     if not folder.last_checkpoint.exists():
-        return "no checkpoint had been written yet"
-    return f"go on from the last checkpoint with: contrast pretrain --resume {folder.path}"
+        kept = "no checkpoint had been written yet"
+        # Without rows `cleared_if_refused` takes the folder away.
+        return f"{kept}: {how_to_go_on(folder)}" if folder.metrics.exists() else kept
+    return f"go on from the last checkpoint with: {resume_command(folder)}"

@@ -54,7 +54,7 @@ _MORE_DENIED = (
 )
 jsonargparse.set_parsing_settings(import_path_denylist=list(_MORE_DENIED))
 
-_GIVEN = {"folder", "config"}  # arguments of callbacks that the command fills
+_GIVEN = {"folder", "config", "max_seconds"}  # arguments of callbacks that the command fills
 
 
 def run_parser() -> jsonargparse.ArgumentParser:

@@ -8,14 +8,20 @@ import sys
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from contrast.commands.configuration import Composition, compose, short
 from contrast.commands.environment import only_training, restored_environment
 from contrast.commands.request import Request, read_request
 from contrast.commands.shipped import shipped_configuration
 from contrast.errors import InputError
+from contrast.next_command import had_checkpoint, how_to_go_on
+from contrast.records import read_text
 from contrast.run_folder import RunFolder
+from contrast.run_history import changed_settings, describe_changes
+
+if TYPE_CHECKING:
+    from contrast.commands.resuming import Stored
 
 __all__ = ["Request", "main", "pretrain", "read_request"]
 
@@ -34,12 +40,24 @@ def pretrain(request: Request) -> RunFolder:
         RunStopped: where the run ended before its last step.
     """
     with only_training(), restored_environment():
-        return _pretrain(request)
+        request = _found(request)
+        if request.resume is None:
+            return _pretrain(request, None)
+        folder = _with_checkpoint(request, request.resume)
+        from contrast.commands.resuming import alone_in, checkpoint_to_resume
+
+        if not request.trust:
+            from contrast.commands.trust import require_no_links
+
+            require_no_links(folder)  # before anything is written there
+        if request.print_config or request.typed_help:
+            return _pretrain(request, checkpoint_to_resume(folder, set_aside=False))
+        with alone_in(folder):
+            return _pretrain(request, checkpoint_to_resume(folder))
 
 
-def _pretrain(request: Request) -> RunFolder:
-    request = _found(request)
-    composition = _compose(request)
+def _pretrain(request: Request, stored: Stored | None) -> RunFolder:
+    composition = _compose(request, stored)
     _quieten()
     from contrast.commands import parser as typed_side  # imports torch and Lightning: seconds
     from contrast.commands import starting
@@ -56,10 +74,14 @@ def _pretrain(request: Request) -> RunFolder:
         print(_as_yaml(plain), end="")
         return RunFolder(Path())
     starting.require_own_processes()
+    starting.require_steps(plain)
     folder = _folder(request, plain)
     for note in (*composition.notes, *chosen):
         print(f"note    {note}", file=sys.stderr)
-    _train(parser, plain, folder, request, received)
+    if stored is None:
+        _start(parser, plain, folder, request)
+    else:
+        _resume(parser, plain, composition.config, folder, stored, received, request.on_changed_data)
     return folder
 
 
@@ -69,40 +91,71 @@ def _received(request: Request, config: dict[str, Any]) -> tuple[dict[str, Any],
     The current folder is searched for classes only where the user names some: it may be the stranger's folder.
     """
     from contrast.commands import parser as typed_side
-    from contrast.commands.trust import names_own_classes, note_online_logger, receive, require_no_links
+    from contrast.commands.trust import names_own_classes, note_online_logger, receive
 
     received = request.resume is not None and not request.trust
     given = compose(request.files, request.flags).config if received else {}
     if not received or names_own_classes(given):
         typed_side.import_from_here()
-    if request.resume is not None and received:
+    if received:
         where = f"run folder {str(request.resume)!r}"
         config = receive(config, where, given)
-        require_no_links(RunFolder(request.resume))
         if "logger" not in given.get("trainer", {}):
             note_online_logger(config, where)
     return config, received
 
 
-def _train(parser: Any, config: dict[str, Any], folder: RunFolder, request: Request, received: bool) -> None:
-    from contrast.commands.resuming import alone_in, checkpoint_to_resume
+def _start(parser: Any, config: dict[str, Any], folder: RunFolder, request: Request) -> None:
+    from contrast.commands.resuming import alone_in
     from contrast.commands.run import fit
     from contrast.commands.starting import begin, cleared_if_refused, said_to_start
 
-    if request.resume is not None:
-        with alone_in(folder):
-            checkpoint = checkpoint_to_resume(folder)
-            with said_to_start(folder):
-                fit(parser, config, folder, checkpoint, received, request.on_changed_data)
-        return
     with alone_in(folder), cleared_if_refused(folder, request.again):
         begin(folder, _as_yaml(config))
         with said_to_start(folder):
-            fit(parser, config, folder, None)
+            fit(parser, config, folder)
+
+
+def _resume(
+    parser: Any,
+    config: dict[str, Any],
+    given: dict[str, Any],
+    folder: RunFolder,
+    stored: Stored,
+    received: bool,
+    on_changed_data: bool,
+) -> None:
+    from contrast.callbacks.resumed import Resumption
+    from contrast.commands.resuming import is_first_process, require_ahead
+    from contrast.commands.run import fit
+    from contrast.commands.starting import said_to_start
+
+    changed = changed_settings(stored.config, config, given)
+    end = require_ahead(folder, stored, config["trainer"])
+    if is_first_process():
+        for line in describe_changes(changed, stored.step):
+            print(f"note    {line}", file=sys.stderr)
+    text = _as_yaml(config)
+    resumption = Resumption(
+        step=stored.step,
+        config=config,
+        changed=changed,
+        configuration=None if read_text(folder.config) == text else text,
+        optimizers=tuple(stored.ours.get("optimizers", ())),
+        groups=stored.groups,
+    )
+    with said_to_start(folder):
+        fit(parser, config, folder, stored, resumption, received, on_changed_data)
+    if end and is_first_process():
+        print(f"note    {end}", file=sys.stderr)
 
 
 def _found(request: Request) -> Request:
-    """The request with `--resume auto` decided: on with the run, or from its beginning."""
+    """The request with `--resume auto` decided: on with the run, or from its beginning.
+
+    Raises:
+        InputError: where a start would erase the records of a run that once had a checkpoint.
+    """
     if request.resume != Path("auto"):
         return request
     if request.run is None:
@@ -110,6 +163,8 @@ def _found(request: Request) -> Request:
     folder = RunFolder(request.run)
     if _has_checkpoint(folder):
         return dataclasses.replace(request, run=None, resume=request.run)
+    if folder.config.is_file() and had_checkpoint(folder):
+        raise InputError(_no_checkpoint(folder))
     return dataclasses.replace(request, resume=None, again=folder.config.is_file())
 
 
@@ -117,17 +172,25 @@ def _has_checkpoint(folder: RunFolder) -> bool:
     return folder.last_checkpoint.is_file() or folder.previous_checkpoint.is_file()
 
 
-def _compose(request: Request) -> Composition:
-    if request.resume is not None:
-        folder = RunFolder.existing(request.resume)
-        if request.run is not None:
-            raise InputError(f"--run {request.run} and --resume {request.resume} exclude each other: give one")
-        if not _has_checkpoint(folder):
-            raise InputError(
-                f"{str(folder.path)!r} has no checkpoint to go on from: start it anew under another name, or with "
-                f"--run {folder.path} --resume auto"
-            )
-        return compose([folder.config, *request.files], request.flags)
+def _no_checkpoint(folder: RunFolder) -> str:
+    records = ", and a start would erase its records" if had_checkpoint(folder) else ""
+    return f"{str(folder.path)!r} has no checkpoint to go on from{records}: {how_to_go_on(folder)}"
+
+
+def _with_checkpoint(request: Request, path: Path) -> RunFolder:
+    folder = RunFolder.existing(path)
+    if request.run is not None:
+        raise InputError(f"--run {request.run} and --resume {path} exclude each other: give one")
+    if not _has_checkpoint(folder):
+        raise InputError(_no_checkpoint(folder))
+    return folder
+
+
+def _compose(request: Request, stored: Stored | None) -> Composition:
+    if stored is not None and request.resume is not None:
+        from contrast.commands.resuming import settings_to_resume
+
+        return compose(request.files, request.flags, settings_to_resume(RunFolder(request.resume), stored))
     files = list(request.files) or [shipped_configuration("demo.yaml")]
     return compose(files, request.flags)
 

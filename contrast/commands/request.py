@@ -91,8 +91,8 @@ def read_request(arguments: list[str]) -> Request:
         "--config", action="append", default=[], type=Path, metavar="FILE", help="YAML; later over earlier"
     )
     parser.add_argument("--run", type=Path, metavar="FOLDER", help="the new run's folder (default: runs/METHOD-TIME)")
-    again = "go on with the run in this folder; auto: with that of --run, if it has begun"
-    parser.add_argument("--resume", type=Path, metavar="FOLDER", help=again)
+    again = "go on with the run in this folder; auto: with the run in --run's folder, if it has a checkpoint"
+    parser.add_argument("--resume", type=_resumed, metavar="FOLDER", help=again)
     trust = "with --resume: let the run folder's configuration name any class, and run its code"
     parser.add_argument("--trust", action="store_true", help=trust)
     parser.add_argument(
@@ -116,6 +116,11 @@ def read_request(arguments: list[str]) -> Request:
         trust=known.trust,
         on_changed_data=on_changed_data,
     )
+
+
+def _resumed(text: str) -> Path:
+    """A folder may be named auto as well: ``./auto``."""
+    return Path(text) if text in ("auto", "") else Path(text).absolute() if Path(text) == Path("auto") else Path(text)
 
 
 def _flags(rest: list[str]) -> list[tuple[str, str]]:

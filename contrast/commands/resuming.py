@@ -1,19 +1,34 @@
-"""Which checkpoint a run goes on from, and that no other process is writing the run folder."""
+"""What a run goes on from, with which settings it may, and that no other process is writing the run folder."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from contrast.checkpoint_file import read_checkpoint
+from contrast.commands.configuration import read_yaml
+from contrast.commands.stored_defaults import with_stored_defaults
 from contrast.errors import InputError
+from contrast.next_command import new_run_command, resume_command
 from contrast.run_folder import RunFolder
+from contrast.run_history import changed_settings, settings_by_flag
 from contrast.whole_file import remove_parts
 
-__all__ = ["alone_in", "checkpoint_to_resume", "is_first_process"]
+__all__ = [
+    "Stored",
+    "alone_in",
+    "checkpoint_to_resume",
+    "is_first_process",
+    "require_ahead",
+    "require_same_batches",
+    "settings_to_resume",
+]
 
 
 def is_first_process() -> bool:
@@ -22,30 +37,188 @@ def is_first_process() -> bool:
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
-def checkpoint_to_resume(folder: RunFolder) -> Path:
-    """The last checkpoint, or the one before where that is damaged; which is said.
+@dataclass(frozen=True)
+class Stored:
+    """What a run goes on from.
 
-    The damaged one is kept as ``damaged.ckpt``, out of the way: what is written next must not take the place of the
-    good one.
+    Attributes:
+        path: the checkpoint.
+        step: optimiser steps done.
+        epochs: epochs that have begun, the one under way included.
+        within: whether the last of them is not over.
+        ours: what this project keeps in a checkpoint, under "contrast".
+        groups: by optimiser, the names of the settings of its first group of parameters.
+    """
+
+    path: Path
+    step: int
+    epochs: int
+    within: bool
+    ours: Mapping[str, Any]
+    groups: Sequence[frozenset[str]]
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The resolved configuration of the steps that were done last."""
+        return with_stored_defaults(self.ours["config"])
+
+
+def checkpoint_to_resume(folder: RunFolder, set_aside: bool = True) -> Stored:
+    """The last checkpoint, or the one before where the last is damaged, which is printed.
+
+    Args:
+        folder: the run folder.
+        set_aside: whether a damaged one is renamed to ``damaged.ckpt``, so that the next write does not replace the
+            good one by it.
 
     Raises:
         InputError: where none of them can be read.
     """
     last, previous = folder.last_checkpoint, folder.previous_checkpoint
     try:
-        read_checkpoint(last)
-        return last
+        return _stored(last)
     except InputError as error:
-        if not previous.is_file():
-            raise
         try:
-            step = read_checkpoint(previous)["global_step"]
+            if not previous.is_file():
+                raise InputError(f"there is no {previous.name} either")
+            stored = _stored(previous)
         except InputError as worse:
-            raise InputError(f"{error}; nor can the one before, {previous.name}") from worse
-        print(f"note    {error}; going on from the one before, {previous.name}, at step {step}", file=sys.stderr)
-        if last.is_file() and is_first_process():
+            said = f"nor can the one before: {worse}" if previous.is_file() else str(worse)
+            raise InputError(
+                f"{error}; {said}; start the same run under another name with: {new_run_command(folder)}"
+            ) from worse
+        print(f"note    {error}; going on from the one before, {previous.name}, at step {stored.step}", file=sys.stderr)
+        if set_aside and last.is_file() and is_first_process():
             os.replace(last, folder.checkpoints / "damaged.ckpt")
-        return previous
+        return stored
+
+
+def _stored(path: Path) -> Stored:
+    content = read_checkpoint(path)
+    ours = content["contrast"]
+    progress = content.get("loops", {}).get("fit_loop", {}).get("epoch_loop.batch_progress", {})
+    within = progress.get("current", {}).get("ready", 0) > 0 and not progress.get("is_last_batch", False)
+    epochs = int(ours.get("epochs", content["epoch"])) + within
+    optimizers = content.get("optimizer_states", [])
+    groups = [frozenset(each["param_groups"][0]) for each in optimizers]
+    return Stored(path, int(content["global_step"]), epochs, within, ours, groups)
+
+
+def settings_to_resume(folder: RunFolder, stored: Stored) -> dict[str, Any]:
+    """The configuration that a resume starts from, before files and flags: ``config.yaml``.
+
+    Versions that wrote no "batch" into their checkpoints left config.yaml as it was at the start, whatever a resume
+    changed: there the last checkpoint has the settings, which is printed where the two differ.
+    """
+    kept = with_stored_defaults(read_yaml(folder.config))
+    if "batch" in stored.ours:
+        return kept
+    changed = changed_settings(kept, stored.config, stored.config)
+    if changed:
+        said = ", ".join(f"{key} {_text(each.get('new'))}" for key, each in changed.items())
+        print(
+            f"note    {folder.config} is from before an earlier resume; the checkpoint's settings apply: {said:.300}",
+            file=sys.stderr,
+        )
+    return dict(stored.config)
+
+
+def require_same_batches(stored: Stored, config: Mapping[str, Any], processes: int) -> None:
+    """Refuse a resume that would share out the samples of an epoch otherwise than the steps before.
+
+    Positions within an epoch are counted in batches of each process, and schedules in steps.
+
+    Args:
+        stored: what the run goes on from.
+        config: the resolved configuration from now on.
+        processes: of this start.
+
+    Raises:
+        InputError: one line with both values.
+    """
+    before, now = _shared_out(stored.config), _shared_out(config)
+    record = stored.ours.get("batch")
+    record = record if isinstance(record, Mapping) else {}
+    for flag, name in (("data.batch_size", "batch_size"), (_ACCUMULATED, _ACCUMULATED.rpartition(".")[2])):
+        if isinstance(record.get(name), int) and record[name] > 0:
+            before[flag] = record[name]
+    before["trainer.devices"] = record.get("processes") or _processes(stored.config)
+    now["trainer.devices"] = processes
+    for flag, value in before.items():
+        if value != now[flag] and not (flag == "trainer.devices" and value is None):
+            was = f"{value} processes" if flag == "trainer.devices" else _text(value)
+            would = f"{now[flag]}" if flag == "trainer.devices" else _text(now[flag])
+            raise InputError(
+                f"{flag}: the run was trained with {was} up to step {stored.step} and would go on with {would}, which "
+                f"changes which samples a step sees: give --{flag} {_text(value)}"
+            )
+
+
+_ACCUMULATED = "trainer.accumulate_grad_batches"
+
+
+def _shared_out(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that say which samples a step sees; what means the same is one value."""
+    flat = settings_by_flag(config)
+    limit, overfit = flat.get("trainer.limit_train_batches"), flat.get("trainer.overfit_batches")
+    return {
+        "data.batch_size": flat.get("data.batch_size"),
+        _ACCUMULATED: flat.get(_ACCUMULATED) or 1,
+        "data.limit": flat.get("data.limit"),
+        "data.seed": flat.get("data.seed"),
+        "trainer.limit_train_batches": 1.0 if limit is None else limit,
+        "trainer.overfit_batches": overfit or 0.0,
+    }
+
+
+def _processes(config: Mapping[str, Any]) -> int | None:
+    """How many processes a configuration starts; None where that depends on the machine."""
+    trainer = config.get("trainer")
+    trainer = trainer if isinstance(trainer, Mapping) else {}
+    devices = trainer.get("devices")
+    if isinstance(devices, list):
+        return len(devices)
+    if isinstance(devices, int) and devices > 0:
+        return devices
+    return 1 if trainer.get("accelerator") == "cpu" and devices in ("auto", None) else None
+
+
+def require_ahead(folder: RunFolder, stored: Stored, trainer: Mapping[str, Any]) -> str:
+    """Refuse an end of the run that lies before what is trained already.
+
+    Args:
+        folder: the run folder.
+        stored: what the run goes on from.
+        trainer: the section of the resolved configuration.
+
+    Returns:
+        Empty, or a sentence where the run is at its end already: nothing is left to train.
+
+    Raises:
+        InputError: where ``max_epochs`` or ``max_steps`` are fewer than were trained.
+    """
+    ends = {"max_epochs": stored.epochs, "max_steps": stored.step}
+    reached: list[str] = []
+    for name, done in ends.items():
+        end = trainer.get(name)
+        if not isinstance(end, int) or end <= 0 or end > done:
+            continue
+        more = (f"--trainer.{name}", str(2 * done))
+        if end < done:
+            has = "begun" if name == "max_epochs" else "trained"
+            raise InputError(
+                f"trainer.{name} {end}: the run has {has} {done} {name[4:]} already (step {stored.step}): give more, "
+                f"as in: {resume_command(folder, more)}"
+            )
+        if name == "max_steps" or not stored.within:
+            reached += more
+    if not reached:
+        return ""
+    return f"finished already at step {stored.step}; to train on: {resume_command(folder, reached)}"
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 @contextlib.contextmanager

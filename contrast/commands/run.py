@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from pathlib import Path
 from typing import Any
 
 import jsonargparse
@@ -17,6 +16,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from contrast.callbacks import (
     AtomicCheckpoints,
+    Checkpoints,
     DoctorLog,
     FiniteLoss,
     FlaggedPairs,
@@ -29,14 +29,17 @@ from contrast.callbacks import (
 )
 from contrast.callbacks.guarded_loggers import guard, missed_calls
 from contrast.callbacks.pair_history import PairHistory
+from contrast.callbacks.resumed import Resumption
+from contrast.callbacks.status import NOTHING
 from contrast.callbacks.wandb_run import closed_at_the_end, open_run, with_id
 from contrast.commands.changed_data import ChangedData, changed_data
 from contrast.commands.configuration import short
 from contrast.commands.ending import by_the_first_process, in_words
 from contrast.commands.parser import CALLBACKS, build, check
-from contrast.commands.starting import look_at_input, require_port, with_measured, write_config
+from contrast.commands.resuming import Stored, require_same_batches
+from contrast.commands.starting import look_at_input, require_port, time_limit, with_measured, write_config
 from contrast.data import TrainingData
-from contrast.errors import InputError
+from contrast.errors import InputError, RunStopped
 from contrast.freed_memory import keep_freed_memory
 from contrast.losses import BadPairMining
 from contrast.losses.labels import LabelTable
@@ -57,7 +60,8 @@ def fit(
     parser: jsonargparse.ArgumentParser,
     config: dict[str, Any],
     folder: RunFolder,
-    checkpoint: Path | None,
+    stored: Stored | None = None,
+    resumption: Resumption | None = None,
     received: bool = False,
     on_changed_data: bool = False,
 ) -> None:
@@ -67,23 +71,28 @@ def fit(
         parser: of whole runs.
         config: the resolved configuration, kept in every checkpoint; ``{run}`` in a text stands for the run's folder.
         folder: where everything goes.
-        checkpoint: to go on from, if any.
+        stored: the checkpoint to go on from; None starts from the beginning.
+        resumption: what is written down once a resumed run has begun.
         received: whether the configuration came out of the run folder without `--trust`.
-        on_changed_data: whether to go on from it with other training data than it was written on.
+        on_changed_data: whether to go on with other training data than the checkpoint was written on.
 
     Raises:
-        InputError: for anything wrong with the configuration, the data or the checkpoint.
+        InputError: for anything wrong with the configuration, the data or the checkpoint, and for a resume that would
+            go on with other samples a step.
         RunStopped: where the run ended before its last step.
     """
     lightning.seed_everything(config["seed_everything"], workers=True, verbose=False)
     placed = _in_folder(config, folder)
     placed["trainer"] = {**placed["trainer"], "logger": with_id(placed["trainer"].get("logger"), folder)}
     built = build(parser, check(parser, placed), received)
+    checkpoint = None if stored is None else stored.path
     if checkpoint is None:
         config = with_measured(config, built.data)
         write_config(folder, config)
     changed = None if checkpoint is None else changed_data(checkpoint, built.model, built.data, on_changed_data)
-    trainer = make_trainer(built, config, folder, changed)
+    trainer = make_trainer(built, config, folder, resumption, changed)
+    if stored is not None:  # checks of what the checkpoint and this start disagree in
+        require_same_batches(stored, config, trainer.world_size)
     if changed is not None:
         changed.move_records(folder)
     with by_the_first_process(trainer), in_words(trainer, folder, checkpoint), closed_at_the_end(folder):
@@ -98,6 +107,8 @@ def fit(
         for logger in trainer.loggers:
             guard(logger)
         trainer.fit(built.model, datamodule=built.data, ckpt_path=checkpoint, weights_only=True)
+        if not trainer.global_step:
+            raise RunStopped(NOTHING)
         if trainer.is_global_zero:
             print(ended(trainer, built.data, folder), file=sys.stderr)
 
@@ -178,11 +189,17 @@ def ended(trainer: lightning.Trainer, data: TrainingData, folder: RunFolder) -> 
 
 
 def make_trainer(
-    built: Any, config: dict[str, Any], folder: RunFolder, changed: ChangedData | None = None
+    built: Any,
+    config: dict[str, Any],
+    folder: RunFolder,
+    resumption: Resumption | None = None,
+    changed: ChangedData | None = None,
 ) -> lightning.Trainer:
     keep_freed_memory()
     settings = vars(built.trainer)
     given = settings.pop("callbacks") or []
+    limit = settings.pop("max_time")  # ours: Lightning's would end the run within an epoch as if the epoch were over
+    seconds = None if limit is None else time_limit(limit)
     callbacks = list(given) if isinstance(given, list) else [given]
     plugins = settings.pop("plugins") or []
     plugins = plugins if isinstance(plugins, list) else [plugins]
@@ -190,19 +207,19 @@ def make_trainer(
         # Else Lightning takes a job's environment for one in which somebody else starts the processes.
         plugins = [*plugins, LightningEnvironment()]
     ours: list[lightning.Callback] = [
-        ResumedRecords(folder),
+        ResumedRecords(folder, resumption),
         StepRandomness(config["seed_everything"]),
         FiniteLoss(folder),
         FlaggedPairs(folder),
         RunStatus(folder),
         Inactive(folder),
-        *(_callback(name, getattr(built, name), config, folder) for name in CALLBACKS if name != "checkpoints"),
+        *(_callback(name, getattr(built, name), folder) for name in CALLBACKS if name != "checkpoints"),
         # After those whose rows they read.
         Mirror(folder, config),
         DoctorLog(folder),
         Progress(),
         # Last, so that a checkpoint is taken when everybody else has seen the step.
-        _callback("checkpoints", built.checkpoints, config, folder),
+        Checkpoints(folder, config, **vars(built.checkpoints), max_seconds=seconds),
     ]
     settings |= {
         "default_root_dir": folder.path,
@@ -229,8 +246,5 @@ def make_trainer(
         raise InputError(f"trainer: {error}") from error
 
 
-def _callback(name: str, settings: Any, config: dict[str, Any], folder: RunFolder) -> lightning.Callback:
-    given = vars(settings)
-    if name == "checkpoints":
-        given = {**given, "config": config}
-    return CALLBACKS[name](folder=folder, **given)  # type: ignore[call-arg]  # each takes the folder first
+def _callback(name: str, settings: Any, folder: RunFolder) -> lightning.Callback:
+    return CALLBACKS[name](folder=folder, **vars(settings))  # type: ignore[call-arg]  # each takes the folder first

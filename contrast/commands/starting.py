@@ -9,8 +9,9 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -19,6 +20,7 @@ from contrast.commands.resuming import is_first_process
 from contrast.data import TrainingData
 from contrast.doctor.input import input_findings
 from contrast.errors import InputError, RunStopped
+from contrast.next_command import how_to_go_on
 from contrast.run_folder import RunFolder
 from contrast.run_status import Status, read_status, utc_now, write_status
 from contrast.whole_file import is_part, whole_file
@@ -31,7 +33,9 @@ __all__ = [
     "require_new",
     "require_own_processes",
     "require_port",
+    "require_steps",
     "said_to_start",
+    "time_limit",
     "with_measured",
     "write_config",
 ]
@@ -115,6 +119,43 @@ def said_to_start(folder: RunFolder) -> Iterator[None]:
                     write_status(folder.status, before)
 
 
+def require_steps(config: Mapping[str, Any]) -> None:
+    """Refuse a configuration that trains nothing, or that Lightning would cut to a trial of its own.
+
+    Raises:
+        InputError: one line that names the setting.
+    """
+    trainer = config["trainer"]
+    for name in ("max_epochs", "max_steps", "limit_train_batches"):
+        value = trainer.get(name)
+        if isinstance(value, int | float) and value == 0:
+            raise InputError(f"trainer.{name} {value} trains nothing: give a number above 0, or leave it out")
+    if trainer.get("fast_dev_run"):
+        raise InputError(
+            f"trainer.fast_dev_run {trainer['fast_dev_run']} leaves no run: for a trial give --trainer.max_steps 1"
+        )
+    if trainer.get("max_time") is not None and time_limit(trainer["max_time"]) <= 0:
+        raise InputError(
+            f"trainer.max_time {trainer['max_time']} trains nothing: give more, as in 00:12:00:00 for 12 hours"
+        )
+
+
+def time_limit(given: Any) -> float:
+    """Seconds of ``trainer.max_time``, which is DD:HH:MM:SS, or hours, minutes and so on by name.
+
+    Raises:
+        InputError: where it is not one of these.
+    """
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+    from lightning.pytorch.callbacks import Timer
+
+    try:
+        seconds = Timer(given).time_remaining()
+    except (MisconfigurationException, TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"trainer.max_time {given!r}: give days, hours, minutes, seconds as 00:12:00:00") from error
+    return 0.0 if seconds is None else seconds
+
+
 def require_new(folder: RunFolder) -> None:
     """Refuse a folder in which anything is but what a start leaves that was killed.
 
@@ -125,9 +166,8 @@ def require_new(folder: RunFolder) -> None:
     if not is_first_process() or not path.exists():
         return
     if not path.is_dir() or not all(_of_a_start(each, folder) for each in path.iterdir()):
-        raise InputError(
-            f"run folder {str(path)!r} is in use: go on with it by --resume {path}, or give another name with --run"
-        )
+        how = f", or {how_to_go_on(folder)}" if folder.config.is_file() else ""
+        raise InputError(f"run folder {str(path)!r} is in use: give another name with --run{how}")
 
 
 def _of_a_start(path: Path, folder: RunFolder) -> bool:
@@ -140,7 +180,7 @@ def begin(folder: RunFolder, config: str) -> None:
     """Write the configuration, and take away what a run recorded that was killed here before its first checkpoint."""
     if not is_first_process():
         return
-    for file in (*folder.records, folder.metrics_table, folder.status, folder.input, folder.inactive):
+    for file in (*folder.records, folder.history, folder.metrics_table, folder.status, folder.input, folder.inactive):
         file.unlink(missing_ok=True)
     for made in (folder.pairs, folder.pictures):
         if made.is_dir() and not made.is_symlink():

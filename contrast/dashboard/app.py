@@ -21,6 +21,7 @@ from contrast.dashboard.listing import Listing
 from contrast.dashboard.report_pages import ReportPages, rows_written
 from contrast.dashboard.runs_folder import RunsFolder
 from contrast.dashboard.templates import own_asset, rendered, stylesheet
+from contrast.next_command import shell_command
 from contrast.report.page import asset
 
 __all__ = ["LOOPBACK", "dashboard_app"]
@@ -66,7 +67,8 @@ class _Dashboard:
         self._listing, self._pages = Listing(self._runs), ReportPages(self._runs)
 
     def overview(self, request: Request) -> Response:
-        page = rendered("list.html", {"folder": str(self._folder), "rows": self._listing.rows()})
+        first = shell_command("pretrain", "--run", self._folder / "first")
+        page = rendered("list.html", {"folder": str(self._folder), "first": first, "rows": self._listing.rows()})
         return _answer(request, page.encode(), "text/html")
 
     def rows(self, request: Request) -> Response:

@@ -14,6 +14,7 @@ from typing import Any
 
 from contrast.checked_text import parse_yaml
 from contrast.errors import InputError
+from contrast.next_command import how_to_go_on
 from contrast.records import last_row_per_step, read_object, read_rows, read_text
 from contrast.run_folder import RunFolder
 
@@ -35,6 +36,7 @@ class Evidence:
         inactive: inactive.json, the pieces that never act.
         evaluations: the JSON files of `evaluations/`, by file name.
         done: the share of the run, where somebody knows it better than status.json.
+        next: how to go on with the run, as a phrase with a command.
     """
 
     config: dict[str, Any]
@@ -47,6 +49,7 @@ class Evidence:
     done: float | None = None
     input: dict[str, Any] = field(default_factory=dict)
     inactive: dict[str, Any] = field(default_factory=dict)
+    next: str = ""
 
     @classmethod
     def read(cls, folder: RunFolder, done: float | None = None) -> Evidence:
@@ -62,6 +65,7 @@ class Evidence:
             done=done,
             input=_loaded(folder.input),
             inactive=_loaded(folder.inactive),
+            next=how_to_go_on(folder),
         )
 
     @property

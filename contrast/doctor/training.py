@@ -27,9 +27,7 @@ def failed(run: Evidence) -> Finding | None:
         return None
     message = str(run.status.get("message") or "").strip() or "it left no message"
     step = run.status.get("step")
-    return Finding(
-        "failed", "problem", f"The run failed at step {step}: {message}", "Mend it, and go on with --resume."
-    )
+    return Finding("failed", "problem", f"The run failed at step {step}: {message}", f"Fix the cause, then {run.next}")
 
 
 def inactive(run: Evidence) -> Finding | None:

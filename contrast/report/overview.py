@@ -7,16 +7,20 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from contrast.doctor import Finding, best_reference
+from contrast.next_command import shell_command
 from contrast.report.evaluated_data import data_in_words, short_protocol
 from contrast.report.figures.knn_accuracy import online_references
 from contrast.report.figures.score_separation import mean_gap, sensitivity_index
 from contrast.report.numbers import duration, is_number, number, percent, short
 from contrast.report.run_record import Evaluation, RunRecord
 from contrast.report.series import running_mean, series_of, smoothing_window
-from contrast.report.settings import flat_settings, run_facts
+from contrast.report.settings import facts_over_time, flat_settings, run_facts
+from contrast.run_folder import RunFolder
+from contrast.run_history import Change
 
 __all__ = ["Card", "Overview", "against", "compared_numbers", "key_numbers", "overview"]
 
@@ -35,7 +39,12 @@ class Card:
 
 @dataclass(frozen=True)
 class Overview:
-    """What the template shows of one run above the figures."""
+    """What the template shows of one run above the figures.
+
+    Attributes:
+        history: settings that changed while it trained.
+        again: the command that starts a run of the same settings.
+    """
 
     name: str
     folder: str
@@ -46,11 +55,13 @@ class Overview:
     summary: list[tuple[str, str]]
     findings: tuple[Finding, ...]
     notes: list[str]
+    history: list[Change]
+    again: str
 
 
 def overview(run: RunRecord) -> Overview:
     """Everything above the figures, as text."""
-    facts = run_facts(run.config, run.never_active) | _input_facts(run.input)
+    facts = facts_over_time(run_facts(run.config, run.never_active) | _input_facts(run.input), run.history)
     return Overview(
         name=run.name,
         folder=run.folder,
@@ -61,6 +72,8 @@ def overview(run: RunRecord) -> Overview:
         summary=[(key, _shown(value)) for key, value in run.summary.items()],
         findings=run.findings,
         notes=run.notes,
+        history=run.history,
+        again=shell_command("pretrain", "--config", RunFolder(Path(run.folder)).config),
     )
 
 

@@ -13,6 +13,7 @@ from contrast.report.numbers import is_number, number
 from contrast.report.samples import Samples, read_samples
 from contrast.report.snapshots import Snapshot, read_snapshots
 from contrast.run_folder import RunFolder
+from contrast.run_history import Change, read_history
 
 __all__ = ["Evaluation", "RunRecord", "read_config", "read_evaluations", "rows_by_step"]
 
@@ -40,7 +41,8 @@ class RunRecord:
     Args:
         name: the folder's name, made unique among the runs of one page.
         folder: the folder, as it was given.
-        config: the resolved configuration.
+        config: the resolved configuration as of now.
+        history: the settings that changed while it trained, in order of step.
         metrics: one row a logged step, in order of step.
         edges: the bin edges of the score histograms, empty where there are none.
         header: the first row of scores.jsonl, which says how to read the others.
@@ -62,6 +64,7 @@ class RunRecord:
     name: str
     folder: str
     config: dict[str, Any]
+    history: list[Change]
     metrics: list[dict[str, Any]]
     edges: list[float]
     header: dict[str, Any]
@@ -92,6 +95,7 @@ class RunRecord:
             name=name,
             folder=str(folder.path),
             config=read_config(folder.config, notes),
+            history=read_history(folder.history),
             metrics=metrics,
             edges=edges,
             header=next((row for row in rows if "edges" in row), {}),

@@ -7,8 +7,9 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from contrast.report.numbers import is_number
+from contrast.run_history import Change
 
-__all__ = ["differing_settings", "flat_settings", "run_facts"]
+__all__ = ["differing_settings", "facts_over_time", "flat_settings", "run_facts"]
 
 ABSENT = "—"
 
@@ -54,6 +55,30 @@ def run_facts(config: dict[str, Any], never_active: Collection[str] = ()) -> dic
         "Seed": _plain(config.get("seed_everything")),
     }
     return {label: value for label, value in facts.items() if value}
+
+
+def facts_over_time(facts: dict[str, str], history: Sequence[Change]) -> dict[str, str]:
+    """The facts, each with its earlier values and their last steps: "0.9 to step 40, then 0.2"."""
+    found = dict(facts)
+    for label, keys in _FACT_KEYS.items():
+        changes = [change for change in history if change.key in keys]
+        if changes and label in facts:
+            earlier = [f"{change.old} to step {change.step:,}" for change in changes]
+            found[label] = ", then ".join([*earlier, facts[label]])
+    return found
+
+
+_FACT_KEYS = {
+    "Method": ("model",),
+    "Loss": ("model.loss", "model.loss.objective", "model.loss.weighting"),
+    "Temperature": ("model.loss.temperature",),
+    "Backbone": ("model.backbone",),
+    "Data": ("data", "data.train"),
+    "Batch size": ("data.batch_size",),
+    "Epochs": ("trainer.max_epochs",),
+    "Seed": ("seed_everything",),
+}
+"""By the name of a fact the settings that it tells."""
 
 
 def _flatten(value: Any, key: str, flat: dict[str, str]) -> None:

@@ -72,7 +72,9 @@ def test_it_holds_configuration_optimiser_and_queue_and_needs_no_code_to_be_read
     kept = torch.load(folder.last_checkpoint, weights_only=True)
     data = kept["contrast"].pop("data")
     assert (data["samples"], data["contents_of"]) == (96, "all bytes of the array")
-    assert kept["contrast"] == {"format": FORMAT, "epochs": 2, "config": config}
+    ours = {name: kept["contrast"][name] for name in ("format", "epochs", "config", "batch", "optimizers")}
+    batch = {"processes": 1, "batch_size": 32, "accumulate_grad_batches": 1, "global_batch": 32}
+    assert ours == {"format": FORMAT, "epochs": 2, "config": config, "batch": batch, "optimizers": ["SGD"]}
     assert FORMAT == 2
     assert kept["optimizer_states"][0]["state"]
     assert kept["lr_schedulers"]

@@ -11,7 +11,7 @@ import yaml
 from contrast.cli import main
 from contrast.records import read_rows
 from contrast.run_folder import RunFolder
-from tests.commands.running import SMALL, pretrain
+from tests.commands.running import SMALL, as_killed_before_its_first_checkpoint, pretrain
 
 ROOT = Path(__file__).parents[2]
 ONE_STEP = ["--trainer.max_steps", "1", "--pairs.gallery", "0"]
@@ -70,8 +70,7 @@ def test_a_run_that_starts_again_is_of_what_is_said_now(tmp_path: Path) -> None:
     """And nothing that it finds in its folder is of the one that was killed."""
     folder = RunFolder(tmp_path / "run")
     assert pretrain(folder.path, "--pairs.gallery", 1) == 0
-    for checkpoint in folder.checkpoints.iterdir():  # as if it had been killed before the first
-        checkpoint.unlink()
+    as_killed_before_its_first_checkpoint(folder)
     (folder.pairs / "epoch-00999.safetensors").touch()
     (folder.pictures / "epoch-00999-0.png").touch()
     precious = folder.path / "notes.txt"

@@ -19,7 +19,7 @@ from contrast.cli import main
 from contrast.records import read_rows
 from contrast.run_folder import RunFolder
 from contrast.run_status import read_status
-from tests.commands.running import SMALL, pretrain
+from tests.commands.running import SMALL, as_killed_before_its_first_checkpoint, pretrain
 from tests.commands.test_pretrain import equal
 
 ROOT = Path(__file__).parents[2]
@@ -136,8 +136,7 @@ def test_auto_starts_goes_on_and_starts_again_what_has_no_checkpoint(
     assert main(auto) == 0
     assert equal(whole, run)
     assert main(auto) == 0  # there is nothing left to do
-    for checkpoint in run.checkpoints.iterdir():
-        checkpoint.unlink()
+    as_killed_before_its_first_checkpoint(run)
     assert main(auto) == 0
     assert equal(whole, run)
     assert [row["step"] for row in read_rows(run.scores)[1:]] == [1, 2, 3, 4, 5, 6]
@@ -196,7 +195,8 @@ def test_a_folder_that_a_process_trains_in_is_left_to_it(tmp_path: Path, capsys:
     finally:
         process.kill()
         process.wait()
-    assert main(["pretrain", "--resume", str(folder.path), "--trainer.max_steps", "1"]) == 0
+    step = read_checkpoint(folder.last_checkpoint)["global_step"]
+    assert main(["pretrain", "--resume", str(folder.path), "--trainer.max_steps", str(step + 1)]) == 0
 
 
 TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--data.batch_size", "16", "--trainer.max_epochs", "10"]

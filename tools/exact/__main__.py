@@ -43,7 +43,8 @@ class Kill:
         workers: loader processes.
         inside: "write" or "any moment".
         kind: of the write.
-        at: its number among the events of its kind; of any moment, None.
+        at: its number among the events of its kind; of any moment, None. A kill that was meant for any moment has both
+            where the run had ended before each moment that was tried.
         wrong: what differs, or did not happen as it should.
     """
 
@@ -75,21 +76,30 @@ def whole(name: str, epochs: int, scratch: Path) -> Chain[tuple[str, Whole]]:
 
 
 def kill_and_resume(kill: Kill, of: Whole, epochs: int, seed: int, scratch: Path) -> Chain[Kill]:
-    """Kill the run, go on with it and compare."""
+    """Kill the run, go on with it and compare.
+
+    A kill at a random moment comes after the end where the run was faster than the one that nobody killed. It is tried
+    again sooner, and at last inside a write, whose number does not depend on the clock.
+    """
     folder, draw = scratch / f"kill-{seed}", random.Random(seed)
     log = folder.with_suffix(".log")
     words = command(kill.run, str(folder), kill.workers, epochs)
     for attempt in range(_TRIES):
         shutil.rmtree(folder, ignore_errors=True)
+        if kill.kind is None and attempt == _TRIES - 1:
+            kill = replace(kill, kind="record", at=draw.randint(1, of.counts["record"]))
         if kill.kind is not None and kill.at is not None:
             code = yield start(words, folder, log, kill_at=(kill.kind, kill.at))
         else:
-            # Sooner each time: beside other work the run that nobody killed may have been slower.
-            code = yield start(words, folder, log, kill_after=draw.random() * of.seconds * 0.6**attempt)
+            code = yield start(words, folder, log, kill_after=draw.random() * of.seconds * 0.3**attempt)
         if code == -signal.SIGKILL:
             break
+        if code:  # it failed by itself: another try could hide that
+            return replace(kill, wrong=(f"before its kill: exit code {code}: {log.read_text()[-600:]}",))
+        if kill.at is not None:  # fewer events than in the run that nobody killed
+            kill = replace(kill, at=max(1, kill.at // 2))
     else:
-        return replace(kill, wrong=(f"it was not killed: exit code {code}",))
+        return replace(kill, wrong=(f"it was not killed in {_TRIES} tries: it ended each time",))
     code = yield start(words, folder, log)
     said = log.read_text()[-600:]
     wrong = [f"resumed: exit code {code}: {said}"] if code else differences(_folder(scratch, kill.run), folder)
