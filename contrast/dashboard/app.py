@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -18,7 +19,7 @@ from starlette.routing import Route
 
 from contrast.dashboard.headers import SafeHeaders
 from contrast.dashboard.listing import Listing
-from contrast.dashboard.report_pages import ReportPages, rows_written
+from contrast.dashboard.report_pages import LineCounts, ReportPages, rows_written
 from contrast.dashboard.runs_folder import RunsFolder
 from contrast.dashboard.templates import own_asset, rendered, stylesheet
 from contrast.next_command import shell_command
@@ -28,6 +29,21 @@ __all__ = ["LOOPBACK", "dashboard_app"]
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 SCRIPTS = {"theme.js": asset, "list.js": own_asset}
+
+
+class _RunName(Convertor[str]):
+    """The rest of an address, line breaks too, which Starlette's own `path` leaves out."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("run", _RunName())
 GONE = "There is no such run in this folder, or it cannot be read."
 
 
@@ -44,7 +60,7 @@ def dashboard_app(folder: Path, hosts: Sequence[str] = LOOPBACK) -> Starlette:
         Route("/", dashboard.overview),
         Route("/runs.json", dashboard.rows),
         Route("/state.json", dashboard.state),
-        Route("/run/{name:path}", dashboard.run),
+        Route("/run/{name:run}", dashboard.run),
         Route("/compare", dashboard.compare),
         Route("/assets/{name}", _asset),
     ]
@@ -64,7 +80,7 @@ class _Dashboard:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._runs = RunsFolder(folder)
-        self._listing, self._pages = Listing(self._runs), ReportPages(self._runs)
+        self._listing, self._pages, self._lines = Listing(self._runs), ReportPages(self._runs), LineCounts()
 
     def overview(self, request: Request) -> Response:
         first = shell_command("pretrain", "--run", self._folder / "first")
@@ -76,12 +92,12 @@ class _Dashboard:
         return _json(request, {"runs": rows})
 
     def state(self, request: Request) -> Response:
-        names = _asked(request)
+        names = self._asked(request)
         found, folders = self._listing.standing(names), [self._runs.run(name) for name in names]
         if found is None or not all(folders):
             raise HTTPException(404, GONE)
         try:
-            written = rows_written([folder for folder in folders if folder is not None])
+            written = rows_written([folder for folder in folders if folder is not None], self._lines)
         except OSError as error:  # deleted meanwhile
             raise HTTPException(404, GONE) from error
         runs = [{"name": name, **each.as_json()} for name, each in zip(names, found, strict=True)]
@@ -91,7 +107,7 @@ class _Dashboard:
         return self._page(request, [request.path_params["name"]])
 
     def compare(self, request: Request) -> Response:
-        return self._page(request, _asked(request))
+        return self._page(request, self._asked(request))
 
     def _page(self, request: Request, names: Sequence[str]) -> Response:
         page = self._pages.page(names)
@@ -99,13 +115,22 @@ class _Dashboard:
             raise HTTPException(404, GONE)
         return _answer(request, page.content, "text/html", page.tag)
 
+    def _asked(self, request: Request) -> list[str]:
+        """The runs that the address names, each once, in its order."""
+        names = list(dict.fromkeys(map(self._named, request.query_params.getlist("run"))))
+        if not names:
+            raise HTTPException(404, "No run was asked for: tick runs in the list to compare them.")
+        return names
 
-def _asked(request: Request) -> list[str]:
-    """The runs that the address names, each once, in its order."""
-    names = list(dict.fromkeys(request.query_params.getlist("run")))
-    if not names:
-        raise HTTPException(404, "No run was asked for: tick runs in the list to compare them.")
-    return names
+    def _named(self, name: str) -> str:
+        """The run's own name: a browser's form sends each line break of a name as CR LF, whatever it was."""
+        if "\n" not in name or self._runs.run(name) is not None:
+            return name
+        return next((each for each in self._runs.names() if _one_break(each) == _one_break(name)), name)
+
+
+def _one_break(name: str) -> str:
+    return name.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _asset(request: Request) -> Response:

@@ -9,18 +9,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import quote
 
 from markupsafe import Markup
 
 from contrast.dashboard.progress import Progress, Reached, progress
 from contrast.dashboard.runs_folder import RunsFolder, Stamps
-from contrast.dashboard.summary import Summary, summarise
+from contrast.dashboard.summary import UNREADABLE, Scalars, Summary, summarise
 from contrast.dashboard.templates import rendered
+from contrast.doctor import Finding, examine
 from contrast.run_folder import RunFolder
 
 __all__ = ["Listing", "Row"]
 
+ENDED = ("finished", "stopped", "failed")
+MINUTE = 60.0
 LONG, SHARE = 0.1, 20
 """A run whose files take over `LONG` seconds to read is read so seldom that it takes 1 / `SHARE` of the time."""
 
@@ -54,6 +58,21 @@ class _Reading:
         return resting or _contents(stamps) == _contents(self.stamps)
 
 
+@dataclass(frozen=True)
+class _Examined:
+    stamps: Stamps
+    finding: Finding | None
+    when: float
+    took: float
+
+    def holds(self, stamps: Stamps, trains: bool) -> bool:
+        """Whether it still stands: rules read whole files, so of a run that trains they are asked now and then."""
+        if not trains:
+            return stamps == self.stamps
+        rest = max(MINUTE, SHARE * self.took)
+        return time.monotonic() - self.when < rest or _contents(stamps) == _contents(self.stamps)
+
+
 class Listing:
     """All runs of a folder; files that did not change are not read again.
 
@@ -64,27 +83,42 @@ class Listing:
     def __init__(self, runs: RunsFolder) -> None:
         self.runs = runs
         self._readings: dict[str, _Reading] = {}
+        self._scalars: dict[str, Scalars] = {}
+        self._examined: dict[str, _Examined] = {}
+        self._ended: dict[str, tuple[Stamps, Row]] = {}
         self._lock = threading.Lock()
 
     def rows(self) -> list[Row]:
         """Every run as it is now."""
         with self._lock:
             names = self.runs.names()
-            self._readings = {name: reading for name, reading in self._readings.items() if name in set(names)}
+            self._forget(set(names))
             found = [row for name in names if (row := self._row(name)) is not None]
         return sorted(found, key=lambda row: row.order)
 
     def standing(self, names: Sequence[str]) -> list[Progress] | None:
         """Where these runs are; None where one of them is not there any more."""
         with self._lock:
-            found = [self._looked_at(name) for name in names]
+            found = [self._looked_at(name, self.runs.seen(name)) for name in names]
         return [each[1] for each in found if each is not None] if all(found) else None
 
+    def _forget(self, names: set[str]) -> None:
+        """Runs that are gone."""
+        kept: tuple[dict[str, Any], ...] = (self._readings, self._scalars, self._examined, self._ended)
+        for each in kept:
+            for name in each.keys() - names:
+                del each[name]
+
     def _row(self, name: str) -> Row | None:
-        looked = self._looked_at(name)
-        if looked is None:
+        seen = self.runs.seen(name)
+        # A run that has ended changes with its files only: a poll looks at them from outside and does nothing else.
+        if seen is not None and name in self._ended and self._ended[name][0] == seen[1]:
+            return self._ended[name][1]
+        looked = self._looked_at(name, seen)
+        if looked is None or seen is None:
             return None
         summary, where, stamps = looked
+        finding = self._worst(name, seen[0], stamps, trains=where.standing not in ENDED)
         changed = max(when for when, _ in stamps.values()) / 1e9
         html = rendered(
             "row.html",
@@ -93,19 +127,36 @@ class Listing:
                 "address": f"/run/{quote(name)}",
                 "summary": summary,
                 "where": where,
+                "finding": finding,
                 "changed": int(changed),
                 "changed_words": datetime.fromtimestamp(changed, UTC).strftime("%Y-%m-%d %H:%M UTC"),
             },
         )
         trains = where.standing in ("starting", "running")
         newest = datetime.fromisoformat(where.started).timestamp() if trains else changed
-        return Row(name, html, hashlib.sha256(html.encode()).hexdigest()[:12], (not trains, -newest))
+        row = Row(name, html, hashlib.sha256(html.encode()).hexdigest()[:12], (not trains, -newest))
+        self._ended.pop(name, None)
+        if where.standing in ENDED and _contents(self._readings[name].stamps) == _contents(stamps):
+            self._ended[name] = (stamps, row)
+        return row
 
-    def _looked_at(self, name: str) -> tuple[Summary, Progress, Stamps] | None:
-        run = self.runs.run(name)
-        stamps = None if run is None else self.runs.stamps(run)
-        if run is None or stamps is None:
+    def _worst(self, name: str, run: RunFolder, stamps: Stamps, trains: bool) -> Finding | None:
+        """The doctor's first finding, which is the worst; of a run that trains as it was within the last minute."""
+        known = self._examined.get(name)
+        if known is None or not known.holds(stamps, trains):
+            begun = time.monotonic()
+            try:
+                findings = tuple(each for each in examine(run).findings if each.rule != "failed")  # the status says so
+            except UNREADABLE:
+                findings = ()
+            now = time.monotonic()
+            known = self._examined[name] = _Examined(stamps, findings[0] if findings else None, now, now - begun)
+        return known.finding
+
+    def _looked_at(self, name: str, seen: tuple[RunFolder, Stamps] | None) -> tuple[Summary, Progress, Stamps] | None:
+        if seen is None:
             return None
+        run, stamps = seen
         try:
             summary, why = self._summary(name, run, stamps), ""
         except FileNotFoundError:  # deleted meanwhile
@@ -120,7 +171,7 @@ class Listing:
         reading = self._readings.get(name)
         if reading is None or not reading.holds(stamps):
             begun = time.monotonic()
-            summary = summarise(run)
+            summary = summarise(run, self._scalars.setdefault(name, Scalars(run.metrics)))
             reading = _Reading(stamps, summary, time.monotonic(), time.monotonic() - begun)
             self._readings[name] = reading
         return reading.summary

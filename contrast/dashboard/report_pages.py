@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlencode
 
 from contrast.dashboard.runs_folder import RunsFolder
@@ -16,7 +18,7 @@ from contrast.dashboard.templates import own_asset, rendered
 from contrast.report import Around, build_page, read_runs
 from contrast.run_folder import RunFolder
 
-__all__ = ["Page", "ReportPages", "rows_written"]
+__all__ = ["LineCounts", "Page", "ReportPages", "rows_written"]
 
 MOST_PAGES = 12
 """Kept in memory, some two megabytes each."""
@@ -73,10 +75,10 @@ class ReportPages:
         """Of the files as they are now: rows that come while the page is built make another one."""
         seen = []
         for name in names:
-            run = self.runs.run(name)
-            stamps = None if run is None else self.runs.stamps(run)
-            if stamps is None:
+            found = self.runs.seen(name)
+            if found is None:
                 return None
+            stamps = found[1]
             seen.append((name, sorted((file, stamp) for file, stamp in stamps.items() if file != "status.json")))
         return hashlib.sha256(repr((self._process, seen)).encode()).hexdigest()[:20]
 
@@ -92,14 +94,37 @@ class ReportPages:
         return build_page(read_runs(folders), around).encode()
 
 
-def rows_written(runs: Sequence[RunFolder]) -> int:
-    """Lines in all files of rows."""
-    return sum(_lines(run, file.name) for run in runs for file in run.path.glob("*.jsonl") if file.is_file())
+def rows_written(runs: Sequence[RunFolder], counts: LineCounts | None = None) -> int:
+    """Lines in all files of rows.
+
+    Args:
+        runs: whose files are looked at.
+        counts: what was counted before; then only what came since is read.
+    """
+    counts = counts or LineCounts()
+    return sum(counts.lines(file) for run in runs for file in sorted(run.path.glob("*.jsonl")) if file.is_file())
 
 
-def _lines(run: RunFolder, name: str) -> int:
-    count = 0
-    with open(run.path / name, "rb") as file:
-        while part := file.read(1 << 20):
-            count += part.count(b"\n")
-    return count
+class LineCounts:
+    """Numbers of lines in files that grow: each call reads only what was appended since the last one."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, tuple[int, int, int]] = {}  # the file's own number, bytes read, lines in them
+        self._lock = threading.Lock()
+
+    def lines(self, path: Path) -> int:
+        """Lines in the file now; a file that is another one or has shrunk is counted from its start.
+
+        Raises:
+            OSError: where the file is gone.
+        """
+        with self._lock, open(path, "rb") as file:
+            seen = os.fstat(file.fileno())
+            number, place, count = self._known.get(path, (seen.st_ino, 0, 0))
+            if number != seen.st_ino or place > seen.st_size:
+                place, count = 0, 0
+            file.seek(place)
+            while part := file.read(1 << 20):
+                place, count = place + len(part), count + part.count(b"\n")
+            self._known[path] = (seen.st_ino, place, count)
+        return count

@@ -16,6 +16,7 @@ Stamps = dict[str, tuple[int, int]]
 
 DEEPEST = 4
 UNREAD = {"checkpoints", "features", "export", "duplicates", "wandb", "tensorboard", "report.html", "metrics.csv"}
+PICTURES = "gallery"
 
 
 class RunsFolder:
@@ -38,6 +39,11 @@ class RunsFolder:
 
     def run(self, name: str) -> RunFolder | None:
         """The run of this name; None where there is none, whatever the name is made of."""
+        found = self.seen(name)
+        return None if found is None else found[0]
+
+    def seen(self, name: str) -> tuple[RunFolder, Stamps] | None:
+        """The run of this name and what its files look like now; None where there is no such run."""
         parts = name.split("/")
         if len(parts) > DEEPEST or not all(map(_usual, parts)):
             return None
@@ -47,7 +53,8 @@ class RunsFolder:
         except (OSError, ValueError, RuntimeError):  # a name that no file can have, a link to itself
             return None
         run = RunFolder(self.path.joinpath(*parts))
-        return run if inside and self.stamps(run) is not None else None
+        stamps = self.stamps(run) if inside else None
+        return None if stamps is None else (run, stamps)
 
     def stamps(self, run: RunFolder) -> Stamps | None:
         """What the run's files look like from outside; None where the run is gone or one of them leads out."""
@@ -96,11 +103,15 @@ def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
 
 
 def _files(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """The files and links of a run and of the folders in it that pages are made from."""
+    """The files and links of a run and of the folders in it that pages are made from.
+
+    The folder of pictures stands for its files, which may be thousands: they are written before the row of
+    gallery.jsonl that names them, and each one is looked at when it is put on a page.
+    """
     for entry in _entries(folder):
         if entry.name in UNREAD or entry.name.startswith("."):
             continue
-        if entry.is_dir(follow_symlinks=False):
+        if entry.is_dir(follow_symlinks=False) and entry.name != PICTURES:
             for inner in _entries(entry.path):
                 if not inner.is_dir(follow_symlinks=False) and not inner.name.startswith("."):
                     yield inner

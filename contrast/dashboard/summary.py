@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import math
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup
 
 from contrast.dashboard.progress import Reached
 from contrast.doctor import best_reference
+from contrast.records import rows_from
 from contrast.report.evaluated_data import data_in_words
-from contrast.report.figures.knn_accuracy import online_references
+from contrast.report.figures.knn_accuracy import MAJORITY, RAW, online_references
 from contrast.report.numbers import number, percent, points
-from contrast.report.run_record import Evaluation, read_config, read_evaluations, rows_by_step
-from contrast.report.series import Series, series_of
+from contrast.report.run_record import Evaluation, read_config, read_evaluations
 from contrast.report.settings import run_facts
 from contrast.report.sparkline import means, sparkline
 from contrast.run_folder import RunFolder
 
-__all__ = ["UNREADABLE", "Accuracy", "Summary", "summarise"]
+__all__ = ["UNREADABLE", "Accuracy", "Scalars", "Summary", "summarise"]
 
 UNREADABLE = (OSError, RecursionError, OverflowError, ValueError)
 """Of a run that is deleted meanwhile, is not ours to read, or holds what no run writes, as endless nesting."""
@@ -72,26 +76,110 @@ class Summary:
     reached: Reached
 
 
-def summarise(run: RunFolder) -> Summary:
+class Scalars:
+    """Columns of a run's metrics.jsonl that the list shows, followed as the file grows: only new rows are read.
+
+    Args:
+        path: of the file, which need not be there yet.
+    """
+
+    KEYS = ("train/loss", "online/knn_top1", RAW, MAJORITY, "epoch")
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._clear()
+
+    def _clear(self) -> None:
+        self._file, self._place, self.rows_read = -1, 0, 0
+        self._steps = array("d")
+        self._columns = {key: (array("d"), array("d")) for key in self.KEYS}  # steps and values
+
+    def follow(self) -> None:
+        """Read what was appended since the last call; all of a file that is another one or has shrunk.
+
+        Raises:
+            OSError: where the file cannot be read.
+        """
+        if not self.path.is_file():
+            self._clear()
+            return
+        seen = self.path.stat()
+        if seen.st_ino != self._file or seen.st_size < self._place:
+            self._clear()
+            self._file = seen.st_ino
+        for place, row in rows_from(self.path, self._place):
+            if place is None:  # a line that is being written
+                break
+            self._place = place
+            self.rows_read += 1
+            self._take(row)
+
+    def _take(self, row: dict[str, Any]) -> None:
+        if isinstance(resumed := row.get("resumed"), int):
+            self._go_back(resumed)
+            return
+        step = number(row.get("step"))
+        if step is None:
+            return
+        self._steps.append(step)
+        for key, (steps, values) in self._columns.items():
+            if key in row:
+                steps.append(step)
+                values.append(math.nan if (value := number(row[key])) is None else value)
+
+    def _go_back(self, step: int) -> None:
+        """Forget the rows after a step, which a resumed run has replaced."""
+        self._steps = array("d", (each for each in self._steps if each <= step))
+        for key, (steps, values) in self._columns.items():
+            kept = [place for place, each in enumerate(steps) if each <= step]
+            self._columns[key] = (array("d", (steps[at] for at in kept)), array("d", (values[at] for at in kept)))
+
+    @property
+    def last_step(self) -> float | None:
+        """Of all rows; None where there are none."""
+        return float(np.array(self._steps).max()) if self._steps else None
+
+    def finite(self, key: str) -> list[float]:
+        """A column's finite values in order of step, the last one that was written for each step."""
+        steps, values = map(np.array, self._columns[key])
+        if (np.diff(steps) <= 0).any():
+            order = np.argsort(steps, kind="stable")
+            last = np.append(np.diff(steps[order]) > 0, True)
+            values = values[order][last]
+        found: list[float] = values[np.isfinite(values)].tolist()
+        return found
+
+    def rows_of(self, *keys: str) -> list[dict[str, float]]:
+        """The first value of each column that has one, as rows of metrics.jsonl in order of step."""
+        firsts = [(steps[0], key, values[0]) for key in keys for steps, values in [self._columns[key]] if steps]
+        return [{"step": step, key: value} for step, key, value in sorted(firsts)]
+
+
+def summarise(run: RunFolder, scalars: Scalars | None = None) -> Summary:
     """Read a run's files; what is missing or cut is left out.
+
+    Args:
+        run: its folder.
+        scalars: what was read of its metrics.jsonl before.
 
     Raises:
         UNREADABLE: where it cannot be read.
     """
     config = read_config(run.config, [])
-    rows = rows_by_step(run.metrics)
-    knn = series_of(rows, "online/knn_top1", x="epoch")
-    curve, label = _curve(knn, rows)
+    scalars = scalars or Scalars(run.metrics)
+    scalars.follow()
+    knn = scalars.finite("online/knn_top1")
+    curve, label = _curve(knn, scalars.finite("train/loss"))
     return Summary(
         facts=run_facts(config),
-        accuracy=_accuracy(read_evaluations(run.evaluations, []), rows, knn),
+        accuracy=_accuracy(read_evaluations(run.evaluations, []), scalars),
         curve=curve,
         curve_label=label,
-        reached=_reached(config, rows),
+        reached=_reached(config, scalars),
     )
 
 
-def _accuracy(evaluations: Sequence[Evaluation], rows: Sequence[dict[str, Any]], knn: Series) -> Accuracy | None:
+def _accuracy(evaluations: Sequence[Evaluation], scalars: Scalars) -> Accuracy | None:
     """The newest linear probe's, else the newest kNN's, else the last while it trained."""
     found = {}
     for command, kind in KINDS.items():
@@ -104,8 +192,8 @@ def _accuracy(evaluations: Sequence[Evaluation], rows: Sequence[dict[str, Any]],
         return replace(found["probe"], beside=f"kNN {found['knn'].shown}")
     if found:
         return next(iter(found.values()))
-    gauged = [value for value in knn.y if value is not None]
-    return Accuracy(gauged[-1], "online kNN", *_while_training(gauged[-1], rows)) if gauged else None
+    gauged = scalars.finite("online/knn_top1")
+    return Accuracy(gauged[-1], "online kNN", *_while_training(gauged[-1], scalars)) if gauged else None
 
 
 def _against(evaluation: Evaluation) -> tuple[str, bool]:
@@ -113,29 +201,31 @@ def _against(evaluation: Evaluation) -> tuple[str, bool]:
     return (UNMEASURED, False) if best is None else (f"{points(best.difference)} to {best.words}", best.beaten)
 
 
-def _while_training(share: float, rows: Sequence[dict[str, Any]]) -> tuple[str, bool]:
-    found = online_references(rows)
+def _while_training(share: float, scalars: Scalars) -> tuple[str, bool]:
+    found = online_references(scalars.rows_of("online/knn_top1", RAW, MAJORITY))
     if not found:
         return UNMEASURED, False
     name, best = max(found.items(), key=lambda each: each[1])
     return f"{points(share - best)} to {name}", share < best
 
 
-def _curve(knn: Series, rows: Sequence[dict[str, Any]]) -> tuple[Markup, str]:
-    gauged = [value for value in knn.y if value is not None]
-    if len(gauged) > 1:
-        label = f"online kNN {100 * gauged[0]:.0f} → {100 * gauged[-1]:.0f}\N{NO-BREAK SPACE}%"
-        return sparkline(means(gauged), label), label
-    losses = means([value for value in series_of(rows, "train/loss").y if value is not None])
+def _curve(knn: Sequence[float], logged: Sequence[float]) -> tuple[Markup, str]:
+    if len(knn) > 1:
+        label = f"online kNN {100 * knn[0]:.0f} → {100 * knn[-1]:.0f}\N{NO-BREAK SPACE}%"
+        return sparkline(means(knn), label), label
+    losses = means(logged)
     if len(losses) < 2:
         return Markup(""), ""
     label = f"loss {losses[0]:.3g} → {losses[-1]:.3g}"
     return sparkline(losses, label), label
 
 
-def _reached(config: dict[str, Any], rows: Sequence[dict[str, Any]]) -> Reached:
+def _reached(config: dict[str, Any], scalars: Scalars) -> Reached:
     trainer = config.get("trainer")
     epochs = number(trainer.get("max_epochs")) if isinstance(trainer, dict) else None
-    step = int(rows[-1]["step"]) if rows else None
-    last = [epoch for row in rows if (epoch := number(row.get("epoch"))) is not None][-1:]
-    return Reached(step, int(last[0]) if last else None, int(epochs) if epochs and epochs > 0 else None)
+    step, last = scalars.last_step, scalars.finite("epoch")[-1:]
+    return Reached(
+        None if step is None else int(step),
+        int(last[0]) if last else None,
+        int(epochs) if epochs and epochs > 0 else None,
+    )

@@ -8,7 +8,7 @@ from importlib import resources
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from contrast.report.page import asset
 
@@ -36,10 +36,17 @@ def stylesheet() -> str:
 def _templates() -> jinja2.Environment:
     ours = jinja2.PackageLoader("contrast.dashboard", "assets")
     shared = jinja2.FunctionLoader(lambda name: asset(name) if name == "theme.css" else None)
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.ChoiceLoader([shared, ours]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["attribute"] = _attribute
+    return environment
+
+
+def _attribute(value: str) -> Markup:
+    """Text in a quoted attribute, its line breaks too: a browser reads a bare carriage return as a line feed."""
+    return escape(value).replace("\r", Markup("&#13;"))

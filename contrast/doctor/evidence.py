@@ -15,10 +15,13 @@ from typing import Any
 from contrast.checked_text import parse_yaml
 from contrast.errors import InputError
 from contrast.next_command import how_to_go_on
-from contrast.records import last_row_per_step, read_object, read_rows, read_text
+from contrast.records import MOST_BYTES, MOST_METRICS, last_row_per_step, read_object, read_some_rows, read_text
 from contrast.run_folder import RunFolder
 
-__all__ = ["Evidence"]
+__all__ = ["Evidence", "ReadRows"]
+
+ReadRows = tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]]]
+"""Rows of scores.jsonl and of metrics.jsonl, one a step, in order of step."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,13 @@ class Evidence:
     next: str = ""
 
     @classmethod
-    def read(cls, folder: RunFolder, done: float | None = None) -> Evidence:
+    def read(cls, folder: RunFolder, done: float | None = None, rows: ReadRows | None = None) -> Evidence:
         """Read the folder; a file that cannot be read is as one that is not there."""
+        observed, metrics = rows or (_rows(folder.scores, MOST_BYTES), _rows(folder.metrics, MOST_METRICS))
         return cls(
             config=_loaded(folder.config),
-            observed=_rows(folder.scores),
-            metrics=_rows(folder.metrics),
+            observed=observed,
+            metrics=metrics,
             status=_loaded(folder.status),
             duplicates=_loaded(folder.duplicates / "duplicates.json"),
             summary=_loaded(folder.summary),
@@ -154,9 +158,9 @@ def _number(value: Any) -> float | None:
     return float(value) if is_number and abs(value) <= sys.float_info.max else None
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def _rows(path: Path, most_bytes: int) -> list[dict[str, Any]]:
     try:
-        rows = read_rows(path)
+        rows, _ = read_some_rows(path, most_bytes)
     except (OSError, RecursionError):
         return []
     return last_row_per_step([row for row in rows if _number(row.get("step")) is not None])

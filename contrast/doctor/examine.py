@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from contrast.doctor.baselines import below_baseline
 from contrast.doctor.embedding import collapse, dimensional_collapse, no_learning
-from contrast.doctor.evidence import Evidence
+from contrast.doctor.evidence import Evidence, ReadRows
 from contrast.doctor.finding import SEVERITIES, Finding
 from contrast.doctor.input import INPUT_RULES
 from contrast.doctor.negatives import duplicates, false_negatives, positives_among_negatives, queue_filling
@@ -59,14 +59,15 @@ class Examination:
     progress: float
 
 
-def examine(folder: RunFolder, progress: float | None = None) -> Examination:
+def examine(folder: RunFolder, progress: float | None = None, rows: ReadRows | None = None) -> Examination:
     """Ask every rule; what a folder does not hold, no rule speaks of.
 
     Args:
         folder: the run folder.
         progress: the share of the run that is done, for who knows better than status.json, which is seconds old.
+        rows: those of scores.jsonl and of metrics.jsonl, where the caller has read them already.
     """
-    run = Evidence.read(folder, progress)
+    run = Evidence.read(folder, progress, rows)
     found = _by_cause([finding for rule in RULES if (finding := rule(run)) is not None])
     found.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     return Examination(tuple(found), len(run.observed), run.progress)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from contrast.report.curves import curve, extend, numbers_at, some_of, value_at
+from contrast.report.curves import MOST_ROWS, curve, extend, numbers_at, value_at
 from contrast.report.figure import Chart, Table
 from contrast.report.kinds import Kind, band_chart, kinds_chart
 from contrast.report.lines import Axis
 from contrast.report.numbers import number
 from contrast.report.run_record import RunRecord
+from contrast.report.series import thin
 
 __all__ = ["STEP", "Band", "Course", "Line"]
 
@@ -104,7 +105,8 @@ class Band:
         """Add the chart and its table, where there is anything to draw."""
         table: Table = {}
         for run in runs:
-            for row in some_of(run.observed):
+            rows: Table = {}
+            for row in run.observed:
                 spread = [value for value in numbers_at(row, *self.quantiles) if value is not None]
                 middle = number(value_at(row, *self.mean)) if self.mean else spread[3] if len(spread) == 7 else None
                 if len(spread) != 7 or middle is None:
@@ -115,7 +117,9 @@ class Band:
                 if self.most and reference:
                     high = min(high, reference)
                 dashed = reference**self.power if reference else None
-                extend(table, run=run.name, step=row["step"], value=middle, low=low, high=high, reference=dashed)
+                extend(rows, run=run.name, step=row["step"], value=middle, low=low, high=high, reference=dashed)
+            for place in thin(rows.get("value", []), MOST_ROWS):
+                extend(table, **{column: values[place] for column, values in rows.items()})
         if not table:
             return
         tables[self.name] = table

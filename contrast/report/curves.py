@@ -7,6 +7,7 @@ from typing import Any
 
 from contrast.report.figure import Table
 from contrast.report.numbers import number, rounded
+from contrast.report.series import thin
 
 __all__ = ["MOST_ROWS", "RANK_AXIS", "curve", "extend", "numbers_at", "rank_labels", "settled", "some_of", "value_at"]
 
@@ -40,9 +41,12 @@ def some_of(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def curve(rows: Sequence[dict[str, Any]], *path: str, share: int | None = None) -> list[tuple[int, float]]:
-    """Steps and finite numbers at a path; of a list there, its number `share`."""
+    """Steps and finite numbers at a path; of a list there, its number `share`.
+
+    Of more than `MOST_ROWS` rows some are left out, never the lowest and the highest of a stretch.
+    """
     points = []
-    for row in some_of(rows):
+    for row in rows:
         if share is None:
             value = number(value_at(row, *path))
         else:
@@ -50,7 +54,7 @@ def curve(rows: Sequence[dict[str, Any]], *path: str, share: int | None = None) 
             value = values[share] if len(values) > share else None
         if value is not None:
             points.append((int(row["step"]), value))
-    return points
+    return [points[place] for place in thin([value for _, value in points], MOST_ROWS)]
 
 
 def settled(rows: Sequence[dict[str, Any]], *path: str) -> list[float | None]:

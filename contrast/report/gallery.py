@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from contrast.records import read_rows
+from contrast.records import last_row
 from contrast.report.numbers import is_number, number
 from contrast.report.samples import losses_by_epoch
 from contrast.run_folder import RunFolder
@@ -117,10 +117,9 @@ class Pictures:
 
 def read_gallery(folder: RunFolder) -> Gallery | None:
     """The last whole row; None where there is none."""
-    rows = [row for row in read_rows(folder.gallery) if is_number(row.get("step"))]
-    if not rows:
+    row = last_row(folder.gallery)
+    if row is None or not is_number(row["step"]):
         return None
-    row = rows[-1]
     groups = {name: tuple(_pair(each) for each in _dicts(row.get(name))) for name in GROUPS}
     asked = _dicts(row.get("queries"))
     index = [index for each in asked if (index := _whole(each.get("index"))) is not None]

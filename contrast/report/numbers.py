@@ -15,6 +15,8 @@ def is_number(value: Any) -> bool:
 
 def number(value: Any) -> float | None:
     """The value where it is a finite number, else None."""
+    if type(value) is float:  # nearly all, in files of a million rows
+        return value if -sys.float_info.max <= value <= sys.float_info.max else None
     return float(value) if is_number(value) else None
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import functools
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -95,23 +97,22 @@ def build_page(runs: Sequence[RunRecord], around: Around | None = None) -> str:
     figures = [figure for _, found in sections for figure in found if isinstance(figure, Figure)]
     theme = json.loads(asset("theme.json"))
     overviews = [overview(run) for run in runs]
-    return (
-        _templates()
-        .get_template("page.html")
-        .render(
-            runs=overviews,
-            compared=compared_numbers(overviews),
-            sections=sections,
-            differing=differing_settings([run.config for run in runs]),
-            settings=[flat_settings(run.config) for run in runs],
-            colours=[f"var(--run-{place % 8})" for place in range(len(runs))],
-            theme=theme["colours"],
-            around=around,
-            style=Markup(asset("page.css")),
-            library=Markup(_library()),
-            script=Markup("\n".join(asset(name) for name in SCRIPTS)),
-            data=_as_json({"theme": theme, "figures": {figure.name: _payload(figure) for figure in figures}}),
-        )
+    templates = _templates()
+    style = [templates.get_template("theme.css").render(theme=theme["colours"]), asset("page.css")]
+    scripts = [_library(), "\n".join(asset(name) for name in SCRIPTS)]
+    if around is not None:
+        style.append(around.style)
+        scripts.append(around.script)
+    return templates.get_template("page.html").render(
+        runs=overviews,
+        compared=compared_numbers(overviews),
+        sections=sections,
+        differing=differing_settings([run.config for run in runs]),
+        settings=[flat_settings(run.config) for run in runs],
+        around=around,
+        style=Markup("\n".join(style)),
+        scripts=[Markup(script) for script in scripts],
+        data=_as_json({"theme": theme, "figures": {figure.name: _payload(figure) for figure in figures}}),
     )
 
 
@@ -145,12 +146,19 @@ def _library() -> str:
     return vl_convert.javascript_bundle(LIBRARY).replace("</script", "<\\/script")
 
 
+def _hash_source(text: str) -> Markup:
+    """A script or style of the page as its policy names it: by what is in it, so that nothing else can run."""
+    return Markup(f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'")
+
+
 @functools.cache
 def _templates() -> jinja2.Environment:
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(asset),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["hash_source"] = _hash_source
+    return environment

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from contrast.doctor import Finding, Reference, examine, references
-from contrast.records import last_row_per_step, read_mapping, read_object, read_rows
+from contrast.records import (
+    MOST_BYTES,
+    MOST_METRICS,
+    last_row_per_step,
+    read_mapping,
+    read_object,
+    read_rows,
+    read_some_rows,
+)
 from contrast.report.gallery import Gallery, read_gallery
 from contrast.report.numbers import is_number, number
 from contrast.report.samples import Samples, read_samples
@@ -48,7 +57,6 @@ class RunRecord:
         header: the first row of scores.jsonl, which says how to read the others.
         observed: rows of scores.jsonl in order of step, as they are: figures take of them what they understand.
         bank: rows of bank.jsonl, likewise.
-        flagged: rows of flagged.jsonl, likewise.
         gallery: pairs to look at, of the last epoch that has any; None where there are none.
         samples: every training sample's moments over epochs; None where there are none.
         path: the folder, where pictures are.
@@ -70,7 +78,6 @@ class RunRecord:
     header: dict[str, Any]
     observed: list[dict[str, Any]]
     bank: list[dict[str, Any]]
-    flagged: list[dict[str, Any]]
     gallery: Gallery | None
     samples: Samples | None
     path: Path
@@ -86,11 +93,12 @@ class RunRecord:
     def read(cls, folder: RunFolder, name: str) -> RunRecord:
         """Read a run folder; what is missing or cut becomes a note, never an error."""
         notes: list[str] = []
-        rows = read_rows(folder.scores)
+        rows = _some(folder.scores, notes)
         edges, snapshots = read_snapshots(rows, notes)
-        metrics = rows_by_step(folder.metrics)
+        metrics = _by_step(_some(folder.metrics, notes, MOST_METRICS))
         if not metrics:
             notes.append("metrics.jsonl has no rows yet: no curves.")
+        observed = last_row_per_step([row for row in rows if is_number(row.get("step"))])
         return cls(
             name=name,
             folder=str(folder.path),
@@ -99,16 +107,15 @@ class RunRecord:
             metrics=metrics,
             edges=edges,
             header=next((row for row in rows if "edges" in row), {}),
-            observed=last_row_per_step([row for row in rows if is_number(row.get("step"))]),
-            bank=[row for row in read_rows(folder.bank) if is_number(row.get("step"))],
-            flagged=[row for row in read_rows(folder.flagged) if is_number(row.get("step"))],
+            observed=observed,
+            bank=[row for row in _some(folder.bank, notes) if is_number(row.get("step"))],
             gallery=read_gallery(folder),
             samples=read_samples(folder),
             path=folder.path,
             snapshots=snapshots,
             evaluations=read_evaluations(folder.evaluations, notes),
             summary=_summary(folder.summary, notes),
-            findings=examine(folder).findings,
+            findings=examine(folder, rows=(observed, metrics)).findings,
             notes=notes,
             input=read_object(folder.input) or {},
             never_active=_never_active(folder.inactive),
@@ -131,11 +138,26 @@ def read_config(path: Path, notes: list[str]) -> dict[str, Any]:
 
 def rows_by_step(path: Path) -> list[dict[str, Any]]:
     """One row a step; a key that was written twice for a step, as by a resumed run, keeps its later value."""
+    return _by_step(read_rows(path))
+
+
+def _by_step(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     by_step: dict[int, dict[str, Any]] = {}
-    for row in read_rows(path):
-        if is_number(row.get("step")):
-            by_step.setdefault(row["step"], {}).update(row)
+    for row in rows:
+        step: Any = row.get("step")
+        if is_number(step) and by_step.setdefault(step, row) is not row:
+            by_step[step].update(row)
     return [by_step[step] for step in sorted(by_step)]
+
+
+def _some(path: Path, notes: list[str], most_bytes: int = MOST_BYTES) -> list[dict[str, Any]]:
+    rows, count = read_some_rows(path, most_bytes)
+    if len(rows) < count:
+        notes.append(
+            f"{path.name} is large: {len(rows):,} of its {count:,} rows were read, evenly spread, the first and the "
+            "last among them."
+        )
+    return rows
 
 
 def read_evaluations(path: Path, notes: list[str]) -> list[Evaluation]:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -128,7 +129,9 @@ def test_files_that_did_not_change_are_not_read_again(runs: Path, monkeypatch: p
 
     read: list[str] = []
     summarise: Callable[..., Any] = listing.summarise
-    monkeypatch.setattr(listing, "summarise", lambda run: (read.append(run.path.name), summarise(run))[1])
+    monkeypatch.setattr(
+        listing, "summarise", lambda run, scalars: (read.append(run.path.name), summarise(run, scalars))[1]
+    )
     found = Listing(RunsFolder(runs))
     found.rows()
     assert sorted(read) == ["first", "seed 1 #?%&"]
@@ -145,10 +148,10 @@ def test_a_run_that_takes_long_to_read_is_read_seldom(runs: Path, monkeypatch: p
 
     clock, read = [0.0], []
 
-    def slowly(run: Any) -> Any:
+    def slowly(run: Any, scalars: Any) -> Any:
         clock[0] += 2  # seconds
         read.append(clock[0])
-        return summarise(run)
+        return summarise(run, scalars)
 
     summarise: Callable[..., Any] = listing.summarise
     monkeypatch.setattr(listing, "summarise", slowly)
@@ -233,3 +236,45 @@ def test_the_list_loads_nothing_from_elsewhere(dashboard: Dashboard) -> None:
     assert "url(" not in style
     assert "@import" not in style
     assert "http" not in dashboard.get("/assets/list.js").text
+
+
+def test_a_collapsed_run_is_not_a_green_finished(runs: Path) -> None:
+    """The doctor's worst finding stands beside the word, and the mark takes its colour."""
+    rows = [{"step": step, "embedding": {"uniformity": -0.01, "width": 64}} for step in range(1, 9)]
+    write_rows(runs / "first/scores.jsonl", rows)
+    write_status(runs / "first/status.json", said(state="finished", step=20_000))
+    write_status(runs / AWKWARD / "status.json", said(state="finished"))
+    with serving(runs) as dashboard:
+        row, well = (dashboard.rows()[name]["html"] for name in ("first", AWKWARD))
+        page = dashboard.get("/run/first").text
+        style = dashboard.get("/assets/list.css").text
+    assert 'class="standing finished problem"' in row
+    assert 'class="finding problem" href="/run/first#findings" title="Embeddings are near one point' in row
+    assert 'data-finding="collapse"' in row
+    assert 'id="findings"' in page
+    assert 'class="standing finished"' in well
+    assert ".standing.finished.problem { --state: var(--run-1); }" in style
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["two\nlines", "end\n", "\nstart", "car\rriage", "both\r\n", "a%0Ab", "%2F", "%", "#", "?run=x",
+     "a&b", 'q"u\'o', "<i>",
+     "-dash", "--help", "ünï→文", "tab\there", " space ", "back\\slash", "a;b", "plus+", "~", "colon:", "{brace}", "*"],
+)  # fmt: skip
+def test_a_run_of_any_name_is_found_by_its_link(name: str, tmp_path: Path) -> None:
+    """Also below a folder of such a name, in a comparison, and as a browser's form sends its line breaks."""
+    for each in (name, f"{name}/inner"):
+        write_run(tmp_path / "runs" / each.replace(name, f"{name}x", 1) if "/" in each else tmp_path / "runs" / name,
+                  Shape(snapshots=1, epochs=1))  # fmt: skip
+    with serving(tmp_path / "runs") as dashboard:
+        rows = dashboard.rows()
+        assert set(rows) == {name, f"{name}x/inner"}
+        for each, row in rows.items():
+            (link,) = (part for part in Page(row["html"]).named("a") if part.get("data-part") == "link")
+            assert dashboard.get(str(link["href"])).code == 200
+            (box,) = (part for part in Page(row["html"]).named("input"))
+            assert box["value"] == each
+            as_form = quote(re.sub("\r\n|\r|\n", "\r\n", each), safe="")
+            for path in (f"/compare?run={as_form}", f"/state.json?run={quote(each, safe='')}"):
+                assert dashboard.get(path).code == 200, path

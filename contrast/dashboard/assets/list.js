@@ -53,7 +53,7 @@ function arrange(names = served) {
   const order = orders.find(({ key }) => key === settings.get("sort")) ?? null;
   const all = [...rows.children];
   for (const row of all) {
-    const text = `${row.dataset.name} ${row.dataset.facts} ${row.dataset.standing}`.toLowerCase();
+    const text = `${row.dataset.name} ${row.dataset.facts} ${row.dataset.standing} ${row.dataset.finding}`.toLowerCase();
     row.hidden = !words.every((word) => text.includes(word));
   }
   const place = new Map(served.map((name, at) => [name, at]));

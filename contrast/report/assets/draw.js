@@ -29,8 +29,10 @@ function complete({ spec, datasets }, theme) {
 }
 
 // Canvas: a heat map has some ten thousand cells, too many for elements of their own.
+// The page's policy allows neither eval nor further styles: expressions are interpreted, and the rules are in page.css.
 function embedOptions(theme) {
-  return { mode: "vega-lite", actions: false, renderer: "canvas", config: painted(report.theme.vega, theme) };
+  const asPolicyAllows = { ast: true, defaultStyle: false, tooltip: { disableDefaultStyle: true } };
+  return { mode: "vega-lite", actions: false, renderer: "canvas", ...asPolicyAllows, config: painted(report.theme.vega, theme) };
 }
 
 async function drawPanel(panel) {

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from contrast.report.courses import STEP
-from contrast.report.curves import extend, some_of
+from contrast.report.curves import curve, extend
 from contrast.report.figure import Chart, Figure, Missing, Table
 from contrast.report.kinds import Kind, kinds_chart
 from contrast.report.lines import Axis
-from contrast.report.numbers import number
 from contrast.report.run_record import RunRecord
 
 __all__ = ["bad_pairs"]
@@ -30,14 +29,11 @@ def bad_pairs(runs: Sequence[RunRecord]) -> Figure | Missing:
     shares: Table = {}
     weights: Table = {}
     for run in runs:
-        for row in some_of([row for row in run.metrics if number(row.get("bad_pairs/noisy")) is not None]):
-            for kind in SHARES:
-                share = number(row.get(f"bad_pairs/{kind.name}"))
-                if share is not None:
-                    extend(shares, run=run.name, kind=kind.name, step=row["step"], value=share)
-            weight = number(row.get("bad_pairs/weight"))
-            if weight is not None:
-                extend(weights, run=run.name, kind=WEIGHT[0].name, step=row["step"], value=weight)
+        for kind in SHARES:
+            for step, share in curve(run.metrics, f"bad_pairs/{kind.name}"):
+                extend(shares, run=run.name, kind=kind.name, step=step, value=share)
+        for step, weight in curve(run.metrics, "bad_pairs/weight"):
+            extend(weights, run=run.name, kind=WEIGHT[0].name, step=step, value=weight)
     if not shares:
         return Missing(NAME, TITLE, REASON)
     names = [run.name for run in runs]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import altair as alt
 import numpy as np
+from jaxtyping import Int
 
 from contrast.report.curves import extend
 from contrast.report.figure import Chart, Figure, Missing, Table
@@ -46,7 +47,10 @@ def data_map(runs: Sequence[RunRecord]) -> Figure | Missing:
             Chart(f"map-{place}", _map(f"map{place}", quantity, any(samples.flag), bool(samples.paths)), label)
         )
         if count > MOST_POINTS:
-            notes.append(f"{run.name}: {MOST_POINTS:,} of {count:,} samples are shown, evenly spread, and all flagged.")
+            notes.append(
+                f"{run.name}: {MOST_POINTS:,} of {count:,} samples are shown, evenly spread, "
+                f"and up to {MOST_POINTS:,} of the flagged."
+            )
     if not charts:
         return Missing(NAME, TITLE, REASON)
     _share_axes(charts, tables)
@@ -57,8 +61,7 @@ def data_map(runs: Sequence[RunRecord]) -> Figure | Missing:
 def _table(name: str, samples: Samples, quantity: str) -> tuple[Table, int]:
     mean, spread = samples.moments[f"{quantity}_mean"], samples.moments[f"{quantity}_std"]
     there = np.flatnonzero(np.isfinite(mean) & np.isfinite(spread))
-    step = -(-len(there) // MOST_POINTS) if len(there) else 1
-    chosen = np.union1d(there[::step], there[samples.flag[there] > 0])
+    chosen = np.union1d(_some(there), _some(there[samples.flag[there] > 0]))
     table: Table = {}
     for at in chosen.tolist():
         flag = FLAGS.get(int(samples.flag[at]), FLAGS[0])
@@ -66,6 +69,10 @@ def _table(name: str, samples: Samples, quantity: str) -> tuple[Table, int]:
         file = {"file": samples.paths[at]} if samples.paths else {}
         extend(table, run=name, index=int(samples.index[at]), **moments, flag=flag, **file)
     return table, len(there)
+
+
+def _some(places: Int[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:
+    return places[:: -(-len(places) // MOST_POINTS) or 1]
 
 
 def _map(table: str, quantity: str, flagged: bool, named: bool) -> dict[str, object]:

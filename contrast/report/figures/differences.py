@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from contrast.report.courses import STEP
-from contrast.report.curves import extend, value_at
+from contrast.report.curves import MOST_ROWS, extend, value_at
 from contrast.report.figure import Chart, Figure, Missing, Table
 from contrast.report.kinds import Kind, kinds_chart
 from contrast.report.lines import Axis
 from contrast.report.numbers import number
 from contrast.report.run_record import RunRecord
+from contrast.report.series import thin
 
 __all__ = ["differences"]
 
@@ -80,14 +81,14 @@ def _difference(first: RunRecord, run: RunRecord, quantity: Quantity) -> list[tu
     both = (steps >= at[0]) & (steps <= at[-1])
     scale = 100 if quantity.of_metrics else 1
     found = scale * (values[both] - np.interp(steps[both], at, of_first))
-    return list(zip(steps[both].astype(int).tolist(), found.tolist(), strict=True))
+    points = list(zip(steps[both].astype(int).tolist(), found.tolist(), strict=True))
+    return [points[place] for place in thin(found.tolist(), MOST_ROWS)]
 
 
 def _course(run: RunRecord, quantity: Quantity) -> tuple[Any, Any]:
     rows = run.metrics if quantity.of_metrics else run.observed
     points = [(row["step"], value) for row in rows if (value := number(value_at(row, *quantity.path))) is not None]
-    kept = [points[place] for place in range(0, len(points), max(1, len(points) // 240))]
-    return np.array([step for step, _ in kept]), np.array([value for _, value in kept])
+    return np.array([step for step, _ in points]), np.array([value for _, value in points])
 
 
 def _zero(title: str) -> dict[str, Any]:

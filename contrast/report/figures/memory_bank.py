@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from contrast.report.courses import STEP
-from contrast.report.curves import extend, numbers_at, some_of, value_at
+from contrast.report.curves import MOST_ROWS, extend, numbers_at, value_at
 from contrast.report.figure import Chart, Figure, Missing, Table
 from contrast.report.kinds import Kind, band_chart, kinds_chart
 from contrast.report.lines import Axis
 from contrast.report.numbers import number
 from contrast.report.run_record import RunRecord
+from contrast.report.series import thin
 
 __all__ = ["memory_bank"]
 
@@ -30,8 +31,12 @@ def memory_bank(runs: Sequence[RunRecord]) -> Figure | Missing:
     names = [run.name for run in runs]
     tables: dict[str, Table] = {"ages": {}, "fresh": {}, "by_age": {}, "recall": {}}
     for run in runs:
-        for row in some_of([row for row in run.bank if number(row.get("step")) is not None]):
-            _add(tables, run.name, row)
+        rows: dict[str, Table] = {name: {} for name in tables}
+        for row in run.bank:
+            _add(rows, run.name, row)
+        for name, found in rows.items():
+            for place in thin(found.get("value", []), MOST_ROWS):
+                extend(tables[name], **{column: values[place] for column, values in found.items()})
         fresh = [row for row in run.bank if numbers_at(row, "freshness", "cosine")]
         for row in fresh[-1:]:
             _add_by_age(tables["by_age"], run.name, row)
