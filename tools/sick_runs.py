@@ -90,6 +90,7 @@ RUNS: dict[str, tuple[int, list[str]]] = {
                       "--online_knn.every_n_epochs", "1"]),
     "rate-and-batch": (20, ["--model.optimizer.lr", "12"]),
     "bad-pairs": (10, [*MINING, *TINY_BOUNDS]),
+    "below-raw-input": (2, []),
 }  # fmt: skip
 """Epochs and flags of each; but for the healthy ones, a name is the rule's, or begins with it."""
 
@@ -104,7 +105,9 @@ SCORES = {
     "embedding": ("uniformity", "rank_me", "std", "width"),
 }
 METRICS = ("step", "epoch", "train/loss", "train/rate", "proxy/accuracy", "online/knn_top1", "bad_pairs/noisy",
-           "bad_pairs/faulty")  # fmt: skip
+           "bad_pairs/faulty", "online/raw_input_knn_top1", "online/majority_class")  # fmt: skip
+EVALUATIONS = ("command", "created", "top1", "top1_interval", "baselines")
+BASELINES = ("name", "top1", "difference", "difference_interval")
 
 
 def train(folder: Path, name: str) -> RunFolder:
@@ -121,6 +124,8 @@ def train(folder: Path, name: str) -> RunFolder:
     if name.endswith("duplicates"):
         search = ["duplicates", "--threshold", "0.9999"]  # at 0.999 two digits of one hand may be alike
         subprocess.run([*command, *search, str(run.path)], check=True, stdout=subprocess.DEVNULL)
+    if name == "below-raw-input":
+        subprocess.run([*command, "knn", "--neighbours", "20", str(run.path)], check=True, stdout=subprocess.DEVNULL)
     return run
 
 
@@ -135,6 +140,13 @@ def extract(run: RunFolder, to: Path) -> None:
     _write(to / "scores.jsonl", [{"step": row["step"], **_part(row)} for row in kept])
     metrics = [{name: row[name] for name in METRICS if name in row} for row in read_rows(run.metrics)]
     _write(to / "metrics.jsonl", [row for row in metrics if len(row) > 2])
+    for path in sorted(run.evaluations.glob("*.json")):
+        kept = {name: value for name, value in json.loads(path.read_text()).items() if name in EVALUATIONS}
+        kept["baselines"] = {
+            name: {key: baseline[key] for key in BASELINES} for name, baseline in kept["baselines"].items()
+        }
+        (to / "evaluations").mkdir(exist_ok=True)
+        (to / "evaluations" / path.name).write_text(json.dumps(kept))
     if run.duplicates.exists():
         found = json.loads((run.duplicates / "duplicates.json").read_text())
         within = {**found["within train"], "listed": []}

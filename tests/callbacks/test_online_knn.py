@@ -66,6 +66,30 @@ def test_it_is_knn_on_standardised_images_of_the_backbone_as_it_is(
     assert 0.2 < accuracy < 1
 
 
+def test_raw_input_and_the_majority_class_are_measured_once_before_the_first_step(tmp_path: Path) -> None:
+    """Against loops over pixels and labels."""
+
+    class Pixels(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone = torch.nn.Flatten()
+
+    folder, data = RunFolder(tmp_path), digits()
+    fit(tmp_path, simclr(), [OnlineKNN(folder, 1, neighbours=40, temperature=5.0)], data)
+    first, *later = [row for row in read_rows(folder.metrics) if "online/knn_top1" in row]
+    by_pixels = by_hand(Pixels(), data, 40, 5.0)  # type: ignore[arg-type]
+    assert first["step"] == 0
+    assert first["online/raw_input_knn_top1"] == pytest.approx(by_pixels, abs=1.5 / 360)
+    counts = [0] * 10
+    for place in range(SAMPLES):
+        counts[data.train_set[place][2]] += 1
+    answer = counts.index(max(counts))
+    assert data.test_set is not None
+    tested = [data.test_set[place][2] for place in range(len(data.test_set))]
+    assert first["online/majority_class"] == pytest.approx(tested.count(answer) / len(tested))
+    assert all("online/raw_input_knn_top1" not in row for row in later)
+
+
 @pytest.mark.parametrize(("every", "epochs"), [(0, []), (1, [0, 1, 2]), (2, [1, 2]), (3, [2]), (10, [2])])
 def test_it_is_taken_every_few_epochs_and_after_the_last(every: int, epochs: list[int], tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)

@@ -57,7 +57,7 @@ def test_a_row_says_what_the_run_is(dashboard: Dashboard, runs: Path) -> None:
     assert name == AWKWARD
     assert what == "MoCowithDCLDigits"
     assert where == "runningstep 1,200 of 20,000 · epoch 3 of 50"
-    assert accuracy == "96.1\xa0%linear probekNN 93.4\xa0%"
+    assert accuracy == "96.1\xa0%linear probeno baselines measuredkNN 93.4\xa0%"
     assert course.startswith("online kNN 38 →")
     assert 'href="/run/sweep/seed%201%20%23%3F%25%26"' in rows[AWKWARD]["html"]
     assert re.search(r'<polyline points="4.0,30.0 128.0,4.0"', rows[AWKWARD]["html"]), "two epochs, rising"
@@ -95,12 +95,12 @@ def test_accuracy_is_the_newest_probe_then_knn_then_the_gauge(runs: Path) -> Non
 
     newer = {"command": "probe", "created": "2026-04-01T12:00:00+00:00", "top1": 0.0}
     (evaluations / "probe-newer.json").write_text(json.dumps(newer))
-    assert accuracy() == "0.0\xa0%linear probekNN 93.4\xa0%"
+    assert accuracy() == "0.0\xa0%linear probeno baselines measuredkNN 93.4\xa0%"
     for file in evaluations.glob("probe*"):
         file.unlink()
-    assert accuracy() == "93.4\xa0%kNN"
+    assert accuracy() == "93.4\xa0%kNNno baselines measured"
     shutil.rmtree(evaluations)
-    assert re.fullmatch(r"9\d\.\d\xa0%online kNN", accuracy())
+    assert re.fullmatch(r"9\d\.\d\xa0%online kNNno baselines measured", accuracy())
     write_rows(runs / "first/metrics.jsonl", [{"step": step, "epoch": 0, "train/loss": 9 - step} for step in (1, 2, 3)])
     row = next(row for row in listing.rows() if row.name == "first")
     assert cells({"html": row.html})[4:6] == ["none yet", "loss 8 → 6"]

@@ -36,6 +36,7 @@ NUMBERS = {
     "shortcut": r"win .* in [5-9]\d % of queries, yet kNN went from 1\d\.\d % to 1\d\.\d %",
     "rate-and-batch": r"peaks at .* SGD is used at 0\.003 to 3",
     "bad-pairs": r"flags [3-9]\d % of the samples",
+    "below-raw-input": r"kNN is at 9\d\.\d %, and raw pixels at 97\.\d %: −\d\.\d \[−\d\.\d, [−+]\d\.\d\] points",
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import shutil
 from pathlib import Path
@@ -13,11 +15,18 @@ import torchvision
 from safetensors.torch import load_file
 from torch import nn
 
+from contrast import evaluation
 from contrast.cli import main
 from contrast.commands.encoder import load_run
+from contrast.dashboard.listing import Listing
+from contrast.dashboard.runs_folder import RunsFolder
 from contrast.data import Digits
+from contrast.doctor import examine
 from contrast.evaluation import features
 from contrast.models import ConvNet
+from contrast.report import build_page, read_runs
+from contrast.report.overview import key_numbers
+from contrast.run_folder import RunFolder
 from tests.commands.running import pretrain
 
 DIGITS = """
@@ -76,7 +85,98 @@ def test_later_commands_take_the_features_of_the_first(run, monkeypatch):
     assert main(["knn", str(run), "--neighbours", "7"]) == 0
     assert main(["probe", str(run), "--fraction", "0.5", "--seeds", "1"]) == 0
     assert len(_results(run)) == 3
+    assert len(list((run / "features").iterdir())) == 6  # encoder, raw input and random weights, of train and test
+
+
+@pytest.fixture(scope="module")
+def measured(trained, tmp_path_factory):
+    """A run below raw pixels, evaluated by kNN, and what the command said."""
+    run = Path(shutil.copytree(trained, tmp_path_factory.mktemp("below") / "run"))
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        assert main(["knn", str(run), "--neighbours", "5"]) == 0
+    return run, said.getvalue()
+
+
+def test_a_number_without_its_reference_is_shown_nowhere(measured):
+    """An encoder below raw pixels is flagged by the command, in the JSON, on the page, in the list and by the doctor."""
+    run, said = measured
+    (result,) = _results(run)
+    raw = result["baselines"]["raw_input"]
+    assert result["top1"] < raw["top1"]
+    assert raw["difference"] == pytest.approx(result["top1"] - raw["top1"])
+    assert raw["difference_interval"][1] < 0
+    # The command: an aligned table and a note.
+    rows = [
+        line for line in said.splitlines() if line.startswith(("  majority class", "  raw pixels", "  random weights"))
+    ]
+    assert [line[:18].strip() for line in rows] == ["majority class", "raw pixels", "random weights"]
+    assert len({line.index("%") for line in rows if line[18:20].strip()}) == 1
+    assert f"{100 * raw['difference']:+.2f} [" in rows[1]
+    assert "  note: below raw pixels: -" in said
+    assert any(note.startswith("below raw pixels: -") for note in result["notes"])
+    # The report: the card, the row, and what the doctor says at the top.
+    page = build_page(read_runs([RunFolder(run)]))
+    points = f"{100 * raw['difference']:+.1f}".replace("-", "\N{MINUS SIGN}")
+    card = next(card for card in key_numbers(read_runs([RunFolder(run)])[0]) if card.label.startswith("kNN"))
+    assert card.detail.startswith(points)
+    assert f"points to raw pixels, the best baseline ({100 * raw['top1']:.1f}" in card.detail
+    assert 'class="beaten"' in page
+    assert "below-raw-input" in page
+    # The dashboard's list.
+    (row,) = Listing(RunsFolder(run.parent)).rows()
+    assert f'<span class="detail under below">{points} to raw pixels</span>' in row.html
+    # The doctor.
+    finding = next(each for each in examine(RunFolder(run)).findings if each.rule == "below-raw-input")
+    assert finding.severity == "problem"
+    assert points in finding.seen
+    assert "Differences between losses cannot show" in finding.mend
+
+
+def test_every_baseline_in_the_file_has_a_protocol(measured):
+    (result,) = _results(measured[0])
+    for name, baseline in result["baselines"].items():
+        assert baseline["protocol"]["test_samples"] == 360, name
+        assert baseline["protocol"]["data"]["test"]["samples"] == 360
+        assert baseline["top1_interval"][0] <= baseline["top1"] <= baseline["top1_interval"][1]
+        assert baseline["encoder_top1"] == result["top1"]
+        assert baseline["per_seed"][0]["balanced_accuracy"] >= 0
+    assert result["baselines"]["random_weights"]["weights"] == "random, seed 0"
+    assert "3,072" not in result["baselines"]["raw_input"]["architecture"]  # 64 pixels need no average
+
+
+def test_random_weights_are_those_that_the_run_started_from(measured):
+    """The kNN before the first step saw the same network on the same data."""
+    run, _ = measured
+    loaded = load_run(run)
+    assert loaded.untrained.fingerprint != loaded.encoder.fingerprint
+    assert loaded.untrained.backbone.describe() == loaded.backbone.describe()
+    started = [load_run(run).untrained.fingerprint for _ in range(2)]
+    assert started[0] == started[1] == loaded.untrained.fingerprint
+
+
+def test_baselines_can_be_left_out(run, capsys):
+    assert main(["knn", str(run), "--neighbours", "5", "--no-baselines"]) == 0
+    printed = capsys.readouterr().out
+    assert "baselines: none measured, as --no-baselines says" in printed
     assert len(list((run / "features").iterdir())) == 2
+    (result,) = _results(run)
+    assert "baselines" not in result
+    page = build_page(read_runs([RunFolder(run)]))
+    assert "no baselines measured" in page
+    (row,) = Listing(RunsFolder(run.parent)).rows()
+    assert "no baselines measured" in row.html
+
+
+def test_the_encoders_number_is_kept_where_its_baselines_are_interrupted(run, monkeypatch):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluation, "measure_baselines", stop)
+    with contextlib.suppress(KeyboardInterrupt):
+        main(["knn", str(run), "--neighbours", "5"])
+    (result,) = _results(run)
+    assert result["top1"] > 0
 
 
 def test_the_same_evaluation_keeps_one_file(run):
@@ -91,6 +191,7 @@ def test_fine_tuning_leaves_the_run_as_it_is_and_flips_as_pretraining_did(run):
     assert main(["probe", str(run), "--finetune", "--per-class", "3", "--seeds", "1", "--epochs", "1"]) == 0
     (result,) = _results(run)
     assert result["command"] == "finetune"
+    assert list(result["baselines"]) == ["majority_class", "raw_input"]
     assert result["protocol"]["fine_tuning"]["flip"] == 0  # as configs/demo.yaml says
     assert (run / "checkpoints" / "last.ckpt").read_bytes() == before
 
