@@ -66,8 +66,8 @@ def test_the_sentence_has_all_numbers(tmp_path: Path) -> None:
     run = write(tmp_path, evaluation(raw_input=(-0.076, -0.09, -0.06), random_weights=(-0.01, -0.02, 0.01)))
     (finding,) = examine(run).findings
     assert finding.seen == (
-        "kNN is at 56.0 %, and raw input at 63.6 %: −7.6 [−9.0, −6.0] points; random weights: 57.0 %, −1.0 [−2.0, +1.0] "
-        "points."
+        "kNN is at 56.0 %, and raw input at 63.6 %: −7.6 [−9.0, −6.0] points; random weights: 57.0 %, −1.0 "
+        "[−2.0, +1.0] points."
     )
 
 
