@@ -198,7 +198,7 @@ def _accuracy(evaluations: Sequence[Evaluation], scalars: Scalars) -> Accuracy |
 
 def _against(evaluation: Evaluation) -> tuple[str, bool]:
     best = best_reference(list(evaluation.references))
-    return (UNMEASURED, False) if best is None else (f"{points(best.difference)} to {best.words}", best.beaten)
+    return (UNMEASURED, False) if best is None else (f"{points(best.difference)} against {best.words}", best.beaten)
 
 
 def _while_training(share: float, scalars: Scalars) -> tuple[str, bool]:
@@ -206,7 +206,7 @@ def _while_training(share: float, scalars: Scalars) -> tuple[str, bool]:
     if not found:
         return UNMEASURED, False
     name, best = max(found.items(), key=lambda each: each[1])
-    return f"{points(share - best)} to {name}", share < best
+    return f"{points(share - best)} against {name}", share < best
 
 
 def _curve(knn: Sequence[float], logged: Sequence[float]) -> tuple[Markup, str]:

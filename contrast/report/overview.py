@@ -143,7 +143,7 @@ def against(evaluation: Evaluation) -> str:
     best = best_reference(list(evaluation.references))
     if best is None:
         return "no baselines measured"
-    return f"{best.points} points to {best.words}, the best baseline ({percent(best.top1)})"
+    return f"{best.points} points against {best.words}, the best baseline ({percent(best.top1)})"
 
 
 def _interval(evaluation: Evaluation) -> str:
@@ -218,7 +218,7 @@ def _accuracy(evaluation: Evaluation) -> dict[str, Any]:
             for each in sorted(evaluation.references, key=lambda each: each.difference)
         ],
         "baseline_protocols": {each.words: flat_settings(each.protocol) for each in evaluation.references},
-        "remarks": list(evaluation.remarks),
+        "remarks": [each for each in evaluation.remarks if not each.startswith("below ")],  # which the rows say
         "created": evaluation.created or "—",
         "data": data_in_words(evaluation.protocol),
         "protocol": flat_settings(short_protocol(evaluation.protocol)),

@@ -119,12 +119,12 @@ def test_a_number_without_its_reference_is_shown_nowhere(measured):
     points = f"{100 * raw['difference']:+.1f}".replace("-", "\N{MINUS SIGN}")
     card = next(card for card in key_numbers(read_runs([RunFolder(run)])[0]) if card.label.startswith("kNN"))
     assert card.detail.startswith(points)
-    assert f"points to raw pixels, the best baseline ({100 * raw['top1']:.1f}" in card.detail
+    assert f"points against raw pixels, the best baseline ({100 * raw['top1']:.1f}" in card.detail
     assert 'class="beaten"' in page
     assert "below-raw-input" in page
     # The dashboard's list.
     (row,) = Listing(RunsFolder(run.parent)).rows()
-    assert f'<span class="detail under below">{points} to raw pixels</span>' in row.html
+    assert f'<span class="detail under below">{points} against raw pixels</span>' in row.html
     # The doctor.
     finding = next(each for each in examine(RunFolder(run)).findings if each.rule == "below-raw-input")
     assert finding.severity == "problem"
