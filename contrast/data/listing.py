@@ -71,8 +71,9 @@ def say_passed_over(root: str, folders: list[str]) -> None:
     names = list(dict.fromkeys(os.path.relpath(folder, root) for folder in folders))
     if names:
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        listed = ", ".join(names[:5])
         _log.warning(
-            "passed over in %r, as no data: %s%s (runs, and folders of the system)", root, ", ".join(names[:5]), more
+            "passed over in %r, since they hold runs or files of the system, no data: %s%s", root, listed, more
         )
 
 

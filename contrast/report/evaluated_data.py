@@ -10,13 +10,13 @@ _MOST_CLASSES = 8
 
 
 def data_in_words(protocol: dict[str, Any]) -> list[str]:
-    """One line a set of a protocol, "test photos/test: 360 samples of 2 classes (cat, dog), checksum 1a2b3c4d".
+    """One line for each set of a protocol: path, class of the data set, samples, class names and checksum.
 
     Empty for a protocol that names no data, as those of earlier versions.
 
     Example:
         >>> data_in_words({"data": {"test": {"set": "x.ImageFolder", "path": "p", "samples": 3, "contents": "1a2b"}}})
-        ['test p (ImageFolder): 3 samples, checksum 1a2b']
+        ['test: p (ImageFolder), 3 samples, checksum 1a2b']
     """
     data = protocol.get("data")
     sets = data.items() if isinstance(data, dict) else []
@@ -31,10 +31,11 @@ def set_in_words(name: str, described: dict[str, Any]) -> str:
     shown = f" of {len(classes)} classes ({_some(classes)})" if classes else ""
     count, checksum = described.get("samples"), described.get("contents")
     said = [
+        where,
         f"{count:,} samples{shown}" if isinstance(count, int) else "",
         f"checksum {checksum[:8]}" if isinstance(checksum, str) else "",
     ]
-    return f"{name} {where}: {', '.join(filter(None, said))}".strip()
+    return f"{name}: {', '.join(filter(None, said))}"
 
 
 def short_protocol(protocol: dict[str, Any]) -> dict[str, Any]:

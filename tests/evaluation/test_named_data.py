@@ -61,7 +61,7 @@ def test_a_protocol_names_paths_counts_classes_and_checksums(evaluated):
         assert (data["path"], data["samples"], data["classes"]) == (str(home / split), count, list(CLASSES))
         assert data["contents_of"] == "sizes and modification times of the files"
         assert len({data["names"], data["labels"], data["contents"]}) == 3
-        line = f"{split} {home / split} (ImageFolder): {count} samples of 3 classes (cat, dog, emu), checksum "
+        line = f"{split}: {home / split} (ImageFolder), {count} samples of 3 classes (cat, dog, emu), checksum "
         assert f"{line}{data['contents'][:8]}" in printed
         assert f"{line}{data['contents'][:8]}" in (page := run.report.read_text())
     assert "data.train.classes" in page
@@ -73,7 +73,7 @@ def test_the_dashboard_says_on_which_data_an_accuracy_was_measured(evaluated):
     summary = summarise(run)
     assert summary.facts["Data"] == f"ImageFolder {home / 'train'}"
     assert summary.accuracy is not None
-    assert f"test {home / 'test'} (ImageFolder): 20 samples" in summary.accuracy.data
+    assert f"test: {home / 'test'} (ImageFolder), 20 samples" in summary.accuracy.data
 
 
 def test_every_sample_of_the_gallery_has_its_class_and_file(evaluated):
