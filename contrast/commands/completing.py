@@ -10,7 +10,7 @@ from typing import Any
 from jsonargparse._common import denying_import_path_entry  # it has no public name
 
 from contrast import banks, data, losses, methods, models
-from contrast.commands.choices import SLOTS
+from contrast.commands.choices import SLOTS, own_classes
 from contrast.commands.configuration import Config
 from contrast.commands.plain import require_plain
 from contrast.errors import InputError
@@ -27,6 +27,7 @@ def complete(config: Config) -> Config:
         InputError: where a section is none, a seed out of range, or the model has no class.
     """
     require_plain(config, "configuration")
+    config = own_classes(config)
     config = {"seed_everything": 0} | {name: value for name, value in config.items() if value is not None}
     _require_sections(config)
     config["data"] = _with({"class_path": "ImageData"} | _spec(config.get("data")), seed=config["seed_everything"])

@@ -2,16 +2,124 @@
 
 from __future__ import annotations
 
+import copy
 import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
-from contrast.errors import did_you_mean
+from contrast.errors import InputError, did_you_mean
 
-__all__ = ["one_line"]
+__all__ = ["every_mistake", "one_line"]
+
+TypedT = TypeVar("TypedT")
+_MOST = 3  # mistakes that are told at once
+_NULL = re.compile(r"(none|nil|nan|undefined|na|n/a)", re.IGNORECASE)
+_TYPES = {"int": "an integer", "float": "a number", "bool": "true or false", "str": "text"}
 
 _NOISE = re.compile(
     r"Expected a <class 'NoneType'>|Given value|Subtypes:|Errors:$|Does not validate against any of the Union|"
     r"Problem with given class_path|either not accessible or invalid|^Parser key \"[^\"]*\":?$"
 )
+
+
+def every_mistake(config: dict[str, Any], check: Callable[[dict[str, Any]], TypedT]) -> TypedT:
+    """What `check` makes of a configuration; where it refuses it, all that it refuses, in one line.
+
+    After a mistake the checker stops, so the value is taken away and the rest checked again.
+
+    Args:
+        config: plain values by their keys.
+        check: raises an `InputError` that begins with the path of the value that does not fit.
+
+    Raises:
+        InputError: one line that names up to three mistakes, each with the value as it was written.
+    """
+    left, said = config, list[str]()
+    while True:
+        try:
+            typed = check(left)
+        except InputError as error:
+            message = str(error)
+        else:
+            if said:
+                raise InputError("; ".join(said))
+            return typed
+        if said and "required" in message:  # for want of what was taken away
+            raise InputError("; ".join(said))
+        path, _, reason = message.partition(": ")
+        keys = _keys(left, path)
+        message = f"{'.'.join(keys)}: {reason}" if reason else message
+        if option := re.match(r"no argument '([^']+)' here", reason):
+            keys.append(option[1])
+        place = _place(left, keys)
+        said.append(_as_written(".".join(keys), reason, _at(left, place)) if place and not option else message)
+        if place is None or len(said) == _MOST:
+            raise InputError("; ".join(said))
+        left = copy.deepcopy(left)
+        del _at(left, place[:-1])[place[-1]]
+
+
+def _keys(config: Any, path: str) -> list[str]:
+    """The keys of a message's path, without the last ones that alternatives of a type repeat."""
+    given = path.split(".")
+    keys = given
+    while _place(config, keys) is None and len(keys) > 1 and keys[-1] == keys[-2]:
+        keys = keys[:-1]
+    return keys if _place(config, keys) else given
+
+
+def _place(config: Any, keys: list[str]) -> list[str] | None:
+    """The keys that lead to a value, with the `init_args` that a message leaves out; None where there is no value."""
+    place: list[str] = []
+    for key in keys:
+        holder = _at(config, place)
+        if isinstance(holder, Mapping) and key not in holder and isinstance(holder.get("init_args"), Mapping):
+            place.append("init_args")
+            holder = holder["init_args"]
+        if not isinstance(holder, Mapping) or key not in holder:
+            return None
+        place.append(key)
+    return place or None
+
+
+def _at(config: Any, place: list[str]) -> Any:
+    for key in place:
+        config = config[key]
+    return config
+
+
+def _as_written(path: str, reason: str, value: Any) -> str:
+    """The message with the value as it was written, and what the traps of YAML 1.1 ask for."""
+    wanted = re.search(r"is not an? (int|float|bool|str): give", reason)
+    if isinstance(value, str) and _NULL.fullmatch(value) and (wanted or "Sequence" in reason):
+        return f"{path}: {value!r} is text to YAML: write null for no value"
+    if "<class 'collections.abc.Sequence'>" in reason and not isinstance(value, list | dict):
+        return f"{path}: {'null' if value is None else value!r:.60} is not a list: write values in brackets, [1, 2]"
+    if not wanted:
+        return f"{path}: {reason}"
+    kind = wanted[1]
+    if isinstance(value, bool):
+        read = f"{str(value).lower()} (as YAML reads {'yes and on' if value else 'no and off'})"
+        fix = "put the word in quotes" if kind == "str" else f"give {_TYPES[kind]}"
+        return f"{path}: {read} is not {_TYPES[kind]}: {fix}"
+    if kind == "str" and value is not None and not isinstance(value, list | dict):
+        return f"{path}: {value} is a number to YAML and not text: put it in quotes, \"'{value}'\" behind a flag"
+    if kind == "int" and isinstance(value, str) and _whole(value):
+        return f"{path}: {value!r} is not an integer to YAML: write {_whole(value)}"
+    shown = "null" if value is None else repr(value)
+    return f"{path}: {shown:.60} is not {_TYPES[kind]}: give {_TYPES[kind]}"
+
+
+def _whole(text: str) -> str:
+    """The integer that a text such as 1e1 or 0o10 means; empty where it means none."""
+    for read in (lambda: int(text, 0), lambda: float(text)):
+        try:
+            number = read()
+        except (ValueError, OverflowError):
+            continue
+        if number == number // 1 and abs(number) < 2**63:
+            return str(int(number))
+    return ""
 
 
 def one_line(message: str, classes: dict[str, list[str]] | None = None) -> str:
@@ -26,7 +134,10 @@ def one_line(message: str, classes: dict[str, list[str]] | None = None) -> str:
     reasons = [re.sub(r"^.*?Parser key \"[^\"]*\":\s*", "", reason) for reason in reasons]
     reasons = [reason for reason in reasons if reason and not _NOISE.search(reason)]
     reason = reasons[0] if reasons else message
+    if group := re.search(r"Group '([^']+)' does not accept option '([^']+)'", message):
+        return f"{group[1]}: no argument {group[2]!r} here: check its spelling, or which class it belongs to"
     if "Expected a <class" not in reason:
+        reason = next((each for each in reasons if "is not accepted" in each), reason)
         reason = next((each for each in reasons if "dot import path" in each), reason)
     path = ".".join(key.removesuffix(".init_args") for key in keys)
     if typed := re.fullmatch(r"Expected an? <class '(\w+)'>", reason.rstrip(".")):
@@ -43,6 +154,8 @@ def _worded(reason: str, path: str, classes: dict[str, list[str]]) -> str:
         name = unknown[1]
         known = classes.get(path.rpartition(".")[2], [])
         return f"no class {name!r}" + (did_you_mean(name, known) if known else "; give a class's dotted path")
+    if other := re.search(r"Import path (\S+) does not correspond to a subclass of Dataset", reason):
+        return f"{other[1]} is not a data set: give a class with __len__ and __getitem__(index)"
     if denied := re.search(r"Importing '([^']+)' is not allowed", reason):
         return (
             f"{denied[1]!r} may not be named here, as it could run anything: give a class of the kind that belongs here"
@@ -52,5 +165,6 @@ def _worded(reason: str, path: str, classes: dict[str, list[str]]) -> str:
     if option := re.search(r"Option '([^']+)' is not accepted", reason):
         return f"no argument {option[1]!r} here: check its spelling, or which class it belongs to"
     if typed := re.search(r"Expected an? <class '(\w+)'>\. Got value: (.*)", reason):
-        return f"{typed[2].strip()!r} is no {typed[1]}: give {'an' if typed[1] == 'int' else 'a'} {typed[1]}"
+        kind = f"{'an' if typed[1] == 'int' else 'a'} {typed[1]}"
+        return f"{typed[2].strip()!r} is not {kind}: give {kind}"
     return reason

@@ -17,7 +17,7 @@ from contrast import banks, data, losses, methods, models, optim  # noqa: F401  
 from contrast.callbacks import BankRecorder, Checkpoints, Metrics, OnlineKNN, PairRecorder, Recorder
 from contrast.commands.choices import SLOTS, choices
 from contrast.commands.configuration import Config
-from contrast.commands.messages import one_line
+from contrast.commands.messages import every_mistake, one_line
 from contrast.commands.training_facts import TrainingFacts
 from contrast.data import TrainingData
 from contrast.data.failures import construction_error
@@ -84,9 +84,9 @@ def check(parser: jsonargparse.ArgumentParser, config: Config) -> Any:
     """A configuration by the types.
 
     Raises:
-        InputError: one line, for the first thing that does not fit.
+        InputError: one line, for what does not fit, up to three mistakes.
     """
-    typed = refused_in_one_line(lambda: parser.parse_object(config))
+    typed = every_mistake(config, lambda given: refused_in_one_line(lambda: parser.parse_object(given)))
     _refuse_nothing(typed)
     return typed
 

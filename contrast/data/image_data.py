@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from contrast.data.batch import Batch
 from contrast.data.images import CentreImages, TrainingImages
 from contrast.data.indexed import IndexedImages
+from contrast.data.sources import MapStyle
 from contrast.data.standardisation import Standardisation
 from contrast.data.thumbnail import thumbnail
 from contrast.data.training_data import TrainingData
@@ -53,9 +54,9 @@ class ImageData(TrainingData):
 
     def __init__(
         self,
-        train: Dataset,  # type: ignore[type-arg]  # annotated Dataset[Any], jsonargparse takes no class's arguments
+        train: Dataset | MapStyle,  # type: ignore[type-arg]  # annotated Dataset[Any], jsonargparse takes no class's arguments
         views: Views,
-        test: Dataset | None = None,  # type: ignore[type-arg]  # as above
+        test: Dataset | MapStyle | None = None,  # type: ignore[type-arg]  # as above
         batch_size: int = 256,
         workers: int = 2,
         seed: int = 0,

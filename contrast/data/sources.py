@@ -27,6 +27,7 @@ __all__ = [
     "Content",
     "HasContent",
     "Kind",
+    "MapStyle",
     "Source",
     "StackedImages",
     "array_rows",
@@ -71,6 +72,15 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Any: ...
+
+
+@runtime_checkable
+class MapStyle(Protocol):
+    """What a class must have for a configuration to take it as a data set: its annotations do not matter."""
+
+    def __len__(self) -> Any: ...
+
+    def __getitem__(self, index: Any, /) -> Any: ...
 
 
 @runtime_checkable

@@ -16,6 +16,7 @@ from contrast.data.batch import Batch
 from contrast.data.series.indexed import IndexedSeries, TrainingSeries
 from contrast.data.series.picture import drawn
 from contrast.data.series.views import SeriesViews
+from contrast.data.sources import MapStyle
 from contrast.data.standardisation import Standardisation
 from contrast.data.training_data import TrainingData
 
@@ -50,9 +51,9 @@ class SeriesData(TrainingData):
 
     def __init__(
         self,
-        train: Dataset,  # type: ignore[type-arg]  # annotated Dataset[Any], jsonargparse takes no class's arguments
+        train: Dataset | MapStyle,  # type: ignore[type-arg]  # annotated Dataset[Any], jsonargparse takes no class's arguments
         views: SeriesViews,
-        test: Dataset | None = None,  # type: ignore[type-arg]  # as above
+        test: Dataset | MapStyle | None = None,  # type: ignore[type-arg]  # as above
         batch_size: int = 256,
         workers: int = 0,
         seed: int = 0,
