@@ -20,8 +20,12 @@ ABOVE = 1.5
 
 def loss_start(run: Evidence) -> Finding | None:
     """log(K + 1) is what InfoNCE has where all scores are alike."""
-    count, loss = run.first("gradient", "negatives"), next(iter(run.scalars("train/loss")), None)
+    placeholders = run.first("placeholders", "mean") or 0.0  # of a queue's random start, which the loss counts
+    count = (run.first("gradient", "negatives") or 0.0) + placeholders
+    loss = next(iter(run.scalars("train/loss")), None)
     positive, negative = run.first("positive", "mean"), run.first("negative", "mean")
+    if negative is None and placeholders:
+        negative = 0.0  # random rows
     tau = run.first("temperature", "value")
     if not count or loss is None or positive is None or negative is None or tau is None:
         return None

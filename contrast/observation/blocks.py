@@ -13,7 +13,10 @@ from contrast.losses import NegativeLogits, Tile
 from contrast.observation.same_class import as_numbers, same_class
 from contrast.pairs import MINED, PAIR_MIX, QUERY_MIX, Pairs
 
-__all__ = ["KINDS", "SOURCES", "Block", "blocks"]
+__all__ = ["KINDS", "PLACEHOLDER", "SOURCES", "Block", "blocks"]
+
+PLACEHOLDER = "placeholder"
+"""The kind of shared negatives that are no sample's embedding, such as a queue's random start."""
 
 KINDS = {MINED: "mined", PAIR_MIX: "pair_mix", QUERY_MIX: "query_mix"}
 SOURCES = {"shared": "shared", "mined": "mined", "pair_mix": "mixed", "query_mix": "mixed"}
@@ -26,7 +29,7 @@ class Block(NamedTuple):
     """Negatives of one kind, heads and queries in one axis n.
 
     Attributes:
-        kind: shared, mined, pair_mix or query_mix.
+        kind: shared, mined, pair_mix, query_mix or placeholder.
         tile: where they come from, with its own axes.
         score: (n, t).
         weight: 1 for what is offered and 0 for the rest, in the scores' type: arithmetic is faster than masks.
@@ -43,7 +46,11 @@ class Block(NamedTuple):
 
 
 def blocks(pairs: Pairs, negatives: NegativeLogits, labels: Int[Tensor, " n"] | None) -> Iterator[Block]:
-    """The negatives by kind, in pieces of bounded size."""
+    """The negatives by kind, in pieces of bounded size.
+
+    Placeholders are a kind of their own: the loss has them among its negatives, and statistics of negatives leave them
+    out.
+    """
     for tile in negatives.tiles():
         for kind, part in _by_kind(pairs, tile):
             rows = part.score.shape[:-1].numel()
@@ -62,7 +69,14 @@ def blocks(pairs: Pairs, negatives: NegativeLogits, labels: Int[Tensor, " n"] | 
 
 def _by_kind(pairs: Pairs, tile: Tile) -> Iterator[tuple[str, Tile]]:
     if not tile.own:
-        yield "shared", tile
+        if pairs.placeholder is None:
+            yield "shared", tile
+            return
+        marked = pairs.placeholder[tile.start : tile.start + tile.score.shape[-1]]
+        # Blocks of a kind are of the same columns: one of them has nothing to offer where all are alike.
+        for kind, columns in (("shared", ~marked), (PLACEHOLDER, marked)):
+            if bool(columns.any()):
+                yield kind, tile._replace(offered=tile.offered & columns)
         return
     kinds = pairs.own_negative_kind
     if kinds is None:

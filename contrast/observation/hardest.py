@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from contrast.losses import LogitLoss
-from contrast.observation.blocks import Block, blocks
+from contrast.observation.blocks import PLACEHOLDER, Block, blocks
 from contrast.observation.gradient import logit_gradient
 from contrast.pairs import UNKNOWN, Pairs
 
@@ -26,7 +26,7 @@ class HardNegative:
     Attributes:
         index: its sample; -1 of a mix, and where it is not known.
         score: with the query, before the temperature.
-        share: of the query's gradient on all its negatives.
+        share: of the query's gradient on all its negatives but placeholders.
         kind: shared, mined, pair_mix or query_mix.
     """
 
@@ -39,6 +39,7 @@ class HardNegative:
 @torch.no_grad()
 def hardest_negatives(loss: LogitLoss, pairs: Pairs, count: int) -> list[list[HardNegative]]:
     """The `count` negatives of highest score of each query, hardest first, at most two mixes among them.
+    A queue's random start is left out.
 
     Of several heads, the first one's.
 
@@ -53,6 +54,8 @@ def hardest_negatives(loss: LogitLoss, pairs: Pairs, count: int) -> list[list[Ha
     found: list[list[HardNegative]] = [[] for _ in pairs.index]
     total = torch.zeros(len(pairs.index))
     for block in blocks(pairs, negatives, None):
+        if block.kind == PLACEHOLDER:
+            continue
         size = gradient.sizes(block.tile)
         total += size.sum(dim=1).float().cpu()
         score, place = (block.score + block.weight.log()).topk(min(count, block.score.shape[1]), dim=1)

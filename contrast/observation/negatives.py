@@ -12,7 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from contrast.losses import LogitLoss, NegativeLogits, PositiveLogits
-from contrast.observation.blocks import SOURCES, Block, blocks
+from contrast.observation.blocks import PLACEHOLDER, SOURCES, Block, blocks
 from contrast.observation.gradient import LogitGradient, logit_gradient
 from contrast.observation.ranks import Ranked, RankedNumbers
 from contrast.observation.sums import Array, array
@@ -25,8 +25,11 @@ __all__ = ["PerQuery", "per_query", "positive"]
 class PerQuery(NamedTuple):
     """Sums over each query's negatives, arrays (n,); and the hardest of them.
 
+    Placeholders are not negatives here. The loss has them among its negatives, so they count in `push` and `partition`.
+
     Attributes:
         negatives: how many there are.
+        placeholders: how many the loss has beside them.
         total: Σ of the sizes g that the gradient on them has, in proportion to |∂L/∂l|.
         push: Σ |∂L/∂l| itself.
         entropy: -Σ g log g.
@@ -43,6 +46,7 @@ class PerQuery(NamedTuple):
     """
 
     negatives: Array
+    placeholders: Array
     total: Array
     push: Array
     entropy: Array
@@ -80,8 +84,11 @@ def per_query(
     partition = known[0] if known else negatives.logsumexp().detach()
     sums = _Sums(gradient, partition, labels is not None, single_temperature(loss.temperature) is not None)
     for block in blocks(pairs, negatives, labels):
-        look(block)
-        sums.add(block)
+        if block.kind == PLACEHOLDER:
+            sums.add_placeholders(block)
+        else:
+            look(block)
+            sums.add(block)
     return sums.finished(partition)
 
 
@@ -100,6 +107,7 @@ class _Sums:
         self.negatives, self.total, self.entropy, self.mixed, self.false, self.denominator = (
             nothing.clone() for _ in range(6)
         )
+        self.placeholders, self.on_placeholders, self.whole = (nothing.clone() for _ in range(3))
         self.hardest = {mixed: torch.full_like(nothing, -torch.inf) for mixed in (False, True)}
 
     def add(self, block: Block) -> None:
@@ -123,8 +131,14 @@ class _Sums:
             self.false += torch.linalg.vecdot(size, block.same)
             if not self.gradient.is_softmax:
                 chance = (block.tile.logit - self.partition[..., None]).clamp_(max=0).exp_().flatten(0, -2)
+                chance = chance * block.weight
                 self.denominator += torch.linalg.vecdot(chance, block.same)
+                self.whole += chance.sum(dim=1)
         self.sources.setdefault(SOURCES[block.kind], Ranked()).add(score, numbers, torch.stack(sums))
+
+    def add_placeholders(self, block: Block) -> None:
+        self.placeholders += block.weight.sum(dim=1)
+        self.on_placeholders += self.gradient.sizes(block.tile).flatten(0, -2).sum(dim=1)
 
     def _add_entropy(self, block: Block, size: Tensor, total: Tensor) -> None:
         if not self.gradient.is_softmax:
@@ -136,15 +150,22 @@ class _Sums:
 
     def finished(self, partition: Tensor) -> PerQuery:
         softmax = self.gradient.is_softmax
-        sums = [self.negatives, self.total, self.gradient.push(self.total), self.entropy, self.mixed, self.false]
-        others = [self.denominator, self.gradient.pull.abs().flatten(), partition.flatten(), *self.hardest.values()]
-        negatives, total, push, entropy, mixed, false, denominator, pull, lse, real, mixes = array(
+        push = self.gradient.push(self.total + self.on_placeholders)
+        sums = [self.negatives, self.placeholders, self.total, push, self.entropy, self.mixed, self.false]
+        others = [
+            self.denominator / self.whole.clamp(min=torch.finfo(self.whole.dtype).tiny),
+            self.gradient.pull.abs().flatten(),
+            partition.flatten(),
+            *self.hardest.values(),
+        ]
+        negatives, placeholders, total, push, entropy, mixed, false, denominator, pull, lse, real, mixes = array(
             torch.stack([*sums, *others])
         )
         every = functools.reduce(Ranked.merged, self.sources.values()) if self.sources else Ranked()
         sources = {name: each.looked_at() for name, each in self.sources.items()}
         return PerQuery(
             negatives=negatives,
+            placeholders=placeholders,
             total=total,
             push=push,
             entropy=entropy,

@@ -97,7 +97,7 @@ class Observation:
         self._hardness, self._gradients = Hardness(device), GradientShares(device)
         self._proxy = {name: Average(device) for name in ("proxy/accuracy", "proxy/accuracy_without_mixes")}
         self._weights: dict[str, Average] = {}
-        self._alignment = Average(device)
+        self._alignment, self._placeholders = Average(device), Average(device)
         self._temperatures: Temperatures | None = None
         self._temperature: Tensor | None = None
         self._asked = self._mixes = False
@@ -130,6 +130,7 @@ class Observation:
                 self._temperatures.add_negatives(pairs, block)
 
         seen = per_query(loss, pairs, positive, negatives, self._labels, look)
+        self._placeholders.add(seen.placeholders)
         if not seen.kinds:
             return
         self._asked = True
@@ -141,8 +142,9 @@ class Observation:
             self._hardness.add_chance(self._labels, pairs.index)
         self._gradients.add(seen, logit)
         real, mixed = seen.hardest
-        self._proxy["proxy/accuracy"].add(score > np.maximum(real, mixed))
-        self._proxy["proxy/accuracy_without_mixes"].add(score > real)
+        some = seen.negatives > 0
+        self._proxy["proxy/accuracy"].add(score > np.maximum(real, mixed), some)
+        self._proxy["proxy/accuracy_without_mixes"].add(score > real, some)
 
     def add_weights(self, output: LossOutput) -> None:
         """Look at what a bad-pair mining made of the step's samples."""
@@ -179,6 +181,9 @@ class Observation:
         if self._asked:
             row |= self._hardness.row()
             row |= self._gradients.row(labelled="false_negatives" in row)
+        placeholders = self._placeholders.value() if isinstance(self._loss, LogitLoss) else 0.0
+        if placeholders > 0:
+            row["placeholders"] = {"mean": placeholders}
         if self._temperature is not None:
             row["temperature"] = {"value": self._temperature.item()}
         if self._temperatures is not None:

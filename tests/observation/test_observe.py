@@ -26,6 +26,7 @@ from contrast.losses import contrastive as contrastive_module
 from contrast.losses.tiled import TiledNegatives
 from contrast.observation import Observation, RawRows, observe
 from contrast.observation.chosen import draws, some_queries
+from contrast.observation.hardest import hardest_negatives
 from contrast.observation.health import Order, Rows, uniformity
 from contrast.pairs import MINED, NOT_OFFERED
 from tests.losses.examples import LABELS, OBJECTIVES, TRANSFORMS, against_queue, in_batch
@@ -369,3 +370,55 @@ def test_shares_and_weights_of_flagged_pairs() -> None:
     assert found["bad_pairs/faulty"] == pytest.approx(flagged.double().mean().item())
     assert found["bad_pairs/noisy"] == 0
     assert found["bad_pairs/weight"] == pytest.approx(output.weights[flagged.repeat(2)].mean().item())
+
+
+def without_start(pairs: Pairs) -> Pairs:
+    """The same pairs, to whom a queue's random start was never offered."""
+    assert pairs.placeholder is not None
+    real = ~pairs.placeholder
+    cut = {"negatives": pairs.negatives[real], "negative_index": pairs.negative_index[real]}
+    return dataclasses.replace(pairs, **cut, placeholder=None)
+
+
+@pytest.mark.parametrize("real", [1, 5, 13, 14])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_queues_random_start_is_in_no_statistic_of_negatives(objective: str, real: int) -> None:
+    """As if it was not offered, but for what the loss itself has: its pull, its push and its coupling."""
+    loss = ContrastiveLoss(OBJECTIVES[objective](), temperature=0.2).double()
+    pairs = against_queue(1, 6, 14, real=real)
+    seen, other = (observe(loss, loss(each), LABELS) for each in (pairs, without_start(pairs)))
+    row, expected = seen.row(), other.row()
+    assert row.pop("placeholders", {"mean": 0}) == {"mean": 14 - real}
+    of_scores = ("negative", "hardest", "same_class", "separation", "false_negatives")
+    near({name: row.get(name) for name in of_scores}, {name: expected.get(name) for name in of_scores})
+    near(row["hardness"]["score"], expected["hardness"]["score"])
+    near(row["embedding"], expected["embedding"])
+    assert row["gradient"]["negatives"] == expected["gradient"]["negatives"]
+    assert values(seen) == values(other)
+    if loss.objective.__class__ is InfoNCE:
+        near(row["hardness"]["gradient"], expected["hardness"]["gradient"])
+        near(row["gradient"]["effective"], expected["gradient"]["effective"])
+        assert row["gradient"]["push"] == pytest.approx(row["gradient"]["pull"]), "over all that the loss has"
+
+
+def test_a_step_that_meets_a_queues_random_start_only_has_no_negatives() -> None:
+    loss = ContrastiveLoss(InfoNCE(), temperature=0.2).double()
+    seen = observe(loss, loss(against_queue(1, 6, 14, real=0)), LABELS)
+    row = seen.row()
+    assert row["placeholders"] == {"mean": 14}
+    assert sum(row["positive"]["counts"]) == 6
+    of_negatives = {"negative", "hardest", "hardness", "gradient", "coupling", "separation", "false_negatives"}
+    assert not of_negatives & row.keys()
+    assert "margin" not in row["embedding"]
+    assert values(seen) == {}
+
+
+def test_the_gallery_shows_no_row_of_a_queues_random_start() -> None:
+    loss = ContrastiveLoss(InfoNCE(), temperature=0.2).double()
+    pairs = against_queue(1, 6, 14, real=5)
+    found = hardest_negatives(loss, pairs, 8)
+    for each, other in zip(found, hardest_negatives(loss, without_start(pairs), 8), strict=True):
+        assert [(one.index, one.score) for one in each] == [(one.index, one.score) for one in other]
+        assert [one.share for one in each] == pytest.approx([one.share for one in other], rel=1e-5)
+    assert {one.index for each in found for one in each} <= set(range(4, 9))
+    assert hardest_negatives(loss, against_queue(1, 6, 14, real=0), 8) == [[] for _ in range(6)]

@@ -41,11 +41,12 @@ def labelled_queries_of(loss: SupCon | LOOK, pairs: Pairs, classes: Tensor, labe
             value = look(positive, logit, kept, negatives)
         gradient, pull = torch.autograd.grad(value, [logit, positive], allow_unused=True, materialize_grads=True)
         met = [
-            Negative(float(score[j]), logit[j].item(), "shared", "shared", abs(float(gradient[j])),
-                     same_class(labels, own, [of[j]]))
+            Negative(float(score[j]), logit[j].item(), "shared", "placeholder" if placeholder(pairs, j) else "shared",
+                     abs(float(gradient[j])), same_class(labels, own, [of[j]]))
             for j in negatives
         ]  # fmt: skip
-        found.append(Query(float(plus), positive.item(), abs(float(pull)), met, at_random(labels, own)))
+        real, start = ([each for each in met if (each.kind == "placeholder") == is_start] for is_start in (False, True))
+        found.append(Query(float(plus), positive.item(), abs(float(pull)), real, start, at_random(labels, own)))
     return found
 
 

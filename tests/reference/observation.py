@@ -57,12 +57,13 @@ class Negative:
 
 @dataclass
 class Query:
-    """A query with everything that it meets."""
+    """A query with everything that it meets: negatives, and beside them placeholders, which only the loss counts."""
 
     positive: float
     logit: float
     pull: float
     negatives: list[Negative]
+    placeholders: list[Negative]
     chance: float | None = None
 
 
@@ -75,7 +76,8 @@ def queries_of(loss: ContrastiveLoss, pairs: Pairs, labels: Tensor | None) -> li
         rows.append(list(pairs.negatives))
         own = int(pairs.index[i])
         offered.append([not (own >= 0 and own in each) and j not in left for j, each in enumerate(of)])
-        kinds.append(["shared"] * len(of))
+        start = [False] * len(of) if pairs.placeholder is None else pairs.placeholder.tolist()
+        kinds.append(["placeholder" if each else "shared" for each in start])
         parents.append(list(of))
         if pairs.own_negatives is not None and pairs.own_negative_index is not None:
             for j, index in enumerate(pairs.own_negative_index[i].tolist()):
@@ -108,7 +110,8 @@ def queries_of(loss: ContrastiveLoss, pairs: Pairs, labels: Tensor | None) -> li
             if offered[i][j]
         ]  # fmt: skip
         chance = at_random(labels, int(pairs.index[i]))
-        found.append(Query(float(plus[i]), float(positive[i]), abs(float(pull[i])), met, chance))
+        real, start = ([each for each in met if (each.kind == "placeholder") == of] for of in (False, True))
+        found.append(Query(float(plus[i]), float(positive[i]), abs(float(pull[i])), real, start, chance))
     return found
 
 
@@ -131,6 +134,10 @@ def described(queries: list[Query]) -> dict[str, Any]:
     """The row, but for what is asked of embeddings."""
     every = [each for query in queries for each in query.negatives]
     row: dict[str, Any] = {"positive": histogram([query.positive for query in queries])}
+    if any(query.placeholders for query in queries):
+        row["placeholders"] = {"mean": mean([float(len(query.placeholders)) for query in queries])}
+    if not every:  # as of a step that meets a queue's random start only
+        return row
     chosen = {
         "negative": every,
         "own": [each for each in every if each.kind != "shared"],
@@ -157,7 +164,9 @@ def described(queries: list[Query]) -> dict[str, Any]:
         )  # fmt: skip
     row["gradient"] = gradients(queries, bool(labelled))
     multiplier = [
-        part / (part + math.exp(q.logit)) for q in queries for part in [sum(math.exp(e.logit) for e in q.negatives)]
+        part / (part + math.exp(q.logit))
+        for q in queries
+        for part in [sum(math.exp(e.logit) for e in q.negatives + q.placeholders)]
     ]
     row["coupling"] = histogram(multiplier, 50, 0.0, 1.0)
     row["margin"] = mean([query.positive - ranked(query.negatives)[0].score for query in queries])
@@ -199,7 +208,7 @@ def gradients(queries: list[Query], labelled: bool) -> dict[str, Any]:
         "negatives": mean([len(query.negatives) for query in queries]),
         "top": {str(n): mean([sum(sorted(share)[-n:]) for share in shares]) for n in (1, 10, 100)},
         "pull": mean([query.pull for query in queries]),
-        "push": mean([whole(query) for query in queries]),
+        "push": mean([sum(each.gradient for each in q.negatives + q.placeholders) for q in queries]),
     }
     if any(each.source == "mixed" for query in queries for each in query.negatives):
         found["synthetic"] = mean(
