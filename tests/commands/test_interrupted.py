@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ class Interrupt(lightning.Callback):
         if trainer.global_step + 1 == self.step:
             for _ in range(self.times):
                 os.kill(os.getpid(), self.number)
+                time.sleep(0.05)  # else the system may make one of two
 
 
 def interrupting(**arguments: object) -> list[object]:
@@ -91,6 +93,16 @@ def test_twice_in_a_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert status is not None
     assert status.state == "stopped"
     assert main(["pretrain", "--resume", str(folder.path), "--trainer.callbacks", "null"]) == 0
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_two_of_one_request_are_one(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`timeout` signals the command and then its group: the step is finished and saved all the same."""
+    folder = RunFolder(tmp_path / "run")
+    number = signal.Signals[name]
+    assert pretrain(folder.path, *interrupting(name=name, step=5, times=2)) == 128 + number
+    assert f"stopped by {name} at step 5, all of it saved" in the_line(capsys)
+    assert read_checkpoint(folder.last_checkpoint)["global_step"] == 5
 
 
 def test_a_command_that_writes_leaves_nothing_half_written(
