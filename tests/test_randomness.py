@@ -168,6 +168,7 @@ def test_purposes_and_permutations_are_never_renumbered() -> None:
         "BANK_MINING": 11,
         "BANK_LISTS": 12,
         "OBSERVED_ROWS": 13,
+        "LOOKED_AT": 14,
     }
     assert seed_from(0, Purpose.QUEUE) == 5921022579797597485
     assert permutation(8, 0, Purpose.ORDER, 3).tolist() == [3, 4, 5, 6, 7, 0, 2, 1]
