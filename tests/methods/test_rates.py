@@ -11,8 +11,6 @@ import torch
 import yaml
 
 from contrast.cli import main
-from contrast.commands.completing import complete
-from contrast.commands.parser import resolve, run_parser
 from contrast.commands.stored_defaults import with_stored_defaults
 from contrast.methods import BYOL
 from contrast.models import ConvNet
@@ -113,36 +111,3 @@ def test_byols_heads_end_without_a_bias_and_a_stored_runs_with_one() -> None:
         with torch.device("meta"):
             method = BYOL(ConvNet((4, 8), channels=1, image_size=8), **settings)
         assert [head.layers[-1].bias is not None for head in (method.head, method.predictor)] == [biased] * 2
-
-
-def test_a_stored_run_without_rates_has_one_rate_and_a_cosine_by_step() -> None:
-    """What a run of an earlier version stored of SimSiam: no `rates`, no `every`."""
-    stored = yaml.safe_load(STORED)
-    _, config = resolve(run_parser(), complete(with_stored_defaults(stored)))
-    found = config["model"]["init_args"]
-    assert found["rates"] is None
-    assert found["schedule"]["init_args"]["every"] == "step"
-    assert found["predictor"]["init_args"]["bias"] is True
-
-
-STORED = """
-seed_everything: 0
-model:
-  class_path: contrast.methods.SimSiam
-  init_args:
-    backbone: {class_path: contrast.models.ConvNet, init_args: {widths: [4, 8], channels: 1, image_size: 8}}
-    head: {class_path: contrast.models.MLPHead, init_args: {hidden_width: 16, output_width: 8, layers: 2, bias: true}}
-    predictor: {class_path: contrast.models.MLPHead, init_args: {hidden_width: 16, output_width: 8, bias: true}}
-    loss: {class_path: contrast.losses.SimSiamLoss, init_args: {temperature: 1.0, weighting: null}}
-    optimizer: {class_path: torch.optim.SGD, init_args: {lr: 0.05, momentum: 0.9, weight_decay: 0.0001}}
-    schedule: {class_path: contrast.optim.WarmupCosine, init_args: {warmup_epochs: 0.0, final: 0.0}}
-    rate_scaling: linear
-    rate_reference: 256
-data:
-  class_path: contrast.data.ImageData
-  init_args:
-    train: {class_path: contrast.data.Digits, init_args: {train: true}}
-    views: {class_path: contrast.data.SimCLRViews, init_args: {size: 8, blur: 0.0}}
-    channels: 1
-    batch_size: 32
-"""
