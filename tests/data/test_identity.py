@@ -249,6 +249,23 @@ def test_a_class_of_unknown_kind_is_not_read_for_an_identity_but_for_a_key(tmp_p
     assert identity_of(samples, thorough=True).contents_of == "every sample, read once"
 
 
+def test_an_argument_by_which_a_class_of_ones_own_changes_samples_is_seen(tmp_path):
+    """Such a class is not known by the bytes of its base class, which stay the same."""
+
+    class Dimmed(ArrayImages):
+        def __init__(self, path: Path, by: int) -> None:
+            super().__init__(path)
+            self.by = by
+
+        def __getitem__(self, index: int) -> Any:
+            image, label = super().__getitem__(index)
+            return image // self.by, label
+
+    _npz(tmp_path, Samples.of(0))
+    keys = [ImageData(Dimmed(tmp_path / "a.npz", by), SimCLRViews(size=8)).key("train") for by in (1, 1, 2)]
+    assert keys[0] == keys[1] != keys[2]
+
+
 def test_a_transform_of_torchvisions_makes_every_sample_be_read(tmp_path):
     root = _write_files(tmp_path, Samples.of(0))
     dark = TorchvisionFolder(root, transform=lambda image: image.point(lambda value: value // 2))
