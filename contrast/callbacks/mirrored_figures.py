@@ -14,9 +14,10 @@ __all__ = ["figures"]
 
 _SNAPSHOTS, _CURVES = 80, 8
 _SIDES = {"positive": ("positive pairs", "blues"), "negative": ("negative pairs", "oranges")}
+PER_NEGATIVE = "share of the gradient per negative"
 _PANELS = {
     "score": ("mean score", ("hardness", "score")),
-    "gradient": ("mean share of the gradient", ("hardness", "gradient")),
+    "gradient": (PER_NEGATIVE, ("hardness", "gradient")),
     "same_class": ("share of the query's class", ("hardness", "same_class", "all")),
 }
 _CONFIG = {"background": "white", "view": {"stroke": None}, "axis": {"grid": False}, "axisX": {"labelAngle": 0}}
@@ -96,14 +97,16 @@ def _cells(edges: Sequence[float], histograms: Sequence[tuple[int, list[int]]]) 
 
 def _rank_curves(ends: Sequence[int], rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """Panels over the hardness ranks, a line a step, the later the darker."""
-    groups = _groups(ends)
+    from contrast.report.curves import rank_labels
+
+    groups = rank_labels({"rank_ends": ends})
     panels = []
     for title, path in _PANELS.values():
         points = [
             {"rank": group, "value": value, "step": row["step"]}
             for row in rows
-            for group, value in zip(groups, _at(row, path), strict=False)
-            if value is not None
+            for group, value in zip(groups, _values(row, title, path, ends), strict=False)
+            if value is not None and (value > 0 or title != PER_NEGATIVE)
         ]
         if points:
             panels.append(_rank_panel(points, title, groups))
@@ -111,6 +114,7 @@ def _rank_curves(ends: Sequence[int], rows: Sequence[dict[str, Any]]) -> dict[st
 
 
 def _rank_panel(points: list[dict[str, Any]], title: str, groups: list[str]) -> dict[str, Any]:
+    scale = {"type": "log", "nice": False} if title == PER_NEGATIVE else {"zero": title != _PANELS["score"][0]}
     colour = {"field": "step", "type": "ordinal", "scale": {"scheme": "viridis", "reverse": True}}
     return {
         "width": 260,
@@ -119,16 +123,21 @@ def _rank_panel(points: list[dict[str, Any]], title: str, groups: list[str]) -> 
         "mark": {"type": "line", "point": True},
         "encoding": {
             "x": {"field": "rank", "type": "ordinal", "sort": groups, "title": "rank, 1 the hardest"},
-            "y": {"field": "value", "type": "quantitative", "title": title},
+            "y": {"field": "value", "type": "quantitative", "title": title, "scale": scale},
             "color": colour | {"legend": {"title": "training step"}},
         },
     }
 
 
-def _groups(ends: Sequence[int]) -> list[str]:
-    firsts = [1, *(end + 1 for end in ends)]
-    named = [str(end) if first == end else f"{first}–{end}" for first, end in zip(firsts, ends, strict=False)]
-    return [*named, f"{firsts[-1]}+"]
+def _values(row: dict[str, Any], title: str, path: Sequence[str], ends: Sequence[int]) -> list[float | None]:
+    """As the page draws them: of a share of the gradient the mean over a group's negatives, for groups grow in size."""
+    from contrast.report.curves import per_negative, value_at
+    from contrast.report.numbers import number
+
+    found = [number(value) for value in _at(row, path)]
+    if title != PER_NEGATIVE:
+        return found
+    return per_negative(found, {"rank_ends": ends}, number(value_at(row, "gradient", "negatives")))
 
 
 def _at(row: dict[str, Any], path: Sequence[str]) -> list[float | None]:

@@ -148,6 +148,13 @@ def _finish(folder: RunFolder, summary: dict[str, Any]) -> None:
     report.main([str(folder.path)])
 
 
+def _least_gain(low: float) -> str:
+    """What the lowest end of the intervals of the gains over all baselines says."""
+    if low >= 0:
+        return f"the gain over each baseline is at least {100 * low:.1f} points"
+    return f"a loss of up to {-100 * low:.1f} points against a baseline cannot be excluded"
+
+
 def table(summary: dict[str, Any]) -> str:
     """The summary as a small table of top-1 accuracies in percent."""
     samples, value = summary["samples_name"], summary["value_name"]
@@ -157,9 +164,8 @@ def table(summary: dict[str, Any]) -> str:
         linear, few_label, knn = (f"{summary[f'{start}{kind}_top1']:.1%}" for kind in ("linear", "few_label", "knn"))
         rows.append((title, linear, few_label, knn))
     lines = [f"{a:<15}{b:>14}{c:>19}{d:>9}" for a, b, c, d in rows]
-    gain = summary["few_label_gain_low"]
     note = (
-        f"{summary[f'test_{samples}']} test {samples}; with few labels the mean of {len(_SPLITS)} splits, and the gain "
-        f"over each baseline is at least {100 * gain:.1f} points (95 % interval of the paired difference)"
+        f"{summary[f'test_{samples}']} test {samples}; with few labels the mean of {len(_SPLITS)} splits, and "
+        f"{_least_gain(summary['few_label_gain_low'])} (95 % interval of the paired difference)"
     )
     return "\n".join(["", *lines, "", note])

@@ -29,6 +29,8 @@ UNREADABLE = (OSError, RecursionError, OverflowError, ValueError)
 """Of a run that is deleted meanwhile, is not ours to read, or holds what no run writes, as endless nesting."""
 
 UNMEASURED = "no baselines measured"
+LEAST = 0.04
+"""Accuracies within fewer points are mostly the noise of a test set: their curve is nearly flat."""
 KINDS = {"probe": "linear probe", "knn": "kNN"}
 
 
@@ -212,7 +214,7 @@ def _while_training(share: float, scalars: Scalars) -> tuple[str, bool]:
 def _curve(knn: Sequence[float], logged: Sequence[float]) -> tuple[Markup, str]:
     if len(knn) > 1:
         label = f"online kNN {100 * knn[0]:.0f} → {100 * knn[-1]:.0f}\N{NO-BREAK SPACE}%"
-        return sparkline(means(knn), label), label
+        return sparkline(means(knn), label, LEAST), label
     losses = means(logged)
     if len(losses) < 2:
         return Markup(""), ""

@@ -88,7 +88,8 @@ def _no_better(run: Evidence) -> Finding | None:
     now, before = run.scalars("online/knn_top1")[-1:], run.of_random_weights("online/knn_top1")
     gain = run.summarised("few_label_gain_over_random_init", "0")
     if gain is not None:  # of the demo: five choices of labels, the same for both
-        seen, worse = f"a probe on few labels gains {100 * gain:.1f} points over them", gain <= 0
+        than = f"is {-100 * gain:.1f} points below" if gain < 0 else f"gains {100 * gain:.1f} points over"
+        seen, worse = f"a probe on few labels {than} them", gain <= 0
     elif now and before is not None and run.progress >= HALF:
         seen, worse = f"kNN is {100 * now[0]:.1f} %, and was {100 * before:.1f} % of them", now[0] <= before - WORSE
     else:

@@ -18,7 +18,7 @@ from contrast.next_command import how_to_go_on
 from contrast.records import MOST_BYTES, MOST_METRICS, last_row_per_step, read_object, read_some_rows, read_text
 from contrast.run_folder import RunFolder
 
-__all__ = ["Evidence", "ReadRows"]
+__all__ = ["Evidence", "ReadRows", "samples_per_step"]
 
 ReadRows = tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]]]
 """Rows of scores.jsonl and of metrics.jsonl, one a step, in order of step."""
@@ -91,17 +91,8 @@ class Evidence:
 
     @property
     def samples_per_step(self) -> int | None:
-        """Of all processes and of all batches whose gradients are added up; None where no batch size is known.
-
-        `auto` counts as one device: what it came to is not in the configuration.
-        """
-        batch, devices = self.setting("data", "init_args", "batch_size"), self.setting("trainer", "devices")
-        if not _is_count(batch):
-            return None
-        if isinstance(devices, list):
-            devices = len(devices)
-        others = (self.setting("trainer", name) for name in ("num_nodes", "accumulate_grad_batches"))
-        return int(batch) * math.prod(int(each) for each in (devices, *others) if _is_count(each))
+        """As `samples_per_step` has them of the configuration."""
+        return samples_per_step(self.config)
 
     def first(self, *path: str) -> float | None:
         """A number of the first observed row."""
@@ -132,6 +123,20 @@ class Evidence:
     def summarised(self, *path: str) -> float | None:
         """A number of summary.json."""
         return _number(_at(self.summary, path))
+
+
+def samples_per_step(config: dict[str, Any]) -> int | None:
+    """Samples of all processes and of all batches whose gradients are added up; None where no batch size is known.
+
+    `auto` counts as one device: what it came to is not in the configuration.
+    """
+    batch, devices = _at(config, ("data", "init_args", "batch_size")), _at(config, ("trainer", "devices"))
+    if not _is_count(batch):
+        return None
+    if isinstance(devices, list):
+        devices = len(devices)
+    others = (_at(config, ("trainer", name)) for name in ("num_nodes", "accumulate_grad_batches"))
+    return int(batch) * math.prod(int(each) for each in (devices, *others) if _is_count(each))
 
 
 def _is_count(value: Any) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from contrast.report.curves import MOST_ROWS, curve, extend, numbers_at, value_at
+from contrast.report.curves import MOST_ROWS, curve, extend, has_lone_point, numbers_at, value_at
 from contrast.report.figure import Chart, Table
 from contrast.report.kinds import Kind, band_chart, kinds_chart
+from contrast.report.limits import axis_within
 from contrast.report.lines import Axis
 from contrast.report.numbers import number
 from contrast.report.run_record import RunRecord
@@ -59,20 +60,22 @@ class Course:
     zero: bool = False
     log: bool = False
 
-    def add(self, runs: Sequence[RunRecord], charts: list[Chart], tables: dict[str, Table]) -> None:
-        """Add the chart and its table, where there is anything to draw."""
+    def add(self, runs: Sequence[RunRecord], charts: list[Chart], tables: dict[str, Table]) -> tuple[str, ...]:
+        """Add the chart and its table, where there is anything to draw; the notes on what lies beyond its axis."""
         table: Table = {}
         for run in runs:
             for line in self.lines:
                 for step, value in curve(run.observed, *line.path, share=line.place):
                     extend(table, run=run.name, kind=line.name, step=step, value=value)
         if not table:
-            return
+            return ()
         tables[self.name] = table
         kinds = [Kind(line.name, line.colour, line.dashed) for line in self.lines if line.name in table["kind"]]
-        y = Axis("value", self.title, self.format, zero=self.zero, log=self.log)
+        y, notes = axis_within(Axis("value", self.title, self.format, zero=self.zero, log=self.log), table)
         names = [run.name for run in runs]
-        charts.append(Chart(self.name, kinds_chart(self.name, STEP, y, names, kinds), self.label))
+        spec = kinds_chart(self.name, STEP, y, names, kinds, points=has_lone_point(table))
+        charts.append(Chart(self.name, spec, self.label))
+        return notes
 
 
 @dataclass(frozen=True)
@@ -101,8 +104,8 @@ class Band:
     power: float = 1.0
     most: bool = False
 
-    def add(self, runs: Sequence[RunRecord], charts: list[Chart], tables: dict[str, Table]) -> None:
-        """Add the chart and its table, where there is anything to draw."""
+    def add(self, runs: Sequence[RunRecord], charts: list[Chart], tables: dict[str, Table]) -> tuple[str, ...]:
+        """Add the chart and its table, where there is anything to draw; the notes on what lies beyond its axis."""
         table: Table = {}
         for run in runs:
             rows: Table = {}
@@ -121,9 +124,12 @@ class Band:
             for place in thin(rows.get("value", []), MOST_ROWS):
                 extend(table, **{column: values[place] for column, values in rows.items()})
         if not table:
-            return
+            return ()
         tables[self.name] = table
-        y = Axis("value", self.title, "~g", log=self.log, low=1.0 if self.most else None)
+        axis = Axis("value", self.title, "~g", log=self.log, low=1.0 if self.most else None)
+        y, notes = axis_within(axis, table, "low", "high", "reference")
         names = [run.name for run in runs]
-        spec = band_chart(self.name, STEP, y, names, "reference" if self.reference else "")
+        dashed_line = "reference" if self.reference else ""
+        spec = band_chart(self.name, STEP, y, names, dashed_line, points=has_lone_point(table))
         charts.append(Chart(self.name, spec, self.label))
+        return notes

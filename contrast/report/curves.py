@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from contrast.report.figure import Table
 from contrast.report.numbers import number, rounded
 from contrast.report.series import thin
 
-__all__ = ["MOST_ROWS", "RANK_AXIS", "curve", "extend", "numbers_at", "rank_labels", "settled", "some_of", "value_at"]
+__all__ = [
+    "MOST_ROWS",
+    "RANK_AXIS",
+    "curve",
+    "extend",
+    "has_lone_point",
+    "numbers_at",
+    "per_negative",
+    "rank_labels",
+    "settled",
+    "sizes_of_groups",
+    "some_of",
+    "value_at",
+]
 
 MOST_ROWS = 240
 RANK_AXIS = "hardness rank of the negative (1 is the hardest)"
@@ -78,6 +94,38 @@ def rank_labels(header: dict[str, Any]) -> list[str]:
     starts = [1, *(end + 1 for end in ends[:-1])]
     labels = [f"{start}–{end}" if start < end else f"{end}" for start, end in zip(starts, ends, strict=False)]
     return [*labels, f">{ends[-1]}"] if ends else []
+
+
+def sizes_of_groups(header: dict[str, Any], negatives: float) -> list[float]:
+    """How many ranks each rank group has of so many negatives; 0 of the groups that lie beyond them.
+
+    Example:
+        >>> sizes_of_groups({"rank_ends": [1, 2, 4]}, 9.0)
+        [1.0, 1.0, 2.0, 5.0]
+    """
+    ends = [0.0, *(end for end in numbers_at(header, "rank_ends") if end is not None), math.inf]
+    return [max(0.0, min(end, negatives) - start) for start, end in pairwise(ends)]
+
+
+def per_negative(shares: Sequence[float | None], header: dict[str, Any], negatives: float | None) -> list[float | None]:
+    """Mean share of one negative at the ranks of each group, from the groups' sums, which grow with the groups' sizes.
+
+    Args:
+        shares: of each group together.
+        header: of scores.jsonl.
+        negatives: how many a query has; without it the last group has no size.
+    """
+    sizes = sizes_of_groups(header, math.inf if negatives is None else negatives)
+    return [
+        None if share is None or not 0.5 <= size < math.inf else share / size
+        for share, size in zip(shares, sizes, strict=False)
+    ]
+
+
+def has_lone_point(table: Table) -> bool:
+    """Whether a line of the table has one point only, of which nothing would be seen without a mark."""
+    kinds = table.get("kind") or [""] * len(table.get("run", []))
+    return 1 in Counter(zip(table.get("run", []), kinds, strict=True)).values()
 
 
 def extend(table: Table, **columns: Any) -> None:

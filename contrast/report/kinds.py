@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
 
 from contrast.report.figure import Table
-from contrast.report.lines import Axis, chart_spec, run_scales
+from contrast.report.limits import SEEN, shared_top
+from contrast.report.lines import Axis, axis_of, chart_spec, run_scales, scale_of
+from contrast.report.numbers import percent, short
 
-__all__ = ["Kind", "band_chart", "heat_chart", "kinds_chart"]
+__all__ = ["Kind", "band_chart", "clipped_cells", "heat_chart", "kinds_chart"]
 
-TENS = [10.0**power for power in range(-9, 10)]
-FINER = [first * ten for ten in TENS for first in (1, 2, 5)]
-"""Where a logarithmic axis has lines; the library's own are all nine of a decade, a grid too dense to read."""
+BELOW = 0.995
+"""Share of a heat map's cells that its scale of colours reaches."""
 DASHES = ([1, 0], [6, 3], [2, 3], [9, 3, 2, 3], [4, 2], [1, 2])
 
 
@@ -35,7 +37,13 @@ class Kind:
 
 
 def kinds_chart(
-    table: str, x: Axis, y: Axis, runs: Sequence[str], kinds: Sequence[Kind], ordinal: Sequence[str] | None = None
+    table: str,
+    x: Axis,
+    y: Axis,
+    runs: Sequence[str],
+    kinds: Sequence[Kind],
+    ordinal: Sequence[str] | None = None,
+    points: bool = False,
 ) -> dict[str, Any]:
     """Lines by run and kind: of one run kinds have colours; of several, runs have colours and kinds dashes.
 
@@ -45,17 +53,19 @@ def kinds_chart(
         runs: their names, in order.
         kinds: in the order of the legend.
         ordinal: the values of x in their order, where it is no number.
+        points: whether to mark every point, as of a line that has one only.
     """
     base = alt.Chart(alt.NamedData(name=table)).encode(
         x=_across(x, ordinal), y=_up(y), **_told_apart(runs, kinds), tooltip=_tooltip(x, y, runs, ordinal)
     )
-    points = {"size": 30} if ordinal else False
-    lines = base.mark_line(strokeWidth=2, point=points, clip=y.high is not None)
+    lines = base.mark_line(strokeWidth=2, point={"size": 30} if ordinal or points else False, clip=y.high is not None)
     nearest = base.mark_point(size=80, opacity=0)  # something to point at
     return chart_spec([lines, nearest], height=260)
 
 
-def band_chart(table: str, x: Axis, y: Axis, runs: Sequence[str], reference: str = "") -> dict[str, Any]:
+def band_chart(
+    table: str, x: Axis, y: Axis, runs: Sequence[str], reference: str = "", points: bool = False
+) -> dict[str, Any]:
     """A line by run in a band from ``low`` to ``high``, and a dashed line at the column ``reference``.
 
     Args:
@@ -63,19 +73,21 @@ def band_chart(table: str, x: Axis, y: Axis, runs: Sequence[str], reference: str
         x, y: the axes.
         runs: their names, in order.
         reference: what the dashed line is; none is drawn where it is empty.
+        points: whether to mark every point, as of a line that has one only.
     """
     base = alt.Chart(alt.NamedData(name=table)).encode(x=_across(x, None), **_by_run(runs))
+    clip = y.high is not None
     layers = [
-        base.mark_area(opacity=0.18, strokeOpacity=0).encode(
-            y=alt.Y("low:Q", title=y.title, scale=_scale(y)), y2="high:Q"
+        base.mark_area(opacity=0.18, strokeOpacity=0, clip=clip).encode(
+            y=alt.Y("low:Q", title=y.title, scale=scale_of(y)), y2="high:Q"
         ),
-        base.mark_line(strokeWidth=2).encode(y=_up(y)),
+        base.mark_line(strokeWidth=2, point={"size": 40} if points else False, clip=clip).encode(y=_up(y)),
     ]
     if reference:
         dashed = alt.Chart(alt.NamedData(name=table)).encode(x=_across(x, None), detail="run:N")
         layers.append(
             dashed.mark_line(strokeWidth=1.5, strokeDash=[4, 4], color="theme:ink").encode(
-                y=alt.Y("reference:Q", title=y.title, scale=_scale(y))
+                y=alt.Y("reference:Q", title=y.title, scale=scale_of(y))
             )
         )
     numbers = [alt.Tooltip(f"{column}:Q", format=".4~g") for column in (y.column, "low", "high")]
@@ -98,7 +110,7 @@ def heat_chart(
     """
     axis = alt.Axis(format=",d", grid=False)
     steps = [min(min(each["from"]) for each in shared), max(max(each["to"]) for each in shared)]
-    top = max(max(each[value.column]) for each in shared)
+    top = shared_top([_top(each[value.column]) for each in shared])
     across = alt.X("from:Q", title="training step", axis=axis, scale=alt.Scale(nice=False, zero=False, domain=steps))
     length = alt.ExprRef("min(140, width / 3)")
     written: dict[str, Any] = {} if value.number == "~g" else {"format": value.number}
@@ -122,35 +134,43 @@ def heat_chart(
         up = alt.Y(f"{y.column}:O", sort=list(ordinal), title=y.title, axis=plain)
         drawn = cells.encode(y=up).mark_rect(x2Offset=0.5, clip=True)
     else:
-        up = alt.Y(f"{y.column}:Q", title=y.title, axis=plain, scale=_scale(y))
+        up = alt.Y(f"{y.column}:Q", title=y.title, axis=plain, scale=scale_of(y))
         drawn = cells.encode(y=up, y2="high:Q").mark_rect(x2Offset=0.5, yOffset=0.5, clip=True)
     return chart_spec([drawn], height=260)
+
+
+def clipped_cells(value: Axis, tables: Mapping[str, Table]) -> tuple[str, ...]:
+    """A note for each run that has cells beyond the shared scale of colours, which are drawn like its end.
+
+    Args:
+        value: what is coloured.
+        tables: the maps' data by run.
+    """
+    top = shared_top([_top(each[value.column]) for each in tables.values()])
+    said = percent if value.number.endswith("%") else short
+    notes = []
+    for run, table in tables.items():
+        beyond = [each for each in table[value.column] if each > SEEN * top]
+        if beyond:
+            notes.append(
+                f"{run}: colour ends at {said(top)}; {len(beyond):,} of its cells reach up to {said(max(beyond))}."
+            )
+    return tuple(notes)
+
+
+def _top(values: Sequence[float]) -> float:
+    """What nearly all cells are below: a few peaks would leave the others pale."""
+    return sorted(values)[math.ceil(BELOW * len(values)) - 1]
 
 
 def _across(x: Axis, ordinal: Sequence[str] | None) -> alt.X:
     if ordinal is not None:
         return alt.X(f"{x.column}:O", title=x.title, sort=list(ordinal), axis=alt.Axis(labelAngle=0))
-    return alt.X(f"{x.column}:Q", title=x.title, axis=_axis(x), scale=alt.Scale(nice=False))
+    return alt.X(f"{x.column}:Q", title=x.title, axis=axis_of(x), scale=alt.Scale(nice=False))
 
 
 def _up(y: Axis) -> alt.Y:
-    return alt.Y(f"{y.column}:Q", title=y.title, axis=_axis(y), scale=_scale(y))
-
-
-def _axis(of: Axis) -> alt.Axis:
-    # Of "~g" the library's ticks keep one digit, and 80 is written 8e+1: its own choice is better.
-    if of.log:
-        return alt.Axis(values=alt.ExprRef(f"domain('y')[1] > 50 * domain('y')[0] ? {TENS} : {FINER}"))
-    return alt.Axis() if of.number == "~g" else alt.Axis(format=of.number)
-
-
-def _scale(y: Axis) -> alt.Scale:
-    if y.log:
-        ends: dict[str, Any] = {} if y.low is None else {"domainMin": y.low}
-        return alt.Scale(type="log", nice=False, **ends)
-    if y.low is not None and y.high is not None:
-        return alt.Scale(domain=[y.low, y.high], nice=False)
-    return alt.Scale(zero=y.zero) if y.high is None else alt.Scale(zero=y.zero, domainMax=y.high)
+    return alt.Y(f"{y.column}:Q", title=y.title, axis=axis_of(y), scale=scale_of(y))
 
 
 def _told_apart(runs: Sequence[str], kinds: Sequence[Kind]) -> dict[str, Any]:

@@ -8,10 +8,13 @@ from typing import Any
 
 import altair as alt
 
-__all__ = ["Axis", "chart_spec", "line_chart", "run_scales"]
+__all__ = ["Axis", "axis_of", "chart_spec", "line_chart", "run_scales", "scale_of"]
 
 RUN_COLOURS = 8
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
+TENS = [10.0**power for power in range(-9, 10)]
+FINER = [first * ten for ten in TENS for first in (1, 2, 5)]
+"""Where a logarithmic axis has lines; the library's own are all nine of a decade, a grid too dense to read."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,11 @@ class Axis:
     high: float | None = None
     low: float | None = None
 
+    @property
+    def whole(self) -> bool:
+        """Whether it counts something that has no fractions, so that its ticks are whole numbers."""
+        return self.number.endswith("d")
+
 
 def run_scales(runs: Sequence[str]) -> tuple[alt.Scale, alt.Scale]:
     """Colour and dash by run: the colours repeat after eight, with another dash."""
@@ -57,17 +65,42 @@ def line_chart(
         raw: a column on y's scale that is drawn light and thin behind the line.
         points: whether to mark every point, for series of a few.
     """
-    across = alt.X(
-        f"{x.column}:Q", title=x.title, axis=alt.Axis(format=x.number, tickMinStep=1), scale=alt.Scale(nice=False)
-    )
+    across = alt.X(f"{x.column}:Q", title=x.title, axis=axis_of(x), scale=alt.Scale(nice=False))
     base = alt.Chart(alt.NamedData(name=table)).encode(x=across, **_colour(runs))
-    up = alt.Y(f"{y.column}:Q", title=y.title, axis=alt.Axis(format=y.number), scale=alt.Scale(zero=y.zero))
-    layers = [base.mark_line(strokeWidth=2, point={"size": 24} if points else False).encode(y=up)]
+    up = alt.Y(f"{y.column}:Q", title=y.title, axis=axis_of(y), scale=scale_of(y))
+    clip = y.high is not None
+    layers = [base.mark_line(strokeWidth=2, point={"size": 24} if points else False, clip=clip).encode(y=up)]
     if raw is not None:
         behind = alt.Y(f"{raw}:Q", title=y.title)
-        layers.insert(0, base.mark_line(strokeWidth=1, opacity=0.3 if len(runs) == 1 else 0.15).encode(y=behind))
+        layers.insert(
+            0, base.mark_line(strokeWidth=1, opacity=0.3 if len(runs) == 1 else 0.15, clip=clip).encode(y=behind)
+        )
     layers.append(_pointed(base, x, y, raw))
     return chart_spec(layers, height=260)
+
+
+def axis_of(of: Axis) -> alt.Axis:
+    """Ticks and their labels, of which no two are the same text."""
+    if of.log:
+        labels: dict[str, Any] = {} if of.number == "~g" else {"format": of.number}
+        return alt.Axis(values=alt.ExprRef(f"domain('y')[1] > 50 * domain('y')[0] ? {TENS} : {FINER}"), **labels)
+    if of.whole:
+        return alt.Axis(format=of.number, tickMinStep=1)
+    if of.number.endswith("%"):
+        digits = int(of.number.strip(".~%") or 0)
+        return alt.Axis(format=of.number, tickMinStep=10.0 ** -(digits + 2))
+    # With "g" formats the library keeps the digits of the step between ticks, not of the ticks: 0.05 is written 0.1.
+    return alt.Axis()
+
+
+def scale_of(of: Axis) -> alt.Scale:
+    """The scale of an axis that goes up."""
+    if of.log:
+        ends: dict[str, Any] = {} if of.low is None else {"domainMin": of.low}
+        return alt.Scale(type="log", nice=False, **ends)
+    if of.low is not None and of.high is not None:
+        return alt.Scale(domain=[of.low, of.high], nice=False)
+    return alt.Scale(zero=of.zero) if of.high is None else alt.Scale(zero=of.zero, domainMax=of.high)
 
 
 def chart_spec(layers: Sequence[alt.Chart], height: int, parameters: Sequence[alt.Parameter] = ()) -> dict[str, Any]:
@@ -98,6 +131,6 @@ def _pointed(base: alt.Chart, x: Axis, y: Axis, raw: str | None) -> alt.Chart:
     columns = {x.column: x.number, y.column: y.number} | ({raw: y.number} if raw else {})
     tooltip = [alt.Tooltip("run:N"), *(alt.Tooltip(f"{name}:Q", format=form) for name, form in columns.items())]
     opacity = alt.condition(nearest, alt.value(1), alt.value(0))
-    points: alt.Chart = base.mark_point(size=60, filled=True)
+    points: alt.Chart = base.mark_point(size=60, filled=True, clip=y.high is not None)
     points = points.encode(y=f"{y.column}:Q", opacity=opacity, tooltip=tooltip)
     return points.add_params(nearest).properties(name="points")

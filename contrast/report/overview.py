@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ from typing import Any
 
 from contrast.doctor import Finding, best_reference
 from contrast.next_command import shell_command
+from contrast.report.demo_summary import summary_in_words
 from contrast.report.evaluated_data import data_in_words, short_protocol
-from contrast.report.figures.knn_accuracy import online_references
+from contrast.report.figures.knn_accuracy import accuracy_by_epoch, online_references
 from contrast.report.figures.score_separation import mean_gap, sensitivity_index
 from contrast.report.numbers import duration, is_number, number, percent, short
 from contrast.report.run_record import Evaluation, RunRecord
@@ -69,7 +69,7 @@ def overview(run: RunRecord) -> Overview:
         facts=facts,
         cards=key_numbers(run),
         accuracies=[_accuracy(evaluation) for evaluation in run.evaluations],
-        summary=[(key, _shown(value)) for key, value in run.summary.items()],
+        summary=summary_in_words(run.summary),
         findings=run.findings,
         notes=run.notes,
         history=run.history,
@@ -157,8 +157,8 @@ def _online_knn(run: RunRecord) -> Card | None:
     rows = [row for row in run.metrics if is_number(row.get("online/knn_top1"))]
     if not rows:
         return None
-    epoch = number(rows[-1].get("epoch"))
-    where = "" if epoch is None else f", epoch {epoch:g}"
+    done = accuracy_by_epoch(rows[-1:])[0]
+    where = f", after epoch {done[0]}" if done else ""
     beside = ", ".join(f"{words} {percent(share)}" for words, share in online_references(run.metrics).items())
     detail = f"while training{where}; {beside or 'no baselines measured'}"
     return Card("Online kNN, last", percent(rows[-1]["online/knn_top1"]), detail)
@@ -230,9 +230,3 @@ def _features(others: dict[str, Any]) -> str:
     """What was evaluated: a checkpoint by its epoch, or what the encoder calls itself, as a baseline does."""
     epoch, architecture = others.get("epoch"), others.get("architecture")
     return f"epoch {epoch}" if is_number(epoch) else str(architecture or "—")
-
-
-def _shown(value: Any) -> str:
-    if is_number(value):
-        return short(value)
-    return value if isinstance(value, str) else json.dumps(value)

@@ -29,6 +29,7 @@ from contrast.report.figures.hardness_profile import hardness_profile
 from contrast.report.figures.knn_accuracy import knn_accuracy
 from contrast.report.figures.learning_rate import learning_rate
 from contrast.report.figures.memory_bank import memory_bank
+from contrast.report.figures.pretext_accuracy import pretext_accuracy
 from contrast.report.figures.score_densities import score_densities
 from contrast.report.figures.score_separation import score_separation
 from contrast.report.figures.temperatures import temperatures
@@ -69,7 +70,7 @@ class Around:
 
 
 SECTIONS = (
-    Section("scores", "Scores", (score_densities, score_separation)),
+    Section("scores", "Scores", (score_densities, score_separation, pretext_accuracy)),
     Section("training", "Training", (training_loss, knn_accuracy, learning_rate)),
     Section("negatives", "Negatives", (hardness_profile, false_negatives, memory_bank)),
     Section("gradients", "Gradients", (gradient_shares, coupling, temperatures)),

@@ -19,6 +19,7 @@ from contrast.records import (
 )
 from contrast.report.gallery import Gallery, read_gallery
 from contrast.report.numbers import is_number, number
+from contrast.report.queue_start import without_queue_start
 from contrast.report.samples import Samples, read_samples
 from contrast.report.snapshots import Snapshot, read_snapshots
 from contrast.run_folder import RunFolder
@@ -55,7 +56,8 @@ class RunRecord:
         metrics: one row a logged step, in order of step.
         edges: the bin edges of the score histograms, empty where there are none.
         header: the first row of scores.jsonl, which says how to read the others.
-        observed: rows of scores.jsonl in order of step, as they are: figures take of them what they understand.
+        observed: rows of scores.jsonl in order of step, as they are: figures take of them what they
+            understand. What they say of random rows that a queue starts with is left out.
         bank: rows of bank.jsonl, likewise.
         gallery: pairs to look at, of the last epoch that has any; None where there are none.
         samples: every training sample's moments over epochs; None where there are none.
@@ -67,6 +69,7 @@ class RunRecord:
         notes: one sentence for each file that is missing or could not be read.
         input: input.json, statistics of raw samples; empty where there are none.
         never_active: names of the classes that never act in a run of this length.
+        queue_start: the last observed step whose queue still held random rows; None where there is none.
     """
 
     name: str
@@ -88,21 +91,34 @@ class RunRecord:
     notes: list[str]
     input: dict[str, Any] = field(default_factory=dict)
     never_active: frozenset[str] = frozenset()
+    queue_start: int | None = None
+
+    @property
+    def start_notes(self) -> tuple[str, ...]:
+        """What a figure of negatives says of a queue's random start; nothing where there is none."""
+        if self.queue_start is None:
+            return ()
+        return (
+            f"{self.name}: up to step {self.queue_start:,} its queue held random rows that are no sample's embedding; "
+            "they are left out.",
+        )
 
     @classmethod
     def read(cls, folder: RunFolder, name: str) -> RunRecord:
         """Read a run folder; what is missing or cut becomes a note, never an error."""
         notes: list[str] = []
         rows = _some(folder.scores, notes)
-        edges, snapshots = read_snapshots(rows, notes)
         metrics = _by_step(_some(folder.metrics, notes, MOST_METRICS))
         if not metrics:
             notes.append("metrics.jsonl has no rows yet: no curves.")
-        observed = last_row_per_step([row for row in rows if is_number(row.get("step"))])
+        config = read_config(folder.config, notes)
+        recorded = last_row_per_step([row for row in rows if is_number(row.get("step"))])
+        observed, start = without_queue_start(recorded, config)
+        edges, snapshots = read_snapshots([*(row for row in rows if "edges" in row), *observed], notes)
         return cls(
             name=name,
             folder=str(folder.path),
-            config=read_config(folder.config, notes),
+            config=config,
             history=read_history(folder.history),
             metrics=metrics,
             edges=edges,
@@ -115,10 +131,11 @@ class RunRecord:
             snapshots=snapshots,
             evaluations=read_evaluations(folder.evaluations, notes),
             summary=_summary(folder.summary, notes),
-            findings=examine(folder, rows=(observed, metrics)).findings,
+            findings=examine(folder, rows=(recorded, metrics)).findings,
             notes=notes,
             input=read_object(folder.input) or {},
             never_active=_never_active(folder.inactive),
+            queue_start=start,
         )
 
 

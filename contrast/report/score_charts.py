@@ -89,10 +89,18 @@ def histogram(axes: dict[str, float], names: dict[str, str], log: bool) -> dict[
     area = base.mark_area(interpolate="step-after", fillOpacity=0.3, line={"strokeWidth": 1.5}, clip=True)
     line = base.mark_line(interpolate="step-after", strokeWidth=2, clip=True)
     rule = alt.Chart(alt.NamedData(name="centres")).mark_rule(strokeWidth=1.5, strokeDash=[4, 3], clip=True)
+    # What is cut off says how high it is, at the place where it leaves the axis; over a wider one in the page's colour.
+    beyond = alt.Chart(alt.NamedData(name="beyond")).encode(x="low:Q", y=alt.value(3), text="label:N")
+    words: dict[str, Any] = {"align": "right", "baseline": "top", "dx": -8, "fontWeight": 600}
+    cut = [
+        beyond.mark_text(**words, stroke="theme:card", strokeWidth=5, strokeJoin="round"),
+        beyond.mark_text(**words).encode(color=_colour(names)),
+    ]
     layers = [
         area.encode(y2=alt.datum(floor)).transform_filter(both),
         line.transform_filter(f"!({both})"),
         rule.encode(x="mean:Q", color=_colour(names)),
+        *cut,
     ]
     parameters = [alt.param(name="top", value=axes["peak"]), alt.param(name="shown", value=list(PAIRINGS))]
     return chart_spec(layers, height=240, parameters=parameters)

@@ -26,11 +26,19 @@ def means(values: Sequence[float], most: int = MOST_POINTS) -> list[float]:
     return [sum(stretch) / len(stretch) for stretch in stretches]
 
 
-def sparkline(values: Sequence[float], label: str) -> Markup:
-    """An SVG of one line from left to right with a dot at its end; nothing where there are no values."""
+def sparkline(values: Sequence[float], label: str, least: float = 0.0) -> Markup:
+    """An SVG of one line from left to right with a dot at its end; nothing where there are no values.
+
+    Args:
+        values: from left to right.
+        label: for who does not see it.
+        least: span of values that the height stands for at least, so that noise is no slope.
+    """
     if not values:
         return Markup("")
     low, high = min(values), max(values)
+    missing = max(0.0, least - (high - low))
+    low, high = low - missing / 2, high + missing / 2
     across = (WIDTH - 2 * MARGIN) / max(1, len(values) - 1)
     up = (HEIGHT - 2 * MARGIN) / (high - low) if high > low else 0.0
     places = [

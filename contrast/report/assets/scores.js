@@ -39,9 +39,9 @@ function placeIn(run) {
 }
 
 // Both histograms of a snapshot; a log scale has no zero, so half of the least density there is stands for it.
-function histogramOf(run, least) {
+function histogramOf(run, least, top = Infinity) {
   const at = placeIn(run);
-  const histogram = [], centres = [];
+  const histogram = [], centres = [], beyond = [];
   for (const pairs of shownOf(run, at)) {
     const shown = densities(run[pairs].counts[at], run.edges).map((density) => Math.max(density, least));
     const first = run[pairs].counts[at].findIndex((count) => count > 0), last = run[pairs].counts[at].findLastIndex((count) => count > 0);
@@ -50,8 +50,10 @@ function histogramOf(run, least) {
     for (let bin = first; bin <= last; bin++) add(bin, shown[bin]);
     add(last + 1, least);
     if (run[pairs].mean[at] !== null) centres.push({ pairs, mean: run[pairs].mean[at] });
+    const peak = Math.max(...shown);
+    if (peak > top) beyond.push({ pairs, low: run.edges[shown.indexOf(peak)], label: `▲ ${peak.toFixed(peak < 10 ? 1 : 0)}` });
   }
-  return { histogram, centres };
+  return { histogram, centres, beyond };
 }
 
 // Every count of every snapshot, for the CSV.
@@ -77,7 +79,7 @@ function addMapPanel(host, name, run, { spec, label }) {
 
 function addHistogramPanel(host, name, run) {
   const { charts, floor } = report.figures[name];
-  const rows = () => histogramOf(run, chosen.scale === "log" ? floor : 0);
+  const rows = () => histogramOf(run, chosen.scale === "log" ? floor : 0, topOf(name));
   const panel = addPanel(host, name, () => {
     const { spec, label } = charts[chosen.scale];
     const now = { top: topOf(name), shown: shownOf(run, placeIn(run)) };
@@ -85,17 +87,19 @@ function addHistogramPanel(host, name, run) {
     return { spec: { ...spec, params }, label: `${run.name}: ${label} ${run.step[placeIn(run)]}`, datasets: rows() };
   });
   panel.follow = () => {
-    const { histogram, centres } = rows();
-    panel.view?.signal("top", topOf(name)).signal("shown", shownOf(run, placeIn(run))).data("histogram", histogram).data("centres", centres).runAsync();
+    const { histogram, centres, beyond } = rows();
+    panel.view?.signal("top", topOf(name)).signal("shown", shownOf(run, placeIn(run))).data("histogram", histogram).data("centres", centres).data("beyond", beyond).runAsync();
   };
   panel.scaled = true;
 }
 
-// The histograms' common top: the figure's own, or this step's peak where it is higher.
+// The histograms' common top: this step's highest peak, but at most `far` times the lowest of the runs' own, so
+// that one collapsed run does not flatten the others. Of one run the figure's own top, which stays from step to step.
 function topOf(name) {
-  const { runs, peak } = report.figures[name];
-  const peaks = runs.flatMap((run) => histogramOf(run, 0).histogram.map((row) => row.density));
-  return 1.08 * Math.max(peak, ...peaks);
+  const { runs, peak, far } = report.figures[name];
+  const peaks = runs.map((run) => histogramOf(run, 0).histogram.reduce((most, row) => Math.max(most, row.density), 0));
+  if (runs.length === 1) return 1.08 * Math.max(peak, peaks[0]);
+  return 1.08 * Math.min(Math.max(...peaks), far * Math.min(...peaks));
 }
 
 const asNumber = (value, digits) => (value === null ? "—" : value.toFixed(digits));
@@ -103,7 +107,7 @@ const asNumber = (value, digits) => (value === null ? "—" : value.toFixed(digi
 function readout(run, names) {
   const at = placeIn(run);
   const words = shownOf(run, at).map((pairs) =>
-    `<span data-pairs="${pairs}">${names[pairs] ?? `${pairs}s`} <b>${asNumber(run[pairs].mean[at], 3)}</b> ± ${asNumber(run[pairs].std[at], 3)}</span>`);
+    `<span data-pairs="${pairs}">${names[pairs] ?? `${pairs}s`} <b>${asNumber(run[pairs].mean[at], 3)}</b> ± ${asNumber(run[pairs].std[at], 3)} of ${run[pairs].counts[at].reduce((sum, count) => sum + count, 0).toLocaleString("en")}</span>`);
   const [mine, other] = PAIRINGS.map((pairs) => ({ mean: run[pairs].mean[at], std: run[pairs].std[at] }));
   if (mine.mean === null || other.mean === null) return words.join("");
   const gap = mine.mean - other.mean;
@@ -125,7 +129,7 @@ function addScorePanels(element) {
     }
   }
   const slider = element.querySelector("#step");
-  const steps = [...new Set(runs.flatMap((run) => run.step))].sort((a, b) => a - b);
+  const steps = [...new Set(runs.flatMap((run) => run.step))];
   slider.max = steps.length - 1;
   slider.addEventListener("input", () => chooseStep(steps[slider.value]));
   for (const radio of element.querySelectorAll("[name=density-scale]")) radio.addEventListener("change", () => chooseScale(radio.value));
@@ -134,7 +138,7 @@ function addScorePanels(element) {
   chosen.show = () => {
     const place = steps.indexOf(chosen.step);
     const epoch = runs.map((run) => run.epoch[run.step.indexOf(chosen.step)]).find((each) => each !== undefined && each !== null);
-    const words = chosen.step.toLocaleString("en") + (epoch === undefined ? "" : ` · epoch ${epoch}`);
+    const words = chosen.step.toLocaleString("en") + (epoch === undefined ? "" : ` · epoch ${epoch + 1}`);
     slider.value = place;
     slider.setAttribute("aria-valuetext", `step ${words}`);
     element.querySelector("#step-shown").textContent = words;

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from contrast.report.courses import STEP
-from contrast.report.curves import curve, extend
+from contrast.report.curves import curve, extend, has_lone_point
 from contrast.report.figure import Chart, Figure, Missing, Table
 from contrast.report.kinds import Kind, kinds_chart
 from contrast.report.lines import Axis
@@ -38,13 +38,14 @@ def bad_pairs(runs: Sequence[RunRecord]) -> Figure | Missing:
         return Missing(NAME, TITLE, REASON)
     names = [run.name for run in runs]
     up = Axis("value", "share of the batch", ".1%", zero=True)
-    charts = [Chart("flagged", kinds_chart("flagged", STEP, up, names, SHARES), "Flagged")]
+    charts = [
+        Chart("flagged", kinds_chart("flagged", STEP, up, names, SHARES, points=has_lone_point(shares)), "Flagged")
+    ]
     tables = {"flagged": shares}
     if weights:
         tables["weights"] = weights
         weight_axis = Axis("value", "weight", "~g", zero=True)
-        charts.append(
-            Chart("weights", kinds_chart("weights", STEP, weight_axis, names, WEIGHT), "Weight of the flagged")
-        )
+        spec = kinds_chart("weights", STEP, weight_axis, names, WEIGHT, points=has_lone_point(weights))
+        charts.append(Chart("weights", spec, "Weight of the flagged"))
     quiet = [run.name for run in runs if run.name in shares["run"] and not weights]
     return Figure(NAME, TITLE, READING, tuple(charts), tables, tuple(f"{name}: nothing is flagged." for name in quiet))

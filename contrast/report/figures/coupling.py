@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contrast.report.curves import extend, numbers_at, some_of, value_at
 from contrast.report.figure import Chart, Figure, Missing, Table
 from contrast.report.figures.hardness_profile import edges
-from contrast.report.kinds import Kind, heat_chart, kinds_chart
+from contrast.report.kinds import Kind, clipped_cells, heat_chart, kinds_chart
 from contrast.report.lines import Axis
 from contrast.report.numbers import number
 from contrast.report.run_record import RunRecord
@@ -41,7 +41,9 @@ def coupling(runs: Sequence[RunRecord]) -> Figure | Missing:
     step, mean = Axis("step", "training step", ",d"), Axis("mean", "multiplier", "~g", low=0.0, high=1.0)
     kinds = [Kind("mean", "negative-mean"), Kind("5 % of queries below", "negative-2")]
     charts.append(Chart("coupling-mean", kinds_chart("means", step, mean, names, kinds), "Mean, and its lower end"))
-    return Figure(NAME, TITLE, READING, tuple(charts), tables)
+    clipped = clipped_cells(density, {names[place]: found for place, found in cells.items()})
+    starts = [note for run in runs for note in run.start_notes]
+    return Figure(NAME, TITLE, READING, tuple(charts), tables, (*starts, *clipped))
 
 
 def _cells(run: RunRecord, means: Table) -> Table:

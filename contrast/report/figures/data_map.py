@@ -10,6 +10,7 @@ from jaxtyping import Int
 
 from contrast.report.curves import extend
 from contrast.report.figure import Chart, Figure, Missing, Table
+from contrast.report.limits import shared_top
 from contrast.report.lines import chart_spec
 from contrast.report.run_record import RunRecord
 from contrast.report.samples import Samples
@@ -24,6 +25,8 @@ READING = (
 )
 REASON = "There is no pairs/all_epochs.safetensors with samples that were seen in two epochs."
 MOST_POINTS = 3000
+FAR = 10.0
+"""How many times the least of the runs' own extents the shared one may be."""
 FLAGS = {0: "not flagged", 1: "noisy", 2: "faulty"}
 COLOURS = {"not flagged": "theme:run-0", "noisy": "theme:run-2", "faulty": "theme:run-1"}
 
@@ -53,7 +56,7 @@ def data_map(runs: Sequence[RunRecord]) -> Figure | Missing:
             )
     if not charts:
         return Missing(NAME, TITLE, REASON)
-    _share_axes(charts, tables)
+    notes += _share_axes(charts, tables)
     said = "loss" if by_loss else "positive score"
     return Figure(NAME, TITLE, READING.format(quantity=said), tuple(charts), tables, tuple(notes))
 
@@ -96,16 +99,21 @@ def _map(table: str, quantity: str, flagged: bool, named: bool) -> dict[str, obj
             alt.Tooltip("flag:N"),
         ],
     )
-    return chart_spec([base.mark_circle(size=18)], height=320)
+    return chart_spec([base.mark_circle(size=18, clip=True)], height=320)
 
 
-def _share_axes(charts: list[Chart], tables: dict[str, Table]) -> None:
-    """The same domains in every map, so that runs compare."""
+def _share_axes(charts: list[Chart], tables: dict[str, Table]) -> list[str]:
+    """The same domains in every map, so that runs compare; a note for each run that reaches beyond them."""
     if len(charts) < 2:
-        return
+        return []
+    beyond: dict[str, int] = {}
     for axis, column in (("x", "spread"), ("y", "mean")):
-        values = [value for table in tables.values() for value in table[column]]
-        low = 0.0 if axis == "x" else min(values)
+        values = {table["run"][0]: table[column] for table in tables.values()}
+        low = 0.0 if axis == "x" else min(map(min, values.values()))
+        high = low + shared_top([max(of_run) - low for of_run in values.values()], FAR)
+        for run, of_run in values.items():
+            beyond[run] = beyond.get(run, 0) + sum(value > high for value in of_run)
         for chart in charts:
             for layer in chart.spec.get("layer", [chart.spec]):
-                layer["encoding"][axis]["scale"] = {"domain": [low, max(values)]}
+                layer["encoding"][axis]["scale"] = {"domain": [low, high]}
+    return [f"{run}: {count:,} of its samples lie beyond the shared axes." for run, count in beyond.items() if count]

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from contrast.report.courses import STEP
-from contrast.report.curves import MOST_ROWS, extend, value_at
+from contrast.report.curves import MOST_ROWS, extend, has_lone_point, value_at
 from contrast.report.figure import Chart, Figure, Missing, Table
 from contrast.report.kinds import Kind, kinds_chart
+from contrast.report.limits import axis_within
 from contrast.report.lines import Axis
 from contrast.report.numbers import number
 from contrast.report.run_record import RunRecord
@@ -55,6 +56,7 @@ def differences(runs: Sequence[RunRecord]) -> Figure | Missing:
     first, others = runs[0], runs[1:]
     title = TITLE.format(first=first.name)
     charts: list[Chart] = []
+    notes: list[str] = []
     tables: dict[str, Table] = {}
     names = [run.name for run in runs]
     for quantity in QUANTITIES:
@@ -64,14 +66,16 @@ def differences(runs: Sequence[RunRecord]) -> Figure | Missing:
                 extend(table, run=run.name, kind=quantity.label, step=step, value=value)
         if table:
             tables[quantity.name] = table
-            y = Axis("value", quantity.title, quantity.format, zero=True)
-            spec = kinds_chart(quantity.name, STEP, y, names, [Kind(quantity.label, "run-0")])
+            y, said = axis_within(Axis("value", quantity.title, quantity.format, zero=True), table)
+            notes += said
+            kinds = [Kind(quantity.label, "run-0")]
+            spec = kinds_chart(quantity.name, STEP, y, names, kinds, points=has_lone_point(table))
             spec["layer"].insert(0, _zero(quantity.title))
             charts.append(Chart(f"difference-{quantity.name}", spec, quantity.label))
     if not charts:
         return Missing(NAME, title, "It needs two runs with rows over the same steps.")
     tables["zero"] = {"zero": [0]}
-    return Figure(NAME, title, READING.format(first=first.name), tuple(charts), tables)
+    return Figure(NAME, title, READING.format(first=first.name), tuple(charts), tables, tuple(notes))
 
 
 def _difference(first: RunRecord, run: RunRecord, quantity: Quantity) -> list[tuple[int, float]]:

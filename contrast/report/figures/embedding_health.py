@@ -74,15 +74,16 @@ def embedding_health(runs: Sequence[RunRecord]) -> Figure | Missing:
     """Everything over training, and the spectrum at the end."""
     charts: list[Chart] = []
     tables: dict[str, Table] = {}
+    said: list[str] = []
     for part in BEFORE:
-        part.add(runs, charts, tables)
+        said += part.add(runs, charts, tables)
     _add_spectrum(runs, charts, tables)
     for band in BANDS:
-        band.add(runs, charts, tables)
+        said += band.add(runs, charts, tables)
     if not charts:
         return Missing(NAME, TITLE, REASON)
     there = {name for table in tables.values() for name in table["run"]}
-    notes = tuple(f"{run.name}: nothing on embeddings." for run in runs if run.name not in there)
+    notes = (*(f"{run.name}: nothing on embeddings." for run in runs if run.name not in there), *said)
     return Figure(NAME, TITLE, READING, tuple(charts), tables, notes)
 
 

@@ -58,8 +58,8 @@ def false_negatives(runs: Sequence[RunRecord]) -> Figure | Missing:
     rank, share = Axis("rank", RANK_AXIS, ""), Axis("share", "share of the query's class", ".0%", zero=True)
     spec = kinds_chart("ranks", rank, share, names, kinds, ordinal=labels)
     charts, tables = [Chart("false-by-rank", spec, "By hardness rank")], {"ranks": ranks}
-    COURSE.add(runs, charts, tables)
-    notes = tuple(f"{run.name}: no labels, or no negatives." for run in runs if run.name not in ranks["run"])
+    said = COURSE.add(runs, charts, tables)
+    notes = (*(f"{run.name}: no labels, or no negatives." for run in runs if run.name not in ranks["run"]), *said)
     return Figure(NAME, TITLE, READING, tuple(charts), tables, notes)
 
 

@@ -60,10 +60,12 @@ def gradient_shares(runs: Sequence[RunRecord]) -> Figure | Missing:
     """Effective number, shares, and pull and push over training."""
     charts: list[Chart] = []
     tables: dict[str, Table] = {}
+    said: list[str] = []
     for part in PARTS:
-        part.add(runs, charts, tables)
+        said += part.add(runs, charts, tables)
     if not charts:
         return Missing(NAME, TITLE, REASON)
     there = {name for table in tables.values() for name in table["run"]}
-    notes = tuple(f"{run.name}: no gradients on negatives." for run in runs if run.name not in there)
-    return Figure(NAME, TITLE, READING, tuple(charts), tables, notes)
+    notes = [f"{run.name}: no gradients on negatives." for run in runs if run.name not in there]
+    starts = [note for run in runs for note in run.start_notes]
+    return Figure(NAME, TITLE, READING, tuple(charts), tables, (*notes, *starts, *said))

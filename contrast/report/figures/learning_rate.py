@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from contrast.report.figure import Chart, Figure, Missing, Table
+from contrast.report.limits import axis_within
 from contrast.report.lines import Axis, line_chart
 from contrast.report.numbers import rounded
 from contrast.report.run_record import RunRecord
@@ -28,6 +29,7 @@ def learning_rate(runs: Sequence[RunRecord]) -> Figure | Missing:
     if not any(value is not None for value in table["rate"]):
         return Missing(NAME, TITLE, "No row of metrics.jsonl has train/rate yet.")
     notes = tuple(f"{run.name}: no rate logged yet." for run in runs if run.name not in table["run"])
-    step, rate = Axis("step", "training step", ",d"), Axis("rate", "learning rate (per step)", "~g", zero=True)
+    step = Axis("step", "training step", ",d")
+    rate, beyond = axis_within(Axis("rate", "learning rate (per step)", "~g", zero=True), table)
     chart = line_chart("rate", step, rate, [run.name for run in runs])
-    return Figure(NAME, TITLE, READING, (Chart("rate", chart),), {"rate": table}, notes)
+    return Figure(NAME, TITLE, READING, (Chart("rate", chart),), {"rate": table}, (*notes, *beyond))

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from contrast.report.courses import STEP
-from contrast.report.curves import MOST_ROWS, extend, numbers_at, value_at
+from contrast.report.curves import MOST_ROWS, extend, has_lone_point, numbers_at, value_at
 from contrast.report.figure import Chart, Figure, Missing, Table
 from contrast.report.kinds import Kind, band_chart, kinds_chart
+from contrast.report.limits import axis_within
 from contrast.report.lines import Axis
 from contrast.report.numbers import number
 from contrast.report.run_record import RunRecord
@@ -41,24 +42,36 @@ def memory_bank(runs: Sequence[RunRecord]) -> Figure | Missing:
         for row in fresh[-1:]:
             _add_by_age(tables["by_age"], run.name, row)
     charts = []
+    notes: list[str] = []
+    age_axis, beyond = axis_within(Axis("value", "age (steps)", ",d", zero=True), tables["ages"], "low", "high")
+    notes += beyond
     if tables["ages"]:
         charts.append(
-            Chart("ages", band_chart("ages", STEP, Axis("value", "age (steps)", "~g"), names), "Age of the keys met")
+            Chart(
+                "ages",
+                band_chart("ages", STEP, age_axis, names, points=has_lone_point(tables["ages"])),
+                "Age of the keys met",
+            )
         )
-    cosine = Axis("value", "cosine with a fresh key", "~g")
+    cosine, beyond = axis_within(Axis("value", "cosine with a fresh key", "~g"), tables["fresh"])
+    notes += beyond
     alone = [Kind("mean", "run-0")]
     if tables["fresh"]:
-        charts.append(Chart("fresh", kinds_chart("fresh", STEP, cosine, names, alone), "Freshness over training"))
+        spec = kinds_chart("fresh", STEP, cosine, names, alone, points=has_lone_point(tables["fresh"]))
+        charts.append(Chart("fresh", spec, "Freshness over training"))
     if tables["by_age"]:
         age = Axis("age", "age (steps)", ",d")
-        charts.append(
-            Chart("by-age", kinds_chart("by_age", age, cosine, names, alone), "Freshness by age, in the last row")
-        )
+        by_age = axis_within(Axis("value", "cosine with a fresh key", "~g"), tables["by_age"])[0]
+        spec = kinds_chart("by_age", age, by_age, names, alone, points=has_lone_point(tables["by_age"]))
+        charts.append(Chart("by-age", spec, "Freshness by age, in the last row"))
     if tables["recall"]:
         share = Axis("value", "share found", ".0%")
-        charts.append(Chart("recall", kinds_chart("recall", STEP, share, names, alone), "Recall of the search"))
+        spec = kinds_chart("recall", STEP, share, names, alone, points=has_lone_point(tables["recall"]))
+        charts.append(Chart("recall", spec, "Recall of the search"))
     tables = {name: table for name, table in tables.items() if table}
-    return Figure(NAME, TITLE, READING, tuple(charts), tables) if charts else Missing(NAME, TITLE, REASON)
+    if not charts:
+        return Missing(NAME, TITLE, REASON)
+    return Figure(NAME, TITLE, READING, tuple(charts), tables, tuple(notes))
 
 
 def _add(tables: dict[str, Table], run: str, row: dict[str, Any]) -> None:

@@ -8,7 +8,8 @@ from itertools import pairwise
 from typing import Any
 
 from contrast.report.figure import Chart, Figure, Missing
-from contrast.report.numbers import rounded
+from contrast.report.limits import FAR, SEEN, shared_top
+from contrast.report.numbers import rounded, short
 from contrast.report.run_record import RunRecord
 from contrast.report.score_charts import PAIRINGS, heat_map, histogram
 from contrast.report.snapshots import SOME_NEGATIVES, ScoreSummary, Snapshot
@@ -23,8 +24,10 @@ READING = (
     "step, and by choice those of some of the negatives, each with an area of 1."
 )
 COLOURS = (
-    "Colour goes with the square root of the density, so that thin tails show, and ends where 95 % of the snapshots "
-    "have their peak or below. Scores outside the bins are counted in the end bins."
+    "Colour goes with the square root of the density, so that thin tails show, and ends where 95 % of a run's "
+    "snapshots have their peak or below; of several runs at the highest such end, but at most three times the lowest "
+    "of theirs. What is denser has the last colour, and a histogram that is cut off says its peak. Scores "
+    "outside the bins are counted in the end bins."
 )
 MOST_SNAPSHOTS = 240
 NAMES = {
@@ -54,13 +57,15 @@ def score_densities(runs: Sequence[RunRecord]) -> Figure | Missing:
         missing = [pairing for pairing in PAIRINGS if not any(getattr(snapshot, pairing) for snapshot in kept)]
         notes.extend(f"{run.name}: its method recorded no {pairing} pairs." for pairing in missing)
     axes = _axes(packed)
+    notes.extend(_denser(packed, axes["peak"]))
+    notes.extend(note for run in runs for note in run.start_notes)
     charts = (
         Chart("positive", heat_map("positive", axes), "Positive pairs"),
         Chart("negative", heat_map("negative", axes), "Negative pairs"),
         Chart("linear", histogram(axes, NAMES, log=False), "Histograms at this step"),
         Chart("log", histogram(axes, NAMES, log=True), "Histograms at this step"),
     )
-    extra = {"runs": packed, "names": NAMES, "peak": axes["peak"], "floor": axes["floor"]}
+    extra = {"runs": packed, "names": NAMES, "peak": axes["peak"], "floor": axes["floor"], "far": FAR}
     return Figure(NAME, TITLE, READING, charts, {}, tuple(notes), "score_densities.html", extra)
 
 
@@ -106,17 +111,41 @@ def _columns(sides: Sequence[ScoreSummary | None]) -> dict[str, list[Any]]:
 
 
 def _axes(packed: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Shared limits: steps, the occupied scores, and the densities' top, which the rare peaks of a start are above."""
+    """Shared limits: steps, the occupied scores, and the densities' top, which rare peaks and collapsed runs exceed."""
     first, last = min(run["step"][0] for run in packed), max(run["step"][-1] for run in packed)
-    low, high, peaks, least = 1.0, -1.0, [], math.inf
+    low, high, tops, least = 1.0, -1.0, [], math.inf
     for run in packed:
+        peaks = _peaks(run)
+        tops.append(sorted(peaks)[math.ceil(0.95 * len(peaks)) - 1])
         edges = run["edges"]
         widths = [above - below for below, above in pairwise(edges)]
         for counts in filter(None, run["positive"]["counts"] + run["negative"]["counts"]):
             occupied = [place for place, count in enumerate(counts) if count]
             low, high = min(low, edges[occupied[0]]), max(high, edges[occupied[-1] + 1])
             densities = [counts[place] / (sum(counts) * widths[place]) for place in occupied]
-            peaks.append(max(densities))
             least = min(least, *densities)
-    peak = sorted(peaks)[math.ceil(0.95 * len(peaks)) - 1]
+    peak = shared_top(tops)
     return {"first": first, "last": max(last, first + 1), "low": low, "high": high, "peak": peak, "floor": least / 2}
+
+
+def _peaks(run: dict[str, Any]) -> list[float]:
+    """The highest density of each histogram."""
+    widths = [above - below for below, above in pairwise(run["edges"])]
+    return [
+        max(count / (sum(counts) * width) for count, width in zip(counts, widths, strict=True))
+        for counts in filter(None, run["positive"]["counts"] + run["negative"]["counts"])
+    ]
+
+
+def _denser(packed: Sequence[dict[str, Any]], peak: float) -> list[str]:
+    """Which runs have snapshots that the scale of colours does not reach."""
+    notes = []
+    for run in packed:
+        peaks = _peaks(run)
+        beyond = [value for value in peaks if value > SEEN * peak]
+        if beyond:
+            notes.append(
+                f"{run['name']}: {len(beyond):,} of {len(peaks):,} histograms are denser than the scale's end of "
+                f"{short(round(peak, 3))}, up to {short(round(max(beyond), 3))}."
+            )
+    return notes

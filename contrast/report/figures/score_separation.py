@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from contrast.report.courses import Course, Line
 from contrast.report.figure import Chart, Figure, Missing, Table
+from contrast.report.limits import axis_within
 from contrast.report.lines import Axis, line_chart
 from contrast.report.numbers import rounded
 from contrast.report.run_record import RunRecord
@@ -63,13 +64,15 @@ def score_separation(runs: Sequence[RunRecord]) -> Figure | Missing:
     names = [run.name for run in runs]
     notes = tuple(f"{name}: no positive and negative scores yet." for name in names if name not in table["run"])
     step = Axis("step", "training step", ",d")
-    gap = Axis("gap", "gap of the means (cosine similarity)", "~g", zero=True)
-    index = Axis("d_prime", "d′ (standard deviations)", "~g", zero=True)
+    gap, of_gap = axis_within(Axis("gap", "gap of the means (cosine similarity)", "~g", zero=True), table)
+    index, of_index = axis_within(Axis("d_prime", "d′ (standard deviations)", "~g", zero=True), table)
+    beyond = [*of_gap, *of_index]
     charts = [
         Chart("gap", line_chart("separation", step, gap, names), "Gap of the means"),
         Chart("d-prime", line_chart("separation", step, index, names), "Sensitivity index d′"),
     ]
     tables = {"separation": table}
     for part in RANKED:
-        part.add(runs, charts, tables)
-    return Figure(NAME, TITLE, READING, tuple(charts), tables, notes)
+        beyond += part.add(runs, charts, tables)
+    starts = [note for run in runs for note in run.start_notes]
+    return Figure(NAME, TITLE, READING, tuple(charts), tables, (*notes, *starts, *dict.fromkeys(beyond)))

@@ -41,18 +41,18 @@ def temperatures(runs: Sequence[RunRecord]) -> Figure | Missing:
     charts: list[Chart] = []
     tables: dict[str, Table] = {}
     lines = _lines(heads, "mean")
-    Course("temperature", "Mean", "temperature τ", (Line("τ", ("temperature", "value"), "ink"), *lines)).add(
-        runs, charts, tables
-    )
+    course = Course("temperature", "Mean", "temperature τ", (Line("τ", ("temperature", "value"), "ink"), *lines))
+    notes = [*course.add(runs, charts, tables)]
     if heads:
         _add_by_score(runs, charts, tables)
-        Course("spread", "Spread over pairs", "standard deviation of τ", _lines(heads, "std"), zero=True).add(
-            runs, charts, tables
+        spread = Course("spread", "Spread over pairs", "standard deviation of τ", _lines(heads, "std"), zero=True)
+        relation = Course(
+            "correlation", "Relation to scores", "correlation of τ and score", _lines(heads, "correlation")
         )
-        Course("correlation", "Relation to scores", "correlation of τ and score", _lines(heads, "correlation")).add(
-            runs, charts, tables
-        )
-    return Figure(NAME, TITLE, READING, tuple(charts), tables) if charts else Missing(NAME, TITLE, REASON)
+        notes += [*spread.add(runs, charts, tables), *relation.add(runs, charts, tables)]
+    if not charts:
+        return Missing(NAME, TITLE, REASON)
+    return Figure(NAME, TITLE, READING, tuple(charts), tables, tuple(notes))
 
 
 def _lines(heads: int, key: str) -> tuple[Line, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from contrast.report.figure import Chart, Figure, Missing, Table
+from contrast.report.limits import axis_within
 from contrast.report.lines import Axis, line_chart
 from contrast.report.numbers import rounded, short
 from contrast.report.run_record import RunRecord
@@ -31,9 +32,16 @@ def training_loss(runs: Sequence[RunRecord]) -> Figure | Missing:
     if not windows:
         return Missing(NAME, TITLE, "No row of metrics.jsonl has train/loss yet.")
     names = [run.name for run in runs]
-    step, loss = Axis("step", "training step", ",d"), Axis("smoothed", "training loss", "~g")
+    step = Axis("step", "training step", ",d")
+    loss, beyond = axis_within(Axis("smoothed", "training loss", "~g"), table, "loss")
+    starts = [
+        f"{run.name}: up to step {run.queue_start:,} the loss counts the random rows of its queue's start among its "
+        "negatives."
+        for run in runs
+        if run.queue_start is not None
+    ]
     chart = line_chart("loss", step, loss, names, raw="loss")
-    return Figure(NAME, TITLE, _reading(windows), (Chart("loss", chart),), {"loss": table}, tuple(notes))
+    return Figure(NAME, TITLE, _reading(windows), (Chart("loss", chart),), {"loss": table}, (*notes, *starts, *beyond))
 
 
 def _add(table: Table, name: str, series: Series, window: int) -> list[str]:
