@@ -51,12 +51,13 @@ def write_checkpoint(content: Mapping[str, Any], path: Path, previous: Path | No
     _flush_names(path.parent)
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """One of this project's checkpoints, read without running anything that it may contain.
 
     Raises:
         InputError: where it is missing, damaged, of a version that this one does not read, or from elsewhere.
     """
+    path = Path(path)
     if not path.is_file():
         raise InputError(f"no checkpoint {str(path)!r}: the run has not written one yet")
     try:

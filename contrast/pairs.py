@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from contrast.arguments import check_tensors, checked, tensor_hints
 from contrast.distributed import gather, gather_detached, world_size
 from contrast.errors import InputError
 
@@ -76,6 +79,10 @@ class Pairs:
     own_negative_parents: Int[Tensor, "*h b s 2"] | None = None
 
     def __post_init__(self) -> None:
+        given = {name: (getattr(self, name), hint) for name, hint in _fields().items()}
+        tensors = all(isinstance(value, Tensor | None) for value, _ in given.values())
+        if not tensors or min(self.query.ndim, self.negatives.ndim) < 2:
+            check_tensors("Pairs", given)
         *heads, queries, width = self.query.shape
         count = self.negatives.shape[-2]
         expected = {
@@ -94,6 +101,7 @@ class Pairs:
             raise InputError("Pairs takes own_negatives and own_negative_index together, not one without the other")
         if (self.extra_positives is None) != (self.extra_positive_index is None):
             raise InputError("Pairs takes extra_positives and extra_positive_index together, not one without the other")
+        check_tensors("Pairs", given)
 
     def detached(self) -> Pairs:
         """The same pairs without gradient, for observers."""
@@ -101,6 +109,12 @@ class Pairs:
         return Pairs(**tensors)
 
 
+@functools.cache
+def _fields() -> dict[str, tuple[Any, ...]]:
+    return tensor_hints(Pairs)
+
+
+@checked
 def in_batch_pairs(z1: Float[Tensor, "*h n d"], z2: Float[Tensor, "*h n d"], index: Int[Tensor, " n"]) -> Pairs:
     """Both directions of two views of a batch: 2N queries, and every row of both views as shared negatives.
 
@@ -126,6 +140,7 @@ def in_batch_pairs(z1: Float[Tensor, "*h n d"], z2: Float[Tensor, "*h n d"], ind
     return Pairs(query, torch.cat([z2, z1], dim=-2), negatives, both, negative_index, view=view)
 
 
+@checked
 def queue_pairs(
     query: Float[Tensor, "*h b d"],
     key: Float[Tensor, "*h b d"],
@@ -152,6 +167,7 @@ def queue_pairs(
     return Pairs(query, key.detach(), keys.detach(), index, key_index, view=views, placeholder=placeholder)
 
 
+@checked
 def cross_pairs(
     query: Float[Tensor, "*h n d"], positive: Float[Tensor, "*h n d"], index: Int[Tensor, " n"], view: int = 0
 ) -> Pairs:

@@ -41,6 +41,9 @@ class RunFolder:
 
     path: Path
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))  # a text does as well
+
     @property
     def config(self) -> Path:
         return self.path / "config.yaml"

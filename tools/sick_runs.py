@@ -84,6 +84,10 @@ RUNS: dict[str, tuple[int, list[str]]] = {
     "positives-among-negatives": (20, FORGETFUL),
     "false-negatives": (20, ["--data.train", "ArrayImages", "--data.train.path", "{two}", "--data.test", "null"]),
     "duplicates": (20, ["--data.train", "ArrayImages", "--data.train.path", "{twice}"]),
+    "labels-of-one-class": (4, ["--data.train", "ArrayImages", "--data.train.path", "{one}", "--data.test", "null",
+                               "--data.limit", "null", "--model.loss", "SupCon"]),
+    "labels-all-different": (4, ["--data.train", "ArrayImages", "--data.train.path", "{different}", "--data.test",
+                                "null", "--data.limit", "null", "--model.loss", "SupCon"]),
     "queue-filling": (10, [*MOCO, "--model.bank", "FaissBank", "--model.bank.size", "20000"]),
     "shortcut": (20, ["--data.train", "ArrayImages", "--data.train.path", "{marked}", "--data.test", "ArrayImages",
                       "--data.test.path", "{marked_test}", "--data.views.crop_scale", "[0.9,1.0]",
@@ -168,13 +172,15 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def _data_sets(folder: Path) -> dict[str, Path]:
-    """Digits of two classes, digits twice, and digits under a mark of each sample's own."""
+    """Digits of two classes, of one, each of its own, digits twice, and digits under a mark of each sample's own."""
     digits = load_digits()
     images, labels = (digits.images / 16 * 255).astype(np.uint8)[..., None], digits.target.astype(np.int64)
     marks = np.random.default_rng(0).uniform(0, 230, images.shape)
     marked, two = np.clip(0.1 * images + marks, 0, 255).astype(np.uint8), np.isin(labels, (3, 8))
     sets = {
         "two": (images[two], labels[two]),
+        "one": (images[:700], np.zeros_like(labels[:700])),
+        "different": (images[:700], np.arange(700)),
         "twice": (np.concatenate([images[:700]] * 2), np.concatenate([labels[:700]] * 2)),
         "marked": (marked[:1400], labels[:1400]),
         "marked_test": (marked[1400:], labels[1400:]),

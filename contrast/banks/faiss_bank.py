@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from contrast.arguments import checked
 from contrast.banks.approximate_search import Approximate, ApproximateSearch
 from contrast.banks.key_store import KeyStore, Storage
 from contrast.banks.memory_bank import MemoryBank, Negatives
@@ -157,6 +158,7 @@ class FaissBank(MemoryBank):
         return self.rows.at(row)
 
     @torch.no_grad()
+    @checked
     def negatives(self, query: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> Negatives:
         step, filled = int(self.steps), int(self.rows.filled)
         if not filled:
@@ -172,6 +174,7 @@ class FaissBank(MemoryBank):
         return Negatives(nothing, index.new_zeros(0), own=own, own_index=own_index, own_age=own_age)
 
     @torch.no_grad()
+    @checked
     def store(self, keys: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> None:
         self.rows.write(gather_detached(keys), gather_detached(index), int(self.steps))
         if self.approximate is not None:

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from contrast.arguments import checked
 from contrast.banks.memory_bank import MemoryBank, Negatives, renumbered
 from contrast.distributed import gather_detached
 from contrast.errors import InputError
@@ -68,6 +69,7 @@ class KeyQueue(MemoryBank):
                 "own samples out of any size"
             )
 
+    @checked
     def negatives(self, query: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> Negatives:
         place = torch.arange(self.size, device=self.filled.device)
         age = torch.where(self.written < 0, -1, self.steps - self.written)
@@ -84,6 +86,7 @@ class KeyQueue(MemoryBank):
         return self.index[row], self.written[row]
 
     @torch.no_grad()
+    @checked
     def store(self, keys: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> None:
         keys, index = gather_detached(keys), gather_detached(index)
         if len(keys) > self.size:

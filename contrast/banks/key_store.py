@@ -9,6 +9,7 @@ import torch.distributed as dist
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from contrast.arguments import checked
 from contrast.banks.memory_bank import renumbered
 from contrast.distributed import gather_detached, rank, world_size
 from contrast.errors import InputError
@@ -84,6 +85,7 @@ class KeyStore(nn.Module):
             self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
+    @checked
     def write(self, keys: Float[Tensor, "b d"], index: Int[Tensor, " b"], step: int) -> None:
         """Write keys of these samples.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,13 @@ def main(argv: list[str]) -> int:
 
     folder = arguments.output or (run.folder.export if run.folder else Path())
     print(export(run.backbone, _card(run), folder))
+    about = run.backbone.describe()
+    if about.get("rebuild_needs") == "contrast":
+        print(
+            f"note    neither torchvision nor timm has this {about['architecture']}: the card's `rebuild` needs the "
+            "contrast package",
+            file=sys.stderr,
+        )
     return 0
 
 

@@ -44,6 +44,7 @@ from contrast.freed_memory import keep_freed_memory
 from contrast.losses import BadPairMining
 from contrast.losses.labels import LabelTable
 from contrast.methods import ContrastiveMethod
+from contrast.models.split_batch_norm import refuse_synchronised
 from contrast.records import last_row_per_step, read_rows
 from contrast.run_folder import RunFolder
 
@@ -85,6 +86,7 @@ def fit(
     placed = _in_folder(config, folder)
     placed["trainer"] = {**placed["trainer"], "logger": with_id(placed["trainer"].get("logger"), folder)}
     built = build(parser, check(parser, placed), received)
+    refuse_synchronised(built.model, config["trainer"].get("sync_batchnorm"))
     checkpoint = None if stored is None else stored.path
     if checkpoint is None:
         config = with_measured(config, built.data)

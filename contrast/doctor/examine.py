@@ -10,7 +10,7 @@ from contrast.doctor.embedding import collapse, dimensional_collapse, no_learnin
 from contrast.doctor.evidence import Evidence, ReadRows
 from contrast.doctor.finding import SEVERITIES, Finding
 from contrast.doctor.input import INPUT_RULES
-from contrast.doctor.negatives import duplicates, false_negatives, positives_among_negatives, queue_filling
+from contrast.doctor.negatives import duplicates, false_negatives, labels, positives_among_negatives, queue_filling
 from contrast.doctor.temperature import loss_start, temperature
 from contrast.doctor.training import bad_pairs, failed, inactive, rate_and_batch, shortcut
 from contrast.run_folder import RunFolder
@@ -28,6 +28,7 @@ RULES: tuple[Callable[[Evidence], Finding | None], ...] = (
     temperature,
     positives_among_negatives,
     false_negatives,
+    labels,
     duplicates,
     queue_filling,
     shortcut,

@@ -9,10 +9,12 @@ from contrast.doctor.embedding import EARLY
 from contrast.doctor.evidence import Evidence
 from contrast.doctor.finding import Finding
 
-__all__ = ["duplicates", "false_negatives", "positives_among_negatives", "queue_filling"]
+__all__ = ["duplicates", "false_negatives", "labels", "positives_among_negatives", "queue_filling"]
 
 SAME = 0.999
 BEATEN = 0.02
+ONE_CLASS = 0.999
+"""Share of the samples that are of a query's class, where there is only one."""
 MOSTLY = 0.7
 """Share of the denominator; runs of ten classes have about 0.5 when they are done."""
 
@@ -51,6 +53,18 @@ def false_negatives(run: Evidence) -> Finding | None:
         "With few classes, debias (HCL), remove the most similar negatives, raise the temperature, or use the "
         "labels (SupCon).",
     )
+
+
+def labels(run: Evidence) -> Finding | None:
+    """A loss that learns from labels, and labels that are all the same or all different."""
+    name, chance = run.class_of("model", "init_args", "loss"), run.settled("false_negatives", "random")
+    if name not in ("SupCon", "LOOK") or chance is None or 0 < chance < ONE_CLASS:
+        return None
+    if chance == 0:
+        seen = f"{name} learns from labels, and no two samples have the same one: it is InfoNCE."
+    else:
+        seen = f"{name} learns from labels, and {100 * chance:.0f} % of all samples are of the query's class."
+    return Finding("labels", "problem", seen, "Give labels of two classes or more, with several samples each.")
 
 
 def duplicates(run: Evidence) -> Finding | None:

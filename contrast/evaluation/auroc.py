@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from contrast.arguments import checked
+from contrast.errors import InputError
 from contrast.evaluation.intervals import Interval, mean_interval
 
 __all__ = ["AUROC", "auroc_interval", "balanced_accuracy", "macro_auroc"]
@@ -47,6 +49,7 @@ class AUROC:
     error: float
 
 
+@checked
 def macro_auroc(logits: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -> AUROC | None:
     """The mean over classes of the area under the ROC curve of one class against the rest.
 
@@ -64,6 +67,9 @@ def macro_auroc(logits: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -
     Returns:
         None where no class has an area.
 
+    Raises:
+        InputError: where a logit is not finite or a label is not a class.
+
     Source: Hand and Till, A Simple Generalisation of the Area Under the ROC Curve (Machine Learning 2001), for one
     against the rest; DeLong, DeLong and Clarke-Pearson, Comparing the Areas under Two or More Correlated ROC Curves
     (Biometrics 1988), without their n / (n − 1).
@@ -72,6 +78,11 @@ def macro_auroc(logits: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -
         >>> macro_auroc(torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0]]), torch.tensor([0, 1, 1])).value
         1.0
     """
+    if not bool(logits.isfinite().all()):
+        raise InputError("macro_auroc: the logits hold NaN or infinity: check the classifier")
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < logits.shape[1]:
+        low, high = int(labels.min()), int(labels.max())
+        raise InputError(f"macro_auroc: labels from {low} to {high} are not among {logits.shape[1]} classes")
     shares = logits.double().cpu().softmax(dim=1)
     labels = labels.cpu()
     areas, components = [], torch.zeros(len(labels)).double()

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
+from contrast.arguments import checked
 from contrast.errors import InputError
 from contrast.nearest import nearest
 
@@ -35,6 +36,7 @@ class NearPairs:
         return len(self.cosine)
 
 
+@checked
 def near_within(
     features: Float[Tensor, "n d"], threshold: float, neighbours: int = 10, progress: str | None = None
 ) -> NearPairs:
@@ -66,6 +68,7 @@ def near_within(
     return _ordered(first[others], second[others], best[others])
 
 
+@checked
 def near_across(
     features: Float[Tensor, "n d"],
     others: Float[Tensor, "m d"],
@@ -82,6 +85,7 @@ def near_across(
     return _ordered(*_above(features, others, threshold, neighbours, most, progress))
 
 
+@checked
 def of_two_classes(pairs: NearPairs, first: Int[Tensor, " n"], second: Int[Tensor, " m"]) -> int | None:
     """How many pairs have two labels, of those that have both; None where no pair has.
 

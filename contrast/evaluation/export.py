@@ -16,7 +16,7 @@ from contrast.whole_file import whole_file
 __all__ = ["export"]
 
 
-def export(backbone: Backbone, card: Mapping[str, Any], folder: Path) -> Path:
+def export(backbone: Backbone, card: Mapping[str, Any], folder: str | Path) -> Path:
     """Write ``backbone.safetensors`` and ``card.json``; the weights' path.
 
     Args:
@@ -27,6 +27,7 @@ def export(backbone: Backbone, card: Mapping[str, Any], folder: Path) -> Path:
     Raises:
         InputError: where a weight is not finite.
     """
+    folder = Path(folder)
     weights, about = folder / "backbone.safetensors", folder / "card.json"
     # safetensors refuses tensors that share memory, and a network may well share some.
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in backbone.plain_state_dict().items()}

@@ -106,7 +106,7 @@ def features_of(
     encoder: Encoder,
     data: TrainingData,
     split: Literal["train", "test"],
-    folder: Path,
+    folder: str | Path,
     device: torch.device,
     labelled: bool = True,
     only: Int[Tensor, " m"] | None = None,
@@ -123,7 +123,7 @@ def features_of(
         only: positions of the samples to take, ascending; None takes all.
     """
     about = data.key(split)
-    if only is not None and (folder / _file_name(cache_key(encoder, about))).is_file():
+    if only is not None and (Path(folder) / _file_name(cache_key(encoder, about))).is_file():
         whole = features_of(encoder, data, split, folder, device, labelled)
         return Features(whole.features[only], whole.labels[only], whole.index[only])
 
@@ -157,7 +157,7 @@ def cache_key(encoder: Encoder, data: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def cached_features(folder: Path, key: str, compute: Callable[[], Features]) -> Features:
+def cached_features(folder: str | Path, key: str, compute: Callable[[], Features]) -> Features:
     """What `compute` returns, from the folder's file of this key if there is one.
 
     The file holds tensors and nothing that could run. It appears whole or not at all; one that is damaged or of
@@ -171,7 +171,7 @@ def cached_features(folder: Path, key: str, compute: Callable[[], Features]) -> 
     Raises:
         InputError: for features that are not finite, which are not kept.
     """
-    path = folder / _file_name(key)
+    path = Path(folder) / _file_name(key)
     if path.is_file():
         try:
             return _read(path, key)

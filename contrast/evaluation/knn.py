@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from contrast.arguments import checked
 from contrast.errors import InputError
 from contrast.nearest import nearest
 
@@ -15,6 +16,7 @@ __all__ = ["check_knn", "knn_top1", "weighted_knn_scores"]
 _AT_ONCE = 8192  # queries: a search's results have a budget
 
 
+@checked
 def weighted_knn_scores(
     query: Float[Tensor, "b d"],
     keys: Float[Tensor, "k d"],
@@ -72,6 +74,7 @@ def check_knn(neighbours: int, temperature: float, samples: int) -> None:
         raise InputError(f"a kNN temperature of {temperature} overflows exp(1 / t): give at least 0.0015")
 
 
+@checked
 def knn_top1(
     query: Float[Tensor, "b d"],
     query_labels: Int[Tensor, " b"],
@@ -82,5 +85,8 @@ def knn_top1(
     temperature: float = 0.1,
 ) -> float:
     """Share of the queries whose best-scored class is their own; arguments and errors of `weighted_knn_scores`."""
+    if len(query_labels) and not 0 <= int(query_labels.min()) <= int(query_labels.max()) < classes:
+        low, high = int(query_labels.min()), int(query_labels.max())
+        raise InputError(f"labels of queries from {low} to {high} are not among {classes} classes")
     scores = weighted_knn_scores(query, keys, labels, classes, neighbours, temperature)
     return float((scores.argmax(dim=1) == query_labels).double().mean())

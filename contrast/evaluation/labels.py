@@ -6,12 +6,14 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from contrast.arguments import checked
 from contrast.errors import InputError
 from contrast.randomness import Purpose, uniform
 
 __all__ = ["held_out_split", "label_subset"]
 
 
+@checked
 def label_subset(
     labels: Int[Tensor, " n"], seed: int, *, fraction: float | None = None, per_class: int | None = None
 ) -> Int[Tensor, " m"]:
@@ -47,6 +49,7 @@ def label_subset(
     return _first_of_each_class(labels, wanted, (seed, Purpose.SPLIT))
 
 
+@checked
 def held_out_split(
     labels: Int[Tensor, " n"], seed: int, share: float = 0.2
 ) -> tuple[Int[Tensor, " fit"], Int[Tensor, " held"]]:
@@ -58,7 +61,12 @@ def held_out_split(
         labels: classes of the samples that the probe may see.
         seed: of the choice.
         share: held out of each class, rounded, at least one sample.
+
+    Raises:
+        InputError: where the share is not between 0 and 1.
     """
+    if not 0 < share < 1:
+        raise InputError(f"a held-out share of {share}: give a number between 0 and 1, say 0.2")
     sizes = torch.unique(labels, return_counts=True)[1]
     wanted = (sizes.double() * share).round().long().clamp_min(1)
     held = _first_of_each_class(labels, torch.minimum(wanted, sizes - 1), (seed, Purpose.PROBE))

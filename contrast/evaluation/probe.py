@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from contrast.arguments import checked
 from contrast.errors import InputError
 from contrast.evaluation.labels import held_out_split
 from contrast.evaluation.side_by_side import minimise_each
@@ -48,15 +49,18 @@ class LinearProbe:
     strength: float
     held_out_accuracy: float | None = None
 
+    @checked
     def logits(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n classes"]:
         """One logit a class."""
         return F.linear((features - self.mean) / self.scale, self.weight, self.bias)
 
+    @checked
     def accuracy(self, features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> float:
         """Share of the samples whose largest logit is their class."""
         return float((self.logits(features).argmax(dim=1) == labels).double().mean())
 
 
+@checked
 def train_probe(
     features: Float[Tensor, "n d"],
     labels: Int[Tensor, " n"],
@@ -96,6 +100,7 @@ def train_probe(
     return fit_linear(features, labels, classes, best[1].strength, start=best[1], held_out_accuracy=best[0])
 
 
+@checked
 def fit_linear(
     features: Float[Tensor, "n d"],
     labels: Int[Tensor, " n"],
@@ -135,6 +140,7 @@ def fit_linear(
     return replace(probe, held_out_accuracy=held_out_accuracy)
 
 
+@checked
 def fit_grid(
     features: Float[Tensor, "n d"],
     labels: Int[Tensor, " n"],

@@ -34,7 +34,7 @@ Told = Mapping[str, Any]
 def evaluate_probe(
     encoder: Encoder,
     data: TrainingData,
-    cache: Path,
+    cache: str | Path,
     device: torch.device,
     seeds: Sequence[int],
     *,
@@ -125,7 +125,7 @@ def evaluate_finetuning(
 def evaluate_knn(
     encoder: Encoder,
     data: TrainingData,
-    cache: Path,
+    cache: str | Path,
     device: torch.device,
     neighbours: int = 200,
     temperature: float = 0.1,

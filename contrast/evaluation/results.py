@@ -108,7 +108,7 @@ def accuracy_interval(accuracies: Sequence[float], items: int, seeds_differ: boo
     return wilson_interval(mean, items), _OVER_ITEMS.format(items, reason)
 
 
-def write_result(folder: Path, result: Result) -> Path:
+def write_result(folder: str | Path, result: Result) -> Path:
     """Write the result into the folder; it replaces none but an earlier one of the same weights and protocol."""
     content = {
         "command": result.command,
@@ -123,7 +123,7 @@ def write_result(folder: Path, result: Result) -> Path:
         "protocol": dict(result.protocol),
         "made_with": dict(result.made_with),
     }
-    return write_json(folder / result.file_name, content)
+    return write_json(Path(folder) / result.file_name, content)
 
 
 def _numbers(result: Result) -> dict[str, Any]:
@@ -160,9 +160,10 @@ def _baseline(baseline: Baseline) -> dict[str, Any]:
     }
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> Path:
+def write_json(path: str | Path, content: Mapping[str, Any]) -> Path:
     """Write a JSON file whole or not at all, its folder made if missing."""
     text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
+    path = Path(path)
     with whole_file(path) as part:
         part.write_text(text + "\n", encoding="utf-8")
     return path

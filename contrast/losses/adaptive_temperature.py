@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from contrast.arguments import checked
 from contrast.errors import InputError, did_you_mean
 from contrast.losses.temperature import Temperature
 
@@ -138,6 +139,7 @@ class AdaptiveTemperature(Temperature):
         return f"in [{self.lowest:g}, {self.highest:g}] by pair ({self.form}), beta {self.beta:g}"
 
 
+@checked
 def amcl_logits(
     score: Float[Tensor, "..."], tau: Float[Tensor, "..."], beta: float, width: int
 ) -> Float[Tensor, "..."]:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from contrast.arguments import checked
 from contrast.distributed import gather_detached
 from contrast.errors import InputError
 from contrast.losses.pieces import PairWeighting
@@ -112,6 +113,7 @@ class BadPairMining(PairWeighting):
         return run.before_epoch("BadPairMining (DBPM)", self.warmup_epochs, "it will never weight a pair")
 
     @torch.no_grad()
+    @checked
     def forward(self, losses: Float[Tensor, " b"], index: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
         self._check(index)
         samples, place, pooled = pool(losses, index)
@@ -177,6 +179,7 @@ def flag(
     )
 
 
+@checked
 def bad_pair_weights(
     losses: Float[Tensor, " b"],
     history_mean: Float[Tensor, " b"],

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from contrast.arguments import checked
 from contrast.errors import InputError
 from contrast.losses.adaptive_temperature import AdaptiveTemperature, temperature_cost
 from contrast.losses.global_batch import both_views, off_diagonal
@@ -79,6 +80,7 @@ class BarlowTwins(Loss):
         return f"redundancy={self.redundancy:g}{form}"
 
 
+@checked
 def cross_correlation(z1: Float[Tensor, "*h n d"], z2: Float[Tensor, "*h n d"]) -> Float[Tensor, "*h d d"]:
     """``C = BN(z1)ᵀ BN(z2) / N``, with ``BN(z) = (z - mean) / √(variance + 1e-5)``, the variance biased.
 
@@ -90,6 +92,7 @@ def cross_correlation(z1: Float[Tensor, "*h n d"], z2: Float[Tensor, "*h n d"]) 
     return _standardise(z1).transpose(-1, -2) @ _standardise(z2) / z1.shape[-2]
 
 
+@checked
 def amcl_barlow(
     correlation: Float[Tensor, "*h d d"], tau: Float[Tensor, "*h d d"], redundancy: float, beta: float
 ) -> Float[Tensor, ""]:

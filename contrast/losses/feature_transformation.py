@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from contrast.arguments import checked
 from contrast.errors import InputError
 from contrast.losses.draws import BetaQuantile, query_draws, row_identity, row_permutation
 from contrast.losses.pieces import PairTransform
@@ -168,6 +169,7 @@ class NegativeInterpolation(FeatureTransformation):
         return _by_dimension(uniform((*keys, 1), identity, _width(negatives)), negatives)
 
 
+@checked
 def extrapolate(
     query: Float[Tensor, "*h b d"], key: Float[Tensor, "*h b d"], step: Float[Tensor, "..."]
 ) -> tuple[Float[Tensor, "*h b d"], Float[Tensor, "*h b d"]]:
@@ -181,6 +183,7 @@ def extrapolate(
     return step * query + (1 - step) * key, step * key + (1 - step) * query
 
 
+@checked
 def interpolate(
     keys: Float[Tensor, "*h k d"], permutation: Int[Tensor, " k"], step: Float[Tensor, "..."]
 ) -> Float[Tensor, "*h k d"]:

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from contrast.arguments import checked
 from contrast.errors import InputError
 from contrast.losses.draws import query_draws
 from contrast.losses.pieces import PairTransform
@@ -112,6 +113,7 @@ def _hardest(pairs: Pairs, most: int) -> tuple[Int[Tensor, "*h b n"], Int[Tensor
     return column, count if count.ndim == 1 else count[0]
 
 
+@checked
 def mix_pairs(
     hard: Float[Tensor, "*h b n d"], i: Int[Tensor, "*h b s"], j: Int[Tensor, "*h b s"], a: Float[Tensor, "*#h b s"]
 ) -> Float[Tensor, "*h b s d"]:
@@ -127,6 +129,7 @@ def mix_pairs(
     return torch.nn.functional.normalize(mixed, dim=-1).detach()
 
 
+@checked
 def mix_with_query(
     query: Float[Tensor, "*h b d"],
     hard: Float[Tensor, "*h b n d"],

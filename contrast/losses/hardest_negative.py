@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from contrast.losses.logits import NegativeLogits, PositiveLogits
-from contrast.losses.objectives import Objective
+from contrast.losses.objectives import Objective, require_negatives
 
 __all__ = ["HardestNegative"]
 
@@ -39,7 +39,7 @@ class HardestNegative(Objective):
         score, logit = negatives.hardest()
         if self.positive_competes:
             logit = torch.where(positive.score > score, positive.logit, logit)
-        return logit - positive.logit
+        return require_negatives("HardestNegative", logit) - positive.logit
 
     def extra_repr(self) -> str:
         return f"positive_competes={self.positive_competes}"

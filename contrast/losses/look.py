@@ -108,6 +108,9 @@ class LOOK(LogitLoss):
         columns = ranked.topk(min(self.neighbours, score.shape[-1]), dim=-1).indices
         return torch.zeros_like(score, dtype=torch.bool).scatter(-1, columns, True) & voting
 
+    def describe(self) -> str:
+        return f"{super().describe()}{f' ({self.labels.note})' if self.labels.note else ''}"
+
     def extra_repr(self) -> str:
         return f"neighbours={self.neighbours}, temperature={self.temperature.extra_repr()}"
 

@@ -61,10 +61,30 @@ class DCL(Objective):
 
     Source: Yeh et al., ECCV 2022, arXiv 2110.06848, eq. 6. The sum runs over the negatives of both views inside one
     logarithm. Hence NT-Xent = softplus(DCL), query by query. A negative loss is normal late in training.
+
+    Raises:
+        InputError: where a query has no negative, as in a batch of one sample.
     """
 
     def forward(self, positive: PositiveLogits, negatives: NegativeLogits) -> Float[Tensor, "*h b"]:
-        return negatives.logsumexp() - positive.logit
+        return require_negatives("DCL", negatives.logsumexp()) - positive.logit
+
+
+def require_negatives(owner: str, partition: Float[Tensor, "*h b"]) -> Float[Tensor, "*h b"]:
+    """``log Σ_j exp l_j`` of queries that all have a negative: without one it is -inf, and so is the loss.
+
+    Args:
+        owner: for messages.
+        partition: of each query. On a device, where looking would wait for it, only that of one sample is looked at.
+
+    Raises:
+        InputError: where a query has no negative.
+    """
+    looked_at = partition.device.type == "cpu" or partition.numel() <= 2
+    if looked_at and bool((found := partition.detach().isneginf()).any()):
+        query = int(found.nonzero()[0, -1])
+        raise InputError(f"{owner}: query {query} has no negative, so its loss is -inf: give 2 samples or more")
+    return partition
 
 
 class DCLW(Objective):
@@ -78,6 +98,9 @@ class DCLW(Objective):
 
     Args:
         sigma: σ, above 0; the paper's 0.5.
+
+    Raises:
+        InputError: for a sigma that is not above 0; where a query has no negative.
     """
 
     def __init__(self, sigma: float = 0.5) -> None:
@@ -87,7 +110,7 @@ class DCLW(Objective):
         self.sigma = sigma
 
     def forward(self, positive: PositiveLogits, negatives: NegativeLogits) -> Float[Tensor, "*h b"]:
-        return negatives.logsumexp() - self._weight(positive.score.detach()) * positive.logit
+        return require_negatives("DCLW", negatives.logsumexp()) - self._weight(positive.score.detach()) * positive.logit
 
     def _weight(self, score: Tensor) -> Tensor:
         scaled = score / self.sigma

@@ -58,3 +58,6 @@ class SameClassRemoval(PairTransform):
             own = self.labels(own_index)
             own_index = own_index.masked_fill((own == query[:, None]) & (own >= 0), NOT_OFFERED)
         return dataclasses.replace(pairs, excluded=excluded, own_negative_index=own_index)
+
+    def describe(self) -> str:
+        return f"{super().describe()}{f' ({self.labels.note})' if self.labels.note else ''}"

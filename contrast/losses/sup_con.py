@@ -82,6 +82,9 @@ class SupCon(LogitLoss):
     def _seen(self, pairs: Pairs) -> LabelledLogits:
         return labelled_logits("SupCon", pairs, self.labels, self.temperature)
 
+    def describe(self) -> str:
+        return f"{super().describe()}{f' ({self.labels.note})' if self.labels.note else ''}"
+
     def extra_repr(self) -> str:
         return f"temperature={self.temperature.extra_repr()}"
 

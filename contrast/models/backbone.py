@@ -45,10 +45,12 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """The network's card, as JSON: library, architecture, stem, width, channels, image_size (not of series);
-        `class_path` and
-        `init_args` to have it again from a configuration, `rebuild` to have it again without this package where the
-        library can (Python that ends in ``net``, given the exported ``state``)."""
+        """The network's card, as JSON: library, architecture, stem, width, channels, image_size (not of series).
+
+        `class_path` and `init_args` make it from a configuration. `rebuild` is Python that makes it, without this
+        package where the library can: it ends in ``net``, given the exported ``state``; `rebuild_needs` names the
+        package that it imports.
+        """
 
     @property
     def plain_module(self) -> nn.Module:
@@ -72,6 +74,7 @@ class Backbone(nn.Module, ABC):
             "class_path": f"contrast.models.{type(self).__name__}",
             "init_args": dict(init_args),
             "rebuild": "\n".join([*rebuild, "net.load_state_dict(state)"]),
+            "rebuild_needs": "contrast" if any("contrast" in line for line in rebuild) else library,
         }
 
 

@@ -12,7 +12,7 @@ from torch.nn.functional import batch_norm
 from contrast.errors import InputError
 from contrast.models.checks import require_positive
 
-__all__ = ["SplitBatchNorm1d", "SplitBatchNorm2d", "split_batch_norm"]
+__all__ = ["SplitBatchNorm1d", "SplitBatchNorm2d", "refuse_synchronised", "split_batch_norm"]
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -55,6 +55,20 @@ def split_batch_norm(module: ModuleT, groups: int) -> ModuleT:
         norm.__class__ = _SPLIT[type(norm)]
         cast(_Split, norm).groups = groups
     return module
+
+
+def refuse_synchronised(model: nn.Module, synchronised: object) -> None:
+    """Refuse ``trainer.sync_batchnorm`` for a model with split batch norms: Lightning would replace them.
+
+    Raises:
+        InputError: where both are asked for.
+    """
+    groups = next((each.groups for each in model.modules() if isinstance(each, _Split)), None)
+    if synchronised and groups is not None:
+        raise InputError(
+            f"trainer.sync_batchnorm true would take away the split batch norm of {groups} groups: add "
+            "--trainer.sync_batchnorm false, or set --model.batch_norm_groups 1"
+        )
 
 
 class _Split(nn.modules.batchnorm._BatchNorm):

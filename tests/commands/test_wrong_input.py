@@ -79,6 +79,37 @@ def test_configurations(
     assert not (tmp_path / "run").exists()  # nothing in the way of the next try
 
 
+@pytest.mark.parametrize("file", [["--config", "configs/trainer/ddp.yaml"], ["--trainer.sync_batchnorm", "true"]])
+def test_synchronised_batch_norm_would_remove_the_split_one(
+    file: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same for every method with split norms, whatever asks for the synchronised ones."""
+    here = ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.strategy", "auto"]
+    given = [
+        "--model",
+        "MoCo",
+        "--model.bank.size",
+        "64",
+        "--model.backbone",
+        "ConvNet",
+        "--model.backbone.widths",
+        "[4]",
+    ]
+    given += [
+        "--model.batch_norm_groups",
+        "4",
+        "--model.head",
+        "LinearHead",
+        *file,
+        *here,
+        "--trainer.precision",
+        "32-true",
+    ]
+    refused(
+        capsys, pretrain(tmp_path / "run", *given), "sync_batchnorm true", "4 groups", "--trainer.sync_batchnorm false"
+    )
+
+
 def test_a_missing_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     refused(capsys, pretrain(tmp_path / "run", *folder_of(tmp_path / "none")), str(tmp_path / "none"))
 

@@ -31,6 +31,7 @@ NUMBERS = {
     "temperature": r"(on 50\d of 510 negatives alike at temperature 5|at its lowest value: 0\.15|on 1\.\d of 510)",
     "positives-among-negatives": r"negatives of score 1\.00, and its positive wins in 0 %",
     "false-negatives": r"^(7|8|9)\d % of the denominator .* which are 50 % ",
+    "labels": r"learns from labels, and (100 % of all samples are of|no two samples have the same one: it is InfoNCE)",
     "duplicates": r"^7\d\d training samples have a near-duplicate \(\d{3} pairs of cosine 0\.9999 or more\)",
     "queue-filling": r"20,000 keys is filled by 79 steps of 256 samples; a run of 50 steps never fills it",
     "shortcut": r"win .* in [5-9]\d % of queries, yet kNN went from 1\d\.\d % to 1\d\.\d %",

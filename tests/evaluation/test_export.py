@@ -67,6 +67,7 @@ def test_the_card_says_how_to_rebuild_it(tmp_path, backbone):
     card = json.loads((tmp_path / "card.json").read_text())
     names: dict = {"state": state}
     exec(card["backbone"]["rebuild"], names)
+    assert f"import {card['backbone']['rebuild_needs']}" in card["backbone"]["rebuild"].replace("torch, ", "")
     images = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         assert torch.equal(names["net"].eval()(images), backbone(images))

@@ -123,6 +123,7 @@ def test_the_card_rebuilds_the_network(size: int, channels: int, width: int) -> 
     scope = {"state": ours.plain_state_dict()}
     exec(card["rebuild"], scope)
     assert ("torchvision.models" in card["rebuild"]) == (width == 64)
+    assert card["rebuild_needs"] == ("torchvision" if width == 64 else "contrast")
     assert torch.equal(scope["net"].eval()(images), ours(images))
     again = ResNet(**card["init_args"]).eval()
     again.load_state_dict(ours.state_dict())

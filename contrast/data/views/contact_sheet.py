@@ -25,7 +25,7 @@ _GAP = 4
 def contact_sheet(
     images: Sequence[UInt8[Tensor, "_ _ _"]] | UInt8[Tensor, "b c h w"],
     views: Views,
-    path: Path,
+    path: str | Path,
     epochs: int = 4,
     seed: int = 0,
 ) -> None:
