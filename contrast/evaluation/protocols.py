@@ -179,7 +179,7 @@ def positions_of(data: TrainingData, split: Split, most: int) -> Int[Tensor, " m
 
 
 def _sets(
-    encoder: Encoder, data: TrainingData, cache: Path, device: torch.device, most: tuple[int, int] | None
+    encoder: Encoder, data: TrainingData, cache: str | Path, device: torch.device, most: tuple[int, int] | None
 ) -> tuple[Features, Features]:
     """Features of the train set and of the test set, on the device."""
     splits: tuple[Split, Split] = ("train", "test")
