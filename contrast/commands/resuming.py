@@ -96,11 +96,15 @@ def checkpoint_to_resume(folder: RunFolder, set_aside: bool = True) -> Stored:
 def _stored(path: Path) -> Stored:
     content = read_checkpoint(path)
     ours = content["contrast"]
-    progress = content.get("loops", {}).get("fit_loop", {}).get("epoch_loop.batch_progress", {})
-    within = progress.get("current", {}).get("ready", 0) > 0 and not progress.get("is_last_batch", False)
-    epochs = int(ours.get("epochs", content["epoch"])) + within
-    optimizers = content.get("optimizer_states", [])
-    groups = [frozenset(each["param_groups"][0]) for each in optimizers]
+    try:
+        progress = content.get("loops", {}).get("fit_loop", {}).get("epoch_loop.batch_progress", {})
+        within = progress.get("current", {}).get("ready", 0) > 0 and not progress.get("is_last_batch", False)
+        epochs = int(ours.get("epochs", content["epoch"])) + within
+        optimizers = content.get("optimizer_states", [])
+        groups = [frozenset(each["param_groups"][0]) for each in optimizers]
+    except (LookupError, TypeError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise InputError(f"checkpoint {str(path)!r} lacks what a run goes on from ({reason})") from error
     return Stored(path, int(content["global_step"]), epochs, within, ours, groups)
 
 

@@ -117,6 +117,8 @@ def input_scale(run: Evidence) -> Finding | None:
         return None
     mean, std = _numbers(train, "mean"), _numbers(train, "std")
     by_mean, by_std = _numbers(scale, "mean"), _numbers(scale, "std")
+    if not any(by_mean) and all(unit == 1 for unit in by_std):  # pixels in [0, 1], as SimCLR's authors give them
+        return None
     for own, spread, centre, unit in zip(mean, std, by_mean, by_std, strict=False):
         if unit <= 0 or not spread:
             continue

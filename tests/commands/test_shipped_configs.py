@@ -139,6 +139,12 @@ def test_what_an_experiment_says_is_what_is_resolved(
     assert_resolved(yaml.safe_load((ROOT / name).read_text()), yaml.safe_load(capsys.readouterr().out))
 
 
+def unexpected_notes(said: str) -> list[str]:
+    """Notes at the start, but for those of a run that is as short as these: warm-ups and starts that it never reaches."""
+    notes = [line for line in said.splitlines() if line.startswith("note ")]
+    return [note for note in notes if "and this run has" not in note]
+
+
 @pytest.mark.parametrize("name", SERIES)
 def test_an_experiment_with_series_trains(
     name: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -148,7 +154,7 @@ def test_an_experiment_with_series_trains(
     smaller = ["--trainer.max_epochs", "2", "--model.backbone.blocks", "[1, 1]", "--metrics.every_n_steps", "1"]
     assert main([*command(name), *smaller, "--online_knn.every_n_epochs", "1", "--run", str(folder.path)]) == 0
     said = capsys.readouterr().err
-    assert "note " not in said
+    assert unexpected_notes(said) == []
     assert "method  SimCLR, ResNet1d" in said
     rows = read_rows(folder.metrics)
     losses = [row["train/loss"] for row in rows if "train/loss" in row]
@@ -184,7 +190,7 @@ def test_an_experiment_trains(
         smaller += ["--model.bank.size", "24"]
     assert main([*words, *smaller, "--online_knn.every_n_epochs", "1", "--run", str(folder.path)]) == 0
     said = capsys.readouterr().err
-    assert "note " not in said
+    assert unexpected_notes(said) == []
     assert ("method  MoCo, ResNet" if "mocov2" in name else "method  SimCLR, ResNet") in said
     rows = read_rows(folder.metrics)
     losses = [row["train/loss"] for row in rows if "train/loss" in row]
@@ -197,7 +203,9 @@ def test_an_experiment_trains(
     queries = 16 if "mocov2" in name else 32
     first = read_rows(folder.scores)[1]
     assert sum(first["positive"]["counts"]) == queries
-    assert sum(first["negative"]["counts"]) == queries * negatives
+    real = sum(first["negative"]["counts"]) if "negative" in first else 0
+    placeholders = first.get("placeholders", {"mean": 0})["mean"]  # rows that a queue starts with are told apart
+    assert real + queries * placeholders == queries * negatives
     assert config["trainer"]["max_epochs"] == 1
     assert folder.last_checkpoint.is_file()
 
@@ -217,7 +225,7 @@ def test_another_method_trains(
     bank = ["--model.bank.size", "24"] if method in ("nnclr", "look") else []
     assert main([*words, *SMALLER, *FEWER, *bank, "--run", str(folder.path)]) == 0
     said = capsys.readouterr().err
-    assert "note " not in said
+    assert unexpected_notes(said) == []
     assert f"method  {OTHERS[method]}, ResNet" in said
     losses = [row["train/loss"] for row in read_rows(folder.metrics) if "train/loss" in row]
     assert len(losses) == 2

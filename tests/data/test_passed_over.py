@@ -12,7 +12,7 @@ from PIL import Image
 from torchvision.datasets import ImageFolder as TorchvisionFolder
 
 from contrast.cli import main
-from contrast.commands.training_facts import _build_set
+from contrast.commands.training_facts import TrainingFacts
 from contrast.data import ImageFolder
 from tests.commands.running import SMALL
 
@@ -46,7 +46,7 @@ def _output_folder(path: Path) -> None:
 READERS: dict[str, Callable[[Path], Any]] = {
     "ours": ImageFolder,
     "ours, packed": lambda root: ImageFolder(root, cache=root.parent / "a.pack"),
-    "torchvision's": lambda root: _build_set(TorchvisionFolder, root=str(root)),
+    "torchvision's": lambda root: TrainingFacts()._build_set(TorchvisionFolder, root=str(root)),
 }
 
 
@@ -103,7 +103,7 @@ def test_a_class_of_torchvisions_without_a_picture_is_still_refused(tmp_path):
     _run_folder(root / "runs" / "first")
     (root / "ant").mkdir()
     with pytest.raises(ValueError, match="ant"):
-        _build_set(TorchvisionFolder, root=str(root))
+        TrainingFacts()._build_set(TorchvisionFolder, root=str(root))
 
 
 @pytest.mark.parametrize("reader", ["contrast.data.ImageFolder", "torchvision.datasets.ImageFolder"])

@@ -194,7 +194,7 @@ def test_published_files_that_are_cut(length: int, tmp_path: Path, capsys: pytes
     source = {"class_path": "torchvision.datasets.FashionMNIST", "init_args": {"root": str(tmp_path)}}
     changes = {"data__train": source, "data__test": None, "data__limit": None}
     words = ["pretrain", "--config", written(tmp_path, **changes), "--run", tmp_path / "run"]
-    refused(capsys, words, "FashionMNIST", "get the files anew")
+    refused(capsys, words, "FashionMNIST", "get the files again")
 
 
 def test_more_workers_than_a_machine_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
