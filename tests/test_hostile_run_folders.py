@@ -115,10 +115,10 @@ def test_a_run_whose_files_cannot_be_read_stays_on_the_list(tmp_path: Path, monk
 
     summarise = listing.summarise
 
-    def breaking(run: object) -> object:
+    def breaking(run: object, scalars: object = None) -> object:
         if "bad" in str(run):
             raise TypeError("a mistake of ours")
-        return summarise(run)  # type: ignore[arg-type]
+        return summarise(run, scalars)  # type: ignore[arg-type]
 
     monkeypatch.setattr(listing, "summarise", breaking)
     rows = {row.name: row.html for row in Listing(RunsFolder(tmp_path)).rows()}

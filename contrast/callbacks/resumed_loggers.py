@@ -38,8 +38,8 @@ def prepare(logger: Logger, step: int) -> None:
 
 def sent(logger: Logger, step: int) -> set[str]:
     """Names of what W&B was sent of a step by earlier starts; empty for other loggers and steps."""
-    found: set[str] = getattr(logger, _SENT, {}).get(step, set())
-    return found
+    known = getattr(logger, _SENT, None)
+    return known.get(step, set()) if isinstance(known, dict) else set()
 
 
 def flush(loggers: Iterable[Logger]) -> None:

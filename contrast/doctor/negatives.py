@@ -58,7 +58,11 @@ def false_negatives(run: Evidence) -> Finding | None:
 def labels(run: Evidence) -> Finding | None:
     """A loss that learns from labels, and labels that are all the same or all different."""
     name, chance = run.class_of("model", "init_args", "loss"), run.settled("false_negatives", "random")
-    if name not in ("SupCon", "LOOK") or chance is None or 0 < chance < ONE_CLASS:
+    if name not in ("SupCon", "LOOK"):
+        return None
+    if chance is None and run.observed and not any("negative" in row for row in run.observed):
+        chance = 1.0  # samples of one class are positives of each other, so that no query has a negative
+    if chance is None or 0 < chance < ONE_CLASS:
         return None
     if chance == 0:
         seen = f"{name} learns from labels, and no two samples have the same one: it is InfoNCE."

@@ -40,7 +40,7 @@ def moco(loss: Loss | None = None, size: int = 80) -> MoCo:
 def digits(test: bool = True) -> ImageData:
     views = SimCLRViews(size=8, blur=0.0)
     held_out = Digits(train=False) if test else None
-    return ImageData(Digits(), views, held_out, BATCH, workers=0, channels=1, limit=SAMPLES)
+    return ImageData(Digits(), views, held_out, BATCH, workers=0, channels=1, mean=(0.5,), std=(0.25,), limit=SAMPLES)
 
 
 def fit(

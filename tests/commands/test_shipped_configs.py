@@ -140,7 +140,7 @@ def test_what_an_experiment_says_is_what_is_resolved(
 
 
 def unexpected_notes(said: str) -> list[str]:
-    """Notes at the start, but for those of a run that is as short as these: warm-ups and starts that it never reaches."""
+    """Notes at the start but those of a run as short as these: warm-ups and starts that it never reaches."""
     notes = [line for line in said.splitlines() if line.startswith("note ")]
     return [note for note in notes if "and this run has" not in note]
 

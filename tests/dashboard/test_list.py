@@ -181,7 +181,7 @@ def test_a_folder_without_runs_says_how_to_make_one(tmp_path: Path) -> None:
     with serving(tmp_path) as dashboard:
         page = Page(dashboard.get("/").text)
     assert "No runs here yet" in page.text
-    assert f"contrast pretrain --config configs/demo.yaml --run {tmp_path}/first" in page.text
+    assert f"contrast pretrain --run {tmp_path}/first" in page.text
     assert not next(part for part in page.named("div") if part.get("id") == "none").keys() & {"hidden"}
 
 

@@ -215,7 +215,7 @@ def test_a_probe_no_better_than_of_random_weights(gain: list[float], speaks: boo
     (copy / "summary.json").write_text(json.dumps({"few_label_gain_over_random_init": gain}))
     found = [finding.seen for finding in examine(RunFolder(copy)).findings]
     assert found == (
-        ["Features are no better than those of random weights: a probe on few labels gains -1.0 points over them."]
+        ["Features are no better than those of random weights: a probe on few labels is 1.0 points below them."]
         if speaks
         else []
     )

@@ -56,7 +56,7 @@ def test_a_sample_without_a_label_is_refused():
 def test_kept_features_of_samples_without_labels_serve_no_evaluation_that_needs_them(tmp_path, monkeypatch):
     rows = [LabelledBatch(torch.zeros(1, 2, 2, dtype=torch.uint8), torch.tensor(i), torch.tensor(-1)) for i in range(3)]
     data = ImageData(Digits(), SimCLRViews(size=8, blur=0.0), channels=1)
-    monkeypatch.setattr(data, "evaluation_loader", lambda split: DataLoader(rows, batch_size=3))
+    monkeypatch.setattr(data, "evaluation_loader", lambda split, only=None: DataLoader(rows, batch_size=3))
     kept = features_of(_encoder(), data, "train", tmp_path, torch.device("cpu"), labelled=False)
     assert kept.labels.tolist() == [-1] * 3
     with pytest.raises(InputError, match="sample 0 has no label"):

@@ -200,7 +200,7 @@ def test_a_resumed_run_writes_through_no_link(
     (run.path / name).symlink_to(precious)
     longer = ["--trainer.max_steps", "3", "--trainer.max_epochs", "3"]
     table = run.metrics_table.read_bytes()
-    refused(capsys, ["pretrain", "--resume", "run", *longer], name)
+    refused(capsys, ["pretrain", "--resume", "run", *longer], name, code=1)
     assert precious.read_text() == "kept"
     if name == "metrics.jsonl":
         assert run.metrics_table.read_bytes() == table

@@ -380,7 +380,7 @@ def without_start(pairs: Pairs) -> Pairs:
     return dataclasses.replace(pairs, **cut, placeholder=None)
 
 
-@pytest.mark.parametrize("real", [1, 5, 13, 14])
+@pytest.mark.parametrize("real", [3, 5, 13, 14])
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_a_queues_random_start_is_in_no_statistic_of_negatives(objective: str, real: int) -> None:
     """As if it was not offered, but for what the loss itself has: its pull, its push and its coupling."""
