@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -256,6 +256,7 @@ def _put(config: Config, path: str, value: Any) -> None:
 @settings(deadline=None)  # the first text reads the types of torchvision's classes
 @given(st.text(min_size=1, max_size=30), st.sampled_from(["loader", "transform", "target_transform", "is_valid_file"]))
 def test_no_text_is_a_function_of_a_data_set(text: str, argument: str) -> None:
+    assume(allowed_class(text) is None)  # a class of the list is refused by its type, when it is built
     source = {"class_path": "torchvision.datasets.ImageFolder", "init_args": {"root": "x", argument: text}}
     with pytest.raises(InputError):
         receive({"data": {"class_path": "ImageData", "init_args": {"train": source}}}, "file")
