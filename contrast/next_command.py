@@ -12,6 +12,8 @@ from contrast.run_status import read_status
 
 __all__ = ["had_checkpoint", "how_to_go_on", "new_run_command", "restart_command", "resume_command", "shell_command"]
 
+_CLASS = re.compile(r"class_path: *['\"]?([\w.]+)")
+_KNOWN = ("contrast", "torch", "torchvision", "lightning")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]|  ")
 
 
@@ -36,7 +38,8 @@ def resume_command(folder: RunFolder, flags: Sequence[str] = ()) -> str:
         folder: the run folder.
         flags: further words, as ``("--trainer.max_epochs", "20")``.
     """
-    return shell_command("pretrain", "--resume", folder.path, *flags)
+    trust = ("--trust",) if _names_own_class(folder.config) else ()
+    return shell_command("pretrain", "--resume", folder.path, *flags, *trust)
 
 
 def restart_command(folder: RunFolder) -> str:
@@ -71,6 +74,15 @@ def how_to_go_on(folder: RunFolder) -> str:
     if not had_checkpoint(folder):
         return f"start it again with: {restart_command(folder)}"
     return f"start the same run under another name with: {new_run_command(folder)}"
+
+
+def _names_own_class(config: Path) -> bool:
+    """Whether a stored configuration names a class of another package than those that need no ``--trust``."""
+    try:
+        named = _CLASS.findall(config.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return False
+    return any("." in name and name.partition(".")[0] not in _KNOWN for name in named)
 
 
 def _name(path: Path) -> str:

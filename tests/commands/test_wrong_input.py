@@ -135,7 +135,7 @@ def test_a_run_folder_in_use(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     folder.mkdir()
     kept = folder / "precious.txt"
     kept.write_text("kept")
-    refused(capsys, pretrain(folder), str(folder), "--resume", "another name")
+    refused(capsys, pretrain(folder), str(folder), "--run", "another name")
     assert [*folder.iterdir()] == [kept]
 
 
