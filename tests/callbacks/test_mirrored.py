@@ -14,6 +14,7 @@ from contrast.callbacks import mirrored_figures
 from contrast.callbacks.mirrored_figures import figures
 from contrast.callbacks.mirrored_gallery import drawn, sheets_of
 from contrast.records import append_row
+from contrast.report.curves import rank_labels
 from contrast.run_folder import RunFolder
 
 COLOURS = {"red": (255, 0, 0), "lime": (0, 255, 0), "blue": (0, 0, 255)}
@@ -106,4 +107,4 @@ def test_spread_keeps_first_and_last() -> None:
 
 
 def test_rank_groups_are_named_by_their_ranks() -> None:
-    assert mirrored_figures._groups([1, 2, 4, 8]) == ["1", "2", "3–4", "5–8", "9+"]
+    assert rank_labels({"rank_ends": [1, 2, 4, 8]}) == ["1", "2", "3–4", "5–8", ">8"]

@@ -251,11 +251,11 @@ def test_a_class_of_unknown_kind_is_refused_by_its_number_of_samples(tmp_path, c
     (tmp_path / "count").write_text("24")
     spec = f"{{class_path: tests.commands.test_changed_data.Few, init_args: {{path: {tmp_path / 'count'}}}}}"
     run = _started(tmp_path / "run", spec)
-    assert _resume(run) == 0
+    assert _resume(run, "--trust") == 0
     (tmp_path / "count").write_text("25")
-    assert _resume(run) == 2
+    assert _resume(run, "--trust") == 2
     assert "24 samples then, 25 now" in capsys.readouterr().err
-    assert _resume(run, "--resume-on-changed-data") == 2
+    assert _resume(run, "--trust", "--resume-on-changed-data") == 2
     assert "cannot be matched" in capsys.readouterr().err
 
 

@@ -112,19 +112,20 @@ def check_gallery(folder: RunFolder, file: Path) -> None:
         shown = media[row["step"]]
         assert {sheet for sheet in shown if sheet.startswith("pairs/")} == {f"pairs/{name}", "pairs/hardest_negatives"}
         columns, rows = table(file, shown[f"pairs/{name}"])
-        numbers = ["index", "label", "loss", "positive", "weight", "flag"]
+        numbers = ["index", "label", "class", "path", "loss", "positive", "weight", "flag"]
         assert columns == [*numbers, "view 1", "view 2"]
-        assert {cells[5] for cells in rows} <= ({None} if name == "highest_loss" else {"noisy", "faulty"})
+        assert {cells[7] for cells in rows} <= ({None} if name == "highest_loss" else {"noisy", "faulty"})
         for cells, pair in zip(rows, row[pairs], strict=True):
-            assert cells[:6] == [pair[name] for name in numbers]
-            assert [*map(pixels, cells[6:])] == [pixels(folder.path / name) for name in pair["pictures"]]
+            assert cells[:8] == [pair.get(name) for name in numbers]
+            assert [*map(pixels, cells[8:])] == [pixels(folder.path / name) for name in pair["pictures"]]
         _, rows = table(file, shown["pairs/hardest_negatives"])
         met = [(query, negative) for query in row["queries"] for negative in query["negatives"]]
         for cells, (query, negative) in zip(rows, met, strict=True):
-            of_negative = [negative[name] for name in ("label", "score", "share", "kind")]
-            assert [cells[1], cells[2], *cells[4:]] == [query["label"], query["positive"], *of_negative]
+            named, of_pair = ("label", "class", "path"), ("score", "share", "kind")
+            of_negative = [*map(negative.get, named), *map(negative.get, of_pair)]
+            assert [*cells[1:5], *cells[6:]] == [*map(query.get, named), query["positive"], *of_negative]
             seen = [pixels(folder.path / each["picture"]) for each in (query, negative)]
-            assert [pixels(cells[0]), pixels(cells[3])] == seen
+            assert [pixels(cells[0]), pixels(cells[5])] == seen
         for figure in ("scores/over_training", "hardness/by_rank"):
             assert len(pixels(file.parent / "files" / shown[figure]["path"])) > 600 * 200 * 3
 
@@ -227,7 +228,7 @@ def check_pictures(folder: RunFolder, events: EventAccumulator) -> None:
             assert shown.convert("RGB").tobytes() == drawn(sheet).tobytes()
         (text,) = events.Tensors("pairs/highest_loss/text_summary")[place].tensor_proto.string_val
         head, _, *lines = text.decode().splitlines()
-        assert head == "| index | label | loss | positive | weight | flag |"
+        assert head == "| index | label | class | path | loss | positive | weight | flag |"
         assert [line.split()[1] for line in lines] == [str(pair["index"]) for pair in row["highest"]]
 
 

@@ -249,7 +249,7 @@ def printed_by_the_dashboard(place: Place) -> int:
 SAID: dict[str, dict[Callable[[Place], int], int]] = {
     "callbacks/checkpoints.py:_save_and_stop": {ctrl_c: 130, ctrl_c_inside_an_extension: 130, a_time_limit: 152},
     "callbacks/resumed.py:_require_same_optimizers": {another_optimizer: 2},
-    "commands/ending.py:_interrupted": {ctrl_c_twice: 130, ctrl_c_twice_before_the_first_checkpoint: 130},
+    "commands/ending.py:_kept": {ctrl_c_twice: 130, ctrl_c_twice_before_the_first_checkpoint: 130},
     "commands/ending.py:_unwritable": {a_full_disk_before_the_first_checkpoint: 1, a_full_disk_after_a_checkpoint: 1},
     "commands/pretrain.py:_no_checkpoint": {
         resume_without_checkpoint: 2,

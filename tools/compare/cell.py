@@ -59,7 +59,7 @@ def main(spec: Mapping[str, Any]) -> int:
 def _pretrain(folder: RunFolder, words: list[str]) -> int:
     if folder.last_checkpoint.is_file():
         append_row(_resumes(folder), {"rows": len(read_rows(folder.metrics))})
-        return cli.main(["pretrain", "--resume", str(folder.path)])
+        return cli.main(["pretrain", "--resume", str(folder.path), "--trust"])
     if folder.config.is_file():  # ended before its first checkpoint
         shutil.rmtree(folder.path)
     return cli.main(["pretrain", *words, "--run", str(folder.path)])
@@ -92,7 +92,7 @@ def _evaluate(folder: RunFolder, asked: Evaluation) -> dict[str, Any]:
     from contrast.commands.source import told
     from contrast.evaluation import choose_device, write_result
 
-    run = load_run(folder.path)
+    run = load_run(folder.path, trust=True)
     run.data.setup("test")
     numbers, results, data = evaluate_encoder(
         run.encoder, run.data, folder.features, choose_device("auto"), asked, told(run)
