@@ -10,7 +10,15 @@ from pathlib import Path
 from contrast.run_folder import RunFolder
 from contrast.run_status import read_status
 
-__all__ = ["had_checkpoint", "how_to_go_on", "new_run_command", "restart_command", "resume_command", "shell_command"]
+__all__ = [
+    "had_checkpoint",
+    "how_to_go_on",
+    "new_run_command",
+    "restart_command",
+    "resume_command",
+    "shell_command",
+    "trust_flag",
+]
 
 _CLASS = re.compile(r"class_path: *['\"]?([\w.]+)")
 _KNOWN = ("contrast", "torch", "torchvision", "lightning")
@@ -38,8 +46,17 @@ def resume_command(folder: RunFolder, flags: Sequence[str] = ()) -> str:
         folder: the run folder.
         flags: further words, as ``("--trainer.max_epochs", "20")``.
     """
-    trust = ("--trust",) if _names_own_class(folder.config) else ()
-    return shell_command("pretrain", "--resume", folder.path, *flags, *trust)
+    return shell_command("pretrain", "--resume", folder.path, *flags, *trust_flag(folder))
+
+
+def trust_flag(folder: RunFolder) -> tuple[str, ...]:
+    """``--trust`` if the stored configuration names a class of another package than those that need none."""
+    try:
+        named = _CLASS.findall(folder.config.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return ()
+    own = any("." in name and name.partition(".")[0] not in _KNOWN for name in named)
+    return ("--trust",) if own else ()
 
 
 def restart_command(folder: RunFolder) -> str:
@@ -74,15 +91,6 @@ def how_to_go_on(folder: RunFolder) -> str:
     if not had_checkpoint(folder):
         return f"start it again with: {restart_command(folder)}"
     return f"start the same run under another name with: {new_run_command(folder)}"
-
-
-def _names_own_class(config: Path) -> bool:
-    """Whether a stored configuration names a class of another package than those that need no ``--trust``."""
-    try:
-        named = _CLASS.findall(config.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):
-        return False
-    return any("." in name and name.partition(".")[0] not in _KNOWN for name in named)
 
 
 def _name(path: Path) -> str:

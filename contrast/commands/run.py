@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from typing import Any
 
@@ -45,6 +44,7 @@ from contrast.losses import BadPairMining
 from contrast.losses.labels import LabelTable
 from contrast.methods import ContrastiveMethod
 from contrast.models.split_batch_norm import refuse_synchronised
+from contrast.next_command import shell_command, trust_flag
 from contrast.records import last_row_per_step, read_rows
 from contrast.run_folder import RunFolder
 
@@ -179,12 +179,14 @@ def ended(trainer: lightning.Trainer, data: TrainingData, folder: RunFolder) -> 
         reached += f", online kNN {accuracies[-1]:.1%}"
         reached += f" ({accuracies[0]:.1%} at its first row)" if len(accuracies) > 1 else ""
     labelled = data.train_labels is not None and data.test_set is not None
-    few = " --neighbours 20" if data.train_samples < _MANY else ""
-    few = f" --neighbours {max(1, data.train_samples // 5)}" if data.train_samples < 100 else few
-    place = shlex.quote(str(folder.path))
-    commands = [*((f"knn {place}{few}", f"probe {place}") if labelled else ()), f"report {place}", f"doctor {place}"]
+    few = ("--neighbours", "20") if data.train_samples < _MANY else ()
+    few = ("--neighbours", str(max(1, data.train_samples // 5))) if data.train_samples < 100 else few
+    place, trust = folder.path, trust_flag(folder)
+    commands = [shell_command("report", place), shell_command("doctor", place)]
+    if labelled:
+        commands = [shell_command("knn", place, *few, *trust), shell_command("probe", place, *trust), *commands]
     lines = [reached, f"run     {folder.path}"]
-    lines += [f"next    contrast {command}" for command in commands]
+    lines += [f"next    {command}" for command in commands]
     if missed := missed_calls(trainer.loggers):
         lines.insert(1, f"warning {missed}: the run folder has all")
     return "\n".join(lines)

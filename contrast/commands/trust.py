@@ -36,7 +36,6 @@ __all__ = [
     "note_online_logger",
     "receive",
     "require_no_links",
-    "trust_words",
 ]
 
 _TORCHVISION = (
@@ -93,15 +92,6 @@ def receive(config: Config, where: str, given: Config | None = None) -> Config:
     require_plain(config, where)
     checker = _Checker(where)
     return {name: checker.section(name, value, (given or {}).get(name)) for name, value in config.items()}
-
-
-def trust_words(config: Config) -> str:
-    """What a printed command needs besides, to go on with this configuration: ``" --trust"`` or nothing."""
-    try:
-        receive(config, "")
-    except InputError:
-        return " --trust"
-    return ""
 
 
 def names_own_classes(given: Any) -> bool:

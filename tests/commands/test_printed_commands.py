@@ -316,7 +316,7 @@ def test_every_place_that_prints_a_command_is_among_them() -> None:
                 called = {node.func.id for node in ast.walk(function) if _is_call(node)}
                 if called & helpers:
                     found.add(f"{path.relative_to(PACKAGE)}:{function.name}")
-    assert found == SAID.keys()
+    assert found == SAID.keys() | {"commands/run.py:ended"}  # whose commands test_surroundings runs
 
 
 def _is_call(node: ast.AST) -> bool:

@@ -203,7 +203,7 @@ def test_a_starting_run_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[st
     folder = RunFolder(tmp_path / "run")
     look = ["--trainer.callbacks", f"[{__name__}.Look]"]
     assert pretrain(folder.path, *look, "--trainer.max_epochs", 1) == 0
-    assert main(["pretrain", "--resume", str(folder.path), "--trainer.max_epochs", "2"]) == 0
+    assert main(["pretrain", "--resume", str(folder.path), "--trust", "--trainer.max_epochs", "2"]) == 0
     first, second = Look.seen
     Look.seen.clear()
     assert (first.state, first.step) == ("starting", 0)
