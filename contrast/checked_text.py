@@ -133,6 +133,10 @@ def _line(node: yaml.Node) -> int:
     return int(node.start_mark.line) + 1
 
 
+_JSON = json.JSONDecoder(parse_constant=lambda name: None)
+"""Made once: json.loads makes one for each text, which takes as long as a row of metrics.jsonl."""
+
+
 def parse_json(text: str | bytes) -> Any:
     """The value of a JSON text; NaN and infinities, which JSON does not have, are null.
 
@@ -142,7 +146,8 @@ def parse_json(text: str | bytes) -> Any:
     if len(text) > MOST_BYTES:
         raise ValueError("too long")
     try:
-        found = json.loads(text, parse_constant=lambda name: None)
+        as_text = text if isinstance(text, str) else text.decode(json.detect_encoding(text), "surrogatepass")
+        found = _JSON.decode(as_text)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     brackets = text.count("[") + text.count("{") if isinstance(text, str) else text.count(b"[") + text.count(b"{")

@@ -14,7 +14,7 @@ __all__ = ["FAR", "SEEN", "axis_within", "shared_top"]
 
 FAR = 3.0
 """How many times the lowest of the runs' own tops a shared top may be: each run has a third of the height or more."""
-SPIKE, REST = 5.0, 0.98
+SPIKE, REST = 5.0, 0.9
 """A value is a spike where it lies further than `SPIKE` spans outside the middle `REST` of its run's values."""
 FEWEST = 50
 """Values that quantiles are taken of; of fewer, each one is drawn."""
@@ -64,8 +64,9 @@ def axis_within(axis: Axis, table: Table, *further: str) -> tuple[Axis, tuple[st
     if axis.zero:
         low, high = min(low, 0.0), max(high, 0.0)
     if low == high:
-        around = abs(low) / 100 or 1.0
-        return dataclasses.replace(axis, low=low - around, high=high + around), ()
+        around = max(abs(low) / 100 or 1.0, 1.0 if axis.whole else 0.0)
+        low, high = low - around, high + around
+        return dataclasses.replace(axis, low=low, high=high), tuple(_notes(values, low, high))
     if lowest >= low and highest <= high:
         return axis, ()
     room = ROOM * (high - low)

@@ -85,12 +85,12 @@ def axis_of(of: Axis) -> alt.Axis:
         labels: dict[str, Any] = {} if of.number == "~g" else {"format": of.number}
         return alt.Axis(values=alt.ExprRef(f"domain('y')[1] > 50 * domain('y')[0] ? {TENS} : {FINER}"), **labels)
     if of.whole:
-        return alt.Axis(format=of.number, tickMinStep=1)
-    if of.number.endswith("%"):
-        digits = int(of.number.strip(".~%") or 0)
-        return alt.Axis(format=of.number, tickMinStep=10.0 ** -(digits + 2))
-    # With "g" formats the library keeps the digits of the step between ticks, not of the ticks: 0.05 is written 0.1.
-    return alt.Axis()
+        # The library keeps the least step to within half of it only.
+        whole = "datum.value === round(datum.value) ? datum.label : ''"
+        return alt.Axis(format=of.number, tickMinStep=1, labelExpr=whole)
+    # Without digits of its own a format takes as many as the step between ticks has. With "g" formats it takes that
+    # many significant ones, so that 0.05 is written 0.1: there the library's own choice is better.
+    return alt.Axis(format="~%") if of.number.endswith("%") else alt.Axis()
 
 
 def scale_of(of: Axis) -> alt.Scale:

@@ -38,6 +38,8 @@ def without_queue_start(
         kept = [_without_forces(row) if _placeholders(row) else row for row in rows]
         return kept, int(marked[-1]["step"])
     until = _filled_after(config)
+    if not until:
+        return list(rows), None
     old = [row for row in rows if row["step"] <= until and "negative" in row]
     kept = [_without_negatives(row) if row["step"] <= until else row for row in rows]
     return kept, int(old[-1]["step"]) if old else None

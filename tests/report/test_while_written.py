@@ -114,9 +114,8 @@ def test_a_file_cut_anywhere_still_gives_a_page(name: str, copy: Path) -> None:
         examine(RunFolder(copy))
         if name == "scores.jsonl":
             assert run.observed == before.observed[: max(0, whole[:cut].count(b"\n") - 1)] or cut == len(whole) - 1
-        if name in ("bank.jsonl", "flagged.jsonl"):
-            rows, read = (getattr(each, name.removesuffix(".jsonl")) for each in (before, run))
-            assert read == rows[: whole[:cut].count(b"\n")] or cut == len(whole) - 1
+        if name == "bank.jsonl":  # of flagged.jsonl a page shows nothing
+            assert run.bank == before.bank[: whole[:cut].count(b"\n")] or cut == len(whole) - 1
     (copy / name).write_bytes(whole[: len(whole) // 2])
     assert build_page(read_runs([RunFolder(copy)])).endswith("</html>")
 
