@@ -217,7 +217,9 @@ def _accuracy(evaluation: Evaluation) -> dict[str, Any]:
             {"words": each.words, "top1": percent(each.top1), "points": each.points, "beaten": each.beaten}
             for each in sorted(evaluation.references, key=lambda each: each.difference)
         ],
-        "baseline_protocols": {each.words: flat_settings(short_protocol(each.protocol)) for each in evaluation.references},
+        "baseline_protocols": {
+            each.words: flat_settings(short_protocol(each.protocol)) for each in evaluation.references
+        },
         "remarks": [each for each in evaluation.remarks if not each.startswith("below ")],  # which the rows say
         "created": evaluation.created or "—",
         "data": data_in_words(evaluation.protocol),
