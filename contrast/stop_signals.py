@@ -15,7 +15,6 @@ from contrast.errors import Terminated
 __all__ = [
     "SAME_REQUEST",
     "end_at_once",
-    "end_with_the_parent",
     "leave_signals_to_the_parent",
     "new_request",
     "stop_signals_blocked",
@@ -90,14 +89,3 @@ def _listen_to(parent: int, forked_from: int) -> None:
         if came is not None and came.si_pid == parent:
             break
     os._exit(0)
-
-
-def end_with_the_parent() -> None:
-    """Let this process end when the one that started it has gone, whatever it waits for."""
-    threading.Thread(target=_end_without, args=(os.getppid(),), daemon=True).start()
-
-
-def _end_without(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(_SECONDS)
-    os._exit(1)
