@@ -13,6 +13,7 @@ import torch
 from contrast.callbacks.resumed_loggers import sent
 from contrast.errors import InputError
 from contrast.losses import LearnedTemperature, LogitLoss
+from contrast.methods import ContrastiveMethod
 from contrast.records import append_row, last_row_per_step, read_rows
 from contrast.run_folder import RunFolder
 from contrast.whole_file import whole_file
@@ -22,6 +23,8 @@ __all__ = ["Metrics", "record", "write_table"]
 
 class Metrics(lightning.Callback):
     """Loss, rate and speed in ``metrics.jsonl``, and the same as ``metrics.csv`` when the run ends.
+
+    There is a row of the first step, of every few steps, and of the last step that is planned.
 
     Columns: step, epoch, seconds (of this process since its start), train/loss (of the step: the mean over its queries,
     of all batches and processes), train/rate, train/samples_per_second (all processes, since the last row),
@@ -39,13 +42,14 @@ class Metrics(lightning.Callback):
         self._started = self._last_time = time.perf_counter()
         self._last_step = 0
         self._rate = 0.0
-        self._step = 0
+        self._step = self._planned = 0
         self._losses: list[torch.Tensor] = []  # of the batches of one step
         self._wrote = False
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._started = self._last_time = time.perf_counter()
         self._last_step = self._step = trainer.global_step
+        self._planned = pl_module.planned_steps if isinstance(pl_module, ContrastiveMethod) else 0
         self._losses.clear()
 
     def on_train_batch_start(
@@ -63,7 +67,7 @@ class Metrics(lightning.Callback):
         if step == self._step:  # gradients are still being added up
             return
         losses, self._losses, self._step = torch.stack(self._losses), [], step
-        if step % self.every_n_steps and step != 1:
+        if step % self.every_n_steps and step not in (1, self._planned):
             return
         # Each process's loss is its share of the mean over all queries: the mean of shares is that mean.
         loss_of_all = trainer.strategy.reduce(losses.mean(), reduce_op="mean")

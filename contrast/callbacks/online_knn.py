@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import lightning
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from contrast.callbacks.metrics import record
 from contrast.data import TrainingData
@@ -55,6 +58,15 @@ class OnlineKNN(lightning.Callback):
         self.neighbours, self.temperature, self.limit = neighbours, temperature, limit
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        data = getattr(trainer, "datamodule", None)
+        if self.every_n_epochs and trainer.is_global_zero and isinstance(data, TrainingData) and data.test_set:
+            samples = min(data.train_samples, self.limit)
+            if self.neighbours > samples:
+                tqdm.write(
+                    f"note    online_knn.neighbours {self.neighbours}: only {samples} train samples are searched, so "
+                    "all of them vote for every test sample",
+                    file=sys.stderr,
+                )
         if self.every_n_epochs and trainer.global_step == 0:
             row = self._measured(trainer, pl_module, with_baselines=True)
             if row:

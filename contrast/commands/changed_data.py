@@ -88,7 +88,7 @@ def changed_data(checkpoint: Path, model: nn.Module, data: TrainingData, allowed
     if old is None:
         _refuse_other_sizes(content, model, data, checkpoint)
         return None
-    difference = _difference(old, new)
+    difference = old.difference(new)
     if difference is None:
         return None
     where = root_of(data.train_set.source)
@@ -99,19 +99,6 @@ def changed_data(checkpoint: Path, model: nn.Module, data: TrainingData, allowed
     if is_first_process():
         print(f"note    {said}: {_counts(matching)}{_of_the_epoch(content)}", file=sys.stderr)
     return ChangedData(matching, old.numbering, new.numbering, model)
-
-
-def _difference(old: DataIdentity, new: DataIdentity) -> str | None:
-    """What differs, with both values; None where nothing does as far as both are known."""
-    if old.samples != new.samples:
-        return f"{old.samples:,} samples then, {new.samples:,} now"
-    names = ("checksum of the names", old.names, new.names)
-    contents = (f"checksum of {new.contents_of}", old.contents, new.contents)
-    labels = ("checksum of the labels", old.labels, new.labels)
-    for what, then, now in (names, *([contents] if old.contents_of == new.contents_of else []), labels):
-        if then is not None and now is not None and then != now:
-            return f"{what} {then[:8]} then, {now[:8]} now"
-    return None
 
 
 def _matched(old: DataIdentity, new: DataIdentity, data: TrainingData, said: str) -> Matching:

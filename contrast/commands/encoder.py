@@ -19,6 +19,7 @@ from contrast.commands.parser import build, evaluation_parser, import_from_here,
 from contrast.commands.stored_defaults import with_stored_defaults
 from contrast.commands.trust import names_own_classes, receive
 from contrast.data import ImageData, TrainingData
+from contrast.data.identity import DataIdentity
 from contrast.errors import InputError
 from contrast.evaluation.encoder import Encoder, fingerprint, with_backbone
 from contrast.freed_memory import keep_freed_memory
@@ -42,6 +43,8 @@ class LoadedRun:
         data: train and test sets, and the shape and standardisation of their samples.
         encoder: the backbone as evaluations take it.
         untrained: the same architecture with the random weights that a new network starts from, as a baseline.
+        trained_on: identity of the training data, as the checkpoint has it; None if unknown.
+        own_data: whether `data` are those that the run's own configuration names.
         method: the class that trained it; None if unknown.
         epoch: how many epochs it was trained; None if unknown.
         checkpoint: the file that the weights are from.
@@ -56,6 +59,17 @@ class LoadedRun:
     epoch: int | None
     checkpoint: Path
     untrained: Encoder
+    trained_on: DataIdentity | None = None
+    own_data: bool = False
+
+    def changed_data(self) -> str | None:
+        """How the data that the run's own configuration names differ from those it was trained on; None if they do not.
+
+        None also for other data than the run's own, and where the checkpoint does not say what it was trained on.
+        """
+        if self.trained_on is None or not self.own_data:
+            return None
+        return self.trained_on.difference(self.data.identity)
 
 
 def load_run(source: Path | str, data_config: Sequence[Path | str] = (), trust: bool = False) -> LoadedRun:
@@ -89,7 +103,19 @@ def load_run(source: Path | str, data_config: Sequence[Path | str] = (), trust: 
     description = {"method": method, "epoch": epoch, "step": int(content["global_step"])}
     encoder = _encoder(built.model.backbone, built.data, description)
     untrained = _untrained(encoder, started, config.get("seed_everything", 0))
-    return LoadedRun(folder, own, built.model.backbone, built.data, encoder, method, epoch, checkpoint, untrained)
+    return LoadedRun(
+        folder,
+        own,
+        built.model.backbone,
+        built.data,
+        encoder,
+        method,
+        epoch,
+        checkpoint,
+        untrained,
+        trained_on=DataIdentity.from_state(content["contrast"].get("data")),
+        own_data=not data_config,
+    )
 
 
 def load_foreign(

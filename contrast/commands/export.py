@@ -42,6 +42,12 @@ def main(argv: list[str]) -> int:
         require_no_links(run.folder)
     from contrast.evaluation import export
 
+    changed = run.changed_data()
+    if changed:
+        print(
+            f"note    the training data are not those of the checkpoint ({changed}): the card has the checkpoint's",
+            file=sys.stderr,
+        )
     folder = arguments.output or (run.folder.export if run.folder else Path())
     print(export(run.backbone, _card(run), folder))
     about = run.backbone.describe()
@@ -74,10 +80,23 @@ def _card(run: LoadedRun) -> dict[str, Any]:
         "epoch": run.epoch,
         "fingerprint": run.encoder.fingerprint,
         "input": run.data.describe_input(),
-        "data": run.data.describe("train"),
+        "data": _data(run),
         "configuration": run.config,
         "evaluations": _evaluations(run),
     }
+
+
+def _data(run: LoadedRun) -> dict[str, Any]:
+    """The data that the weights were trained with: those of now where they are the same, else the checkpoint's."""
+    described = run.data.describe("train")
+    if run.trained_on is None or run.changed_data() is None:
+        return described
+    then = run.trained_on
+    ours = {"samples": then.samples, "names": then.names, "labels": then.labels, "contents": then.contents}
+    kept: dict[str, Any] = {
+        name: described[name] for name in ("set", "path", "split", "transform") if name in described
+    }
+    return {**kept, **ours, "contents_of": then.contents_of}
 
 
 def _evaluations(run: LoadedRun) -> list[dict[str, Any]]:

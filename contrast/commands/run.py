@@ -170,11 +170,13 @@ def _state_by_sample(model: ContrastiveMethod, samples: int, config: dict[str, A
 def ended(trainer: lightning.Trainer, data: TrainingData, folder: RunFolder) -> str:
     """What a run that reached its end has come to, where it is, and what can be done with it, as commands."""
     rows = last_row_per_step(read_rows(folder.metrics))
-    reached = f"done    {trainer.global_step:,} steps"
-    losses = [row["train/loss"] for row in rows if isinstance(row.get("train/loss"), float)]
+    reached = f"done    {trainer.global_step:,} step{'s' if trainer.global_step != 1 else ''}"
+    losses = [row for row in rows if isinstance(row.get("train/loss"), float)]
     accuracies = [row["online/knn_top1"] for row in rows if isinstance(row.get("online/knn_top1"), float)]
     if losses:
-        reached += f", loss {losses[-1]:.3f}"
+        last = losses[-1]
+        of_step = "" if last["step"] == trainer.global_step else f" at step {last['step']:,}"
+        reached += f", loss {last['train/loss']:.3f}{of_step}"
     if accuracies:
         reached += f", online kNN {accuracies[-1]:.1%}"
         reached += f" ({accuracies[0]:.1%} at its first row)" if len(accuracies) > 1 else ""

@@ -119,7 +119,9 @@ def report(result: Result, root: RunFolder, run: LoadedRun, arguments: argparse.
     from contrast.evaluation import choose_device, measure_baselines, with_notes, write_result
     from contrast.report.evaluated_data import data_in_words
 
-    result = with_notes(result, run.data)
+    changed = run.changed_data()
+    also = (f"the train set is not the one that the encoder was pretrained on: {changed}",) if changed else ()
+    result = with_notes(result, run.data, also)
     path = write_result(root.evaluations, result)  # before the baselines, which take time
     protocol = result.protocol
     balanced = "" if result.balanced is None else f"; balanced accuracy {100 * result.balanced:.2f} %"
@@ -139,7 +141,7 @@ def report(result: Result, root: RunFolder, run: LoadedRun, arguments: argparse.
         result = measure_baselines(result, run.encoder, run.untrained, run.data, root.features, device, _tell)
         if result.command == "finetune":
             print(f"  {'random weights':<16}not measured: training them from scratch takes as long as this fine-tuning")
-        result = with_notes(result, run.data)
+        result = with_notes(result, run.data, also)
         path = write_result(root.evaluations, result)
     for note in result.notes:
         print(f"  note: {note}")

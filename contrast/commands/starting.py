@@ -134,6 +134,16 @@ def require_steps(config: Mapping[str, Any]) -> None:
         raise InputError(
             f"trainer.fast_dev_run {trainer['fast_dev_run']} leaves no run: for a trial give --trainer.max_steps 1"
         )
+    clip = trainer.get("gradient_clip_val")
+    if clip is not None and not clip >= 0:
+        raise InputError(f"trainer.gradient_clip_val {clip} clips nothing: give a number above 0, or leave it out")
+    for unit in ("epochs", "steps"):
+        fewest, most = trainer.get(f"min_{unit}"), trainer.get(f"max_{unit}")
+        if fewest is not None and most is not None and 0 < most < fewest:
+            raise InputError(
+                f"trainer.min_{unit} {fewest} is more than trainer.max_{unit} {most}: give at most {most}, or leave "
+                f"min_{unit} out"
+            )
     if trainer.get("max_time") is not None and time_limit(trainer["max_time"]) <= 0:
         raise InputError(
             f"trainer.max_time {trainer['max_time']} trains nothing: give more, as in 00:12:00:00 for 12 hours"

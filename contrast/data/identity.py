@@ -51,6 +51,24 @@ class DataIdentity:
         """What a sample's number refers to: two data sets of one numbering number the same samples alike."""
         return f"{self.samples}-{(self.names or self.contents or 'unnamed')[:12]}"
 
+    def difference(self, now: DataIdentity) -> str | None:
+        """What differs from this data set to another one, with both values; None where nothing does.
+
+        Checksums are compared as far as both are known and cover the same.
+
+        Args:
+            now: the other one, called "now" in the sentence.
+        """
+        if self.samples != now.samples:
+            return f"{self.samples:,} samples then, {now.samples:,} now"
+        names = ("checksum of the names", self.names, now.names)
+        contents = (f"checksum of {now.contents_of}", self.contents, now.contents)
+        labels = ("checksum of the labels", self.labels, now.labels)
+        for what, old, new in (names, *([contents] if self.contents_of == now.contents_of else []), labels):
+            if old is not None and new is not None and old != new:
+                return f"{what} {old[:8]} then, {new[:8]} now"
+        return None
+
     def state(self) -> dict[str, Any]:
         """The identity as a checkpoint keeps it."""
         return dict(vars(self))

@@ -150,12 +150,15 @@ class TrainingData(lightning.LightningDataModule, ABC):
     def input_statistics(self) -> dict[str, Any]:
         """What a run keeps as ``input.json``: statistics of train and test set, and how samples are standardised.
 
-        A test set that cannot be read has a line ``error`` in place of statistics: training does not need it.
+        A test set that cannot be read has a line ``error`` in place of statistics: training does not need it. Its
+        ``same_as_train`` says whether it has the training set's contents, as far as that is known without reading every
+        sample.
         """
         test: dict[str, Any] | None = None
         if self.test_set is not None:
             try:
                 test = statistics_of(self.test_set, self.seed, LOOKED_AT_IN_TEST)
+                test["same_as_train"] = self._same_contents()
             except InputError as error:
                 test = {"error": str(error)}
         scale = self.standardisation
@@ -165,6 +168,14 @@ class TrainingData(lightning.LightningDataModule, ABC):
             "train": self.train_statistics,
             "test": test,
         }
+
+    def _same_contents(self) -> bool:
+        """Whether the test set is known to have the training set's samples."""
+        if self.test_set is None or len(self.test_set) != self.train_samples:
+            return False
+        test = identity_of(self.test_set, thorough=False)
+        same = test.contents == self.identity.contents and test.contents_of == self.identity.contents_of
+        return same and test.contents is not None
 
     def measured(self) -> dict[str, list[float]]:
         """The ``mean`` and ``std`` that were measured because none were given; empty where they were given."""

@@ -135,6 +135,18 @@ def input_scale(run: Evidence) -> Finding | None:
     return None
 
 
+def input_same_test_set(run: Evidence) -> Finding | None:
+    """A test set that is the training set."""
+    if _set(run, "test").get("same_as_train") is not True:
+        return None
+    return Finding(
+        "input-same-test-set",
+        "problem",
+        "The test set has the same contents as the training set.",
+        "Give other samples as data.test: an accuracy on the training samples says nothing of others.",
+    )
+
+
 def input_test_set(run: Evidence) -> Finding | None:
     """A test set from another range than the training set."""
     train, test = _set(run, "train"), _set(run, "test")
@@ -203,6 +215,7 @@ INPUT_RULES: tuple[Callable[[Evidence], Finding | None], ...] = (
     input_channel,
     input_range,
     input_scale,
+    input_same_test_set,
     input_test_set,
     input_axes,
     input_precision,

@@ -105,18 +105,19 @@ def measure_baselines(
     return replace(result, baselines=found)
 
 
-def with_notes(result: Result, data: TrainingData) -> Result:
+def with_notes(result: Result, data: TrainingData, also: Sequence[str] = ()) -> Result:
     """The result with a sentence for each thing that makes its accuracy mean less than it seems to.
 
     Args:
         result: with its baselines, as far as they were measured.
         data: what was evaluated on.
+        also: further notes.
     """
     labels, top1 = _test_labels(data), result.interval.mean
     sizes = torch.bincount(labels)
     largest = int(sizes.argmax())
     share = float(sizes[largest]) / len(labels)
-    notes = []
+    notes = list(also)
     if int((sizes > 0).sum()) == 1:
         notes.append(f"the test set has one class only ({largest}): any constant answer has 100 %")
     elif share >= top1:

@@ -200,7 +200,9 @@ def _time(run: RunRecord) -> Card | None:
     if not seconds:
         return None
     spent = seconds[0] + sum(max(0.0, later - sooner) for sooner, later in pairwise(seconds))
-    rates = [value for value in series_of(run.metrics, "train/samples_per_second").y if value is not None]
+    speeds = series_of(run.metrics, "train/samples_per_second")
+    known = [(step, value) for step, value in zip(speeds.x, speeds.y, strict=True) if value is not None]
+    rates = [value for step, value in known if step != 1 or len(known) == 1]  # the first step starts everything up
     detail = f"median {short(round(statistics.median(rates)))} samples/s" if rates else ""
     return Card("Training time", duration(spent), detail)
 

@@ -46,6 +46,12 @@ def test_rows_say_what_their_step_did(tmp_path: Path) -> None:
     assert [row["seconds"] for row in rows] == sorted(row["seconds"] for row in rows)
 
 
+def test_the_last_step_has_a_row(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    fit(tmp_path, simclr(), [Metrics(folder, every_n_steps=4)])
+    assert [row["step"] for row in read_rows(folder.metrics)] == [1, 4, 6]
+
+
 def test_the_rate_is_the_one_that_the_step_used(tmp_path: Path) -> None:
     folder, steps = RunFolder(tmp_path), Steps()
     fit(tmp_path, simclr(), [steps, Metrics(folder, every_n_steps=1)])

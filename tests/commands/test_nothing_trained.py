@@ -10,6 +10,7 @@ import pytest
 
 from contrast.checkpoint_file import read_checkpoint
 from contrast.cli import main
+from contrast.records import read_rows
 from contrast.run_folder import RunFolder
 from contrast.run_status import read_status
 from tests.commands.running import pretrain
@@ -37,6 +38,33 @@ def test_nothing_trained_is_refused(name: str, value: str, tmp_path: Path, capsy
     (line,) = [line for line in capsys.readouterr().err.splitlines() if ": error: " in line]
     assert name.rpartition(".")[2] in line
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--trainer.gradient_clip_val", "-1"], "trainer.gradient_clip_val -1 clips nothing"),
+        (["--trainer.gradient_clip_val", ".nan"], "trainer.gradient_clip_val nan clips nothing"),
+        (["--trainer.min_epochs", "5"], "trainer.min_epochs 5 is more than trainer.max_epochs 2"),
+        (["--trainer.min_steps", "9", "--trainer.max_steps", "3"], "min_steps 9 is more than trainer.max_steps 3"),
+    ],
+)
+def test_a_setting_without_an_effect_is_refused(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pretrain(tmp_path / "run", *words) == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_last_line_has_the_loss_of_the_last_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Six steps, of which the interval of metrics.jsonl has none but the first."""
+    folder = RunFolder(tmp_path / "run")
+    assert pretrain(folder.path, "--metrics.every_n_steps", 100) == 0
+    rows = [row for row in read_rows(folder.metrics) if "train/loss" in row]
+    assert [row["step"] for row in rows] == [1, 6]
+    assert f"done    6 steps, loss {rows[-1]['train/loss']:.3f}" in capsys.readouterr().err
+    assert rows[0]["train/loss"] != rows[-1]["train/loss"]
 
 
 def test_no_end_of_a_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -321,3 +321,24 @@ def test_samples_without_names_or_with_a_name_twice_are_not_matched():
     assert match_samples(named, replace(named, name_keys=None)) is None
     assert match_samples(named, replace(named, name_keys=torch.tensor([1, 1]))) is None
     assert appended(2, 3).old_of.tolist() == [0, 1, -1]
+
+
+class Halved(ArrayImages):
+    """As `Inverted`, with other samples of the same file."""
+
+    def __getitem__(self, index: int) -> Any:
+        image, label = super().__getitem__(index)
+        return image // 2, label
+
+    def images_at(self, index: Any) -> Any:
+        return super().images_at(index) // 2
+
+
+def test_samples_of_a_class_made_from_ours_are_its_own(tmp_path: Path) -> None:
+    """One file, three classes: the base class's checksum of the file is right for the base class only."""
+    _npz(tmp_path, Samples.of(0))
+    contents = {
+        identity_of(IndexedImages(kind(tmp_path / "a.npz"), channels=3), thorough=True).contents
+        for kind in (ArrayImages, Inverted, Halved)
+    }
+    assert len(contents) == 3

@@ -103,6 +103,15 @@ def test_a_mean_on_another_scale_is_told(mean: list[float], std: list[float], to
     assert ("input-scale" in found) == told
 
 
+def test_a_test_set_that_is_the_training_set_is_told(tmp_path: Path) -> None:
+    images = photographs()
+    assert rules(image_statistics(tmp_path, images, images)) == {"input-same-test-set": "problem"}
+    other = images.copy()
+    other[-1, -1, -1, 0] ^= 1
+    assert rules(image_statistics(tmp_path, images, other)) == {}
+    assert rules(image_statistics(tmp_path, images, images[:-1])) == {}
+
+
 def test_a_test_set_of_another_range_is_told(tmp_path: Path) -> None:
     sound = image_statistics(tmp_path, photographs(), photographs())
     assert rules(sound) == {}

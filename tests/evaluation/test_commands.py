@@ -27,7 +27,7 @@ from contrast.models import ConvNet
 from contrast.report import build_page, read_runs
 from contrast.report.overview import key_numbers
 from contrast.run_folder import RunFolder
-from tests.commands.running import pretrain
+from tests.commands.running import SMALL, pretrain
 
 DIGITS = """
 data:
@@ -314,3 +314,30 @@ def test_an_accuracy_belongs_to_all_images_of_the_data_not_to_three_of_them(run,
     shutil.rmtree(run / "features")
     assert after == top1() < before / 2
     assert len(_results(run)) == 2  # each with the checksum of its own data
+
+
+def test_numbers_of_other_data_than_the_encoder_was_trained_on_say_so(tmp_path, capsys):
+    """The file of a run's own training images is replaced after the run."""
+    words = [*SMALL, "--data.train.class_path", "ArrayImages", "--data.train.path", str(tmp_path / "train.npz")]
+    images = np.random.default_rng(0).integers(0, 256, (96, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "train.npz", images=images, labels=np.arange(96) % 10)
+    run = tmp_path / "run"
+    assert main(["pretrain", *words, "--run", str(run)]) == 0
+
+    def card(folder):
+        assert main(["export", str(run), "--output", str(tmp_path / folder)]) == 0
+        return json.loads((tmp_path / folder / "card.json").read_text())["data"], capsys.readouterr().err
+
+    data, said = card("same")
+    assert "note    the training data" not in said
+    for name, other in (("another", 255 - images), ("more", np.concatenate([images, images[:4]]))):
+        np.savez(tmp_path / "train.npz", images=other, labels=np.arange(len(other)) % 10)
+        now, said = card(name)
+        assert "the training data are not those of the checkpoint" in said
+        assert (now["samples"], now["contents"]) == (96, load_run(run).trained_on.contents)
+        assert now["samples"] == data["samples"]
+    assert main(["knn", str(run), "--neighbours", "5", "--no-baselines"]) == 0
+    note = "the train set is not the one that the encoder was pretrained on"
+    path = Path(capsys.readouterr().out.splitlines()[-1])
+    assert any(note in each for each in json.loads(path.read_text())["notes"])
+    assert note in build_page(read_runs([RunFolder(run)]))
