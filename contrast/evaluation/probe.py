@@ -25,6 +25,7 @@ FALLBACK = 1e-2
 
 _COLUMNS = 1024  # of logits a sample, of all classifiers that are fitted side by side
 _TILE = 2**24  # logits at a time
+_SPAN = 1e-12  # share of the largest eigenvalue below which there is rounding only
 
 _log = logging.getLogger(__name__)
 
@@ -167,12 +168,11 @@ def fit_grid(
     scale = torch.where(scale > 0, scale, 1)
     inputs = (features - mean) / scale
     # In the directions of their spread the curvature is all but diagonal: at most that of ½ XᵀX / n.
-    spread, axes = torch.linalg.eigh((inputs.T @ inputs).double() / len(inputs))
-    spread, axes = spread.clamp(min=0).to(inputs), axes.to(inputs)
+    spread, axes = _principal_axes(inputs)
     turned = inputs @ axes
-    penalty = inputs.new_tensor(strengths)[:, None].expand(-1, inputs.shape[1])
-    penalty = F.pad(penalty, (0, 1))[:, None]  # (strengths, 1, d + 1)
-    first = inputs.new_zeros(classes, inputs.shape[1] + 1)
+    penalty = inputs.new_tensor(strengths)[:, None].expand(-1, axes.shape[1])
+    penalty = F.pad(penalty, (0, 1))[:, None]  # (strengths, 1, axes + 1)
+    first = inputs.new_zeros(classes, axes.shape[1] + 1)
     if start is not None:
         first = torch.cat([start.weight @ axes, start.bias[:, None]], dim=1)
     curvature = F.pad(0.5 * spread, (0, 1), value=0.5) + penalty
@@ -190,6 +190,22 @@ def fit_grid(
         LinearProbe(weight[:, :-1] @ axes.T, weight[:, -1].clone(), mean, scale, strength)
         for strength, weight in zip(strengths, weights, strict=True)
     ]
+
+
+def _principal_axes(inputs: Float[Tensor, "n d"]) -> tuple[Float[Tensor, " r"], Float[Tensor, "d r"]]:
+    """Eigenvalues and eigenvectors of XᵀX / n: all of them, or of fewer samples than features those in their span.
+
+    The penalised W has no part outside of the span, so r is at most n, and a matrix of n x n is taken apart.
+    """
+    count, width = inputs.shape
+    if count >= width:
+        spread, axes = torch.linalg.eigh((inputs.T @ inputs).double() / count)
+        return spread.clamp(min=0).to(inputs), axes.to(inputs)
+    rows = inputs.double()
+    spread, sides = torch.linalg.eigh(rows @ rows.T / count)
+    kept = spread > _SPAN * spread[-1]
+    spread, sides = spread[kept], sides[:, kept]
+    return spread.to(inputs), (rows.T @ (sides / (count * spread).sqrt())).to(inputs)
 
 
 def _cross_entropies(

@@ -38,6 +38,20 @@ def test_the_optimum_is_scikit_learns(strength):
     assert probe.accuracy(new, new_labels) == reference.score(standardised, new_labels.numpy())
 
 
+@pytest.mark.parametrize(("samples", "width"), [(40, 41), (40, 200)])
+@pytest.mark.parametrize("strength", [1.0, 1e-2])
+def test_the_optimum_of_fewer_samples_than_features_is_scikit_learns(samples, width, strength):
+    features, labels = _blobs(samples, 4, width, 3.0, 0)
+    features[1] = features[0]  # one direction less
+    probe = fit_linear(features, labels, 4, strength, tolerance=1e-9)
+    standardised = (features.numpy() - features.numpy().mean(0)) / features.numpy().std(0)
+    reference = LogisticRegression(C=1 / (strength * samples), tol=1e-10, max_iter=10000)
+    reference.fit(standardised, labels.numpy())
+    np.testing.assert_allclose(probe.weight.numpy(), reference.coef_, rtol=0, atol=1e-5)
+    started = fit_linear(features, labels, 4, strength, start=fit_linear(features + 1, labels, 4, 0.1), tolerance=1e-9)
+    torch.testing.assert_close(started.weight, probe.weight, rtol=0, atol=1e-6)
+
+
 def test_float32_comes_close_to_the_same_optimum():
     features, labels = _blobs(120, 4, 6, 1.0, 0)
     wide, narrow = fit_linear(features, labels, 4, 1e-2), fit_linear(features.float(), labels, 4, 1e-2)
