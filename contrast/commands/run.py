@@ -34,6 +34,7 @@ from contrast.callbacks.wandb_run import closed_at_the_end, open_run, with_id
 from contrast.commands.changed_data import ChangedData, changed_data
 from contrast.commands.configuration import short
 from contrast.commands.ending import by_the_first_process, in_words
+from contrast.commands.monitored import require_monitored
 from contrast.commands.parser import CALLBACKS, build, check
 from contrast.commands.resuming import Stored, require_same_batches
 from contrast.commands.starting import look_at_input, require_port, time_limit, with_measured, write_config
@@ -205,6 +206,7 @@ def make_trainer(
     limit = settings.pop("max_time")  # ours: Lightning's would end the run within an epoch as if the epoch were over
     seconds = None if limit is None else time_limit(limit)
     callbacks = list(given) if isinstance(given, list) else [given]
+    require_monitored(callbacks, built.model)
     plugins = settings.pop("plugins") or []
     plugins = plugins if isinstance(plugins, list) else [plugins]
     if not any(isinstance(each, ClusterEnvironment) for each in plugins):

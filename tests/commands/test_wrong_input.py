@@ -115,6 +115,34 @@ def test_synchronised_batch_norm_would_remove_the_split_one(
     )
 
 
+def watching(name: str, monitor: str) -> list[str]:
+    return [
+        "--trainer.callbacks",
+        f"[{{class_path: lightning.pytorch.callbacks.{name}, init_args: {{monitor: {monitor}}}}}]",
+    ]
+
+
+@pytest.mark.parametrize("name", ["EarlyStopping", "ModelCheckpoint"])
+def test_a_metric_that_is_not_recorded(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = pretrain(tmp_path / "run", *watching(name, "val_loss"))
+    refused(capsys, code, f"{name} monitors 'val_loss'", "not recorded", "train/loss", "online/knn_top1")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_metric_that_is_found_missing_later(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pretrain(tmp_path / "run", *watching("EarlyStopping", "train/lose")) == 1
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    assert "monitors 'train/lose', which is not recorded: give one of" in error.splitlines()[-1]
+    assert "train/loss" in error.splitlines()[-1]
+
+
+@pytest.mark.parametrize("monitor", ["train/loss", "online/knn_top1"])
+@pytest.mark.parametrize("name", ["EarlyStopping", "ModelCheckpoint"])
+def test_recorded_metrics_can_be_monitored(name: str, monitor: str, tmp_path: Path) -> None:
+    assert pretrain(tmp_path / "run", *watching(name, monitor)) == 0
+
+
 def test_a_missing_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     refused(capsys, pretrain(tmp_path / "run", *folder_of(tmp_path / "none")), str(tmp_path / "none"))
 
