@@ -9,6 +9,7 @@ from pathlib import Path
 
 from contrast.commands.choices import choices
 from contrast.commands.configuration import require_section
+from contrast.commands.one_line_parser import OneLineParser
 from contrast.errors import InputError
 from contrast.run_folder import RunFolder
 
@@ -71,7 +72,7 @@ class Request:
     on_changed_data: bool = False
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(OneLineParser):
     """Finds the classes that its help names when that is asked for: reading all sources takes a third of a second."""
 
     def format_help(self) -> str:
