@@ -171,7 +171,7 @@ def _state_by_sample(model: ContrastiveMethod, samples: int, config: dict[str, A
 def ended(trainer: lightning.Trainer, data: TrainingData, folder: RunFolder) -> str:
     """What a run that reached its end has come to, where it is, and what can be done with it, as commands."""
     rows = last_row_per_step(read_rows(folder.metrics))
-    reached = f"done    {trainer.global_step:,} steps"
+    reached = f"done    {trainer.global_step:,} step{'' if trainer.global_step == 1 else 's'}"
     losses = [row["train/loss"] for row in rows if isinstance(row.get("train/loss"), float)]
     accuracies = [row["online/knn_top1"] for row in rows if isinstance(row.get("online/knn_top1"), float)]
     if losses:
@@ -249,7 +249,25 @@ def make_trainer(
             plugins=[AtomicCheckpoints(folder, None if changed is None else changed.move), *plugins],
         )
     except (ValueError, TypeError, MisconfigurationException) as error:
-        raise InputError(f"trainer: {error}") from error
+        raise InputError(_of_lightning(error, settings)) from error
+
+
+def _of_lightning(error: Exception, settings: dict[str, Any]) -> str:
+    """What Lightning refuses of the trainer's settings, with values that work."""
+    said = " ".join(str(error).split())
+    fixes = {
+        "accelerator": "give --trainer.accelerator cpu or auto",
+        "devices": "give --trainer.devices 1 or auto",
+        "strategy": "give --trainer.strategy auto or ddp",
+    }
+    fixes["accelerator"] += "" if torch.cuda.is_available() else "; torch finds no CUDA device here"
+    named = next((name for name in ("strategy", "devices", "accelerator") if repr(settings.get(name)) in said), None)
+    told = [name for name in fixes if name in said.lower()]
+    named = named or min(told, key=said.lower().find, default=None)
+    named = "accelerator" if "backend found" in said else named
+    if named is None:
+        return f"trainer: {said}"
+    return f"trainer.{named} {settings.get(named)}: {said.rstrip('.!')}: {fixes[named]}"
 
 
 def _callback(name: str, settings: Any, folder: RunFolder) -> lightning.Callback:
