@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import os
 import signal
@@ -48,13 +49,11 @@ def main(arguments: list[str] | None = None) -> int:
     usable_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help"):
-        print(_usage())
-        return 0
+        return _told(_usage())
     if given[0] == "--version":
         from importlib.metadata import version
 
-        print(f"contrast {version('contrast')}")
-        return 0
+        return _told(f"contrast {version('contrast')}")
     if strange := next((word for word in given if not is_text(word)), None):
         return _refuse("contrast", f"{strange!r} is no text of UTF-8: give another word or path")
     name, rest = given[0], given[1:]
@@ -62,7 +61,13 @@ def main(arguments: list[str] | None = None) -> int:
         return _refuse("contrast", f"no command {name!r}{did_you_mean(name, COMMANDS)}")
     try:
         with restored_environment(), _terminated():
-            return int(importlib.import_module(f"contrast.commands.{name}").main(rest))
+            code = int(importlib.import_module(f"contrast.commands.{name}").main(rest))
+            sys.stdout.flush()  # here, where a full disk is still told in one line
+            return code
+    except SystemExit:  # after --help
+        if reason := _unwritable_output():
+            return _refuse(f"contrast {name}", reason)
+        raise
     except InputError as error:
         return _refuse(f"contrast {name}", str(error))
     except RunStopped as stopped:
@@ -75,6 +80,8 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:  # a full disk, a folder that is not ours, a path with a file in it
+        if error.errno == errno.ENOSPC and error.filename is None and (reason := _unwritable_output("\n")):
+            return _refuse(f"contrast {name}", reason)
         outside = isinstance(error, ConnectionError | TimeoutError) or error.errno is None
         said = f"{type(error).__name__}: {files_message(error)}" if outside else files_message(error)
         return _refuse(f"contrast {name}", said, 1 if outside else 2)
@@ -82,6 +89,25 @@ def main(arguments: list[str] | None = None) -> int:
         if not out_of_memory(error):
             raise
         return _refuse(f"contrast {name}", MEMORY, 1)
+
+
+def _told(text: str) -> int:
+    """Print, and give the exit code."""
+    reason = _unwritable_output(f"{text}\n")
+    return _refuse("contrast", reason) if reason else 0
+
+
+def _unwritable_output(text: str = "") -> str:
+    """Write to standard output; the refusal where it takes no more, which then goes nowhere, else empty."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return f"standard output cannot be written ({error.strerror}): send it elsewhere"
+    return ""
 
 
 @contextlib.contextmanager

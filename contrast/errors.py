@@ -19,10 +19,18 @@ class InputError(ValueError):
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """A hint of the form ``; did you mean 'x'? known: x, y`` for a name that is not among `known`."""
+    """A hint of the form ``; did you mean 'x'? known: x, y`` for a name that is not among `known`.
+
+    Example:
+        >>> did_you_mean("simclr", ["SimCLR", "SimSiam"])
+        "; did you mean 'SimCLR'? known: SimCLR, SimSiam"
+    """
     names = sorted(known)
+    by_lower = {each.lower(): each for each in reversed(names)}
     near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    guess = f"; did you mean {near[0]!r}?" if near else ";"
+    near = near or difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.5)
+    found = by_lower.get(str(name).lower()) or (by_lower.get(near[0], near[0]) if near else None)
+    guess = f"; did you mean {found!r}?" if found else ";"
     return f"{guess} known: {', '.join(names)}"
 
 

@@ -109,10 +109,12 @@ class Checkpoints(lightning.Callback):
     def never_acts(self, run: RunLength) -> str | None:
         """Whether a checkpoint that is asked for is never written; ``last.ckpt`` always is, at the end."""
         if self.keep_every_n_epochs > run.epochs:
-            kept = f"checkpoints.keep_every_n_epochs is {self.keep_every_n_epochs} and this run has {run.epochs} epochs"
+            has = f"{run.epochs} epoch{'' if run.epochs == 1 else 's'}"
+            kept = f"checkpoints.keep_every_n_epochs is {self.keep_every_n_epochs} and this run has {has}"
             return f"{kept}: no checkpoint will be kept under its own name"
         if self.every_n_steps > run.steps:
-            kept = f"checkpoints.every_n_steps is {self.every_n_steps:,} and this run has {run.steps:,} steps"
+            has = f"{run.steps:,} step{'' if run.steps == 1 else 's'}"
+            kept = f"checkpoints.every_n_steps is {self.every_n_steps:,} and this run has {has}"
             return f"{kept}: none will be written within an epoch"
         return None
 

@@ -51,6 +51,9 @@ class Metrics(lightning.Callback):
         self._last_step = self._step = trainer.global_step
         self._planned = pl_module.planned_steps if isinstance(pl_module, ContrastiveMethod) else 0
         self._losses.clear()
+        for row in last_row_per_step(read_rows(self.folder.metrics)) if trainer.global_step else []:
+            known = {name: value for name, value in row.items() if "/" in name and isinstance(value, int | float)}
+            trainer.callback_metrics.update({name: torch.tensor(float(value)) for name, value in known.items()})
 
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
@@ -102,7 +105,8 @@ class Metrics(lightning.Callback):
 
 
 def record(folder: RunFolder, trainer: lightning.Trainer, row: dict[str, float], seconds: float | None = None) -> None:
-    """Append a row of scalars at the present step, and hand it to the trainer's loggers."""
+    """Append a row of scalars at the present step, and hand it to the trainer's loggers and to its other callbacks."""
+    trainer.callback_metrics.update({name: torch.tensor(float(value)) for name, value in row.items()})
     if not trainer.is_global_zero:
         return
     place: dict[str, Any] = {"step": trainer.global_step, "epoch": trainer.current_epoch}

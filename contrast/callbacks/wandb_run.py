@@ -110,6 +110,11 @@ def _raise(error: Exception) -> None:
 def _refusal(error: Exception) -> str:
     """What W&B says of its settings, with where they are from and the fix."""
     said = " ".join(str(error).split())
+    if "API key" in said and os.environ.get("WANDB_API_KEY"):
+        return (
+            "trainer.logger: W&B does not take the API key in WANDB_API_KEY: correct it, or stay offline with "
+            "--trainer.logger.init_args.offline true"
+        )
     if "API key" in said:
         return (
             "trainer.logger: W&B is online and no API key is configured: run `wandb login`, set WANDB_API_KEY, or stay "

@@ -11,7 +11,8 @@ from jsonargparse._common import denying_import_path_entry  # it has no public n
 
 from contrast import banks, data, losses, methods, models
 from contrast.commands.choices import SLOTS, own_classes
-from contrast.commands.configuration import Config
+from contrast.commands.class_names import require_named
+from contrast.commands.configuration import Config, require_section
 from contrast.commands.plain import require_plain
 from contrast.errors import InputError
 
@@ -31,6 +32,7 @@ def complete(config: Config) -> Config:
     config = {"seed_everything": 0} | {name: value for name, value in config.items() if value is not None}
     _require_sections(config)
     config["data"] = _with({"class_path": "ImageData"} | _spec(config.get("data")), seed=config["seed_everything"])
+    require_named({"data": config["data"]})
     said = config["data"]["init_args"]
     views = _spec(said.get("views"))
     size = _arguments(views).get("size", default_of(views.get("class_path"), "size"))
@@ -38,6 +40,7 @@ def complete(config: Config) -> Config:
         model = _spec(config["model"])
         if "class_path" not in model:
             raise InputError("model has no class: add --config configs/method/simclr.yaml, say, or --model SimCLR")
+        require_named({"model": model})
         kind = config["data"]["class_path"]
         backbone = {"class_path": _usual_backbone(kind)} | _spec(_arguments(model).get("backbone"))
         takes = {"image_size": size, "channels": said.get("channels", default_of(kind, "channels"))}
@@ -53,6 +56,8 @@ def complete(config: Config) -> Config:
 
 
 def _require_sections(config: Config) -> None:
+    for name in config:
+        require_section(name, of_flag=False)
     for name in config.keys() - {"seed_everything", "model", "data"}:
         if not isinstance(config[name], dict):
             raise InputError(f"{name}: {config[name]!r:.60} is no section: give names and values")
@@ -62,7 +67,11 @@ def _require_sections(config: Config) -> None:
     if isinstance(nodes, int) and nodes != 1:  # the others would be waited for, and nothing here starts them
         raise InputError(f"trainer.num_nodes {nodes}: a run is of one machine's processes; leave it at 1")
     seed = config["seed_everything"]
-    if isinstance(seed, int) and not 0 <= seed < 2**32:
+    if not isinstance(seed, int) or isinstance(seed, bool):  # told here, as sections take the seed over
+        read = f"{str(seed).lower()} (as YAML reads {'yes and on' if seed else 'no and off'})"
+        read = read if isinstance(seed, bool) else f"{seed!r:.60}"
+        raise InputError(f"seed_everything: {read} is not an integer: give one from 0 to {2**32 - 1}")
+    if not 0 <= seed < 2**32:
         raise InputError(f"seed_everything {seed} is not between 0 and {2**32 - 1}, the seeds that numpy takes")
 
 

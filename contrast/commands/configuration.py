@@ -8,18 +8,26 @@ arguments go, all of them, and a note says so. Flags are applied from the outsid
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from contrast.checked_text import MOST_BYTES, parse_yaml
 from contrast.commands.plain import require_plain
-from contrast.errors import InputError
+from contrast.errors import InputError, did_you_mean
 from contrast.run_folder import RunFolder
 
-__all__ = ["Composition", "compose", "read_yaml"]
+__all__ = ["SECTIONS", "Composition", "compose", "read_yaml", "require_section"]
 
 Config = dict[str, Any]
+
+SECTIONS = (
+    *("seed_everything", "model", "data", "trainer"),
+    *("metrics", "scores", "pairs", "online_knn", "bank", "checkpoints"),
+)
+"""The first names of all paths of a configuration."""
+_FLAGS = ("config", "run", "resume", "trust", "print_config", "resume-on-changed-data")  # that are no sections
 
 # What a flag may go into where the files say nothing: `--model.loss.objective DCL` over a method's own default.
 _UNSAID: dict[tuple[str, ...], Config] = {
@@ -147,6 +155,26 @@ def read_yaml(file: Path) -> dict[Any, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{str(file)!r} holds no mapping of names to values, so it is no configuration")
     return content
+
+
+def require_section(path: str, of_flag: bool) -> None:
+    """Refuse a path that begins with no section.
+
+    Args:
+        path: ``model.loss``, say.
+        of_flag: whether it was given as a flag, which may be a misspelt one of the command's own.
+
+    Raises:
+        InputError: one line with the name that was most likely meant.
+    """
+    name = path.partition(".")[0]
+    if name in SECTIONS:
+        return
+    if not of_flag:
+        raise InputError(f"no section {name!r}{did_you_mean(name, SECTIONS)}")
+    hint = did_you_mean(name, (*SECTIONS, *(() if "." in path else _FLAGS)))
+    guess = re.match(r"; did you mean '([^']+)'", hint)
+    raise InputError(f"--{path}: no flag or section {name!r}{f'; did you mean --{guess[1]}?' if guess else hint}")
 
 
 def same_class(one: str, other: str) -> bool:

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 from pathlib import Path
 
+from contrast.commands.one_line_parser import OneLineParser
 from contrast.errors import InputError
 from contrast.run_folder import RunFolder
 
@@ -36,7 +37,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="contrast dashboard",
         description="Show all runs of a folder as a local web page that follows them while they train.",
         epilog=EPILOG,

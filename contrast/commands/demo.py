@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contrast.commands.configuration import compose
+from contrast.commands.one_line_parser import OneLineParser
 from contrast.commands.pretrain import Request, pretrain
 from contrast.commands.shipped import shipped_configuration
 from contrast.errors import InputError
@@ -36,7 +37,7 @@ The data need labels and a test set."""
 
 def main(arguments: list[str]) -> int:
     """Run the command."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="contrast demo",
         description="Pretrain, probe the encoder beside its raw input and a random encoder, and write the report. "
         "Without a configuration: SimCLR on scikit-learn's digits, minutes on two CPU cores.",

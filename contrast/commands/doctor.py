@@ -7,6 +7,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+from contrast.commands.one_line_parser import OneLineParser
 from contrast.doctor import Examination, examine
 from contrast.run_folder import RunFolder
 
@@ -54,7 +55,7 @@ def _counted(found: Examination) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="contrast doctor",
         description="Say what is wrong with a run, with the number behind each finding.",
         epilog=EPILOG,

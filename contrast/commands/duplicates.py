@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from contrast.commands.one_line_parser import OneLineParser
 from contrast.commands.source import add_source, load_source, told
 from contrast.run_folder import RunFolder
 
@@ -44,7 +45,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="contrast duplicates",
         description="Samples whose features are nearly parallel: within train, and between train and test.",
         epilog=EPILOG,

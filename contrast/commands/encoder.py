@@ -214,7 +214,8 @@ def _build(config: Config, with_model: bool, received: bool, own: bool) -> Any:
 
 def _encoder(backbone: Backbone, data: TrainingData, description: dict[str, Any]) -> Encoder:
     keep_freed_memory()
-    require_fitting(backbone, data.input_shape)
+    fix = f"write `channels: {backbone.channels}` into the data section of the --data file, or give other data"
+    require_fitting(backbone, data.input_shape, fix)
     return Encoder(
         backbone=backbone,
         width=backbone.width,

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from contrast.callbacks import ResumedRecords
+from contrast.commands.monitored import unknown_metric
 from contrast.data.failures import dead_worker, worker_message
 from contrast.errors import InputError, RunStopped, Terminated, files_message
 from contrast.next_command import how_to_go_on, resume_command
@@ -45,8 +46,12 @@ def in_words(trainer: lightning.Trainer, folder: RunFolder, checkpoint: Path | N
     except RuntimeError as error:
         if dead := dead_worker(error):
             raise RunStopped(f"{dead}; at step {trainer.global_step}; {_kept(folder)}") from error
+        if unknown := unknown_metric(error, trainer.callback_metrics, trainer.global_step):
+            raise unknown from error
         raise _of_torch(error, trainer, checkpoint) from error
     except MisconfigurationException as error:
+        if unknown := unknown_metric(error, trainer.callback_metrics, trainer.global_step):
+            raise unknown from error
         raise InputError(f"trainer: {error}") from error
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         if checkpoint is None or _began(trainer):

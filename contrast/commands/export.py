@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from contrast.commands.one_line_parser import OneLineParser
 from contrast.commands.source import add_trust
 from contrast.errors import InputError
 from contrast.records import read_object
@@ -61,7 +62,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="contrast export",
         description="Write a run's backbone as backbone.safetensors and card.json.",
         epilog=EPILOG,

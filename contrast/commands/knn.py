@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from contrast.commands.one_line_parser import OneLineParser
 from contrast.commands.source import add_baselines, add_source, load_source, report, told
 
 __all__ = ["main"]
@@ -35,7 +36,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="contrast knn",
         description="Accuracy of the weighted cosine kNN on frozen features.",
         epilog=EPILOG,

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from contrast.commands.class_names import abstract_class, no_class, not_of_kind
 from contrast.errors import InputError, did_you_mean
 
 __all__ = ["every_mistake", "one_line"]
@@ -14,7 +15,23 @@ __all__ = ["every_mistake", "one_line"]
 TypedT = TypeVar("TypedT")
 _MOST = 3  # mistakes that are told at once
 _NULL = re.compile(r"(none|nil|nan|undefined|na|n/a)", re.IGNORECASE)
-_TYPES = {"int": "an integer", "float": "a number", "bool": "true or false", "str": "text"}
+_TYPES = {
+    **{"int": "an integer", "float": "a number", "bool": "true or false", "str": "text"},
+    **{"list": "a list", "tuple": "a list", "dict": "a mapping"},
+}
+_SHAPES = {
+    "list": "write values in brackets, [1, 2]",
+    "tuple": "write values in brackets, as in [0.5, 1.0]",
+    "dict": "write names and values in braces, {name: value}",
+}
+_NEEDED = {"model", "data", "objective", "train", "views"}  # classes that cannot be left out
+_FIXES = {
+    "trainer.precision": "give 32-true, 16-mixed or bf16-mixed",
+    "trainer.max_time": "give days, hours, minutes and seconds, as in 00:12:00:00 for 12 hours",
+    "trainer.accelerator": "give auto, cpu, gpu or mps",
+    "trainer.strategy": "give auto or ddp",
+}
+"""What to give where the alternatives of a type say too little, by the path."""
 
 _NOISE = re.compile(
     r"Expected a <class 'NoneType'>|Given value|Subtypes:|Errors:$|Does not validate against any of the Union|"
@@ -90,7 +107,9 @@ def _at(config: Any, place: list[str]) -> Any:
 
 def _as_written(path: str, reason: str, value: Any) -> str:
     """The message with the value as it was written, and what the traps of YAML 1.1 ask for."""
-    wanted = re.search(r"is not an? (int|float|bool|str): give", reason)
+    wanted = re.search(r"is not an? (int|float|bool|str|list|tuple|dict): give", reason)
+    if path in _FIXES and (wanted or "known:" in reason):
+        return f"{path}: {'null' if value is None else value!r:.60} does not fit: {_FIXES[path]}"
     if isinstance(value, str) and _NULL.fullmatch(value) and (wanted or "Sequence" in reason):
         return f"{path}: {value!r} is text to YAML: write null for no value"
     if "<class 'collections.abc.Sequence'>" in reason and not isinstance(value, list | dict):
@@ -102,6 +121,9 @@ def _as_written(path: str, reason: str, value: Any) -> str:
         read = f"{str(value).lower()} (as YAML reads {'yes and on' if value else 'no and off'})"
         fix = "put the word in quotes" if kind == "str" else f"give {_TYPES[kind]}"
         return f"{path}: {read} is not {_TYPES[kind]}: {fix}"
+    if kind in _SHAPES:
+        shown = "null" if value is None else repr(value)
+        return f"{path}: {shown:.60} is not {_TYPES[kind]}: {_SHAPES[kind]}"
     if kind == "str" and value is not None and not isinstance(value, list | dict):
         return f"{path}: {value} is a number to YAML and not text: put it in quotes, \"'{value}'\" behind a flag"
     if kind == "int" and isinstance(value, str) and _whole(value):
@@ -139,23 +161,47 @@ def one_line(message: str, classes: dict[str, list[str]] | None = None) -> str:
     if "Expected a <class" not in reason:
         reason = next((each for each in reasons if "is not accepted" in each), reason)
         reason = next((each for each in reasons if "dot import path" in each), reason)
+    if "subclass of Dataset" in reason:  # a class may be one by its methods
+        reason = next((each for each in reasons if "arguments are required" in each), reason)
     path = ".".join(key.removesuffix(".init_args") for key in keys)
+    if named := re.search(r"Expected a dot import path string: (\S+)", message):
+        reason = _instead(reason, path, named[1])
     if typed := re.fullmatch(r"Expected an? <class '(\w+)'>", reason.rstrip(".")):
         # Where a value may also be left out, the value stands on a line of its own, the innermost one first.
         given = re.search(r"Given value: (.*)", message)
-        reason = f"Expected a <class '{typed[1]}'>. Got value: {given[1] if given else 'nothing'}"
+        kind = typed[1]
+        if kind == "int" and any("Expected a <class 'float'>" in each for each in reasons):
+            kind = "float"
+        reason = f"Expected a <class '{kind}'>. Got value: {given[1] if given else 'nothing'}"
     return (f"{path}: " if path else "") + _worded(reason, path, classes or {})
 
 
+def _instead(reason: str, path: str, name: str) -> str:
+    """The reason to tell where a place takes a class, perhaps beside a number: a name is likely meant for a class."""
+    if _NULL.fullmatch(name) and path.rpartition(".")[2] not in _NEEDED:
+        return f"{name!r} is text to YAML: write null for no value"
+    if "Expected a <class 'float'>" in reason and "does not fit here" in (other := no_class(path, name)):
+        return other
+    return reason
+
+
 def _worded(reason: str, path: str, classes: dict[str, list[str]]) -> str:
+    built = re.search(r"Got value: Namespace\(class_path='([^']+)'", reason)
     reason = re.sub(r"Got value: Namespace\(.*$", "", reason).strip().rstrip(".")
     reason = " ".join(reason.split())
-    if unknown := re.search(r"Expected a dot import path string: (\S+)", reason):
+    if unknown := re.search(r"Expected a dot import path string: (.+)", reason):
         name = unknown[1]
-        known = classes.get(path.rpartition(".")[2], [])
-        return f"no class {name!r}" + (did_you_mean(name, known) if known else "; give a class's dotted path")
+        return no_class(path, name, classes.get(path.rpartition(".")[2], ()))
     if other := re.search(r"Import path (\S+) does not correspond to a subclass of Dataset", reason):
         return f"{other[1]} is not a data set: give a class with __len__ and __getitem__(index)"
+    if other := re.search(r"Import path (\S+) does not correspond to a subclass of (\w+)", reason):
+        return not_of_kind(path, other[1], other[2])
+    if of_none := re.search(r"Expected an instantiatable class, but (\S+) is abstract", reason):
+        return abstract_class(path, of_none[1])
+    if missing := re.search(r"expects a function or a callable class: (.*)", reason):
+        return (
+            f"{missing[1]}: correct the class's name" if missing[1] else f"{built[1] if built else reason} does not fit"
+        )
     if denied := re.search(r"Importing '([^']+)' is not allowed", reason):
         return (
             f"{denied[1]!r} may not be named here, as it could run anything: give a class of the kind that belongs here"
@@ -167,4 +213,10 @@ def _worded(reason: str, path: str, classes: dict[str, list[str]]) -> str:
     if typed := re.search(r"Expected an? <class '(\w+)'>\. Got value: (.*)", reason):
         kind = f"{'an' if typed[1] == 'int' else 'a'} {typed[1]}"
         return f"{typed[2].strip()!r} is not {kind}: give {kind}"
+    if pair := re.search(r"Expected a tuple with (\d+) elements\. Got value: (.*)", reason):
+        return f"{pair[2]} does not have {pair[1]} values: give {pair[1]}"
+    if words := re.search(r"Expected an? typing\.Literal\[(.*)\]\. Got value: (.*)", reason):
+        return (
+            f"unknown value {words[2]!r}{did_you_mean(words[2], re.findall(r'[^, ]+', words[1].replace(chr(39), '')))}"
+        )
     return reason

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any, get_args, get_type_hints
 
 import jsonargparse
 import lightning
+import torch
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
@@ -57,9 +60,19 @@ jsonargparse.set_parsing_settings(import_path_denylist=list(_MORE_DENIED))
 _GIVEN = {"folder", "config", "max_seconds"}  # arguments of callbacks that the command fills
 
 
+class _Parser(jsonargparse.ArgumentParser):
+    """Takes an argument of a user's class that has no annotation for one of any type; it stays required."""
+
+    def _add_signature_parameter(self, container: Any, nested_key: Any, param: Any, *args: Any, **kwargs: Any) -> None:
+        required = inspect.Parameter.empty in (param.default, kwargs.get("default", param.default))
+        if param.annotation is inspect.Parameter.empty and required:
+            param = dataclasses.replace(param, annotation=Any)
+        super()._add_signature_parameter(container, nested_key, param, *args, **kwargs)
+
+
 def run_parser() -> jsonargparse.ArgumentParser:
     """The parser of a whole run: seed, model, data, trainer and the sections of the callbacks."""
-    parser = jsonargparse.ArgumentParser(prog="contrast pretrain", exit_on_error=False, allow_abbrev=False)
+    parser = _Parser(prog="contrast pretrain", exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--seed_everything", type=int, default=0, help="the one seed of the run")
     # Data first: they are built first, and pieces of a loss may ask for what they say.
     parser.add_subclass_arguments(TrainingData, "data", required=True)
@@ -72,7 +85,7 @@ def run_parser() -> jsonargparse.ArgumentParser:
 
 def evaluation_parser(with_model: bool) -> jsonargparse.ArgumentParser:
     """The parser of what an evaluation needs: seed and data, and the model unless weights come from elsewhere."""
-    parser = jsonargparse.ArgumentParser(prog="contrast", exit_on_error=False, allow_abbrev=False)
+    parser = _Parser(prog="contrast", exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--seed_everything", type=int, default=0)
     parser.add_subclass_arguments(TrainingData, "data", required=True)
     if with_model:
@@ -140,13 +153,18 @@ def refused_in_one_line(action: Callable[[], Any]) -> Any:
             raise
         if out_of_memory(error):
             raise InputError(MEMORY) from error
-        raise InputError(one_line(str(error), {slot: choices(slot) for slot in SLOTS})) from error
+        raise InputError(one_line(str(error), {slot: choices(slot) for slot in SLOTS} | _optimizers())) from error
     except IndexError as error:  # jsonargparse's, where what a constructor raised has no words: MemoryError for one
         raise InputError("a class cannot be built, most likely for want of memory: give smaller numbers") from error
     except (MemoryError, RuntimeError, OSError) as error:  # what data set classes raise of their files
         if out_of_memory(error):
             raise InputError(MEMORY) from error
         raise construction_error("data", {}, error) from error
+
+
+def _optimizers() -> dict[str, list[str]]:
+    found = [name for name, each in vars(torch.optim).items() if isinstance(each, type) and name != "Optimizer"]
+    return {"optimizer": [*found, "LARS"]}
 
 
 def _is_ours(error: BaseException) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 from typing import Any
 
@@ -39,7 +40,8 @@ def require_plain(value: Any, where: str) -> None:
         elif isinstance(item, list | tuple):
             waiting += [(path, each, depth + 1) for each in item]
         elif reason := _unfit(item):
-            raise InputError(f"{where}: {path or 'the whole'}: {reason}")
+            place = "" if where == f"--{path}" else f"{path or 'the whole'}: "
+            raise InputError(f"{where}: {place}{reason}")
 
 
 def _require_mapping(found: dict[Any, Any], where: str) -> None:
@@ -65,9 +67,11 @@ def _unfit(item: Any) -> str:
         return f"{item} is beyond what 32-bit floats hold: give a number up to {_LARGEST}"
     if isinstance(item, str) and not is_text(item):
         return f"the text {item!r:.60} has characters that no file name or page can have: leave them out"
-    return (
-        "" if item is None or isinstance(item, int | float | str) else f"{type(item).__name__} {item!r:.60}: quote it"
-    )
+    if isinstance(item, datetime.date):
+        return f"YAML reads {item} as a date: quote it for a text, or give a number"
+    if item is None or isinstance(item, int | float | str):
+        return ""
+    return f"{type(item).__name__} {item!r:.60}: quote it"
 
 
 def is_text(word: str) -> bool:

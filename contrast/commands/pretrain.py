@@ -76,6 +76,12 @@ def _pretrain(request: Request, stored: Stored | None) -> RunFolder:
     starting.require_own_processes()
     starting.require_steps(plain)
     folder = _folder(request, plain)
+    if stored is not None:
+        from contrast.commands.resuming import require_same_batches, require_same_method
+
+        # Before any note, and before anything is built: data and model would be refused for what follows from these.
+        require_same_method(folder, stored, plain)
+        require_same_batches(stored, plain)
     for note in (*composition.notes, *chosen):
         print(f"note    {note}", file=sys.stderr)
     if stored is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from contrast.commands.one_line_parser import OneLineParser
 from contrast.commands.source import add_baselines, add_source, load_source, report, told
 from contrast.errors import InputError
 from contrast.run_folder import RunFolder
@@ -41,7 +42,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="contrast probe",
         description="Accuracy and macro AUROC of a linear classifier on frozen features, or of the fine-tuned encoder.",
         epilog=EPILOG,

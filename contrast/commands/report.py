@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from contrast.commands.one_line_parser import OneLineParser
 from contrast.errors import InputError
 from contrast.run_folder import RunFolder
 from contrast.whole_file import whole_file
@@ -38,7 +39,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="contrast report",
         description="Write one self-contained HTML page about one run, or comparing several.",
         epilog=EPILOG,

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from contrast.commands.choices import choices
+from contrast.commands.configuration import require_section
+from contrast.commands.one_line_parser import OneLineParser
 from contrast.errors import InputError
+from contrast.run_folder import RunFolder
 
 __all__ = ["Request", "read_request"]
 
@@ -69,7 +72,7 @@ class Request:
     on_changed_data: bool = False
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(OneLineParser):
     """Finds the classes that its help names when that is asked for: reading all sources takes a third of a second."""
 
     def format_help(self) -> str:
@@ -128,8 +131,9 @@ def _flags(rest: list[str]) -> list[tuple[str, str]]:
     words = iter(rest)
     for word in words:
         if not word.startswith("--") or len(word) < 3:
-            raise InputError(f"{word!r} belongs to no flag: write --section.name VALUE")
+            raise InputError(f"{word!r} belongs to no flag: {_meant(word)}")
         name, equals, text = word[2:].partition("=")
+        require_section(name, of_flag=True)
         if not equals:
             following = next(words, None)
             if following is None:
@@ -137,3 +141,13 @@ def _flags(rest: list[str]) -> list[tuple[str, str]]:
             text = following
         flags.append((name, text))
     return flags
+
+
+def _meant(word: str) -> str:
+    """What a word that follows no flag is most likely for."""
+    path = Path(word)
+    if path.suffix in (".yaml", ".yml"):
+        return f"did you mean --config {word}?"
+    if RunFolder(path).config.is_file():
+        return f"did you mean --resume {word}?"
+    return "write --section.name VALUE"

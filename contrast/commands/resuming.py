@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from contrast.checkpoint_file import read_checkpoint
-from contrast.commands.configuration import read_yaml
+from contrast.commands.configuration import read_yaml, short
 from contrast.commands.stored_defaults import with_stored_defaults
 from contrast.errors import InputError
 from contrast.next_command import new_run_command, resume_command
@@ -27,6 +27,7 @@ __all__ = [
     "is_first_process",
     "require_ahead",
     "require_same_batches",
+    "require_same_method",
     "settings_to_resume",
 ]
 
@@ -127,7 +128,29 @@ def settings_to_resume(folder: RunFolder, stored: Stored) -> dict[str, Any]:
     return dict(stored.config)
 
 
-def require_same_batches(stored: Stored, config: Mapping[str, Any], processes: int) -> None:
+def require_same_method(folder: RunFolder, stored: Stored, config: Mapping[str, Any]) -> None:
+    """Refuse a resume by another method or another optimiser than the checkpoint is of.
+
+    Args:
+        folder: the run folder.
+        stored: what the run goes on from.
+        config: the resolved configuration from now on.
+
+    Raises:
+        InputError: one line with both names.
+    """
+    before, now = settings_by_flag(stored.config), settings_by_flag(config)
+    for flag, what in (("model", "method"), ("model.optimizer", "optimiser")):
+        was, would = before.get(flag), now.get(flag)
+        if isinstance(was, str) and isinstance(would, str) and short(was) != short(would):
+            raise InputError(
+                f"{flag} {short(would)}: the checkpoint at step {stored.step} holds the state of {short(was)}, which "
+                f"another {what} cannot go on from: leave --{flag} out, or start a new run with: "
+                f"{new_run_command(folder)}"
+            )
+
+
+def require_same_batches(stored: Stored, config: Mapping[str, Any], processes: int | None = None) -> None:
     """Refuse a resume that would share out the samples of an epoch otherwise than the steps before.
 
     Positions within an epoch are counted in batches of each process, and schedules in steps.
@@ -135,7 +158,7 @@ def require_same_batches(stored: Stored, config: Mapping[str, Any], processes: i
     Args:
         stored: what the run goes on from.
         config: the resolved configuration from now on.
-        processes: of this start.
+        processes: of this start; None before they are known, which compares the settings alone.
 
     Raises:
         InputError: one line with both values.
@@ -147,7 +170,7 @@ def require_same_batches(stored: Stored, config: Mapping[str, Any], processes: i
         if isinstance(record.get(name), int) and record[name] > 0:
             before[flag] = record[name]
     before["trainer.devices"] = record.get("processes") or _processes(stored.config)
-    now["trainer.devices"] = processes
+    now["trainer.devices"] = before["trainer.devices"] if processes is None else processes
     for flag, value in before.items():
         if value != now[flag] and not (flag == "trainer.devices" and value is None):
             was = f"{value} processes" if flag == "trainer.devices" else _text(value)

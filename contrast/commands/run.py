@@ -34,6 +34,7 @@ from contrast.callbacks.wandb_run import closed_at_the_end, open_run, with_id
 from contrast.commands.changed_data import ChangedData, changed_data
 from contrast.commands.configuration import short
 from contrast.commands.ending import by_the_first_process, in_words
+from contrast.commands.monitored import require_monitored
 from contrast.commands.parser import CALLBACKS, build, check
 from contrast.commands.resuming import Stored, require_same_batches
 from contrast.commands.starting import look_at_input, require_port, time_limit, with_measured, write_config
@@ -207,6 +208,7 @@ def make_trainer(
     limit = settings.pop("max_time")  # ours: Lightning's would end the run within an epoch as if the epoch were over
     seconds = None if limit is None else time_limit(limit)
     callbacks = list(given) if isinstance(given, list) else [given]
+    require_monitored(callbacks, built.model)
     plugins = settings.pop("plugins") or []
     plugins = plugins if isinstance(plugins, list) else [plugins]
     if not any(isinstance(each, ClusterEnvironment) for each in plugins):
@@ -249,7 +251,25 @@ def make_trainer(
             plugins=[AtomicCheckpoints(folder, None if changed is None else changed.move), *plugins],
         )
     except (ValueError, TypeError, MisconfigurationException) as error:
-        raise InputError(f"trainer: {error}") from error
+        raise InputError(_of_lightning(error, settings)) from error
+
+
+def _of_lightning(error: Exception, settings: dict[str, Any]) -> str:
+    """What Lightning refuses of the trainer's settings, with values that work."""
+    said = " ".join(str(error).split())
+    fixes = {
+        "accelerator": "give --trainer.accelerator cpu or auto",
+        "devices": "give --trainer.devices 1 or auto",
+        "strategy": "give --trainer.strategy auto or ddp",
+    }
+    fixes["accelerator"] += "" if torch.cuda.is_available() else "; torch finds no CUDA device here"
+    named = next((name for name in ("strategy", "devices", "accelerator") if repr(settings.get(name)) in said), None)
+    told = [name for name in fixes if name in said.lower()]
+    named = named or min(told, key=said.lower().find, default=None)
+    named = "accelerator" if "backend found" in said else named
+    if named is None:
+        return f"trainer: {said}"
+    return f"trainer.{named} {settings.get(named)}: {said.rstrip('.!')}: {fixes[named]}"
 
 
 def _callback(name: str, settings: Any, folder: RunFolder) -> lightning.Callback:

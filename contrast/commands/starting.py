@@ -130,6 +130,9 @@ def require_steps(config: Mapping[str, Any]) -> None:
         value = trainer.get(name)
         if isinstance(value, int | float) and value == 0:
             raise InputError(f"trainer.{name} {value} trains nothing: give a number above 0, or leave it out")
+    added = trainer.get("accumulate_grad_batches")
+    if isinstance(added, int) and added < 1:
+        raise InputError(f"trainer.accumulate_grad_batches {added} is below 1: give how many batches make a step")
     if trainer.get("fast_dev_run"):
         raise InputError(
             f"trainer.fast_dev_run {trainer['fast_dev_run']} leaves no run: for a trial give --trainer.max_steps 1"

@@ -251,14 +251,20 @@ class _Checker:
 
     def _inside_the_run(self, path: str, arguments: Config) -> None:
         if arguments.get("log_model") or arguments.get("experiment"):
-            raise self._refused(path, "asks for the checkpoints to be sent away")
+            raise self._not_obeyed(path, "asks for the checkpoints to be sent away")
         root = arguments.get("save_dir")
         if not isinstance(root, str) or not (root == "{run}" or root.startswith("{run}/")):
-            raise self._refused(f"{path}.save_dir", f"would write to {root!r:.200}, outside of the run folder")
+            raise self._not_obeyed(f"{path}.save_dir", f"would write to {root!r:.200}, outside of the run folder")
         for name in _WRITTEN:
             text = arguments.get(name)
             if isinstance(text, str) and (".." in PurePath(text).parts or PurePath(text).is_absolute()):
-                raise self._refused(f"{path}.{name}", f"would write to {text!r:.200}, outside of the run folder")
+                raise self._not_obeyed(f"{path}.{name}", f"would write to {text!r:.200}, outside of the run folder")
+
+    def _not_obeyed(self, path: str, what: str) -> InputError:
+        return InputError(
+            f"{self._where}: {path} {what}: add --trust if you trust its author, or give this part again by a flag or "
+            "a file"
+        )
 
     def _refused(self, path: str, what: str) -> InputError:
         return InputError(

@@ -83,7 +83,8 @@ def read_arrays(path: str, names: Sequence[str], samples: str) -> list[Array]:
 def _named(archive: np.lib.npyio.NpzFile, name: str, path: str) -> Array:
     if name not in archive.files:
         none = "; without labels, set labels: null" if name == "labels" else ""
-        raise InputError(f"{path!r} holds no array {name!r}{did_you_mean(name, archive.files)}{none}")
+        setting = f"; name the array that holds them, as in {name}: {archive.files[0]}" if archive.files else ""
+        raise InputError(f"{path!r} holds no array {name!r}{did_you_mean(name, archive.files)}{setting}{none}")
     array: Array = archive[name]
     return array
 

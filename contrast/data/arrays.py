@@ -92,6 +92,8 @@ def _channels_last(images: Array, path: str) -> Array:
     if images.ndim == 3 and images.size:
         return images[:, :, :, None]
     if images.ndim != 4 or not images.size:
+        if not images.size:
+            raise InputError(f"{path!r} holds no images: its array of shape {images.shape} is empty; write it again")
         raise InputError(f"{path!r}: images of shape {images.shape}: give (n, h, w), (n, h, w, c) or (n, c, h, w)")
     first, last = images.shape[1] in _CHANNELS, images.shape[3] in _CHANNELS
     if first == last:

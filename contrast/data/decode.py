@@ -100,7 +100,19 @@ def scale_to_uint8(values: npt.NDArray[Any]) -> Pixels:
 def _refuse_outside(values: npt.NDArray[Any], lowest: float, highest: float, rule: str) -> None:
     inside = (values >= lowest) & (values <= highest)  # False for NaN
     if not inside.all():
-        raise InputError(f"a pixel of {values.dtype} is {values[~inside][0]}: {rule}")
+        raise InputError(f"a pixel of {values.dtype} is {values[~inside][0]}: {_advice(values[~inside], rule)}")
+
+
+def _advice(outside: npt.NDArray[Any], rule: str) -> str:
+    """What most likely made the values that lie outside of their range."""
+    if outside.dtype.kind != "f":
+        return rule
+    if not np.isfinite(outside).any():
+        return "float pixels lie in [0, 1]; replace missing and infinite values by numbers"
+    finite = outside[np.isfinite(outside)]
+    if finite.min() < 0 or finite.max() < 20:
+        return "float pixels lie in [0, 1]; leave normalisation out, which data.mean and data.std do"
+    return rule
 
 
 def _from_pillow(image: Image.Image) -> Pixels:

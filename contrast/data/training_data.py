@@ -274,12 +274,20 @@ class TrainingData(lightning.LightningDataModule, ABC):
             "transform": self.transform,
         }
 
+    def _enough(self, world: int) -> str:
+        """Which setting lets a batch be whole."""
+        most = self.train_samples // world
+        if most >= 2:
+            return f"give at most {most}"
+        needed = self.batch_size * world
+        return f"raise data.limit to {needed} or more, or give data of as many samples"
+
     def setup(self, stage: str) -> None:
         _, world = self._processes()
         if stage == "fit" and self.batch_size * world > self.train_samples:
             raise InputError(
                 f"data.batch_size {self.batch_size} on {world} process(es) is larger than the {self.train_samples} "
-                f"training samples, so that no whole batch exists: give at most {self.train_samples // world}"
+                f"training samples, so that no whole batch exists: {self._enough(world)}"
             )
         if self.test_set is not None:
             check_same_classes(self.train_set.source, self.test_set.source)

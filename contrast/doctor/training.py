@@ -39,11 +39,14 @@ def inactive(run: Evidence) -> Finding | None:
     reasons = [each["reason"] for each in told if isinstance(each.get("reason"), str)]
     if not reasons:
         return None
+    courses = all(" warms up for " in each or " has milestones " in each for each in reasons)  # of schedules
     return Finding(
         "inactive",
         "warning",
         "; ".join(reasons) + ".",
-        "Lower the start, train longer, or leave the piece out and do not call the run by its name.",
+        "Shorten the warm-up or bring the milestones forward, or train longer."
+        if courses
+        else "Lower the start, train longer, or leave the piece out and do not call the run by its name.",
     )
 
 

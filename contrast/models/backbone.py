@@ -78,12 +78,17 @@ class Backbone(nn.Module, ABC):
         }
 
 
-def require_fitting(backbone: Backbone, input_shape: tuple[int, ...]) -> None:
+def require_fitting(
+    backbone: Backbone,
+    input_shape: tuple[int, ...],
+    fix: str = "set --model.backbone.channels or --data.channels",
+) -> None:
     """Refuse a backbone that takes other samples than these.
 
     Args:
         backbone: any.
         input_shape: of a sample, channels first.
+        fix: what to do where the channels differ.
 
     Raises:
         InputError: where the sample has other axes or channels.
@@ -96,7 +101,4 @@ def require_fitting(backbone: Backbone, input_shape: tuple[int, ...]) -> None:
             f"{kinds.get(axes, 'samples of other axes')}: give another --model.backbone"
         )
     if channels != backbone.channels:
-        raise InputError(
-            f"{name} takes {backbone.channels} channels and the data have {channels}: set --model.backbone.channels or "
-            "--data.channels"
-        )
+        raise InputError(f"{name} takes {backbone.channels} channels and the data have {channels}: {fix}")

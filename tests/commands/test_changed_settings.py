@@ -192,6 +192,23 @@ def test_another_optimizer_is_refused_with_its_cause(
     assert line.endswith(f"contrast pretrain --config {run.config} --run {run.path}-2")
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--model", "MoCo"], "model MoCo: the checkpoint at step 5 holds the state of SimCLR"),
+        (["--model", "contrast.methods.BYOL"], "model BYOL: the checkpoint at step 5 holds the state of SimCLR"),
+        (["--model.optimizer", "torch.optim.AdamW"], "model.optimizer AdamW: the checkpoint at step 5 holds the state"),
+    ],
+)
+def test_another_method_is_refused_before_any_note(
+    words: list[str], said: str, run: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert resume(run, *MORE, *words) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert said in lines[-1]
+    assert len(lines) == 1
+
+
 def as_before(run: RunFolder) -> None:
     """What checkpoints of earlier versions lack."""
     for path in run.checkpoints.iterdir():

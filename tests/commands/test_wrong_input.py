@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -65,6 +69,17 @@ def refused(capsys: pytest.CaptureFixture[str], code: int, *words: str) -> None:
         (["--config", "nowhere.yaml"], ["nowhere.yaml", "No such file"]),
         (["--model.loss.objective"], ["--model.loss.objective has no value"]),
         (["surprise"], ["'surprise' belongs to no flag"]),
+        (["mine.yaml"], ["'mine.yaml' belongs to no flag: did you mean --config mine.yaml?"]),
+        (["--confg", "mine.yaml"], ["--confg: no flag", "did you mean --config?"]),
+        (["--rum", "runs/a"], ["--rum: no flag", "did you mean --run?"]),
+        (["--modle", "SimCLR"], ["did you mean --model?"]),
+        (["--trainr.max_epochs", "3"], ["--trainr.max_epochs: no flag", "did you mean --trainer?"]),
+        (["--trainer.accumulate_grad_batches", "0"], ["trainer.accumulate_grad_batches 0 is below 1"]),
+        (["--data.limit", "1", "--data.batch_size", "32"], ["1 training samples", "raise data.limit to 32 or more"]),
+        (["--trainer.accelerator", "abacus"], ["trainer.accelerator abacus", "give --trainer.accelerator cpu or auto"]),
+        (["--trainer.devices", "0"], ["trainer.devices 0", "give --trainer.devices 1 or auto"]),
+        (["--trainer.devices", "banana"], ["trainer.devices banana", "give --trainer.devices 1 or auto"]),
+        (["--trainer.strategy", "banana"], ["trainer.strategy banana", "give --trainer.strategy auto or ddp"]),
         (["--data.test.train", "maybe"], ["'maybe' is not true or false"]),
         (["--model.loss", "os.system"], ["os.system"]),
         (["--data.views.size", "0"], ["size"]),
@@ -108,6 +123,34 @@ def test_synchronised_batch_norm_would_remove_the_split_one(
     refused(
         capsys, pretrain(tmp_path / "run", *given), "sync_batchnorm true", "4 groups", "--trainer.sync_batchnorm false"
     )
+
+
+def watching(name: str, monitor: str) -> list[str]:
+    return [
+        "--trainer.callbacks",
+        f"[{{class_path: lightning.pytorch.callbacks.{name}, init_args: {{monitor: {monitor}}}}}]",
+    ]
+
+
+@pytest.mark.parametrize("name", ["EarlyStopping", "ModelCheckpoint"])
+def test_a_metric_that_is_not_recorded(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = pretrain(tmp_path / "run", *watching(name, "val_loss"))
+    refused(capsys, code, f"{name} monitors 'val_loss'", "not recorded", "train/loss", "online/knn_top1")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_metric_that_is_found_missing_later(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pretrain(tmp_path / "run", *watching("EarlyStopping", "train/lose")) == 1
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    assert "monitors 'train/lose', which is not recorded: give one of" in error.splitlines()[-1]
+    assert "train/loss" in error.splitlines()[-1]
+
+
+@pytest.mark.parametrize("monitor", ["train/loss", "online/knn_top1"])
+@pytest.mark.parametrize("name", ["EarlyStopping", "ModelCheckpoint"])
+def test_recorded_metrics_can_be_monitored(name: str, monitor: str, tmp_path: Path) -> None:
+    assert pretrain(tmp_path / "run", *watching(name, monitor)) == 0
 
 
 def test_a_missing_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -187,3 +230,56 @@ def test_an_unknown_command_and_no_command(capsys: pytest.CaptureFixture[str]) -
 
 def test_flags_have_no_abbreviations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     refused(capsys, main(["pretrain", *SMALL, "--run", str(tmp_path / "run"), "--trainer.max_e", "1"]), "max_e")
+
+
+@pytest.mark.parametrize("command", ["probe", "knn", "report", "doctor", "dashboard", "duplicates", "export", "demo"])
+def test_every_command_refuses_in_one_line(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "runs/none", "--no-such-flag"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith(f"contrast {command}: error: ")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+@pytest.mark.parametrize(
+    ("words", "unbuffered"),
+    [
+        (["--help"], ""),
+        (["--version"], "1"),
+        (["knn", "--help"], ""),
+        (["pretrain", "--print_config"], ""),
+        (["pretrain", "--print_config"], "1"),
+    ],
+)
+def test_a_full_standard_output_is_named(words: list[str], unbuffered: str) -> None:
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "contrast.cli", *words]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, env=environment)
+    assert done.returncode == 2
+    lines = done.stderr.decode().splitlines()
+    assert len(lines) == 1, lines
+    assert "error: standard output cannot be written (No space left on device)" in lines[0]
+
+
+PIXELS = np.full((40, 8, 8), 0.5, dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"images": np.where(np.arange(64).reshape(8, 8) == 3, np.nan, PIXELS)}, ["is nan", "replace missing"]),
+        ({"images": PIXELS - 2.5}, ["is -2.0", "leave normalisation out", "data.mean"]),
+        ({"images": PIXELS * 5}, ["is 2.5", "leave normalisation out"]),
+        ({"images": PIXELS * 300}, ["is 150.0", "divide by 255"]),
+        ({"images": PIXELS[:0]}, ["holds no images", "(0, 8, 8) is empty"]),
+        ({"x": PIXELS, "y": np.zeros(40, dtype=np.int64)}, ["holds no array 'images'", "as in images: x"]),
+    ],
+)
+def test_arrays_that_are_no_images(
+    arrays: dict[str, np.ndarray], words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "mine.npz", **arrays)
+    source = f"{{class_path: ArrayImages, init_args: {{path: {tmp_path / 'mine.npz'}, labels: null}}}}"
+    code = pretrain(tmp_path / "run", "--data.train", source, "--data.test", "null", "--data.limit", "null")
+    refused(capsys, code, *words)

@@ -44,6 +44,19 @@ def refusal(parser: Any, *flags: tuple[str, str]) -> str:
 @pytest.mark.parametrize(
     ("flag", "text", "message"),
     [
+        ("model.loss", "None", "model.loss: 'None' is text to YAML: write null for no value"),
+        ("data.test", "none", "data.test: 'none' is text to YAML: write null for no value"),
+        ("model.optimizer", "None", "model.optimizer: 'None' is text to YAML: write null for no value"),
+        ("model.loss.weighting", "None", "model.loss.weighting: 'None' is text to YAML: write null for no value"),
+        ("data.train", "None", "data.train: no class 'None', and one is needed here; known: AeonSet"),
+        ("model", "None", "model: no class 'None', and one is needed here; known: BYOL"),
+        ("trainer.max_time", "0", "trainer.max_time: 0 does not fit: give days, hours, minutes and seconds, as in 00:"),
+        ("trainer.max_time", "10", "trainer.max_time: 10 does not fit: give days, hours, minutes and seconds, as in"),
+        ("trainer.precision", "banana", "trainer.precision: 'banana' does not fit: give 32-true, 16-mixed or bf16-"),
+        ("trainer.limit_train_batches", "x", "trainer.limit_train_batches: 'x' is not a number"),
+        ("seed_everything", "2024-01-01", "--seed_everything: YAML reads 2024-01-01 as a date"),
+        ("seed_everything", "true", "seed_everything: true (as YAML reads yes and on) is not an integer: give one"),
+        ("seed_everything", "x", "seed_everything: 'x' is not an integer: give one from 0"),
         ("data.limit", "None", "data.limit: 'None' is text to YAML: write null for no value"),
         ("data.limit", "none", "data.limit: 'none' is text to YAML: write null"),
         ("data.mean", "None", "data.mean: 'None' is text to YAML: write null"),
@@ -66,6 +79,123 @@ def refusal(parser: Any, *flags: tuple[str, str]) -> str:
 )  # fmt: skip
 def test_traps_of_yaml_are_said(parser: Any, flag: str, text: str, message: str) -> None:
     assert message in refusal(parser, (flag, text))
+
+
+@pytest.mark.parametrize(
+    ("flag", "text", "message"),
+    [
+        ("data.views_in", "banana", "data.views_in: unknown value 'banana'; known: device, workers"),
+        ("data.views_in", "Device", "did you mean 'device'?"),
+        ("model.rate_scaling", "cubic", "model.rate_scaling: unknown value 'cubic'; known: linear, none, sqrt"),
+        ("data.views.crop_scale", "0.5", "crop_scale: 0.5 is not a list: write values in brackets, as in [0.5, 1.0]"),
+        ("data.views.crop_scale", "[0.5]", "data.views.crop_scale: [0.5] does not have 2 values: give 2"),
+        ("trainer.callbacks", "banana", "trainer.callbacks: 'banana' is not a list: write values in brackets"),
+    ],
+)
+def test_what_fits_is_said(parser: Any, flag: str, text: str, message: str) -> None:
+    assert message in refusal(parser, (flag, text))
+
+
+@pytest.mark.parametrize(
+    ("flag", "text", "message"),
+    [
+        (
+            "model.loss",
+            "DCL",
+            "model.loss: 'DCL' is an objective, which does not fit here: give --model.loss.objective",
+        ),
+        ("model.loss", "contrast.losses.DCL", "'DCL' is an objective, which does not fit here: give --model.loss.obj"),
+        (
+            "model.loss.objective",
+            "BarlowTwins",
+            "'BarlowTwins' is a loss, which does not fit here: give --model.loss B",
+        ),
+        ("model.loss.temperature", "DCL", "'DCL' is an objective, which does not fit here"),
+        ("model.loss.weighting", "HardNegativeMixing", "give --model.loss.transforms '[HardNegativeMixing]'"),
+        ("model.loss.transforms", "[DCL]", "'DCL' is an objective"),
+        ("model.backbone", "SimCLR", "'SimCLR' is a method, which does not fit here: give --model SimCLR"),
+        ("model.head", "ResNet", "'ResNet' is a backbone"),
+        ("model.optimizer", "ResNet", "'ResNet' is a backbone"),
+        ("data", "ImageFolder", "'ImageFolder' is a data set, which does not fit here: give --data.train ImageFolder"),
+        ("model.backbone", "resnet18", "give --model.backbone ResNet --model.backbone.name resnet18"),
+        ("model.backbone", "wide_resnet50_2", "give --model.backbone ResNet --model.backbone.name wide_resnet50_2"),
+        ("model", "simclr", "model: no class 'simclr'; did you mean 'SimCLR'?"),
+        ("model.loss.objective", "dcl", "did you mean 'DCL'?"),
+        ("model.schedule", "warmupcosine", "did you mean 'WarmupCosine'?"),
+        ("model.optimizer", "Adm", "did you mean 'Adam'?"),
+        ("model.optimizer", "torch.optim.Adan", "module 'torch.optim' has no attribute 'Adan': correct the class's"),
+        ("model.schedule", "contrast.optim.Schedule", "contrast.optim.Schedule is abstract: give a subclass"),
+        ("model.loss", "collections.Counter", "collections.Counter is not a subclass of Loss: give one, say BYOLLoss"),
+    ],
+)
+def test_a_class_in_the_wrong_place(parser: Any, flag: str, text: str, message: str) -> None:
+    assert message in refusal(parser, (flag, text))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            [("model.optimizer.lr", "0.1")],
+            "model.optimizer.lr: no class is named whose argument this is: name it first",
+        ),
+        ([("model.optimizer.lr", "0.1")], "--model.optimizer torch.optim.SGD --model.optimizer.lr VALUE"),
+        ([("model.schedule.warmup_epochs", "0")], "--model.schedule WarmupCosine --model.schedule.warmup_epochs VALUE"),
+        ([("model.head.output_width", "8")], "--model.head SimCLRHead --model.head.output_width VALUE"),
+        ([("data.test.train", "false")], "--data.test ImageFolder --data.test.train VALUE"),
+    ],
+)
+def test_arguments_of_a_class_that_is_not_named(parser: Any, flags: list[tuple[str, str]], message: str) -> None:
+    """A method's own default takes no single arguments: which class they are of has to be said."""
+    assert message in refusal(parser, ("model", "MoCo"), ("data.test", "null"), *flags)
+
+
+def test_a_class_that_is_named_takes_arguments(parser: Any) -> None:
+    named = [("model.optimizer", "torch.optim.SGD"), ("model.optimizer.lr", "0.1"), ("model.schedule", "WarmupCosine")]
+    _, config = typed(parser, ("model", "MoCo"), *named, ("model.schedule.warmup_epochs", "0"))
+    assert config["model"]["init_args"]["optimizer"]["init_args"]["lr"] == 0.1
+
+
+UNTYPED = """
+from contrast.losses import Objective
+
+class Untyped:
+    def __init__(self, root, n=64):
+        self.root, self.n = root, n
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, i):
+        raise NotImplementedError
+
+class Margin(Objective):
+    def __init__(self, margin):
+        super().__init__()
+        self.margin = margin
+
+    def forward(self, positive, negatives):
+        return positive.logit
+"""
+
+
+def test_arguments_without_annotations(parser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An argument that a user's class does not annotate takes any value; it has to be given where it has no default."""
+    (tmp_path / "without_annotations.py").write_text(UNTYPED)
+    monkeypatch.syspath_prepend(tmp_path)
+    untyped, margin = (
+        ("data.train", "without_annotations.Untyped"),
+        ("model.loss.objective", "without_annotations.Margin"),
+    )
+    given = [untyped, ("data.train.root", "x"), ("data.train.n", "300"), margin, ("model.loss.objective.margin", "1.5")]
+    namespace, config = typed(parser, *given)
+    assert config["data"]["init_args"]["train"]["init_args"] == {"root": "x", "n": 300}
+    assert build(parser, namespace).model.loss.objective.margin == 1.5
+    for flag in (untyped, margin):
+        name = "root" if flag is untyped else "margin"
+        message = refusal(parser, flag)
+        assert f"the following arguments are required: {name}" in message, message
+    sys.modules.pop("without_annotations")
 
 
 def test_numbers_that_yaml_takes_for_text_and_the_types_do_not(parser: Any) -> None:

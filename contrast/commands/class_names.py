@@ -1,0 +1,111 @@
+"""Messages about a class name that does not fit its place in a configuration, each with a name or flag that does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from contrast.commands.choices import SLOTS, choices
+from contrast.errors import InputError, did_you_mean
+
+__all__ = ["abstract_class", "no_class", "not_of_kind", "require_named"]
+
+_PLACES = {
+    "model": ("a method", "--model {}"),
+    "loss": ("a loss", "--model.loss {}"),
+    "objective": ("an objective", "--model.loss.objective {}"),
+    "temperature": ("a temperature", "--model.loss.temperature {}"),
+    "transforms": ("a transform of pairs", "--model.loss.transforms '[{}]'"),
+    "weighting": ("a weighting of pairs", "--model.loss.weighting {}"),
+    "backbone": ("a backbone", "--model.backbone {}"),
+    "head": ("a projection head", "--model.head {}"),
+    "bank": ("a memory bank", "--model.bank {}"),
+    "mining": ("a rule of mining", "--model.bank.mining {}"),
+    "approximate": ("an approximate search", "--model.bank.approximate {}"),
+    "schedule": ("a schedule", "--model.schedule {}"),
+    "data": ("a kind of data", "--data {}"),
+    "views": ("views", "--data.views {}"),
+    "train": ("a data set", "--data.train {}"),
+}
+"""What each slot of `choices.SLOTS` takes in words, and the flag that names it."""
+
+_EXAMPLES = {
+    **{"optimizer": "torch.optim.SGD", "schedule": "WarmupCosine", "head": "SimCLRHead", "bank": "KeyQueue"},
+    **{"views": "SimCLRViews", "train": "ImageFolder", "test": "ImageFolder"},
+}
+"""Classes to name in a message, for slots that have no class until one is named."""
+
+_RESNETS = re.compile(r"(wide_)?resne(x)?t\d+\w*", re.IGNORECASE)
+
+
+def no_class(path: str, name: str, known: Iterable[str] = ()) -> str:
+    """The reason why a short name is refused: it is of another slot, a network's name, or misspelt.
+
+    Args:
+        path: where it was given, ``model.loss``.
+        name: as given.
+        known: the names that fit, where `choices` does not list them.
+
+    Example:
+        >>> no_class("model.loss", "DCL")
+        "'DCL' is an objective, which does not fit here: give --model.loss.objective DCL"
+    """
+    slot = path.rpartition(".")[2]
+    if other := _elsewhere(slot, name):
+        return other
+    if slot == "backbone" and _RESNETS.fullmatch(name):
+        return f"{name!r} is the name of a network: give --model.backbone ResNet --model.backbone.name {name.lower()}"
+    names = list(known) or (choices(slot) if slot in SLOTS else [])
+    if name.lower() in ("none", "nil"):
+        return f"no class {name!r}, and one is needed here; known: {', '.join(names)}"
+    return f"no class {name!r}" + (did_you_mean(name, names) if names else "; give a class's dotted path")
+
+
+def not_of_kind(path: str, name: str, base: str) -> str:
+    """The reason why a class that exists is refused: it is no subclass of what belongs in its place."""
+    slot = path.rpartition(".")[2]
+    if name.startswith("contrast.") and (other := _elsewhere(slot, name.rpartition(".")[2])):
+        return other
+    known = f", say {', '.join(choices(slot))}" if slot in SLOTS else ""
+    return f"{name} is not a subclass of {base}: give one{known}"
+
+
+def abstract_class(path: str, name: str) -> str:
+    """The reason why a class is refused that leaves methods to its subclasses."""
+    slot = path.rpartition(".")[2]
+    known = f"; known: {', '.join(choices(slot))}" if slot in SLOTS else ""
+    return f"{name} is abstract: give a subclass that defines its abstract methods{known}"
+
+
+def require_named(config: Mapping[str, Any], path: tuple[str, ...] = ()) -> None:
+    """Refuse arguments of a class where no class is named, as ``model.optimizer.lr`` over a method's own default.
+
+    Raises:
+        InputError: one line with the flag that names a class.
+    """
+    arguments = config.get("init_args", config) if path else config
+    if len(path) > 1 and "class_path" not in config and path[-1] in {*SLOTS, "optimizer"} - {"backbone"}:
+        if arguments:
+            raise InputError(_unnamed(path, next(iter(arguments))))
+        return
+    for key, value in arguments.items() if isinstance(arguments, Mapping) else ():
+        if isinstance(value, Mapping):
+            require_named(value, (*path, key))
+
+
+def _unnamed(path: tuple[str, ...], argument: str) -> str:
+    place, slot = ".".join(path), path[-1]
+    example = _EXAMPLES.get(slot) or choices(slot)[0]
+    return (
+        f"{place}.{argument}: no class is named whose argument this is: name it first, as in --{place} {example} "
+        f"--{place}.{argument} VALUE"
+    )
+
+
+def _elsewhere(slot: str, name: str) -> str:
+    """That a class belongs to another slot, and its flag; empty where it does not."""
+    for other, (kind, flag) in _PLACES.items():
+        if SLOTS.get(other) != SLOTS.get(slot) and name in choices(other):
+            return f"{name!r} is {kind}, which does not fit here: give {flag.format(name)}"
+    return ""
