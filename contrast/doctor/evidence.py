@@ -152,7 +152,8 @@ def _value(row: dict[str, Any], path: Sequence[str]) -> tuple[float] | None:
 def _at(value: Any, path: Sequence[str]) -> Any:
     for name in path:
         if isinstance(value, list):
-            value = value[int(name)] if name.isdigit() and int(name) < len(value) else None
+            place = int(name) if name.removeprefix("-").isdecimal() else len(value)
+            value = value[place] if -len(value) <= place < len(value) else None
         else:
             value = value.get(name) if isinstance(value, dict) else None
     return value
