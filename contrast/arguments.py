@@ -87,7 +87,8 @@ def tensor_hints(owner: Any) -> dict[str, tuple[Any, ...]]:
     for name, hint in typing.get_type_hints(owner).items():
         union = typing.get_origin(hint) in (typing.Union, types.UnionType)
         alternatives = typing.get_args(hint) if union else (hint,)
-        if name != "return" and any(map(_is_array, alternatives)):
+        several = any(typing.get_origin(each) is collections.abc.Sequence for each in alternatives)
+        if name != "return" and not several and any(map(_is_array, alternatives)):
             found[name] = tuple(each for each in alternatives if _is_array(each) or each is type(None))
     return found
 

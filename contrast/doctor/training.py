@@ -9,7 +9,7 @@ from contrast.doctor.negatives import queue_filling
 from contrast.doctor.rates import rate_of_256, usual_rates
 from contrast.doctor.temperature import FEWEST
 
-__all__ = ["bad_pairs", "failed", "inactive", "rate_and_batch", "shortcut"]
+__all__ = ["bad_pairs", "damaged_file", "failed", "inactive", "rate_and_batch", "shortcut"]
 
 TOO_MANY = 0.3
 SURE, SEPARATED, ALIKE = 0.5, 0.9, 0.99
@@ -23,6 +23,20 @@ def failed(run: Evidence) -> Finding | None:
     message = str(run.status.get("message") or "").strip() or "it left no message"
     step = run.status.get("step")
     return Finding("failed", "problem", f"The run failed at step {step}: {message}", f"Fix the cause, then {run.next}")
+
+
+def damaged_file(run: Evidence) -> Finding | None:
+    """Files of the folder that hold nothing readable: no other rule knows what they said."""
+    if not run.damaged:
+        return None
+    one = len(run.damaged) == 1
+    return Finding(
+        "damaged-file",
+        "warning",
+        f"{', '.join(run.damaged)} cannot be read: what {'it' if one else 'they'} said is missing here.",
+        f"Restore {'the file' if one else 'these files'} from a copy of the run, or remove "
+        f"{'it' if one else 'them'}; findings and figures that need {'it' if one else 'them'} are left out.",
+    )
 
 
 def inactive(run: Evidence) -> Finding | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from contrast.doctor import examine
 from contrast.doctor.evidence import Evidence
 from contrast.doctor.examine import RULES
 from contrast.doctor.input import INPUT_RULES
-from contrast.doctor.training import inactive
+from contrast.doctor.training import damaged_file, inactive
 from contrast.run_folder import RunFolder
 from tools.sick_runs import HEALTHY, RUNS, extract, train
 
@@ -54,7 +55,11 @@ def test_each_rule_speaks_of_the_run_that_has_it(name: str) -> None:
 
 def test_every_rule_has_such_a_run() -> None:
     assert {named(name) for name in RUNS} - {""} == set(NUMBERS)
-    of_the_start = {*INPUT_RULES, inactive}  # what they read is written before the first step: see test_input
+    of_the_start = {
+        *INPUT_RULES,
+        inactive,
+        damaged_file,
+    }  # what they read is written before the first step: see test_input
     assert len(set(RULES) - of_the_start) == len(NUMBERS)
 
 
@@ -139,13 +144,17 @@ def _spoil(row: dict[str, Any], data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("name", ["config.yaml", "status.json", "scores.jsonl", "metrics.jsonl"])
 @pytest.mark.parametrize("content", [b"", b"\x00\xff\xfe", b'{"step": 1, "posi', b"[[[", b"null", b"{" * 5000])
-def test_a_damaged_file_is_as_one_that_is_not_there(name: str, content: bytes, tmp_path: Path) -> None:
+def test_a_damaged_file_is_as_one_that_is_not_there_and_is_told(name: str, content: bytes, tmp_path: Path) -> None:
+    rows_yet = not content and name.endswith(".jsonl")  # a file of rows is empty until there is one
     for run in ("healthy", "loss-start-high"):
         shutil.copytree(EXTRACTS / run, tmp_path / run)
         (tmp_path / run / name).write_bytes(content)
         damaged = examine(RunFolder(tmp_path / run))
+        told = [finding for finding in damaged.findings if finding.rule == "damaged-file"]
+        assert [finding.seen.partition(" ")[0] for finding in told] == ([] if rows_yet else [name])
+        others = tuple(finding for finding in damaged.findings if finding not in told)
         (tmp_path / run / name).unlink()
-        assert damaged == examine(RunFolder(tmp_path / run))
+        assert replace(damaged, findings=others) == examine(RunFolder(tmp_path / run))
     assert examine(RunFolder(tmp_path / "nothing")).findings == ()
 
 
