@@ -1,31 +1,43 @@
-"""Check the tensors that public functions are given: rank, dtype and lengths, by the function's own annotations."""
+"""Check what public functions are given, by their own annotations: tensors, numbers, words out of a few and objects."""
 
 from __future__ import annotations
 
+import collections.abc
 import functools
 import inspect
+import numbers
+import os
+import types
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, ParamSpec, TypeVar
+from pathlib import Path
+from typing import Any, Literal, ParamSpec, TypeVar
 
+import torch.nn
 from jaxtyping import AbstractArray, jaxtyped
 from torch import Tensor
 
-from contrast.errors import InputError
+from contrast.errors import InputError, did_you_mean
 
 __all__ = ["check_tensors", "checked", "tensor_hints"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_KINDS = {"Float": "floating-point numbers", "Int": "integers", "Bool": "true and false"}
+_KINDS = {
+    "UInt8": "whole numbers from 0 to 255 (uint8)",
+    "Float": "floating-point numbers",
+    "Int": "integers",
+    "Bool": "true and false",
+}
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
-    """A function that refuses tensors which its jaxtyping annotations do not describe, before it computes anything.
+    """A function, or `__init__`, that refuses arguments which its annotations do not describe, before it does anything.
 
-    Without it, labels of shape (n, 1) where (n,) is meant broadcast to another number. Only shapes and types are
-    looked at: a device is never waited for.
+    Without it, labels of shape (n, 1) where (n,) is meant broadcast to another number. Of tensors only shapes and types
+    are looked at: a device is never waited for. Numbers, texts, paths, words of a `Literal`, callables, modules and
+    classes of this package, and sequences and tuples of these are looked at too; any other annotation takes anything.
 
     Raises:
         InputError: of one line that names the argument, its shape and type, and those that are asked for.
@@ -39,11 +51,14 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 beside z1 (2, 2) and z2 (2, 2)
     """
     signature = inspect.signature(function)
-    owner = function.__qualname__.removesuffix(".__init__")
+    of_class = function.__qualname__.endswith(".__init__")  # which a subclass may call for itself
+    several = {each.name for each in signature.parameters.values() if each.kind is each.VAR_POSITIONAL}
 
     @functools.cache
-    def hints() -> dict[str, tuple[Any, ...]]:  # late: annotations may name what is defined below
-        return tensor_hints(function)
+    def hints() -> tuple[dict[str, tuple[Any, ...]], dict[str, Any]]:  # late: annotations may name what is below
+        tensors = tensor_hints(function)
+        others = {name: hint for name, hint in typing.get_type_hints(function).items() if name != "return"}
+        return tensors, {name: hint for name, hint in others.items() if name not in tensors}
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -51,9 +66,18 @@ beside z1 (2, 2) and z2 (2, 2)
             given = signature.bind(*args, **kwargs).arguments
         except TypeError:  # Python's own words are for missing and surplus arguments
             return function(*args, **kwargs)
-        check_tensors(owner, {name: (given[name], hint) for name, hint in hints().items() if name in given})
+        tensors, others = hints()
+        owner = type(args[0]).__name__ if of_class else function.__qualname__
+        check_tensors(owner, {name: (given[name], hint) for name, hint in tensors.items() if name in given})
+        for name, hint in others.items():
+            if name not in given:
+                continue
+            for value in given[name] if name in several else (given[name],):
+                if not _fits(value, hint):
+                    raise InputError(_unfit(owner, name, value, hint))
         return function(*args, **kwargs)
 
+    vars(call)["checks_arguments"] = True
     return call
 
 
@@ -61,8 +85,10 @@ def tensor_hints(owner: Any) -> dict[str, tuple[Any, ...]]:
     """The jaxtyping alternatives, and None, of each annotation of a function or class that has any."""
     found = {}
     for name, hint in typing.get_type_hints(owner).items():
-        alternatives = typing.get_args(hint) if not _is_array(hint) else (hint,)
-        if name != "return" and any(map(_is_array, alternatives)):
+        union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+        alternatives = typing.get_args(hint) if union else (hint,)
+        several = any(typing.get_origin(each) is collections.abc.Sequence for each in alternatives)
+        if name != "return" and not several and any(map(_is_array, alternatives)):
             found[name] = tuple(each for each in alternatives if _is_array(each) or each is type(None))
     return found
 
@@ -83,6 +109,109 @@ def check_tensors(owner: str, given: Mapping[str, tuple[Any, tuple[Any, ...]]]) 
                 continue
             if not any(_is_array(each) and isinstance(value, each) for each in alternatives):
                 raise InputError(_refusal(owner, name, value, alternatives, given))
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is what an annotation says; True for an annotation that is not understood."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, each) for each in inner)
+    if origin is Literal:
+        return any(type(value) is type(each) and value == each for each in inner)
+    if hint is None or hint is type(None):
+        return value is None
+    if hint is bool:
+        return isinstance(value, bool)
+    if hint in (int, float):  # a number of numpy is one, and true and false are none
+        kind = numbers.Integral if hint is int else numbers.Real
+        return isinstance(value, kind) and not isinstance(value, bool)
+    if hint is Tensor:
+        return isinstance(value, Tensor)
+    if hint is str:
+        return isinstance(value, str)
+    if hint is Path:
+        return isinstance(value, os.PathLike)
+    if origin is tuple:
+        return _fits_tuple(value, inner)
+    if origin in (collections.abc.Sequence, list):
+        return _is_sequence(value) and all(_fits(each, inner[0]) for each in value)
+    if origin is collections.abc.Callable or hint is collections.abc.Callable:
+        return callable(value)
+    if origin is collections.abc.Mapping:
+        return isinstance(value, Mapping)
+    return isinstance(value, hint) if _is_ours(hint) else True
+
+
+def _fits_tuple(value: Any, inner: tuple[Any, ...]) -> bool:
+    if not _is_sequence(value):
+        return False
+    if inner[-1:] == (...,):
+        return all(_fits(each, inner[0]) for each in value)
+    return len(value) == len(inner) and all(map(_fits, value, inner))
+
+
+def _is_sequence(value: Any) -> bool:
+    return hasattr(value, "__len__") and hasattr(value, "__iter__") and not isinstance(value, str | Mapping | type)
+
+
+def _is_ours(hint: Any) -> bool:
+    """Whether it is a class of this package or of torch's modules, which no other object stands in for."""
+    if not isinstance(hint, type) or _is_array(hint) or getattr(hint, "_is_protocol", False):
+        return False
+    return hint.__module__.startswith("contrast.") or hint is torch.nn.Module
+
+
+def _unfit(owner: str, name: str, value: Any, hint: Any) -> str:
+    words = [
+        word for each in _alternatives(hint) if typing.get_origin(each) is Literal for word in typing.get_args(each)
+    ]
+    if words and isinstance(value, str):
+        return f"{owner}: {name} is {value!r}{did_you_mean(value, map(str, words))}"
+    if isinstance(value, type) and any(_is_ours(each) and issubclass(value, each) for each in _alternatives(hint)):
+        return f"{owner}: {name} is the class {value.__name__}, and must be an object: give {value.__name__}(...)"
+    return f"{owner}: {name} is {_shown(value)}, and must be {' or '.join(map(_in_words, _alternatives(hint)))}"
+
+
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    """The parts of a union, with whole numbers left out where any number is taken."""
+    if typing.get_origin(hint) not in (typing.Union, types.UnionType):
+        return (hint,)
+    parts = typing.get_args(hint)
+    return tuple(each for each in parts if each is not int or float not in parts)
+
+
+def _in_words(hint: Any) -> str:
+    simple = {
+        int: "a whole number",
+        float: "a number",
+        bool: "True or False",
+        str: "a text",
+        Path: "a path",
+        Tensor: "a tensor",
+    }
+    if hint in simple:
+        return simple[hint]
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if hint is None or hint is type(None):
+        return "None"
+    if origin is Literal:
+        return f"one of {', '.join(map(repr, inner))}"
+    if origin is tuple and inner[-1:] != (...,):
+        return f"({', '.join(map(_in_words, inner))})"
+    if origin in (collections.abc.Sequence, list, tuple):
+        return f"a sequence, each {_in_words(inner[0])}"
+    if origin is collections.abc.Callable:
+        return "a function or class"
+    if origin is collections.abc.Mapping:
+        return "a mapping"
+    return f"of type {getattr(hint, '__name__', hint)}"
+
+
+def _shown(value: Any) -> str:
+    """A value in a line: itself where it is short, else its type."""
+    said = repr(value)
+    plain = isinstance(value, str | bool | int | float | tuple | list | None)
+    return said if plain and len(said) <= 80 and "\n" not in said else f"of type {type(value).__name__}"
 
 
 def _is_array(hint: Any) -> bool:

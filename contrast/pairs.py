@@ -132,6 +132,7 @@ def in_batch_pairs(z1: Float[Tensor, "*h n d"], z2: Float[Tensor, "*h n d"], ind
         >>> pairs.query.shape, pairs.negatives.shape
         (torch.Size([8, 8]), torch.Size([8, 8]))
     """
+    _require_samples("in_batch_pairs", index)
     query = torch.cat([z1, z2], dim=-2)
     both = torch.cat([index, index])
     negatives, negative_index = _gather_rows(query), gather_detached(both)
@@ -163,6 +164,7 @@ def queue_pairs(
         placeholder: which queue rows are no sample's key but the queue's random start, (k,).
         view: which view the queries are; it keys their random numbers.
     """
+    _require_samples("queue_pairs", index)
     views = torch.full_like(index, view)
     return Pairs(query, key.detach(), keys.detach(), index, key_index, view=views, placeholder=placeholder)
 
@@ -188,8 +190,15 @@ def cross_pairs(
         >>> cross_pairs(rows[0], rows[1], torch.arange(4)).negatives.shape
         torch.Size([4, 8])
     """
+    _require_samples("cross_pairs", index)
     views = torch.full_like(index, view)
     return Pairs(query, positive, _gather_rows(positive), index, gather_detached(index), view=views)
+
+
+def _require_samples(owner: str, index: Tensor) -> None:
+    """Refuse queries of no known sample, whose own rows would be their negatives; on a device nobody looks."""
+    if index.device.type == "cpu" and bool((index < 0).any()):
+        raise InputError(f"{owner}: index has {int(index.min())}, and must be numbers of samples, from 0 on")
 
 
 def _gather_rows(rows: Tensor) -> Tensor:

@@ -100,6 +100,25 @@ def test_a_bad_run_folder_stops_nobody(kind: str, tmp_path: Path, capsys: pytest
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kilobytes
 
 
+@pytest.mark.parametrize(
+    "kind", [*(f"config.yaml: {bomb}" for bomb in BOMBS), "config.yaml: bytes", "all objects: endless"]
+)
+def test_what_cannot_be_read_is_told_by_doctor_page_and_list(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_run(tmp_path / "bad", Shape(snapshots=2, epochs=2))
+    HOSTILE[kind](folder)
+    name = "config.yaml" if kind.startswith("config") else "status.json"
+    assert main(["doctor", str(folder)]) == 0
+    printed = capsys.readouterr().out
+    assert "damaged-file" in printed
+    assert f"{name}" in printed
+    assert main(["report", str(folder)]) == 0
+    assert "cannot be read: what" in (folder / "report.html").read_text()
+    (row,) = Listing(RunsFolder(tmp_path)).rows()
+    assert "damaged-file" in row.html
+
+
 def test_a_picture_that_unfolds_to_gigabytes_is_not_shown(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "bad", Shape(snapshots=2, epochs=2))
     for side, shown in ((60_000, False), (60, True)):

@@ -106,7 +106,8 @@ SCORES = {
     "gradient": ("effective", "negatives"),
     "false_negatives": ("random", "denominator"),
     "temperature": ("value",),
-    "embedding": ("uniformity", "rank_me", "std", "width"),
+    "embedding": ("uniformity", "rank_me", "std", "width", "rows"),
+    "features": ("width",),
 }
 METRICS = ("step", "epoch", "train/loss", "train/rate", "proxy/accuracy", "online/knn_top1", "bad_pairs/noisy",
            "bad_pairs/faulty", "online/raw_input_knn_top1", "online/majority_class")  # fmt: skip

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from contrast.approximate_index import ApproximateIndex
+from contrast.arguments import checked
 from contrast.banks.key_store import KeyStore
 from contrast.errors import InputError
 from contrast.inverted_lists import InvertedLists, train_centroids
@@ -75,6 +76,7 @@ class IVF(Approximate):
 
     of_parts = True
 
+    @checked
     def __init__(self, lists: int = 1024, effort: int = 32, above: int = 500_000, every_n_steps: int = 1000) -> None:
         if min(lists, effort, above, every_n_steps) < 1 or effort > lists or above < lists:
             raise InputError(
@@ -106,6 +108,7 @@ class HNSW(Approximate):
 
     copies = True
 
+    @checked
     def __init__(self, links: int = 16, effort: int = 64, above: int = 500_000, every_n_steps: int = 5000) -> None:
         if min(links - 1, effort, above, every_n_steps) < 1:
             raise InputError(

@@ -61,6 +61,7 @@ class FaissBank(MemoryBank):
 
     steps: Tensor
 
+    @checked
     def __init__(
         self,
         width: int,

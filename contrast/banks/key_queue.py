@@ -47,6 +47,7 @@ class KeyQueue(MemoryBank):
     pointer: Tensor
     filled: Tensor
 
+    @checked
     def __init__(self, width: int, size: int = 65536, seed: int = 0) -> None:
         super().__init__()
         if width < 1 or size < 1:

@@ -59,6 +59,7 @@ class KeyStore(nn.Module):
     filled: Tensor
     row_of: Tensor
 
+    @checked
     def __init__(
         self,
         width: int,

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from contrast.arguments import checked
 from contrast.errors import InputError
 from contrast.randomness import Purpose, uniform
 
@@ -44,6 +45,7 @@ class Hardest(Mining):
         InputError: where count is below 1.
     """
 
+    @checked
     def __init__(self, count: int = 1024) -> None:
         if count < 1:
             raise InputError(f"Hardest's count {count} leaves a query nothing: give at least 1")
@@ -73,6 +75,7 @@ class Stratified(Mining):
         InputError: where a number is negative, all are 0, or the pool does not reach.
     """
 
+    @checked
     def __init__(self, hardest: int = 256, semi_hard: int = 256, random: int = 512, pool: int = 4096) -> None:
         if min(hardest, semi_hard, random) < 0 or hardest + semi_hard + random < 1:
             raise InputError(

@@ -105,10 +105,12 @@ def _described(
     """Counts, the pairs as [sample, sample, cosine] and, where there are any, their files and their classes' names."""
     from contrast.evaluation import of_two_classes
 
+    paired = {*pairs.first.tolist(), *(pairs.second.tolist() if sides[0] == sides[1] else ())}
     places = list(zip(pairs.first.tolist(), pairs.second.tolist(), pairs.cosine.tolist(), strict=True))[:_LISTED]
     found: dict[str, Any] = {
         "pairs": len(pairs),
-        "samples": len(set(pairs.first.tolist())),
+        "complete": pairs.complete,
+        "samples": len(paired),
         "of_two_classes": of_two_classes(pairs, first.labels, second.labels),
         "listed": [[one, other, round(cosine, 6)] for one, other, cosine in places],
     }
@@ -125,7 +127,8 @@ def _described(
 
 def _print(kind: str, found: dict[str, Any], samples: int) -> None:
     classes = "" if found["of_two_classes"] is None else f"; {found['of_two_classes']:,} of them of two classes"
-    print(f"{kind}: {found['pairs']:,} pairs, {found['samples']:,} of {samples:,} samples{classes}")
+    least = "" if found["complete"] else "at least "
+    print(f"{kind}: {least}{found['pairs']:,} pairs, {found['samples']:,} of {samples:,} samples{classes}")
 
 
 def _draw(
@@ -153,7 +156,8 @@ def _draw(
         below = _classes(run.data, labels)
         images = [samples[place][0] for samples, place in zip(sets, (one, other), strict=True) if samples is not None]
         shown.append((images[0], images[1], f"{one} · {other}   {cosine:.4f}", below, differ))
-    title = f"{kind}: the {len(shown)} closest of {len(pairs):,} pairs"
+    least = "" if pairs.complete else "at least "
+    title = f"{kind}: the {len(shown)} closest of {least}{len(pairs):,} pairs"
     print(pairs_sheet(root.duplicates / f"{kind.replace(' ', '_')}.png", shown, title))
 
 

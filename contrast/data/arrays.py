@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from contrast.arguments import checked
 from contrast.data.array_file import Array, map_array, read_arrays
 from contrast.data.decode import BANDS, scale_to_uint8
 from contrast.data.labels import named_labels
@@ -44,6 +45,7 @@ class ArrayImages(Dataset[tuple[Tensor, int | None]]):
         InputError: for a missing or damaged file, names that are not in it, and arrays that are no images or labels.
     """
 
+    @checked
     def __init__(self, path: str | Path, images: str = "images", labels: str | None = "labels") -> None:
         self.path = str(Path(path).expanduser())
         self.labels: Tensor | None = None

@@ -10,6 +10,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from contrast.arguments import checked
 from contrast.data.sources import Content, array_rows
 
 __all__ = ["Digits"]
@@ -39,6 +40,7 @@ class Digits(Dataset[tuple[Tensor, int]]):
 
     classes = tuple("0123456789")
 
+    @checked
     def __init__(self, train: bool = True) -> None:
         from sklearn.datasets import load_digits  # a seventh of a second that runs on other data do without
 

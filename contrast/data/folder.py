@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from contrast.arguments import checked
 from contrast.data.decode import to_uint8
 from contrast.data.image_file import CorruptImageError, read_image
 from contrast.data.listing import list_images, refuse_empty_classes
@@ -59,6 +60,7 @@ class ImageFolder(Dataset[tuple[Image.Image | Tensor, int | None]]):
             from an item, for a file that does not decode; where a cache is damaged or cannot be written.
     """
 
+    @checked
     def __init__(
         self,
         root: str | Path,

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from contrast.arguments import checked
 from contrast.data.batch import Batch
 from contrast.data.images import CentreImages, TrainingImages
 from contrast.data.indexed import IndexedImages
@@ -52,6 +53,7 @@ class ImageData(TrainingData):
 
     samples_name, value_name = "images", "pixel"
 
+    @checked
     def __init__(
         self,
         train: Dataset | MapStyle,  # type: ignore[type-arg]  # annotated Dataset[Any], jsonargparse takes no class's arguments

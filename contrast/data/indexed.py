@@ -11,6 +11,7 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
+from contrast.arguments import checked
 from contrast.data.decode import to_uint8
 from contrast.data.labels import labels_of
 from contrast.data.sources import Kind, Source, map_style, read_sample, stacked
@@ -35,6 +36,7 @@ class IndexedSamples(Dataset[tuple[Tensor, int, int]], ABC):
 
     kind: ClassVar[Kind]
 
+    @checked
     def __init__(self, source: Dataset[Any] | Source, channels: int) -> None:
         self.source = map_style(source, self.kind)
         self.channels = channels
@@ -80,6 +82,7 @@ class IndexedImages(IndexedSamples):
 
     kind = Kind("image", "; contrast.data.ImageFolder can leave such files out by on_corrupt: skip")
 
+    @checked
     def __init__(self, source: Dataset[Any] | Source, channels: int) -> None:
         if channels not in (1, 3):
             raise InputError(f"channels {channels} is neither 1 (grey) nor 3 (RGB)")

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader, Sampler
 
+from contrast.arguments import checked
 from contrast.randomness import Purpose, permutation
 from contrast.stop_signals import leave_signals_to_the_parent, stop_signals_blocked
 
@@ -27,6 +28,7 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         rank, world: this process and how many there are.
     """
 
+    @checked
     def __init__(self, samples: int, batch_size: int, seed: int, rank: int = 0, world: int = 1) -> None:
         self.samples, self.batch_size, self.seed = samples, batch_size, seed
         self.rank, self.world = rank, world

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from contrast.arguments import checked
 from contrast.data.batch import Batch
 from contrast.data.collate import collate_labelled, collate_training
 from contrast.data.identity import DataIdentity, identity_of, names_of, root_of
@@ -57,6 +58,7 @@ class TrainingData(lightning.LightningDataModule, ABC):
     samples_name: ClassVar[str]
     value_name: ClassVar[str]
 
+    @checked
     def __init__(
         self,
         train: IndexedSamples,

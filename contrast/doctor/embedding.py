@@ -6,6 +6,7 @@ import math
 
 from contrast.doctor.evidence import Evidence
 from contrast.doctor.finding import Finding
+from contrast.doctor.rates import rate_of_256, usual_rates
 
 __all__ = ["POINT", "collapse", "dimensional_collapse", "no_learning"]
 
@@ -38,19 +39,35 @@ def collapse(run: Evidence) -> Finding | None:
 
 
 def dimensional_collapse(run: Evidence) -> Finding | None:
-    """Spread, but in few directions."""
-    rank, width = run.settled("embedding", "rank_me"), run.settled("embedding", "width")
+    """Spread, but in few of the directions that are possible; or spread as far as a narrow backbone allows."""
+    rank, width, rows = run.settled("embedding", "rank_me"), run.settled("embedding", "width"), _rows(run)
     uniformity = run.settled("embedding", "uniformity")
-    if rank is None or not width or uniformity is None or run.progress < EARLY:
+    if rank is None or not width or not rows or uniformity is None or run.progress < EARLY:
         return None
-    if uniformity >= POINT or rank >= FEW * width:
+    features = run.settled("features", "width") or width
+    if uniformity >= POINT or rank >= FEW * min(width, rows):
         return None
+    if rank >= FEW * min(width, rows, features):
+        return Finding(
+            "narrow-features",
+            "warning",
+            f"Embeddings use {rank:.1f} of {width:.0f} directions (RankMe): the backbone gives the head only "
+            f"{features:.0f} features.",
+            "Take a wider backbone, or a head whose output is as narrow as the features.",
+        )
+    limit = f" that {rows:.0f} rows can use" if rows < width else ""
     return Finding(
         "dimensional-collapse",
         "problem",
-        f"Embeddings use {rank:.1f} of {width:.0f} directions (RankMe).",
+        f"Embeddings use {rank:.1f} of {min(width, rows):.0f} directions{limit} (RankMe).",
         "Lower the learning rate, weaken the augmentation, or take a loss with negatives or with a variance term.",
     )
+
+
+def _rows(run: Evidence) -> float | None:
+    """Rows that RankMe was computed from, or the width if that is smaller; None for rows that do not tell."""
+    rows = run.settled("embedding", "rows")
+    return rows if rows is not None else run.settled("embedding", "spectrum", "place", "-1")
 
 
 def _moved(run: Evidence, *path: str) -> float | None:
@@ -74,13 +91,25 @@ def _unmoved(run: Evidence) -> Finding | None:
     if negatives is not None and negatives >= MOVED:
         return None
     knn = run.scalars("online/knn_top1")
-    beside = f"; kNN went from {100 * knn[0]:.1f} % to {100 * knn[-1]:.1f} %" if len(knn) > 1 else ""
+    told = len(knn) > 1 and knn[0] < 1  # from 100 %, as of a test set of one class, nothing can be gained
+    beside = f"; kNN went from {100 * knn[0]:.1f} % to {100 * knn[-1]:.1f} %" if told else ""
     return Finding(
         "no-learning",
         "problem",
         f"Embeddings are as random weights made them: mean positive score {before:.2f} at the start, {after:.2f} "
         f"now{beside}.",
-        "Raise the learning rate, and look whether views differ and whether the optimiser has the encoder's weights.",
+        _how_to_move(run),
+    )
+
+
+def _how_to_move(run: Evidence) -> str:
+    """The learning rate only where it is shown to be low."""
+    low, rate, peak = usual_rates(run)[0], rate_of_256(run), max(run.scalars("train/rate"), default=None)
+    if peak == 0 or (peak is not None and rate is not None and rate < low):
+        return f"Raise the learning rate, which peaks at {peak:.3g}."
+    return (
+        "Check that the views of a sample differ and that the optimiser has the encoder's weights; if both are well, "
+        "train longer or try a higher learning rate."
     )
 
 

@@ -15,7 +15,15 @@ from typing import Any
 from contrast.checked_text import parse_yaml
 from contrast.errors import InputError
 from contrast.next_command import how_to_go_on
-from contrast.records import MOST_BYTES, MOST_METRICS, last_row_per_step, read_object, read_some_rows, read_text
+from contrast.records import (
+    MOST_BYTES,
+    MOST_METRICS,
+    last_row_per_step,
+    read_object,
+    read_some_rows,
+    read_text,
+    rows_from,
+)
 from contrast.run_folder import RunFolder
 
 __all__ = ["Evidence", "ReadRows", "samples_per_step"]
@@ -40,6 +48,7 @@ class Evidence:
         evaluations: the JSON files of `evaluations/`, by file name.
         done: the share of the run, where somebody knows it better than status.json.
         next: how to go on with the run, as a phrase with a command.
+        damaged: names of files that are there and hold nothing that can be read.
     """
 
     config: dict[str, Any]
@@ -53,6 +62,7 @@ class Evidence:
     input: dict[str, Any] = field(default_factory=dict)
     inactive: dict[str, Any] = field(default_factory=dict)
     next: str = ""
+    damaged: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, folder: RunFolder, done: float | None = None, rows: ReadRows | None = None) -> Evidence:
@@ -70,6 +80,7 @@ class Evidence:
             input=_loaded(folder.input),
             inactive=_loaded(folder.inactive),
             next=how_to_go_on(folder),
+            damaged=tuple(path.relative_to(folder.path).as_posix() for path in _files(folder) if _is_damaged(path)),
         )
 
     @property
@@ -152,7 +163,8 @@ def _value(row: dict[str, Any], path: Sequence[str]) -> tuple[float] | None:
 def _at(value: Any, path: Sequence[str]) -> Any:
     for name in path:
         if isinstance(value, list):
-            value = value[int(name)] if name.isdigit() and int(name) < len(value) else None
+            place = int(name) if name.removeprefix("-").isdecimal() else len(value)
+            value = value[place] if -len(value) <= place < len(value) else None
         else:
             value = value.get(name) if isinstance(value, dict) else None
     return value
@@ -169,6 +181,25 @@ def _rows(path: Path, most_bytes: int) -> list[dict[str, Any]]:
     except (OSError, RecursionError):
         return []
     return last_row_per_step([row for row in rows if _number(row.get("step")) is not None])
+
+
+def _files(folder: RunFolder) -> list[Path]:
+    """What the doctor and the report read of a run, but for pictures and tensors."""
+    objects = [folder.status, folder.summary, folder.input, folder.inactive, folder.duplicates / "duplicates.json"]
+    rows = [folder.scores, folder.metrics, folder.bank, folder.history]
+    return [folder.config, *objects, *sorted(folder.evaluations.glob("*.json")), *rows]
+
+
+def _is_damaged(path: Path) -> bool:
+    """Whether a file is there and none of it can be read; of rows, where not one of them is whole."""
+    try:
+        if not path.exists():
+            return False
+        if path.suffix == ".jsonl":
+            return path.is_file() and path.stat().st_size > 0 and next(rows_from(path, 0), None) is None
+    except (OSError, RecursionError):
+        return True
+    return read_object(path) is None if path.suffix == ".json" else not _of_yaml(read_text(path) or "")
 
 
 def _loaded(path: Path) -> dict[str, Any]:

@@ -12,13 +12,14 @@ from contrast.doctor.finding import SEVERITIES, Finding
 from contrast.doctor.input import INPUT_RULES
 from contrast.doctor.negatives import duplicates, false_negatives, labels, positives_among_negatives, queue_filling
 from contrast.doctor.temperature import loss_start, temperature
-from contrast.doctor.training import bad_pairs, failed, inactive, rate_and_batch, shortcut
+from contrast.doctor.training import bad_pairs, damaged_file, failed, inactive, rate_and_batch, shortcut
 from contrast.run_folder import RunFolder
 
 __all__ = ["RULES", "Examination", "examine"]
 
 RULES: tuple[Callable[[Evidence], Finding | None], ...] = (
     failed,
+    damaged_file,
     *INPUT_RULES,
     inactive,
     loss_start,

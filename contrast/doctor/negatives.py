@@ -17,6 +17,8 @@ ONE_CLASS = 0.999
 """Share of the samples that are of a query's class, where there is only one."""
 MOSTLY = 0.7
 """Share of the denominator; runs of ten classes have about 0.5 when they are done."""
+BEYOND_CHANCE = 0.4
+"""Where a class has half of the samples or more: how far of the way from its share to 1, `MOSTLY` of two classes."""
 
 
 def positives_among_negatives(run: Evidence) -> Finding | None:
@@ -43,7 +45,11 @@ def false_negatives(run: Evidence) -> Finding | None:
     share, chance = run.settled("false_negatives", "denominator"), run.settled("false_negatives", "random")
     if chance is None:  # of a run that was recorded before rows had it
         chance = run.settled("false_negatives", "shared")
-    if share is None or share <= MOSTLY or run.progress < EARLY:
+    if share is None or run.progress < EARLY:
+        return None
+    if chance is not None and (chance >= ONE_CLASS or share <= chance + BEYOND_CHANCE * (1 - chance)):
+        return None  # labels of one class do not tell which negatives are false
+    if share <= MOSTLY:
         return None
     beside = "" if chance is None else f", which are {100 * chance:.0f} % of all samples"
     return Finding(
@@ -78,12 +84,24 @@ def duplicates(run: Evidence) -> Finding | None:
     pairs, samples, threshold = found.get("pairs"), found.get("samples"), run.duplicates.get("threshold")
     if not isinstance(pairs, int) or not pairs or not isinstance(samples, int):
         return None
+    complete, two = found.get("complete"), found.get("of_two_classes")
+    # Files of earlier versions do not tell, and count one sample of each pair only.
+    many = f"At least {samples:,}" if complete is None else f"{samples:,}"
+    least = "" if complete else "at least "
+    seen = f"{many} training samples have a near-duplicate ({least}{pairs:,} pairs of cosine {threshold} or more)"
+    if not isinstance(two, int) or isinstance(two, bool):
+        meaning = "where a pair is a copy, each is a false negative of the other"
+    elif two == 0:
+        meaning = "each is a false negative of the other"
+    else:
+        others = "; in the others each is a false negative of the other" if two < pairs else ""
+        meaning = f"{two:,} of the pairs are of two classes by their labels{others}"
     return Finding(
         "duplicates",
         "warning",
-        f"{samples:,} training samples have a near-duplicate ({pairs:,} pairs of cosine {threshold} or more): "
-        "each is a false negative of the other.",
-        "Look at the pictures in the run's folder duplicates/, and leave out one of each pair that is a copy.",
+        f"{seen}: {meaning}.",
+        "Look at the pictures in the run's folder duplicates/, and leave out one of each pair that is a copy"
+        f"{'; copies of two classes have a wrong label' if two else ''}.",
     )
 
 

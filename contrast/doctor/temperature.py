@@ -14,6 +14,7 @@ __all__ = ["loss_start", "temperature"]
 ALL, ONE = 0.97, 3.0
 """Effective negatives: a share of all above which none counts more than another, a number below which one decides."""
 FEWEST = 32
+"""Negatives of a query below which bounds on the loss and on its gradient say nothing."""
 ALIKE = 0.99
 ABOVE = 1.5
 
@@ -39,7 +40,7 @@ def loss_start(run: Evidence) -> Finding | None:
             "the same.",
             "Look at the views: augmentation is off or too weak, or both views are one picture.",
         )
-    if loss > ABOVE * expected and _one_head(run):
+    if count >= FEWEST and loss > ABOVE * expected and _one_head(run):
         return Finding(
             "loss-start",
             "warning",

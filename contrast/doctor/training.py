@@ -6,16 +6,11 @@ from contrast.doctor.embedding import EARLY
 from contrast.doctor.evidence import Evidence
 from contrast.doctor.finding import Finding
 from contrast.doctor.negatives import queue_filling
+from contrast.doctor.rates import rate_of_256, usual_rates
+from contrast.doctor.temperature import FEWEST
 
-__all__ = ["bad_pairs", "failed", "inactive", "rate_and_batch", "shortcut"]
+__all__ = ["bad_pairs", "damaged_file", "failed", "inactive", "rate_and_batch", "shortcut"]
 
-USUAL = {
-    "SGD": (0.003, 3.0),
-    "LARS": (0.03, 10.0),
-    "Adam": (1e-5, 1e-2),
-    "AdamW": (1e-5, 1e-2),
-}
-"""Peak rates for 256 samples a step, half a decade beyond those of the published recipes at either end."""
 TOO_MANY = 0.3
 SURE, SEPARATED, ALIKE = 0.5, 0.9, 0.99
 POOR, BETTER = 0.9, 0.05
@@ -28,6 +23,20 @@ def failed(run: Evidence) -> Finding | None:
     message = str(run.status.get("message") or "").strip() or "it left no message"
     step = run.status.get("step")
     return Finding("failed", "problem", f"The run failed at step {step}: {message}", f"Fix the cause, then {run.next}")
+
+
+def damaged_file(run: Evidence) -> Finding | None:
+    """Files of the folder that hold nothing readable: no other rule knows what they said."""
+    if not run.damaged:
+        return None
+    one = len(run.damaged) == 1
+    return Finding(
+        "damaged-file",
+        "warning",
+        f"{', '.join(run.damaged)} cannot be read: what {'it' if one else 'they'} said is missing here.",
+        f"Restore {'the file' if one else 'these files'} from a copy of the run, or remove "
+        f"{'it' if one else 'them'}; findings and figures that need {'it' if one else 'them'} are left out.",
+    )
 
 
 def inactive(run: Evidence) -> Finding | None:
@@ -52,13 +61,16 @@ def inactive(run: Evidence) -> Finding | None:
 
 def rate_and_batch(run: Evidence) -> Finding | None:
     """The peak rate for 256 samples a step, far from what the optimiser is used at."""
-    name = run.class_of("model", "init_args", "optimizer")
-    low, high = USUAL.get(name, (0.0, float("inf")))
-    together, rates = run.samples_per_step, run.scalars("train/rate")
-    if together is None or not rates or run.progress < EARLY:
-        return None
-    rate = max(rates) * 256 / together
-    if low <= rate <= high:
+    name, (low, high) = run.class_of("model", "init_args", "optimizer"), usual_rates(run)
+    together, rates, rate = run.samples_per_step, run.scalars("train/rate"), rate_of_256(run)
+    if rates and max(rates) == 0:
+        return Finding(
+            "rate-and-batch",
+            "problem",
+            "The learning rate is 0 at every recorded step: nothing is trained.",
+            "Give model.optimizer a learning rate above 0.",
+        )
+    if together is None or rate is None or low <= rate <= high or run.progress < EARLY:
         return None
     than = "below" if rate < low else "above"
     return Finding(
@@ -75,6 +87,9 @@ def shortcut(run: Evidence) -> Finding | None:
     """Positives found by what is no content: batch norm's statistics, a mark; they win, and features get no better."""
     ranked, knn = run.scalars("proxy/accuracy"), run.scalars("online/knn_top1")
     auc, alike = run.settled("separation", "auc"), run.first("positive", "mean")
+    negatives = run.settled("gradient", "negatives")
+    if negatives is not None and negatives < FEWEST:  # of a few negatives, random weights beat all in many queries
+        return None
     if len(ranked) < 10 or len(knn) < 2 or auc is None or run.progress < EARLY:
         return None
     wins = sum(ranked[-5:]) / len(ranked[-5:])

@@ -20,6 +20,7 @@ _OVER_SEEDS = "95 %, Student's t over {} seeds: how far other seeds would move t
 _OVER_ITEMS = "95 %, normal with DeLong's standard error over the test samples; of no width at 1"
 
 
+@checked
 def balanced_accuracy(right: Bool[Tensor, " n"], labels: Int[Tensor, " n"]) -> float:
     """The mean over classes of the share of a class's samples that are classified correctly.
 
@@ -99,6 +100,7 @@ def macro_auroc(logits: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -
     return AUROC(fmean(areas), float(components.square().sum().sqrt()) / len(areas))
 
 
+@checked
 def auroc_interval(found: Sequence[AUROC], seeds_differ: bool) -> tuple[Interval, str]:
     """Mean and 95 % interval of the areas of several seeds, within [0, 1], and in words what the interval is over.
 

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from contrast.arguments import checked
 from contrast.data import TrainingData
 from contrast.errors import InputError
 from contrast.evaluation.auroc import balanced_accuracy
@@ -30,6 +31,7 @@ _OVER_SEEDS = "95 %, Student's t over the differences of {} seeds"
 _OVER_ITEMS = "95 %, Agresti and Min's for matched proportions over {:,} test samples, of one seed"
 
 
+@checked
 def most_samples(width: int, fitted: bool) -> int:
     """Samples that baselines are measured on, at most: 61,440,000 / width, or 15,360,000 / width to fit a probe on.
 
@@ -42,6 +44,7 @@ def most_samples(width: int, fitted: bool) -> int:
     return max(_FEWEST, (_FITTED if fitted else _SEARCHED) // width)
 
 
+@checked
 def measure_baselines(
     result: Result,
     encoder: Encoder,
@@ -105,6 +108,7 @@ def measure_baselines(
     return replace(result, baselines=found)
 
 
+@checked
 def with_notes(result: Result, data: TrainingData, also: Sequence[str] = ()) -> Result:
     """The result with a sentence for each thing that makes its accuracy mean less than it seems to.
 

@@ -6,11 +6,13 @@ from importlib.metadata import version
 
 import torch
 
+from contrast.arguments import checked
 from contrast.errors import InputError
 
 __all__ = ["choose_device", "made_with"]
 
 
+@checked
 def choose_device(name: str) -> torch.device:
     """The device of this name; "auto" is CUDA where there is a card.
 
@@ -24,6 +26,7 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+@checked
 def made_with(device: torch.device) -> dict[str, str]:
     """Device and versions, as JSON."""
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"

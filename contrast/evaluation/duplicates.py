@@ -26,11 +26,14 @@ class NearPairs:
     Attributes:
         first, second: the rows, (n,); within one set the first is the smaller.
         cosine: of their features, (n,).
+        complete: whether these are all pairs; False where a row has as many near rows as were looked at. Every row
+            that has a near row is in some pair all the same.
     """
 
     first: Int[Tensor, " n"]
     second: Int[Tensor, " n"]
     cosine: Float[Tensor, " n"]
+    complete: bool = True
 
     def __len__(self) -> int:
         return len(self.cosine)
@@ -59,13 +62,13 @@ def near_within(
     if len(features) < 2:
         raise InputError(f"{len(features)} sample has no pairs: give at least 2")
     most = min(neighbours + 1, len(features))  # a row finds itself too
-    row, found, cosine = _above(features, features, threshold, neighbours, most, progress)
+    row, found, cosine, complete = _above(features, features, threshold, neighbours, most, progress)
     first, second = torch.minimum(row, found), torch.maximum(row, found)
     pair, inverse = torch.unique(first * len(features) + second, return_inverse=True)
     best = cosine.new_full((len(pair),), -2.0).scatter_reduce_(0, inverse, cosine, "amax")
     first, second = pair // len(features), pair % len(features)
     others = first != second
-    return _ordered(first[others], second[others], best[others])
+    return _ordered(first[others], second[others], best[others], complete)
 
 
 @checked
@@ -100,23 +103,25 @@ def of_two_classes(pairs: NearPairs, first: Int[Tensor, " n"], second: Int[Tenso
 
 def _above(
     query: Tensor, keys: Tensor, threshold: float, neighbours: int, most: int, progress: str | None
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, bool]:
     if neighbours < 1:
         raise InputError(f"{neighbours} neighbours find no pair: give at least 1")
     if not -1 < threshold <= 1:
         raise InputError(f"a threshold of {threshold:g} is no cosine that could tell pairs apart: give one in (-1, 1]")
-    unit, rows, columns, cosines = F.normalize(keys, dim=1), [], [], []
+    unit, rows, columns, cosines, complete = F.normalize(keys, dim=1), [], [], [], True
     starts = range(0, len(query), _AT_ONCE)
     for start in tqdm(starts, desc=progress, disable=progress is None, leave=False):
         score, column = nearest(F.normalize(query[start : start + _AT_ONCE], dim=1), unit, most)
         # float32 gives a row and its copy a cosine a little off 1.
-        row, place = torch.nonzero(score >= threshold - 1e-6, as_tuple=True)
+        near = score >= threshold - 1e-6
+        complete &= most == len(keys) or not bool(near.all(dim=1).any())
+        row, place = torch.nonzero(near, as_tuple=True)
         rows.append(row + start)
         columns.append(column[row, place])
         cosines.append(score[row, place].clamp(max=1.0))
-    return torch.cat(rows), torch.cat(columns), torch.cat(cosines)
+    return torch.cat(rows), torch.cat(columns), torch.cat(cosines), complete
 
 
-def _ordered(first: Tensor, second: Tensor, cosine: Tensor) -> NearPairs:
+def _ordered(first: Tensor, second: Tensor, cosine: Tensor, complete: bool) -> NearPairs:
     order = cosine.argsort(descending=True, stable=True)
-    return NearPairs(first[order], second[order], cosine[order])
+    return NearPairs(first[order], second[order], cosine[order], complete)

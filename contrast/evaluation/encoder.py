@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from contrast.arguments import checked
 from contrast.data.standardisation import Standardisation
 from contrast.errors import InputError
 
@@ -62,6 +63,7 @@ class Encoder:
         self.backbone.eval()
 
 
+@checked
 def encode(
     encoder: Encoder, samples: UInt8[Tensor, "b c height width"] | Float[Tensor, "b c steps"]
 ) -> Float[Tensor, "b d"]:
@@ -86,6 +88,7 @@ def encode(
     return features.float()
 
 
+@checked
 def fingerprint(module: nn.Module) -> str:
     """sha256 of a module: its structure, and name, type, shape and bytes of all that its state dict holds.
 
@@ -98,6 +101,7 @@ def fingerprint(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
+@checked
 def averaged_shape(shape: Sequence[int], most: int = MOST_VALUES) -> tuple[int, ...]:
     """The largest shape of the same proportions that holds at most `most` values.
 
@@ -155,6 +159,7 @@ class AreaAverage(nn.Module):
         return samples.flatten(1)
 
 
+@checked
 def raw_input(encoder: Encoder, most: int = MOST_VALUES) -> Encoder:
     """The baseline without a network: the standardised sample that `encoder` would see, flattened.
 
@@ -178,6 +183,7 @@ def _times(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape))
 
 
+@checked
 def with_backbone(encoder: Encoder, backbone: nn.Module, description: dict[str, Any]) -> Encoder:
     """`encoder` with another backbone of the same shape; a freshly built one is the random-initialisation baseline."""
     return replace(encoder, backbone=backbone, fingerprint=fingerprint(backbone), description=description)

@@ -8,6 +8,7 @@ from typing import Any
 
 from safetensors.torch import save_file
 
+from contrast.arguments import checked
 from contrast.errors import InputError
 from contrast.evaluation.results import write_json
 from contrast.models import Backbone
@@ -16,6 +17,7 @@ from contrast.whole_file import whole_file
 __all__ = ["export"]
 
 
+@checked
 def export(backbone: Backbone, card: Mapping[str, Any], folder: str | Path) -> Path:
     """Write ``backbone.safetensors`` and ``card.json``; the weights' path.
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from contrast.arguments import checked
 from contrast.data import TrainingData
 from contrast.data.batch import LabelledBatch
 from contrast.data.failures import worker_message
@@ -50,6 +51,7 @@ class Features:
         return Features(self.features.to(device), self.labels.to(device), self.index.to(device))
 
 
+@checked
 def extract(
     encoder: Encoder,
     loader: DataLoader[LabelledBatch],
@@ -102,6 +104,7 @@ def batches(loader: DataLoader[LabelledBatch], progress: str | None, labelled: b
         raise InputError("the data set to evaluate on is empty: check data.train and data.test")
 
 
+@checked
 def features_of(
     encoder: Encoder,
     data: TrainingData,
@@ -140,6 +143,7 @@ def features_of(
     return replace(found, labels=data.consecutive(found.labels)) if labelled else found
 
 
+@checked
 def cache_key(encoder: Encoder, data: Mapping[str, Any]) -> str:
     """sha256 of what features depend on: the encoder's weights and standardisation, the data and their transform.
 
@@ -157,6 +161,7 @@ def cache_key(encoder: Encoder, data: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
+@checked
 def cached_features(folder: str | Path, key: str, compute: Callable[[], Features]) -> Features:
     """What `compute` returns, from the folder's file of this key if there is one.
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from contrast.arguments import checked
 from contrast.data.batch import LabelledBatch
 from contrast.data.views import RandomResizedCrop
 from contrast.errors import InputError
@@ -40,6 +41,7 @@ class LabelledSet:
         return len(self.labels)
 
 
+@checked
 def load_set(loader: DataLoader[LabelledBatch], progress: str | None = None) -> LabelledSet:
     """All that a loader yields, in memory as it is: 154 MB for CIFAR-10's training set."""
     inputs, index, labels = (torch.cat(column) for column in zip(*batches(loader, progress), strict=True))
@@ -114,6 +116,7 @@ class FineTuned:
         return float((self.logits(samples, batch_size).argmax(dim=1) == samples.labels).double().mean())
 
 
+@checked
 def finetune(
     encoder: Encoder,
     train: LabelledSet,

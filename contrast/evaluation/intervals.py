@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, fmean, stdev
 
+from contrast.arguments import checked
 from contrast.errors import InputError
 
 __all__ = ["Interval", "matched_difference", "mean_interval", "paired_difference", "wilson_interval"]
@@ -21,6 +22,7 @@ class Interval:
     high: float
 
 
+@checked
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
     """Mean over seeds with Student's interval: mean ± t_{n−1} · s / √n.
 
@@ -45,6 +47,7 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
     return Interval(centre, centre - half, centre + half)
 
 
+@checked
 def paired_difference(first: Sequence[float], second: Sequence[float], confidence: float = 0.95) -> Interval:
     """Mean of first − second, seed by seed, with Student's interval of the differences.
 
@@ -56,6 +59,7 @@ def paired_difference(first: Sequence[float], second: Sequence[float], confidenc
     return mean_interval([a - b for a, b in zip(first, second, strict=True)], confidence)
 
 
+@checked
 def matched_difference(first: Sequence[bool], second: Sequence[bool], confidence: float = 0.95) -> Interval:
     """Accuracy of a first classifier minus that of a second one on the same test items, with an interval over items.
 
@@ -89,6 +93,7 @@ def matched_difference(first: Sequence[bool], second: Sequence[bool], confidence
     return Interval(gain / n, max(-1.0, centre - half), min(1.0, centre + half))
 
 
+@checked
 def wilson_interval(accuracy: float, items: int, confidence: float = 0.95) -> Interval:
     """An accuracy on n test items with Wilson's score interval.
 

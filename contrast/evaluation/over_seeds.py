@@ -11,6 +11,7 @@ from jaxtyping import Bool
 from torch import Tensor
 from tqdm import tqdm
 
+from contrast.arguments import checked
 from contrast.evaluation.auroc import AUROC, balanced_accuracy, macro_auroc
 from contrast.evaluation.encoder import Encoder
 from contrast.evaluation.features import Features
@@ -44,6 +45,7 @@ class SeedResult:
     right: Bool[Tensor, " n"]
 
 
+@checked
 def probe_over_seeds(
     train: Features,
     test: Features,
@@ -74,6 +76,7 @@ def probe_over_seeds(
     return results
 
 
+@checked
 def finetune_over_seeds(
     encoder: Encoder,
     train: LabelledSet,

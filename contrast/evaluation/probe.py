@@ -83,6 +83,8 @@ def train_probe(
     Raises:
         InputError: where a label is no class or a feature is not finite.
     """
+    if classes < 1:
+        raise InputError(f"train_probe's classes {classes} is below 1: give the number of classes of the labels")
     fit, held = held_out_split(labels.cpu(), seed)
     if len(held) == 0:
         return fit_linear(features, labels, classes, FALLBACK)

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from contrast.arguments import checked
 from contrast.data import TrainingData
 from contrast.data.training_data import Split
 from contrast.errors import InputError
@@ -31,6 +32,7 @@ Told = Mapping[str, Any]
 """What a result says of its encoder besides the encoder's own description: run and checkpoint."""
 
 
+@checked
 def evaluate_probe(
     encoder: Encoder,
     data: TrainingData,
@@ -76,6 +78,7 @@ def evaluate_probe(
     return _over_seeds("probe", encoder, data, results, amount, protocol, fraction != 1, device, told)
 
 
+@checked
 def evaluate_finetuning(
     encoder: Encoder,
     data: TrainingData,
@@ -122,6 +125,7 @@ def evaluate_finetuning(
     return _over_seeds("finetune", encoder, data, results, amount, protocol, True, device, told)
 
 
+@checked
 def evaluate_knn(
     encoder: Encoder,
     data: TrainingData,

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from contrast.arguments import checked
 from contrast.evaluation.intervals import Interval, mean_interval, wilson_interval
 from contrast.whole_file import whole_file
 
@@ -90,6 +91,7 @@ class Baseline:
     over: str
 
 
+@checked
 def accuracy_interval(accuracies: Sequence[float], items: int, seeds_differ: bool) -> tuple[Interval, str]:
     """Mean and 95 % interval of the accuracies of several seeds, within [0, 1], and in words what the interval is over.
 
@@ -108,6 +110,7 @@ def accuracy_interval(accuracies: Sequence[float], items: int, seeds_differ: boo
     return wilson_interval(mean, items), _OVER_ITEMS.format(items, reason)
 
 
+@checked
 def write_result(folder: str | Path, result: Result) -> Path:
     """Write the result into the folder; it replaces none but an earlier one of the same weights and protocol."""
     content = {
@@ -160,6 +163,7 @@ def _baseline(baseline: Baseline) -> dict[str, Any]:
     }
 
 
+@checked
 def write_json(path: str | Path, content: Mapping[str, Any]) -> Path:
     """Write a JSON file whole or not at all, its folder made if missing."""
     text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)

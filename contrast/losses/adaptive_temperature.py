@@ -67,6 +67,7 @@ class AdaptiveTemperature(Temperature):
         (torch.Size([4]), True)
     """
 
+    @checked
     def __init__(
         self,
         width: int = 128,

@@ -67,6 +67,7 @@ class BadPairMining(PairWeighting):
     deviation: Tensor
     begun: Tensor
 
+    @checked
     def __init__(
         self,
         samples: int | None = None,

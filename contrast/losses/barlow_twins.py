@@ -10,7 +10,7 @@ from contrast.arguments import checked
 from contrast.errors import InputError
 from contrast.losses.adaptive_temperature import AdaptiveTemperature, temperature_cost
 from contrast.losses.global_batch import both_views, off_diagonal
-from contrast.losses.loss import Loss, LossOutput
+from contrast.losses.loss import Loss, LossOutput, require_pairs
 from contrast.pairs import Pairs
 
 __all__ = ["BarlowTwins", "amcl_barlow", "cross_correlation"]
@@ -46,13 +46,16 @@ class BarlowTwins(Loss):
     unit_embeddings = False
     both_directions = False
 
+    @checked
     def __init__(self, redundancy: float = 0.0051, temperature: AdaptiveTemperature | None = None) -> None:
         super().__init__()
         if not redundancy >= 0:
             raise InputError(f"BarlowTwins' redundancy {redundancy:g} is negative; the paper's is 0.0051")
         self.redundancy, self.temperature = redundancy, temperature
 
+    @checked
     def forward(self, *pairs: Pairs) -> LossOutput:
+        require_pairs(type(self).__name__, pairs)
         with torch.autocast(pairs[0].query.device.type, enabled=False):
             only, z1, z2 = both_views("BarlowTwins", pairs)
             correlation = cross_correlation(z1, z2)

@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
+from contrast.arguments import checked
 from contrast.losses.logit_loss import LogitLoss
 from contrast.losses.logits import NegativeLogits, PositiveLogits, positive_logits
-from contrast.losses.loss import LossOutput, weighted_mean
+from contrast.losses.loss import LossOutput, require_pairs, weighted_mean
 from contrast.losses.objectives import Objective
 from contrast.losses.pieces import PairTransform, PairWeighting, Piece
 from contrast.losses.several_positives import mean_over_positives
@@ -42,6 +43,7 @@ class ContrastiveLoss(LogitLoss):
         torch.Size([16])
     """
 
+    @checked
     def __init__(
         self,
         objective: Objective,
@@ -59,7 +61,9 @@ class ContrastiveLoss(LogitLoss):
         with torch.autocast(pairs.query.device.type, enabled=False):
             return positive_logits(pairs, self.temperature), negative_logits(pairs, self.temperature)
 
+    @checked
     def forward(self, *pairs: Pairs) -> LossOutput:
+        require_pairs(type(self).__name__, pairs)
         # All of it, not `logits` alone: transforms take scores too, and tiles are made when an objective asks for them.
         with torch.autocast(pairs[0].query.device.type, enabled=False):
             transformed = tuple(self._transform(each) for each in pairs)

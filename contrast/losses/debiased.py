@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from contrast.arguments import checked
 from contrast.errors import InputError
 from contrast.losses.logits import NegativeLogits, PositiveLogits
-from contrast.losses.objectives import Objective, softplus
+from contrast.losses.objectives import Objective, refuse_one_sample, softplus
 
 __all__ = ["HCL", "Debiased"]
 
@@ -31,12 +32,14 @@ class Debiased(Objective):
         InputError: where positive_share is outside [0, 1).
     """
 
+    @checked
     def __init__(self, positive_share: float = 0.1) -> None:
         super().__init__()
         self.positive_share = _share("Debiased", positive_share)
 
     def forward(self, positive: PositiveLogits, negatives: NegativeLogits) -> Float[Tensor, "*h b"]:
-        return softplus(corrected_negatives(positive, negatives, self.positive_share, 0.0) - positive.logit)
+        corrected = corrected_negatives(positive, negatives, self.positive_share, 0.0)
+        return softplus(refuse_one_sample("Debiased", corrected) - positive.logit)
 
     def extra_repr(self) -> str:
         return f"positive_share={self.positive_share:g}"
@@ -66,6 +69,7 @@ class HCL(Objective):
         True
     """
 
+    @checked
     def __init__(self, positive_share: float = 0.1, beta: float = 1.0) -> None:
         super().__init__()
         if not 0 <= beta < math.inf:
@@ -73,7 +77,8 @@ class HCL(Objective):
         self.positive_share, self.beta = _share("HCL", positive_share), beta
 
     def forward(self, positive: PositiveLogits, negatives: NegativeLogits) -> Float[Tensor, "*h b"]:
-        return softplus(corrected_negatives(positive, negatives, self.positive_share, self.beta) - positive.logit)
+        corrected = corrected_negatives(positive, negatives, self.positive_share, self.beta)
+        return softplus(refuse_one_sample("HCL", corrected) - positive.logit)
 
     def extra_repr(self) -> str:
         return f"positive_share={self.positive_share:g}, beta={self.beta:g}"

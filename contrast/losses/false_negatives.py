@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from contrast.arguments import checked
 from contrast.errors import InputError
 from contrast.losses.pieces import PairTransform
 from contrast.losses.real_negatives import real_scores, rows_at, samples_at
@@ -43,6 +44,7 @@ class FalseNegativeRemoval(PairTransform):
         [2, 2, 4, 2, 2, 4]
     """
 
+    @checked
     def __init__(self, most: int = 10, threshold: float = 0.9, start_epoch: int = 0) -> None:
         super().__init__()
         if most < 1 or start_epoch < 0:

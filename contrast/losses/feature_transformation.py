@@ -27,6 +27,7 @@ normalize = torch.nn.functional.normalize
 class FeatureTransformation(PairTransform, ABC):
     """What both halves of FT share: how coefficients are drawn, and from when on."""
 
+    @checked
     def __init__(self, alpha: float, each: str, start_epoch: int, renormalise: bool, seed: int) -> None:
         super().__init__()
         self.quantile = BetaQuantile(alpha)
@@ -77,6 +78,7 @@ class PositiveExtrapolation(FeatureTransformation):
         (tensor([[ 1.5000, -0.5000]]), tensor([[-0.5000,  1.5000]]))
     """
 
+    @checked
     def __init__(
         self,
         alpha: float = 2.0,
@@ -132,6 +134,7 @@ class NegativeInterpolation(FeatureTransformation):
                 [0.2500, 0.7500]])
     """
 
+    @checked
     def __init__(
         self,
         alpha: float = 1.6,

@@ -33,8 +33,9 @@ def both_views(owner: str, pairs: Sequence[Pairs]) -> tuple[Pairs, Float[Tensor,
         raise InputError(f"{owner} takes one direction, query and positive, not {len(pairs)}: use --model TwoView")
     (only,) = pairs
     z1, z2 = (gather(wide(rows).movedim(-2, 0)).movedim(0, -2) for rows in (only.query, only.positive))
-    if z1.shape[-2] < 2:
-        raise InputError(f"{owner} takes statistics over the batch, of {z1.shape[-2]} samples: give at least 2")
+    # Two rows may be two views of one sample; of more no device is asked.
+    if z1.shape[-2] < 2 or (z1.shape[-2] == len(only.index) == 2 and bool(only.index[0] == only.index[1])):
+        raise InputError(f"{owner} takes statistics over the batch, of 1 samples: give at least 2")
     return only, z1, z2
 
 

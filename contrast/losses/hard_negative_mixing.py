@@ -50,6 +50,7 @@ class HardNegativeMixing(PairTransform):
         torch.Size([2, 5, 8])
     """
 
+    @checked
     def __init__(
         self, hardest: int = 1024, pairs: int = 1024, queries: int = 128, start_epoch: int = 10, seed: int = 0
     ) -> None:

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from contrast.arguments import checked
 from contrast.losses.logits import NegativeLogits, PositiveLogits
 from contrast.losses.objectives import Objective, require_negatives
 
@@ -31,6 +32,7 @@ class HardestNegative(Objective):
         tensor(-2.)
     """
 
+    @checked
     def __init__(self, positive_competes: bool = False) -> None:
         super().__init__()
         self.positive_competes = positive_competes

@@ -12,10 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from contrast.distributed import global_mean
+from contrast.errors import InputError
 from contrast.losses.pieces import PairWeighting, Piece
 from contrast.pairs import Pairs
 
-__all__ = ["Loss", "LossOutput", "weighted_mean"]
+__all__ = ["Loss", "LossOutput", "require_pairs", "weighted_mean"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,16 @@ class Loss(Piece):
 
     def _pieces(self) -> Iterator[Piece]:
         return (module for module in self.modules() if isinstance(module, Piece) and not isinstance(module, Loss))
+
+
+def require_pairs(owner: str, pairs: Sequence[Pairs]) -> None:
+    """Refuse a call without pairs.
+
+    Raises:
+        InputError: where there are none.
+    """
+    if not pairs:
+        raise InputError(f"{owner} was called without pairs: give what in_batch_pairs or queue_pairs makes")
 
 
 def weighted_mean(

@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from contrast.losses.loss import Loss, LossOutput, weighted_mean
+from contrast.arguments import checked
+from contrast.losses.loss import Loss, LossOutput, require_pairs, weighted_mean
 from contrast.losses.pieces import PairWeighting
 from contrast.losses.temperature import Temperature, as_temperature
 from contrast.losses.wide import wide
@@ -34,12 +35,15 @@ class SimSiamLoss(Loss):
         tensor(-1.)
     """
 
+    @checked
     def __init__(self, temperature: float | Temperature = 1.0, weighting: PairWeighting | None = None) -> None:
         super().__init__()
         self.temperature = as_temperature(temperature)
         self.weighting = weighting
 
+    @checked
     def forward(self, *pairs: Pairs) -> LossOutput:
+        require_pairs(type(self).__name__, pairs)
         with torch.autocast(pairs[0].query.device.type, enabled=False):
             return weighted_mean([self._losses(each) for each in pairs], pairs, self.weighting)
 
@@ -69,11 +73,14 @@ class BYOLLoss(Loss):
         tensor(4.)
     """
 
+    @checked
     def __init__(self, weighting: PairWeighting | None = None) -> None:
         super().__init__()
         self.weighting = weighting
 
+    @checked
     def forward(self, *pairs: Pairs) -> LossOutput:
+        require_pairs(type(self).__name__, pairs)
         with torch.autocast(pairs[0].query.device.type, enabled=False):
             return weighted_mean([self._losses(each) for each in pairs], pairs, self.weighting)
 

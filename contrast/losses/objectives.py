@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from contrast.arguments import checked
 from contrast.distributed import gather_detached
 from contrast.errors import InputError
 from contrast.losses.logits import NegativeLogits, PositiveLogits
@@ -53,7 +54,7 @@ class InfoNCE(Objective):
     """
 
     def forward(self, positive: PositiveLogits, negatives: NegativeLogits) -> Float[Tensor, "*h b"]:
-        return softplus(negatives.logsumexp() - positive.logit)
+        return softplus(refuse_one_sample("InfoNCE", negatives.logsumexp()) - positive.logit)
 
 
 class DCL(Objective):
@@ -87,6 +88,19 @@ def require_negatives(owner: str, partition: Float[Tensor, "*h b"]) -> Float[Ten
     return partition
 
 
+def refuse_one_sample(owner: str, partition: Float[Tensor, "*h b"]) -> Float[Tensor, "*h b"]:
+    """``log Σ_j exp l_j``, unless a whole batch of one sample has no negative: its loss would be 0 and teach nothing.
+
+    A single query of many may be without negatives, where they were removed: its loss is 0.
+
+    Raises:
+        InputError: where there are one or two queries, and no negative for them.
+    """
+    if partition.shape[-1] <= 2 and bool(partition.detach().isneginf().all()):
+        raise InputError(f"{owner}: no query has a negative, so its loss is 0: give 2 samples or more")
+    return partition
+
+
 class DCLW(Objective):
     """Weighted DCL: ``-w l⁺ + log Σ_j exp l_j`` with ``w = 2 - exp(s⁺/σ) / mean_b exp(s⁺_b/σ)``, w without gradient.
 
@@ -103,6 +117,7 @@ class DCLW(Objective):
         InputError: for a sigma that is not above 0; where a query has no negative.
     """
 
+    @checked
     def __init__(self, sigma: float = 0.5) -> None:
         super().__init__()
         if not sigma > 0:

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from contrast.arguments import checked
 from contrast.losses.labels import LabelTable
 from contrast.losses.pieces import PairTransform
 from contrast.pairs import NOT_OFFERED, Pairs
@@ -39,6 +40,7 @@ class SameClassRemoval(PairTransform):
         [2, 4, 2, 2, 4, 2]
     """
 
+    @checked
     def __init__(self, labels: Int[Tensor, " n"] | None = None) -> None:
         super().__init__()
         self.labels = LabelTable("SameClassRemoval", labels)

@@ -8,12 +8,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from contrast.arguments import checked
 from contrast.losses.labelled_logits import LabelledLogits, labelled_logits
 from contrast.losses.labelled_negatives import LabelledNegatives
 from contrast.losses.labels import LabelTable
 from contrast.losses.logit_loss import LogitLoss
 from contrast.losses.logits import NegativeLogits, PositiveLogits, positive_logits
-from contrast.losses.loss import LossOutput, weighted_mean
+from contrast.losses.loss import LossOutput, require_pairs, weighted_mean
 from contrast.losses.pieces import PairWeighting
 from contrast.losses.temperature import Temperature, as_temperature
 from contrast.pairs import Pairs
@@ -48,6 +49,7 @@ class SupCon(LogitLoss):
         tensor([1.2181, 1.2181, 1.2181, 1.2181])
     """
 
+    @checked
     def __init__(
         self,
         labels: Int[Tensor, " n"] | None = None,
@@ -59,7 +61,9 @@ class SupCon(LogitLoss):
         self.temperature = as_temperature(temperature)
         self.weighting = weighting
 
+    @checked
     def forward(self, *pairs: Pairs) -> LossOutput:
+        require_pairs(type(self).__name__, pairs)
         with torch.autocast(pairs[0].query.device.type, enabled=False):
             return weighted_mean([self._losses(each) for each in pairs], pairs, self.weighting)
 

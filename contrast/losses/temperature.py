@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from contrast.arguments import checked
 from contrast.errors import InputError
 from contrast.losses.pieces import Piece
 
@@ -47,6 +48,7 @@ class FixedTemperature(Temperature):
         0.4000000059604645
     """
 
+    @checked
     def __init__(self, value: float) -> None:
         super().__init__()
         self.value = _positive("temperature", value)
@@ -78,6 +80,7 @@ class LearnedTemperature(Temperature):
         lowest, highest: its bounds, 0 < lowest <= initial <= highest.
     """
 
+    @checked
     def __init__(self, initial: float = 0.07, lowest: float = 0.01, highest: float = 1.0) -> None:
         super().__init__()
         if not 0 < lowest <= initial <= highest:

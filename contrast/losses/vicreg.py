@@ -6,9 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from contrast.arguments import checked
 from contrast.errors import InputError
 from contrast.losses.global_batch import both_views, off_diagonal
-from contrast.losses.loss import Loss, LossOutput
+from contrast.losses.loss import Loss, LossOutput, require_pairs
 from contrast.pairs import Pairs
 
 __all__ = ["VICReg"]
@@ -44,6 +45,7 @@ class VICReg(Loss):
     unit_embeddings = False
     both_directions = False
 
+    @checked
     def __init__(self, similarity: float = 25.0, variance: float = 25.0, covariance: float = 1.0) -> None:
         super().__init__()
         for name, value in (("similarity", similarity), ("variance", variance), ("covariance", covariance)):
@@ -51,7 +53,9 @@ class VICReg(Loss):
                 raise InputError(f"VICReg's {name} {value:g} is negative: it weighs a term that is to be small")
         self.similarity, self.variance, self.covariance = similarity, variance, covariance
 
+    @checked
     def forward(self, *pairs: Pairs) -> LossOutput:
+        require_pairs(type(self).__name__, pairs)
         with torch.autocast(pairs[0].query.device.type, enabled=False):
             only, z1, z2 = both_views("VICReg", pairs)
             distance = (z1 - z2).square().mean(dim=(-2, -1))

@@ -174,6 +174,7 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
         for group in optimizer.param_groups:
             rate = scaled_rate(group["lr"], batch_size, self._rate_scaling, self._rate_reference)
             group["lr"] = rate * group.get("rate_factor", 1.0)
+        _require_a_rate(optimizer)
         total, per_epoch = self._steps()
         self._total_steps = total
 
@@ -251,6 +252,16 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
         if not ends:
             raise InputError("the schedule needs an end: set trainer.max_epochs or trainer.max_steps above 0")
         return min(ends), per_epoch
+
+
+def _require_a_rate(optimizer: torch.optim.Optimizer) -> None:
+    """Refuse rates that are all 0, with which a run ends as it began."""
+    used = [group for group in optimizer.param_groups if group["params"]]
+    if any(float(group["lr"]) != 0 for group in used):
+        return
+    if all(group.get("rate_factor", 1.0) == 0 for group in used):
+        raise InputError("model.rates: every factor is 0, which trains nothing: give one of them a number above 0")
+    raise InputError("model.optimizer: a learning rate (lr) of 0 trains nothing: give a number above 0")
 
 
 def _asks_for_gradient(module: nn.Module) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from contrast.arguments import checked
 from contrast.errors import InputError
 from contrast.models.checks import require_positive
 
@@ -32,6 +33,7 @@ class Backbone(nn.Module, ABC):
 
     axes: ClassVar[int] = 2
 
+    @checked
     def __init__(self, width: int, channels: int, image_size: int | None = None) -> None:
         super().__init__()
         name = type(self).__name__
@@ -78,6 +80,7 @@ class Backbone(nn.Module, ABC):
         }
 
 
+@checked
 def require_fitting(
     backbone: Backbone,
     input_shape: tuple[int, ...],

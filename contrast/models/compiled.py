@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from contrast.arguments import checked
 from contrast.errors import InputError
 from contrast.models.backbone import Backbone
 from contrast.models.holder import Holder
@@ -33,6 +34,7 @@ class Compiled(Holder):
         (8, 'eager')
     """
 
+    @checked
     def __init__(self, backbone: Backbone, backend: str = "inductor") -> None:
         super().__init__(backbone)
         known = torch.compiler.list_backends(exclude_tags=())

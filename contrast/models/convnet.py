@@ -8,6 +8,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from contrast.arguments import checked
 from contrast.errors import InputError
 from contrast.models.backbone import Backbone
 from contrast.models.checks import require_positive
@@ -33,6 +34,7 @@ class ConvNet(Backbone):
         torch.Size([5, 16])
     """
 
+    @checked
     def __init__(self, widths: tuple[int, ...] = (32, 64, 128), channels: int = 3, image_size: int = 32) -> None:
         if not widths:
             raise InputError("ConvNet's widths are empty: give one number of channels a convolution, say [32, 64, 128]")

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
+from contrast.arguments import checked
 from contrast.models.backbone import Backbone
 from contrast.models.checks import require_positive
 
@@ -41,6 +42,7 @@ class DilatedConvNet(Backbone):
 
     axes: ClassVar[int] = 1
 
+    @checked
     def __init__(self, width: int = 320, hidden_width: int = 64, depth: int = 10, channels: int = 1) -> None:
         super().__init__(width, channels)
         self.hidden_width = require_positive("DilatedConvNet", "hidden_width", hidden_width)

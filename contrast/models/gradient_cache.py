@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from contrast.arguments import checked
 from contrast.models.backbone import Backbone
 from contrast.models.checks import require_positive
 from contrast.models.holder import Holder
@@ -44,6 +45,7 @@ class GradientCache(Holder):
         torch.Size([7, 8])
     """
 
+    @checked
     def __init__(self, backbone: Backbone, rows: int) -> None:
         super().__init__(backbone)
         self.rows = require_positive("GradientCache", "rows", rows)

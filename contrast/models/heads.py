@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from contrast.arguments import checked
 from contrast.models.checks import require_positive
 
 __all__ = ["Head", "LinearHead", "MLPHead", "MoCoV2Head", "MultiHead", "SimCLRHead"]
@@ -35,6 +36,7 @@ class Head(nn.Module, ABC):
 
     head_count: int | None = None
 
+    @checked
     def __init__(self, input_width: int, output_width: int) -> None:
         super().__init__()
         self.input_width = require_positive(type(self).__name__, "input_width", input_width)
@@ -59,6 +61,7 @@ class LinearHead(Head):
         torch.Size([2, 128])
     """
 
+    @checked
     def __init__(self, input_width: int, output_width: int = 128) -> None:
         super().__init__(input_width, output_width)
         self.layers = nn.Linear(input_width, output_width)
@@ -91,6 +94,7 @@ class MLPHead(Head):
         torch.Size([2, 16])
     """
 
+    @checked
     def __init__(
         self,
         input_width: int,
@@ -136,6 +140,7 @@ class SimCLRHead(MLPHead):
         layers: number of linear layers.
     """
 
+    @checked
     def __init__(
         self, input_width: int, hidden_width: int | None = None, output_width: int = 128, layers: int = 2
     ) -> None:
@@ -154,6 +159,7 @@ class MoCoV2Head(MLPHead):
         output_width: width of the embeddings.
     """
 
+    @checked
     def __init__(self, input_width: int, hidden_width: int | None = None, output_width: int = 128) -> None:
         super().__init__(input_width, hidden_width, output_width)
 
@@ -176,6 +182,7 @@ class MultiHead(Head):
         torch.Size([3, 2, 128])
     """
 
+    @checked
     def __init__(self, input_width: int, head: Callable[[int], Head] | None = None, heads: int = 3) -> None:
         make = MLPHead if head is None else head
         made = [make(input_width) for _ in range(require_positive("MultiHead", "heads", heads))]

@@ -8,6 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from contrast.arguments import checked
 from contrast.errors import InputError
 
 __all__ = ["momentum_copy", "update_momentum"]
@@ -15,12 +16,14 @@ __all__ = ["momentum_copy", "update_momentum"]
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
+@checked
 def momentum_copy(module: ModuleT) -> ModuleT:
     """A copy of `module` with its own parameters, which ask for no gradient, and its own buffers."""
     return copy.deepcopy(module).requires_grad_(False)
 
 
 @torch.no_grad()
+@checked
 def update_momentum(student: nn.Module, teacher: nn.Module, momentum: float) -> None:
     """Move the teacher's parameters towards the student's: ``θ_teacher ← m θ_teacher + (1 - m) θ_student``.
 

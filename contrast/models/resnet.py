@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
+from contrast.arguments import checked
 from contrast.errors import InputError, did_you_mean
 from contrast.models.backbone import Backbone
 from contrast.models.checks import require_positive
@@ -73,6 +74,7 @@ class ResNet(Backbone):
         ('small', 128, torch.Size([2, 128]))
     """
 
+    @checked
     def __init__(
         self,
         name: str = "resnet18",

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from contrast.arguments import checked
 from contrast.errors import InputError
 from contrast.models.backbone import Backbone
 from contrast.models.checks import require_positive
@@ -40,6 +41,7 @@ class ResNet1d(Backbone):
 
     axes: ClassVar[int] = 1
 
+    @checked
     def __init__(self, blocks: tuple[int, ...] = (2, 2, 2, 2), base_width: int = 64, channels: int = 1) -> None:
         if not blocks:
             raise InputError("ResNet1d's blocks are empty: give a number of blocks for each stage, say [2, 2, 2, 2]")

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 
+from contrast.arguments import checked
 from contrast.errors import InputError
 from contrast.models.checks import require_positive
 
@@ -17,6 +18,7 @@ __all__ = ["SplitBatchNorm1d", "SplitBatchNorm2d", "refuse_synchronised", "split
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
+@checked
 def split_batch_norm(module: ModuleT, groups: int) -> ModuleT:
     """Have every BatchNorm1d and BatchNorm2d in `module` normalise `groups` equal parts of a batch, each on its own.
 

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from contrast.arguments import checked
 from contrast.errors import InputError
 from contrast.models.backbone import Backbone
 from contrast.models.checks import require_positive
@@ -36,6 +37,7 @@ class Timm(Backbone):
         InputError: without timm, for a name it does not know, or a size that the architecture cannot take.
     """
 
+    @checked
     def __init__(
         self,
         name: str,

@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from contrast.arguments import checked
 from contrast.errors import InputError, did_you_mean
 from contrast.models.backbone import Backbone
 from contrast.models.weights_file import State, read_states
@@ -78,6 +79,7 @@ class _Candidate:
         return "".join(f"{part}." for part in self.path)
 
 
+@checked
 def load_weights(backbone: Backbone, path: str | Path, layout: Layout = "auto", prefix: str | None = None) -> list[str]:
     """Load a file's weights into a backbone; all that is not a classifier or a projection head must fit exactly.
 

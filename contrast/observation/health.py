@@ -87,6 +87,7 @@ def health(rows: Rows, unit: bool) -> dict[str, Any]:
     shares = values / values.sum().clamp(min=1e-300)
     return {
         "width": used.shape[1],
+        "rows": len(used),
         "rank_me": float(torch.special.entr(shares).sum().exp()),
         "spectrum": _some(values),
         "std": _quantiles(_deviations(wide)),

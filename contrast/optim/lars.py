@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from contrast.arguments import checked
 from contrast.errors import InputError
 
 __all__ = ["LARS"]
@@ -47,6 +48,7 @@ class LARS(torch.optim.Optimizer):
         [[3.0, 3.5]]
     """
 
+    @checked
     def __init__(
         self,
         params: Iterable[Any],

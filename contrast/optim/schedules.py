@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal
 
+from contrast.arguments import checked
 from contrast.errors import InputError, did_you_mean
 from contrast.run_length import RunLength
 
@@ -48,6 +49,7 @@ class Constant(Schedule):
         InputError: where it is negative.
     """
 
+    @checked
     def __init__(self, warmup_epochs: float = 0) -> None:
         self.warmup_epochs = _not_negative("Constant", warmup_epochs)
 
@@ -84,6 +86,7 @@ class WarmupCosine(Schedule):
         [1.0, 1.0, 0.75, 0.75, 0.25, 0.25, 0.0]
     """
 
+    @checked
     def __init__(self, warmup_epochs: float = 10, final: float = 0.0, every: Literal["step", "epoch"] = "step") -> None:
         self.warmup_epochs = _not_negative("WarmupCosine", warmup_epochs)
         if not 0 <= final <= 1:
@@ -123,6 +126,7 @@ class Steps(Schedule):
         [1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
     """
 
+    @checked
     def __init__(self, milestones: Sequence[int], factor: float = 0.1, warmup_epochs: float = 0) -> None:
         self.milestones = tuple(milestones)
         if any(later <= earlier for earlier, later in zip((0, *self.milestones), self.milestones, strict=False)):

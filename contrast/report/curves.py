@@ -122,10 +122,17 @@ def per_negative(shares: Sequence[float | None], header: dict[str, Any], negativ
     ]
 
 
-def has_lone_point(table: Table) -> bool:
-    """Whether a line of the table has one point only, of which nothing would be seen without a mark."""
-    kinds = table.get("kind") or [""] * len(table.get("run", []))
-    return 1 in Counter(zip(table.get("run", []), kinds, strict=True)).values()
+def has_lone_point(table: Table, column: str = "") -> bool:
+    """Whether a line of the table has one point only, of which nothing would be seen without a mark.
+
+    Args:
+        table: with the columns ``run`` and, for several lines a run, ``kind``.
+        column: of the line's numbers, where some of them may be missing.
+    """
+    runs = table.get("run", [])
+    kinds, numbers = table.get("kind") or [""] * len(runs), table[column] if column else runs
+    lines = zip(runs, kinds, numbers, strict=True)
+    return 1 in Counter((run, kind) for run, kind, number in lines if number is not None).values()
 
 
 def extend(table: Table, **columns: Any) -> None:

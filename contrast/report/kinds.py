@@ -86,7 +86,7 @@ def band_chart(
     if reference:
         dashed = alt.Chart(alt.NamedData(name=table)).encode(x=_across(x, None), detail="run:N")
         layers.append(
-            dashed.mark_line(strokeWidth=1.5, strokeDash=[4, 4], color="theme:ink").encode(
+            dashed.mark_line(strokeWidth=1.5, strokeDash=[4, 4], color="theme:ink", point=points).encode(
                 y=alt.Y("reference:Q", title=y.title, scale=scale_of(y))
             )
         )

@@ -123,7 +123,7 @@ def _listed(value: Any) -> str:
 def _loss(node: Any, never_active: Collection[str]) -> str:
     """The pieces of the formula that a loss fills: "DCL + HardNegativeMixing + BadPairMining"."""
     if node is None:
-        return "the method's own"
+        return "the method's default loss"
     arguments = _arguments(node)
     transforms = arguments.get("transforms")
     pieces = [arguments.get("objective", node), *(transforms if isinstance(transforms, list) else [])]

@@ -29,6 +29,15 @@ NOTHING = {
     "trainer.limit_train_batches": ["0", "0.0", "0.001", "-1"],
     "trainer.max_time": ["00:00:00:00", "{seconds: 0}", "{hours: -1}", "soon"],
     "trainer.fast_dev_run": ["true", "1", "3"],
+    "model.optimizer.lr": ["0", "0.0"],
+    "model.optimizer": [
+        f"{{class_path: {name}, init_args: {{lr: 0}}}}"
+        for name in ("torch.optim.AdamW", "torch.optim.RMSprop", "contrast.optim.LARS")
+    ],
+    "model.rates": [
+        "{weights: {factor: 0}, norms_and_biases: {factor: 0}}",
+        "{backbone: {factor: 0}, head: {factor: 0}}",
+    ],
 }
 
 
@@ -36,7 +45,7 @@ NOTHING = {
 def test_nothing_trained_is_refused(name: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert pretrain(tmp_path / "run", f"--{name}", value) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if ": error: " in line]
-    assert name.rpartition(".")[2] in line
+    assert name.rpartition(".")[2] in line.replace("(lr)", "lr")
     assert not (tmp_path / "run").exists()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from contrast.doctor import examine
 from contrast.doctor.evidence import Evidence
 from contrast.doctor.examine import RULES
 from contrast.doctor.input import INPUT_RULES
-from contrast.doctor.training import inactive
+from contrast.doctor.training import damaged_file, inactive
 from contrast.run_folder import RunFolder
 from tools.sick_runs import HEALTHY, RUNS, extract, train
 
@@ -32,7 +33,7 @@ NUMBERS = {
     "positives-among-negatives": r"negatives of score 1\.00, and its positive wins in 0 %",
     "false-negatives": r"^(7|8|9)\d % of the denominator .* which are 50 % ",
     "labels": r"learns from labels, and (100 % of all samples are of|no two samples have the same one: it is InfoNCE)",
-    "duplicates": r"^7\d\d training samples have a near-duplicate \(\d{3} pairs of cosine 0\.9999 or more\)",
+    "duplicates": r"^1,4\d\d training samples have a near-duplicate \(\d{3} pairs of cosine 0\.9999 or more\)",
     "queue-filling": r"20,000 keys is filled by 79 steps of 256 samples; a run of 50 steps never fills it",
     "shortcut": r"win .* in [5-9]\d % of queries, yet kNN went from 1\d\.\d % to 1\d\.\d %",
     "rate-and-batch": r"peaks at .* SGD is used at 0\.003 to 3",
@@ -54,7 +55,11 @@ def test_each_rule_speaks_of_the_run_that_has_it(name: str) -> None:
 
 def test_every_rule_has_such_a_run() -> None:
     assert {named(name) for name in RUNS} - {""} == set(NUMBERS)
-    of_the_start = {*INPUT_RULES, inactive}  # what they read is written before the first step: see test_input
+    of_the_start = {
+        *INPUT_RULES,
+        inactive,
+        damaged_file,
+    }  # what they read is written before the first step: see test_input
     assert len(set(RULES) - of_the_start) == len(NUMBERS)
 
 
@@ -139,13 +144,17 @@ def _spoil(row: dict[str, Any], data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("name", ["config.yaml", "status.json", "scores.jsonl", "metrics.jsonl"])
 @pytest.mark.parametrize("content", [b"", b"\x00\xff\xfe", b'{"step": 1, "posi', b"[[[", b"null", b"{" * 5000])
-def test_a_damaged_file_is_as_one_that_is_not_there(name: str, content: bytes, tmp_path: Path) -> None:
+def test_a_damaged_file_is_as_one_that_is_not_there_and_is_told(name: str, content: bytes, tmp_path: Path) -> None:
+    rows_yet = not content and name.endswith(".jsonl")  # a file of rows is empty until there is one
     for run in ("healthy", "loss-start-high"):
         shutil.copytree(EXTRACTS / run, tmp_path / run)
         (tmp_path / run / name).write_bytes(content)
         damaged = examine(RunFolder(tmp_path / run))
+        told = [finding for finding in damaged.findings if finding.rule == "damaged-file"]
+        assert [finding.seen.partition(" ")[0] for finding in told] == ([] if rows_yet else [name])
+        others = tuple(finding for finding in damaged.findings if finding not in told)
         (tmp_path / run / name).unlink()
-        assert damaged == examine(RunFolder(tmp_path / run))
+        assert replace(damaged, findings=others) == examine(RunFolder(tmp_path / run))
     assert examine(RunFolder(tmp_path / "nothing")).findings == ()
 
 
@@ -240,3 +249,138 @@ def test_one_negative_may_decide_where_it_is_meant_to(tmp_path: Path) -> None:
     (found,) = examine(changed("healthy-hardest-negative", tmp_path, other)).findings
     assert found.rule == "temperature"
     assert "falls on 1.0 of 510 negatives" in found.seen
+
+
+def with_rows(name: str, to: Path, **changes: dict[str, Any]) -> RunFolder:
+    """A copy of a run's extract with other numbers in every observed row, by block; None takes a number away."""
+    copy = Path(shutil.copytree(EXTRACTS / name, to / "run"))
+    rows = [json.loads(line) for line in (copy / "scores.jsonl").read_text().splitlines()]
+    for row in rows:
+        for block, numbers in changes.items():
+            row[block] = {key: value for key, value in (row.get(block, {}) | numbers).items() if value is not None}
+    (copy / "scores.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return RunFolder(copy)
+
+
+def said(folder: RunFolder) -> dict[str, str]:
+    """What is found, by rule."""
+    return {finding.rule: f"{finding.seen} {finding.mend}" for finding in examine(folder).findings}
+
+
+POSSIBLE: dict[str, tuple[dict[str, Any], int | None, str, str]] = {
+    "SimSiam, batch 32": ({"rank_me": 54.8, "width": 2048, "rows": 64}, 2048, "", ""),
+    "batch 8": ({"rank_me": 12.2, "width": 128, "rows": 16}, 128, "", ""),
+    "Barlow Twins, width 8192": ({"rank_me": 300.0, "width": 8192, "rows": 512}, 2048, "", ""),
+    "few of many rows": ({"rank_me": 6.0, "width": 2048, "rows": 64}, 2048, "dimensional-collapse", "6.0 of 64 dir"),
+    "few of all": ({"rank_me": 6.0, "width": 64, "rows": 256}, 128, "dimensional-collapse", "6.0 of 64 directions ("),
+    "narrow backbone": ({"rank_me": 8.8, "width": 128, "rows": 256}, 8, "narrow-features", "gives the head only 8 fea"),
+    "narrow and collapsed": ({"rank_me": 1.9, "width": 128, "rows": 256}, 32, "dimensional-collapse", "1.9 of 128 di"),
+    "narrow, used": ({"rank_me": 20.0, "width": 128, "rows": 256}, 8, "", ""),
+    "features unknown": ({"rank_me": 6.0, "width": 128, "rows": 256}, None, "dimensional-collapse", "6.0 of 128"),
+    "an old row": ({"rank_me": 6.0, "width": 64, "rows": None}, 128, "", ""),
+    "an old row with its spectrum": (
+        {"rank_me": 6.0, "width": 128, "rows": None, "spectrum": {"place": [1, 2, 64], "value": [1, 0.5, 0.1]}},
+        *(128, "dimensional-collapse", "6.0 of 64 directions that 64 rows can use"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", POSSIBLE)
+def test_directions_are_compared_with_those_that_are_possible(kind: str, tmp_path: Path) -> None:
+    embedding, features, rule, words = POSSIBLE[kind]
+    folder = with_rows("dimensional-collapse", tmp_path, embedding=embedding, features={"width": features})
+    found = {name: text for name, text in said(folder).items() if name in ("dimensional-collapse", "narrow-features")}
+    assert set(found) == ({rule} if rule else set())
+    assert not rule or words in found[rule]
+
+
+@pytest.mark.parametrize(
+    ("chance", "share", "speaks"),
+    [(1.0, 1.0, False), (0.9, 0.93, False), (0.9, 0.95, True), (0.5, 0.75, True), (0.1, 0.65, False), (0.1, 0.8, True)],
+)
+def test_a_share_of_the_denominator_is_compared_with_the_class(
+    chance: float, share: float, speaks: bool, tmp_path: Path
+) -> None:
+    """Where nearly all samples are of one class, so is the denominator, and no loss can change it."""
+    rates = {"random": chance, "denominator": share}
+    assert ("false-negatives" in said(with_rows("false-negatives", tmp_path, false_negatives=rates))) is speaks
+
+
+@pytest.mark.parametrize(("name", "rule"), [("shortcut", "shortcut"), ("loss-start-high", "loss-start")])
+@pytest.mark.parametrize(("negatives", "speaks"), [(6, False), (510, True)])
+def test_bounds_on_queries_wait_for_negatives(
+    name: str, rule: str, negatives: int, speaks: bool, tmp_path: Path
+) -> None:
+    """Of six negatives a positive beats all by chance, and the loss of the first step is anything."""
+    assert (rule in said(with_rows(name, tmp_path, gradient={"negatives": negatives}))) is speaks
+
+
+def with_metrics(name: str, to: Path, **values: float) -> RunFolder:
+    """A copy of a run's extract with one value of each metric in every row that has it."""
+    copy = Path(shutil.copytree(EXTRACTS / name, to / "run"))
+    rows = [json.loads(line) for line in (copy / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        row |= {key: value for key, value in values.items() if key in row}
+    (copy / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return RunFolder(copy)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "words", "never"),
+    [
+        ({}, "Raise the learning rate, which peaks at 9.93e-08", "nothing"),
+        ({"train/rate": 0.1}, "Check that the views of a sample differ", "Raise the learning rate"),
+        ({"train/rate": 0.0}, "Raise the learning rate, which peaks at 0", "nothing"),
+        ({"online/knn_top1": 1.0}, "now. Raise", "kNN went"),
+        ({"online/knn_top1": 0.9}, "kNN went from 90.0 % to 90.0 %", "nothing"),
+    ],
+)
+def test_no_learning_names_a_cause_that_it_can_show(
+    metrics: dict[str, float], words: str, never: str, tmp_path: Path
+) -> None:
+    found = said(with_metrics("no-learning", tmp_path, **metrics))["no-learning"]
+    assert words in found
+    assert never not in found
+
+
+def test_a_rate_of_0_is_no_matter_of_the_batch(tmp_path: Path) -> None:
+    found = said(with_metrics("no-learning", tmp_path, **{"train/rate": 0.0}))["rate-and-batch"]
+    assert found.startswith("The learning rate is 0 at every recorded step: nothing is trained.")
+    assert "batch" not in found
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "rate", "batch", "speaks"),
+    [("Adam", 1e-3, 8, False), ("AdamW", 0.05, 8, True), ("AdamW", 5e-3, 4096, False), ("Adam", 1e-7, 256, True),
+     ("SGD", 0.2, 8, True), ("SGD", 0.03, 8, False)],
+)  # fmt: skip
+def test_adaptive_optimisers_need_no_smaller_rate_for_small_batches(
+    optimizer: str, rate: float, batch: int, speaks: bool, tmp_path: Path
+) -> None:
+    folder = with_metrics("healthy", tmp_path, **{"train/rate": rate})
+    config = yaml.safe_load(folder.config.read_text())
+    config["model"]["init_args"]["optimizer"]["class_path"] = f"torch.optim.{optimizer}"
+    config["data"]["init_args"]["batch_size"] = batch
+    folder.config.write_text(yaml.safe_dump(config))
+    assert ("rate-and-batch" in said(folder)) is speaks
+
+
+@pytest.mark.parametrize(
+    ("within", "words"),
+    [
+        ({"of_two_classes": 312}, "312 of the pairs are of two classes by their labels; in the others each is a false"),
+        ({"of_two_classes": 777}, "777 of the pairs are of two classes by their labels. Look"),
+        (
+            {"of_two_classes": 0},
+            "128 training samples have a near-duplicate (777 pairs of cosine 0.9999 or more): each",
+        ),
+        ({"of_two_classes": None}, "where a pair is a copy, each is a false negative of the other"),
+        ({"of_two_classes": 0, "complete": False}, "128 training samples have a near-duplicate (at least 777 pairs"),
+        ({"of_two_classes": 0, "complete": None}, "At least 128 training samples have a near-duplicate (at least 777"),
+    ],
+)
+def test_near_duplicates_are_told_as_they_were_counted(within: dict[str, Any], words: str, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(EXTRACTS / "duplicates", tmp_path / "run"))
+    content = {"threshold": 0.9999, "within train": {"pairs": 777, "samples": 128, "complete": True, **within}}
+    (copy / "duplicates/duplicates.json").write_text(json.dumps(content))
+    assert words in said(RunFolder(copy))["duplicates"]

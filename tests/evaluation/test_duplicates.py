@@ -107,7 +107,7 @@ def test_the_command_finds_copies_in_an_unlabelled_set(tmp_path: Path, capsys: p
     capsys.readouterr()
     assert main(["duplicates", str(run), "--threshold", "0.999999"]) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == "within train: 13 pairs, 13 of 40 samples"
+    assert printed[0] == "within train: 13 pairs, 26 of 40 samples"
     assert printed[2] == "test and train: 2 pairs, 2 of 5 samples"
     found = json.loads((run / "duplicates/duplicates.json").read_text())
     assert sorted(pair[:2] for pair in found["within train"]["listed"]) == [[k, k + 1] for k in range(1, 39, 3)]
@@ -118,6 +118,23 @@ def test_the_command_finds_copies_in_an_unlabelled_set(tmp_path: Path, capsys: p
             assert min(picture.size) > 100
     # The features that were kept serve no evaluation that needs labels.
     assert main(["knn", str(run), "--neighbours", "3"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("copies", "neighbours", "pairs", "complete"),
+    [(3, 5, 3, True), (4, 3, 6, False), (6, 3, 9, False), (6, 5, 15, False), (6, 6, 15, True)],
+)
+def test_every_copy_is_in_a_pair_and_a_cut_count_is_told(copies, neighbours, pairs, complete):
+    """Each row looks at its nearest rows only, so that pairs of many copies are a part of all."""
+    features = torch.cat([rows(1, 0).expand(copies, -1), rows(12, 1)])
+    found = near_within(features, 0.999999, neighbours)
+    assert set(torch.cat([found.first, found.second]).tolist()) == set(range(copies))
+    assert len(found) <= copies * (copies - 1) // 2
+    assert found.complete is complete
+    assert len(found) == pairs or not complete
+    across = near_across(features[:1], features, 0.999999, neighbours)
+    assert across.complete is (neighbours > copies)
+    assert near_within(features[:copies], 0.9, copies).complete
 
 
 def test_the_command_says_how_many_pairs_are_of_two_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

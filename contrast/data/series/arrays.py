@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from contrast.arguments import checked
 from contrast.data.array_file import Array, map_array, read_arrays
 from contrast.data.labels import named_labels
 from contrast.data.series.values import series_content, to_series
@@ -40,6 +41,7 @@ class ArraySeries(Dataset[tuple[Tensor, int | None]]):
             a number that is missing (NaN), naming sample and channel.
     """
 
+    @checked
     def __init__(self, path: str | Path, series: str = "series", labels: str | None = "labels") -> None:
         self.path = str(Path(path).expanduser())
         self.labels: Tensor | None = None

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from contrast.arguments import checked
 from contrast.data.series.ts_file import TsFile
 from contrast.data.sources import Content
 from contrast.errors import InputError, did_you_mean
@@ -39,6 +40,7 @@ class AeonSet(Dataset[tuple[Tensor, int | None]]):
     Recognition Letters 1999), for the vowels; Bagnall et al., arXiv 1811.00075, for the archive.
     """
 
+    @checked
     def __init__(self, name: str, split: Literal["train", "test"] = "train") -> None:
         folder = _folder()
         sets = {path.name.removesuffix("_TRAIN.ts"): path.parent for path in folder.glob("*/*_TRAIN.ts")}

@@ -11,6 +11,7 @@ from jaxtyping import Float, Float32, Float64, Int
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from contrast.arguments import checked
 from contrast.data.indexed import IndexedSamples
 from contrast.data.series.values import LOOKED_AT, offset_of, resample, to_series
 from contrast.data.sources import Kind, Source, read_sample
@@ -43,6 +44,7 @@ class IndexedSeries(IndexedSamples):
 
     kind = Kind("series")
 
+    @checked
     def __init__(
         self,
         source: Dataset[Any] | Source,

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from contrast.arguments import checked
 from contrast.data.batch import Batch
 from contrast.data.series.indexed import IndexedSeries, TrainingSeries
 from contrast.data.series.picture import drawn
@@ -49,6 +50,7 @@ class SeriesData(TrainingData):
 
     samples_name, value_name = "series", "value"
 
+    @checked
     def __init__(
         self,
         train: Dataset | MapStyle,  # type: ignore[type-arg]  # annotated Dataset[Any], jsonargparse takes no class's arguments

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from contrast.arguments import checked
 from contrast.data.series.values import at_positions
 from contrast.data.views.arguments import check_at_least, check_interval
 from contrast.errors import InputError
@@ -35,6 +36,7 @@ class Jitter(SeriesStep):
         std: in deviations of the standardised series; 0 adds nothing.
     """
 
+    @checked
     def __init__(self, std: float) -> None:
         check_at_least("jitter", std, 0)
         self._std = std
@@ -54,6 +56,7 @@ class Scaling(SeriesStep):
         std: of the factors; 0 changes nothing.
     """
 
+    @checked
     def __init__(self, std: float) -> None:
         check_at_least("scaling", std, 0)
         self._std = std
@@ -73,6 +76,7 @@ class Permutation(SeriesStep):
             has at most as many as steps.
     """
 
+    @checked
     def __init__(self, segments: tuple[int, int]) -> None:
         if len(segments) != 2 or not 1 <= segments[0] <= segments[1]:
             raise InputError(f"segments is {tuple(segments)}: give two numbers from 1 up, the smaller first")
@@ -99,6 +103,7 @@ class Crop(SeriesStep):
         scale: smallest and largest share of the length; (1, 1) leaves the series as it is.
     """
 
+    @checked
     def __init__(self, scale: tuple[float, float]) -> None:
         check_interval("crop_scale", scale, 1.0)
         self._scale = scale

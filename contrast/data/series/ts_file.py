@@ -12,6 +12,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from contrast.arguments import checked
 from contrast.data.array_file import require_file
 from contrast.data.series.values import series_content, to_series
 from contrast.data.sources import Content
@@ -42,6 +43,7 @@ class TsFile(Dataset[tuple[Tensor, int | None]]):
     Source: Bagnall et al., The UEA multivariate time series classification archive, 2018, arXiv 1811.00075.
     """
 
+    @checked
     def __init__(self, path: str | Path) -> None:
         self.path = str(Path(path).expanduser())
         lines = _lines(self.path)

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from contrast.arguments import checked
 from contrast.data.series.steps import Crop, Jitter, Permutation, Scaling, SeriesStep
 from contrast.data.views import RandomViews
 from contrast.randomness import Purpose, uniform
@@ -40,6 +41,7 @@ class SeriesViews(RandomViews):
         ((4, 3, 50), False)
     """
 
+    @checked
     def __init__(
         self,
         scaling: float = 1.1,
@@ -56,6 +58,7 @@ class SeriesViews(RandomViews):
         else:
             self._steps = ((crop, scale), (crop, permutation, noise))
 
+    @checked
     def forward(
         self, samples: Float[Tensor, "b c t"], index: Int[Tensor, " b"], epoch: int, seed: int
     ) -> tuple[Float[Tensor, "b c t"], ...]:

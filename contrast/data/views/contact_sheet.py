@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
+from contrast.arguments import checked
 from contrast.data.thumbnail import thumbnail
 from contrast.data.views.arguments import check_at_least
 from contrast.data.views.views import Views
@@ -22,6 +23,7 @@ _LEGIBLE = 96  # pixels: smaller views are enlarged to at least this
 _GAP = 4
 
 
+@checked
 def contact_sheet(
     images: Sequence[UInt8[Tensor, "_ _ _"]] | UInt8[Tensor, "b c h w"],
     views: Views,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from contrast.arguments import checked
 from contrast.data.views.arguments import check_between, check_interval
 from contrast.data.views.blur import GaussianBlur
 from contrast.data.views.colour import ColourJitter, RandomGrey
@@ -41,6 +42,7 @@ class SimCLRViews(Views):
         ((4, 3, 32, 32), False)
     """
 
+    @checked
     def __init__(
         self,
         size: int = 224,
@@ -86,6 +88,7 @@ class MoCoV1Views(Views):
         InputError: an argument outside its range.
     """
 
+    @checked
     def __init__(
         self,
         size: int = 224,
@@ -129,6 +132,7 @@ class MoCoV2Views(Views):
         InputError: an argument outside its range.
     """
 
+    @checked
     def __init__(
         self,
         size: int = 224,

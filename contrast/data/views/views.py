@@ -11,6 +11,7 @@ from jaxtyping import Float, Int, UInt8
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from contrast.arguments import checked
 from contrast.data.compiled import PIECE, by_pieces
 from contrast.data.views.crop import RandomResizedCrop, to_float
 from contrast.data.views.step import OnCpu, Step
@@ -60,6 +61,7 @@ class Views(RandomViews, ABC):
     size: int
 
     @abstractmethod
+    @checked
     def __init__(self, crop: RandomResizedCrop, steps: Sequence[Step]) -> None:
         super().__init__()
         self.size = crop.size
@@ -69,6 +71,7 @@ class Views(RandomViews, ABC):
     def extra_repr(self) -> str:
         return "\n".join(map(repr, (self._crop, *self._steps)))
 
+    @checked
     def forward(
         self, images: UInt8[Tensor, "b c h w"], index: Int[Tensor, " b"], epoch: int, seed: int
     ) -> tuple[Float[Tensor, "b c s s"], ...]:
@@ -87,6 +90,7 @@ class Views(RandomViews, ABC):
         every = torch.cat(draws)
         return self._on_cpu(self._crop.on_cpu(images, every), every, images.shape[1], self.count)
 
+    @checked
     def crop(
         self, images: UInt8[Tensor, "b c h w"], index: Int[Tensor, " b"], epoch: int, seed: int
     ) -> tuple[Float[Tensor, "b c s s"], ...]:
@@ -96,6 +100,7 @@ class Views(RandomViews, ABC):
             self._crop(images, _draw(index, epoch, seed, view, self._crop.draws)) for view in range(self.count)
         )
 
+    @checked
     def crop_sample(
         self, image: UInt8[Tensor, "c h w"], index: int, epoch: int, seed: int
     ) -> UInt8[Tensor, "views c s s"]:

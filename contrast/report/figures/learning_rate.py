@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from contrast.report.curves import has_lone_point
 from contrast.report.figure import Chart, Figure, Missing, Table
 from contrast.report.limits import axis_within
 from contrast.report.lines import Axis, line_chart
@@ -31,5 +32,5 @@ def learning_rate(runs: Sequence[RunRecord]) -> Figure | Missing:
     notes = tuple(f"{run.name}: no rate logged yet." for run in runs if run.name not in table["run"])
     step = Axis("step", "training step", ",d")
     rate, beyond = axis_within(Axis("rate", "learning rate (per step)", "~g", zero=True), table)
-    chart = line_chart("rate", step, rate, [run.name for run in runs])
+    chart = line_chart("rate", step, rate, [run.name for run in runs], points=has_lone_point(table, "rate"))
     return Figure(NAME, TITLE, READING, (Chart("rate", chart),), {"rate": table}, (*notes, *beyond))

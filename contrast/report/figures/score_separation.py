@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from contrast.report.courses import Course, Line
+from contrast.report.curves import has_lone_point
 from contrast.report.figure import Chart, Figure, Missing, Table
 from contrast.report.limits import axis_within
 from contrast.report.lines import Axis, line_chart
@@ -68,8 +69,14 @@ def score_separation(runs: Sequence[RunRecord]) -> Figure | Missing:
     index, of_index = axis_within(Axis("d_prime", "d′ (standard deviations)", "~g", zero=True), table)
     beyond = [*of_gap, *of_index]
     charts = [
-        Chart("gap", line_chart("separation", step, gap, names), "Gap of the means"),
-        Chart("d-prime", line_chart("separation", step, index, names), "Sensitivity index d′"),
+        Chart(
+            "gap", line_chart("separation", step, gap, names, points=has_lone_point(table, "gap")), "Gap of the means"
+        ),
+        Chart(
+            "d-prime",
+            line_chart("separation", step, index, names, points=has_lone_point(table, "d_prime")),
+            "Sensitivity index d′",
+        ),
     ]
     tables = {"separation": table}
     for part in RANKED:

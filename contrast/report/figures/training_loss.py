@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from contrast.report.curves import has_lone_point
 from contrast.report.figure import Chart, Figure, Missing, Table
 from contrast.report.limits import axis_within
 from contrast.report.lines import Axis, line_chart
@@ -40,7 +41,7 @@ def training_loss(runs: Sequence[RunRecord]) -> Figure | Missing:
         for run in runs
         if run.queue_start is not None
     ]
-    chart = line_chart("loss", step, loss, names, raw="loss")
+    chart = line_chart("loss", step, loss, names, raw="loss", points=has_lone_point(table, "smoothed"))
     return Figure(NAME, TITLE, _reading(windows), (Chart("loss", chart),), {"loss": table}, (*notes, *starts, *beyond))
 
 
