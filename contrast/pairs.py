@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from contrast.arguments import check_tensors, checked, tensor_hints
+from contrast.checks import check_tensors, checked, tensor_hints
 from contrast.distributed import gather, gather_detached, world_size
 from contrast.errors import InputError
 

@@ -18,8 +18,8 @@ def _load_kernels() -> None:
     """Load the file of kernels past the hook below, which would wrap what Triton reads as text."""
     if not torch.cuda.is_available():
         os.environ.setdefault("TRITON_INTERPRET", "1")  # read where kernels are defined: they then run on a CPU, slowly
-    name = "contrast.losses.fused_kernels"
-    file = Path(__file__).parents[1] / "contrast/losses/fused_kernels.py"
+    name = "contrast.losses._kernels"
+    file = Path(__file__).parents[1] / "contrast/losses/_kernels.py"
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
     assert spec.loader is not None

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from contrast import Pairs, in_batch_pairs, queue_pairs
-from contrast.arguments import tensor_hints
 from contrast.banks import FaissBank, KeyQueue
 from contrast.banks.key_store import KeyStore
+from contrast.checks import tensor_hints
 from contrast.errors import InputError
 from contrast.evaluation import (
     export,
@@ -48,7 +48,7 @@ from contrast.losses import (
     mix_pairs,
     mix_with_query,
 )
-from contrast.losses.barlow_twins import amcl_barlow, cross_correlation
+from contrast.losses.redundancy import amcl_barlow, cross_correlation
 from contrast.models import ConvNet, load_weights
 from contrast.pairs import cross_pairs
 from contrast.run_folder import RunFolder

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-import contrast.arguments
+import contrast.checks
 from contrast import in_batch_pairs, losses
 from contrast.errors import InputError
 from contrast.evaluation import train_probe
@@ -82,8 +82,8 @@ CASES = list(cases())
 def test_what_an_annotation_does_not_allow_is_refused(function: Any, argument: str, value: Any) -> None:
     """By the annotations alone: no other argument is needed."""
     hint = typing.get_type_hints(inspect.unwrap(function))[argument]
-    assert not contrast.arguments._fits(value, hint)
-    message = contrast.arguments._unfit("owner", argument, value, hint)
+    assert not contrast.checks._fits(value, hint)
+    message = contrast.checks._unfit("owner", argument, value, hint)
     assert "\n" not in message
     assert argument in message
 
@@ -185,5 +185,5 @@ def test_what_a_tester_found_is_one_line(kind: str) -> None:
 
 @pytest.mark.parametrize("number", [np.float32(0.5), np.int64(1), 1, 0.5])
 def test_numbers_of_numpy_are_numbers(number: Any) -> None:
-    assert contrast.arguments._fits(number, float)
-    assert contrast.arguments._fits(number, int) == (int(number) == number)
+    assert contrast.checks._fits(number, float)
+    assert contrast.checks._fits(number, int) == (int(number) == number)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from contrast.checkpoint_file import FORMAT, read_checkpoint, write_checkpoint
 from contrast.errors import InputError
+from contrast.runs.checkpoint import FORMAT, read_checkpoint, write_checkpoint
 
 CONTENT: dict[str, Any] = {
     "state_dict": {"weight": torch.arange(1000.0)},

@@ -12,7 +12,7 @@ import pytest
 _FAULTS = r"""
 import resource, sys
 import torch
-from contrast.freed_memory import keep_freed_memory
+from contrast.runtime import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

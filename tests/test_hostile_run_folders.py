@@ -13,7 +13,7 @@ import pytest
 
 from contrast.cli import main
 from contrast.dashboard.listing import Listing
-from contrast.dashboard.report_pages import ReportPages
+from contrast.dashboard.pages import ReportPages
 from contrast.dashboard.runs_folder import RunsFolder
 from tests.report.synthetic import Shape, write_run
 from tests.test_checked_text import BOMBS

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contrast.errors import InputError
-from contrast.nearest import nearest
+from contrast.search.exact import nearest
 
 
 def _rows(count: int, width: int, seed: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -108,7 +108,7 @@ def test_what_passes_the_budget_is_refused_with_the_numbers(engine):
 def test_left_to_itself_it_takes_the_engine_that_was_measured_faster(keys, count, dtype, engine, monkeypatch):
     taken = []
     for name in ("faiss", "torch"):
-        monkeypatch.setattr(f"contrast.nearest._search_{name}", lambda *arguments, name=name: taken.append(name))
+        monkeypatch.setattr(f"contrast.search.exact._search_{name}", lambda *arguments, name=name: taken.append(name))
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     query = torch.zeros(2, 1, dtype=torch.float64 if dtype == torch.float64 else torch.float32)
     nearest(query, torch.zeros(keys, 1, dtype=dtype), count)
@@ -117,7 +117,7 @@ def test_left_to_itself_it_takes_the_engine_that_was_measured_faster(keys, count
 
 PEAK = r"""
 import re, sys, torch
-from contrast.nearest import nearest
+from contrast.search.exact import nearest
 keys = torch.full((2_000_000, 64), 0.01, dtype=torch.float16)
 nearest(torch.ones(64, 64), keys[:200_000], 16, sys.argv[1], 64.0)  # libraries are loaded, threads have their buffers
 def peak():  # not ru_maxrss, which a new process takes over from the one that starts it
@@ -195,7 +195,7 @@ def test_widths_that_differ_are_refused(monkeypatch):
 
 
 def test_importing_it_does_not_import_faiss():
-    code = "import sys, contrast.nearest; sys.exit('faiss' in sys.modules)"
+    code = "import sys, contrast.search.exact; sys.exit('faiss' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from contrast.whole_file import remove_parts, whole_file
+from contrast.runs.files import remove_parts, whole_file
 
 
 def test_the_new_file_takes_the_old_ones_place_at_the_end(tmp_path: Path) -> None:

@@ -21,16 +21,16 @@ import lightning
 import torch
 from torch import Tensor, nn
 
-from contrast.banks.neighbours import nearest_of_others
-from contrast.checkpoint_file import read_checkpoint
+from contrast.banks.bank import nearest_of_others
+from contrast.commands.building import build, evaluation_parser, import_from_here, resolve
 from contrast.commands.configuration import read_yaml
-from contrast.commands.parser import build, evaluation_parser, import_from_here, resolve
 from contrast.data import TrainingData
 from contrast.errors import InputError
 from contrast.evaluation import mean_interval
 from contrast.methods import ContrastiveMethod
-from contrast.methods.contrastive_method import unit_rows
+from contrast.methods.base import unit_rows
 from contrast.run_folder import RunFolder
+from contrast.runs.checkpoint import read_checkpoint
 from tools.method_figures.drawing import MUTED, SERIES, colours, panel, said, svg, table, x_axis, y_axis
 
 MOST = 1024

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from contrast.run_folder import RunFolder
-from contrast.run_status import read_status
+from contrast.runs.status import read_status
 
 _WORDS = [
     *("--config", "configs/demo.yaml", "--model", "MoCo", "--model.momentum", "0.99"),

@@ -25,9 +25,8 @@ import torch
 from torch import Tensor
 
 from contrast.evaluation import write_json
-from contrast.inverted_lists import InvertedLists, train_centroids
-from contrast.nearest import nearest
-from contrast.neighbour_graph import NeighbourGraph
+from contrast.search.approximate import InvertedLists, NeighbourGraph, train_centroids
+from contrast.search.exact import nearest
 from tools.compare.machine import commit, machine
 from tools.compare.markdown import check_page, put_into_page
 

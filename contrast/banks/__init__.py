@@ -1,12 +1,10 @@
 """Memory banks: where negatives from beyond the batch come from."""
 
-from contrast.banks.approximate_search import HNSW, IVF, Approximate
-from contrast.banks.faiss_bank import FaissBank
+from contrast.banks.approximate import HNSW, IVF, Approximate
+from contrast.banks.bank import MemoryBank, Negatives, Neighbours
+from contrast.banks.faiss_bank import FaissBank, Hardest, Mining, Stratified
 from contrast.banks.key_queue import KeyQueue
 from contrast.banks.key_store import KeyStore
-from contrast.banks.memory_bank import MemoryBank, Negatives
-from contrast.banks.mining import Hardest, Mining, Stratified
-from contrast.banks.neighbours import Neighbours
 
 __all__ = [
     "HNSW",

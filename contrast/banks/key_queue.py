@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from contrast.arguments import checked
-from contrast.banks.memory_bank import MemoryBank, Negatives, renumbered
+from contrast.banks.bank import MemoryBank, Negatives, renumbered
+from contrast.checks import checked
 from contrast.distributed import gather_detached
 from contrast.errors import InputError
 from contrast.pairs import UNKNOWN

@@ -9,8 +9,8 @@ import torch.distributed as dist
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from contrast.arguments import checked
-from contrast.banks.memory_bank import renumbered
+from contrast.banks.bank import renumbered
+from contrast.checks import checked
 from contrast.distributed import gather_detached, rank, world_size
 from contrast.errors import InputError
 from contrast.pairs import UNKNOWN

@@ -16,8 +16,8 @@ from contrast.data import TrainingData
 from contrast.distributed import gather_detached
 from contrast.errors import InputError
 from contrast.methods import ContrastiveMethod
-from contrast.methods.contrastive_method import KeySource, Meeting, unit_rows
-from contrast.observation.chosen import draws
+from contrast.methods.base import KeySource, Meeting, unit_rows
+from contrast.observation.sums import draws
 from contrast.randomness import Purpose, permutation
 from contrast.records import append_row
 from contrast.run_folder import RunFolder

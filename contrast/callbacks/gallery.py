@@ -13,12 +13,12 @@ from torch import Tensor
 from contrast.callbacks.pair_history import EpochOfPairs, History, histories_of
 from contrast.data import TrainingData
 from contrast.losses import LogitLoss
-from contrast.observation.chosen import some_queries
-from contrast.observation.hardest import HardNegative, hardest_negatives
+from contrast.observation.hardness import HardNegative, hardest_negatives
+from contrast.observation.sums import some_queries
 from contrast.pairs import Pairs
 from contrast.records import append_row
 from contrast.run_folder import RunFolder
-from contrast.whole_file import whole_file
+from contrast.runs.files import whole_file
 
 __all__ = ["Gallery"]
 

@@ -10,13 +10,13 @@ from typing import Any
 import lightning
 import torch
 
-from contrast.callbacks.resumed_loggers import sent
+from contrast.callbacks.logger_calls import sent
 from contrast.errors import InputError
 from contrast.losses import LearnedTemperature, LogitLoss
 from contrast.methods import ContrastiveMethod
 from contrast.records import append_row, last_row_per_step, read_rows
 from contrast.run_folder import RunFolder
-from contrast.whole_file import whole_file
+from contrast.runs.files import whole_file
 
 __all__ = ["Metrics", "record", "write_table"]
 

@@ -16,7 +16,7 @@ from contrast.distributed import rank
 from contrast.errors import InputError
 from contrast.losses import BadPairMining, LossOutput
 from contrast.observation.sums import added_up
-from contrast.whole_file import whole_file
+from contrast.runs.files import whole_file
 
 __all__ = ["EpochOfPairs", "PairHistory", "histories_of", "move_histories", "moved_state"]
 

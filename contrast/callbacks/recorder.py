@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from contrast.callbacks.histograms import log_histogram
+from contrast.callbacks.loggers import log_histogram
 from contrast.callbacks.metrics import record
 from contrast.data import TrainingData
 from contrast.errors import InputError

@@ -9,13 +9,13 @@ from typing import Any
 import lightning
 from torch.optim.lr_scheduler import LambdaLR
 
-from contrast.callbacks.resumed_loggers import prepare
+from contrast.callbacks.logger_calls import prepare
 from contrast.errors import InputError
-from contrast.next_command import new_run_command
 from contrast.records import mark_resumed
 from contrast.run_folder import RunFolder
-from contrast.run_history import Changed, write_history
-from contrast.whole_file import whole_file
+from contrast.runs.files import whole_file
+from contrast.runs.history import Changed, write_history
+from contrast.runs.next_command import new_run_command
 
 __all__ = ["ResumedRecords", "Resumption"]
 

@@ -1,22 +1,25 @@
-"""Where the run is, for whoever looks at its folder while it trains and after it has ended."""
+"""Callbacks that report on the run: status.json and the doctor's findings."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import socket
+import sys
 import time
 from typing import Any
 
 import lightning
+from tqdm.auto import tqdm
 
-from contrast.callbacks.guarded_loggers import missed_calls
+from contrast.callbacks.logger_calls import missed_calls
+from contrast.doctor import examine
 from contrast.errors import InputError, RunStopped
 from contrast.methods import ContrastiveMethod
 from contrast.run_folder import RunFolder
-from contrast.run_status import State, Status, read_status, utc_now, write_status
+from contrast.runs.status import State, Status, read_status, utc_now, write_status
 
-__all__ = ["NOTHING", "RunStatus"]
+__all__ = ["NOTHING", "DoctorLog", "RunStatus"]
 
 SIGNAL = 128  # an exit code above it says which one
 MOST_WORDS = 500
@@ -100,3 +103,35 @@ def _in_one_line(exception: BaseException) -> str:
     said = " ".join(str(exception).split())
     ours = isinstance(exception, InputError | RunStopped)
     return (said if ours else f"{type(exception).__name__}: {said}".rstrip(": "))[:MOST_WORDS]
+
+
+_TIMES = 20
+_TOLD_AT_THE_START = ("input-", "inactive")
+
+
+class DoctorLog(lightning.Callback):
+    """A line of the log for each finding of `contrast doctor`, when it first appears.
+
+    It looks at some epochs' ends, about twenty of a run and the last: reading all rows takes as long as a few steps.
+
+    Args:
+        folder: the run folder.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self._said: set[str] = set()
+        self._looks = 0
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if not trainer.is_global_zero or not isinstance(pl_module, ContrastiveMethod):
+            return
+        looks = int(pl_module.progress() * _TIMES)
+        if looks == self._looks:
+            return
+        self._looks = looks
+        for finding in examine(self.folder, progress=pl_module.progress()).findings:
+            if finding.rule not in self._said and not finding.rule.startswith(_TOLD_AT_THE_START):
+                self._said.add(finding.rule)
+                # Beside the bar, not through it.
+                tqdm.write(f"doctor  {finding.rule}: {finding.seen} {finding.mend}", file=sys.stderr)

@@ -14,11 +14,11 @@ from typing import Any
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from contrast.callbacks.guarded_loggers import attempt, guard
+from contrast.callbacks.logger_calls import attempt, guard
 from contrast.errors import InputError, did_you_mean
 from contrast.records import every_row, read_object
 from contrast.run_folder import RunFolder
-from contrast.whole_file import whole_file
+from contrast.runs.files import whole_file
 
 __all__ = ["attach_report", "closed_at_the_end", "go_on", "open_run", "with_id"]
 
@@ -86,7 +86,7 @@ def open_run(logger: Logger) -> None:
     A failure that is not the user's, say a server that does not answer, is the guarded logger's to report.
 
     Args:
-        logger: any logger that `contrast.callbacks.guarded_loggers.guard` has not seen yet.
+        logger: any logger that `contrast.callbacks.logger_calls.guard` has not seen yet.
 
     Raises:
         InputError: for settings that W&B refuses, and for an online run without an API key.

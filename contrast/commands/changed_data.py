@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from contrast.callbacks import PairRecorder
 from contrast.callbacks.pair_history import move_histories, moved_state
-from contrast.checkpoint_file import read_checkpoint
 from contrast.commands.resuming import is_first_process
 from contrast.data import TrainingData
 from contrast.data.identity import DataIdentity, Matching, appended, identity_of, match_samples, root_of
 from contrast.errors import InputError
 from contrast.run_folder import RunFolder
+from contrast.runs.checkpoint import read_checkpoint
 
 __all__ = ["ChangedData", "changed_data"]
 

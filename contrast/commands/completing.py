@@ -10,10 +10,8 @@ from typing import Any
 from jsonargparse._common import denying_import_path_entry  # it has no public name
 
 from contrast import banks, data, losses, methods, models
-from contrast.commands.choices import SLOTS, own_classes
-from contrast.commands.class_names import require_named
-from contrast.commands.configuration import Config, require_section
-from contrast.commands.plain import require_plain
+from contrast.commands.class_names import SLOTS, own_classes, require_named
+from contrast.commands.configuration import Config, require_plain, require_section
 from contrast.errors import InputError
 
 __all__ = ["complete", "default_of"]

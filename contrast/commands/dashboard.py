@@ -6,7 +6,7 @@ import argparse
 import contextlib
 from pathlib import Path
 
-from contrast.commands.one_line_parser import OneLineParser
+from contrast.commands.arguments import OneLineParser
 from contrast.errors import InputError
 from contrast.run_folder import RunFolder
 

@@ -10,15 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from contrast.commands.configuration import compose
-from contrast.commands.one_line_parser import OneLineParser
+from contrast.commands.arguments import OneLineParser
+from contrast.commands.configuration import compose, shipped_configuration
 from contrast.commands.pretrain import Request, pretrain
-from contrast.commands.shipped import shipped_configuration
 from contrast.errors import InputError
 from contrast.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from contrast.commands.encoder import LoadedRun
+    from contrast.commands.loading import LoadedRun
     from contrast.data import TrainingData
     from contrast.evaluation import Baseline, Interval, Result
 
@@ -74,7 +73,7 @@ def _check(files: Sequence[Path]) -> None:
 
 def evaluate(folder: RunFolder) -> dict[str, Any]:
     """The demo's numbers: a probe on all labels, probes on few, and kNN, each beside its baselines."""
-    from contrast.commands.encoder import load_run
+    from contrast.commands.loading import load_run
     from contrast.evaluation import write_result
 
     run = load_run(folder.path)
@@ -100,7 +99,7 @@ def evaluate(folder: RunFolder) -> dict[str, Any]:
 
 
 def _results(run: LoadedRun, folder: RunFolder) -> dict[str, Result]:
-    from contrast.commands.source import told
+    from contrast.commands.loading import told
     from contrast.evaluation import choose_device, evaluate_knn, evaluate_probe, measure_baselines, with_notes
 
     data, device, cache, about = run.data, choose_device("auto"), folder.features, told(run)

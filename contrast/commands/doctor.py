@@ -7,7 +7,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-from contrast.commands.one_line_parser import OneLineParser
+from contrast.commands.arguments import OneLineParser
 from contrast.doctor import Examination, examine
 from contrast.run_folder import RunFolder
 

@@ -6,14 +6,14 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from contrast.commands.one_line_parser import OneLineParser
-from contrast.commands.source import add_source, load_source, told
+from contrast.commands.arguments import OneLineParser
+from contrast.commands.loading import add_source, load_source, told
 from contrast.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from contrast.commands.encoder import LoadedRun
+    from contrast.commands.loading import LoadedRun
     from contrast.data import TrainingData
     from contrast.data.training_data import Split
     from contrast.evaluation import Features, NearPairs
@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _search(run: LoadedRun, root: RunFolder, arguments: argparse.Namespace) -> None:
     from contrast.evaluation import choose_device, features_of, made_with, near_across, near_within, write_json
-    from contrast.report.evaluated_data import data_in_words
+    from contrast.report.overview import data_in_words
 
     device = choose_device(arguments.device)
     splits: list[Split] = ["train", "test"] if run.data.test_set is not None else ["train"]
@@ -142,7 +142,7 @@ def _draw(
 ) -> None:
     """The closest pairs as a picture, where samples are images."""
     from contrast.data import ImageData
-    from contrast.evaluation.pairs_sheet import Shown, pairs_sheet
+    from contrast.evaluation.duplicates import Shown, pairs_sheet
 
     if not isinstance(run.data, ImageData):
         return

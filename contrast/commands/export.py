@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from contrast.commands.one_line_parser import OneLineParser
-from contrast.commands.source import add_trust
+from contrast.commands.arguments import OneLineParser
+from contrast.commands.loading import add_trust
 from contrast.errors import InputError
 from contrast.records import read_object
 
 if TYPE_CHECKING:
-    from contrast.commands.encoder import LoadedRun
+    from contrast.commands.loading import LoadedRun
 
 __all__ = ["main"]
 
@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
         InputError: where there is no such run or checkpoint, or no folder to write to.
     """
     arguments = _parser().parse_args(argv)
-    from contrast.commands.encoder import load_run  # imports torch and Lightning: seconds
+    from contrast.commands.loading import load_run  # imports torch and Lightning: seconds
 
     run = load_run(arguments.source, trust=arguments.trust)
     if arguments.output is None and run.folder is None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from contrast.commands.one_line_parser import OneLineParser
-from contrast.commands.source import add_baselines, add_source, load_source, report, told
+from contrast.commands.arguments import OneLineParser
+from contrast.commands.loading import add_baselines, add_source, load_source, report, told
 
 __all__ = ["main"]
 

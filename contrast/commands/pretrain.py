@@ -10,15 +10,14 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from contrast.commands.configuration import Composition, compose, short
-from contrast.commands.environment import only_training, restored_environment
-from contrast.commands.request import Request, read_request
-from contrast.commands.shipped import shipped_configuration
+from contrast.commands.arguments import Request, read_request
+from contrast.commands.configuration import Composition, compose, shipped_configuration, short
+from contrast.commands.starting import only_training, restored_environment
 from contrast.errors import InputError
-from contrast.next_command import had_checkpoint, how_to_go_on
 from contrast.records import read_text
 from contrast.run_folder import RunFolder
-from contrast.run_history import changed_settings, describe_changes
+from contrast.runs.history import changed_settings, describe_changes
+from contrast.runs.next_command import had_checkpoint, how_to_go_on
 
 if TYPE_CHECKING:
     from contrast.commands.resuming import Stored
@@ -59,7 +58,7 @@ def pretrain(request: Request) -> RunFolder:
 def _pretrain(request: Request, stored: Stored | None) -> RunFolder:
     composition = _compose(request, stored)
     _quieten()
-    from contrast.commands import parser as typed_side  # imports torch and Lightning: seconds
+    from contrast.commands import building as typed_side  # imports torch and Lightning: seconds
     from contrast.commands import starting
     from contrast.commands.completing import complete
     from contrast.commands.stored_defaults import with_chosen_stem
@@ -96,7 +95,7 @@ def _received(request: Request, config: dict[str, Any]) -> tuple[dict[str, Any],
 
     The current folder is searched for classes only where the user names some: it may be the stranger's folder.
     """
-    from contrast.commands import parser as typed_side
+    from contrast.commands import building as typed_side
     from contrast.commands.trust import names_own_classes, note_online_logger, receive
 
     received = request.resume is not None and not request.trust

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from contrast.commands.one_line_parser import OneLineParser
-from contrast.commands.source import add_baselines, add_source, load_source, report, told
+from contrast.commands.arguments import OneLineParser
+from contrast.commands.loading import add_baselines, add_source, load_source, report, told
 from contrast.errors import InputError
 from contrast.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from contrast.commands.encoder import LoadedRun
+    from contrast.commands.loading import LoadedRun
     from contrast.evaluation import FineTuning, Result
 
 __all__ = ["main"]

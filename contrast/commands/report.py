@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from contrast.commands.one_line_parser import OneLineParser
+from contrast.commands.arguments import OneLineParser
 from contrast.errors import InputError
 from contrast.run_folder import RunFolder
-from contrast.whole_file import whole_file
+from contrast.runs.files import whole_file
 
 __all__ = ["main"]
 

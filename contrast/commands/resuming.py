@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from contrast.checkpoint_file import read_checkpoint
 from contrast.commands.configuration import read_yaml, short
 from contrast.commands.stored_defaults import with_stored_defaults
 from contrast.errors import InputError
-from contrast.next_command import new_run_command, resume_command
 from contrast.run_folder import RunFolder
-from contrast.run_history import changed_settings, settings_by_flag
-from contrast.whole_file import remove_parts
+from contrast.runs.checkpoint import read_checkpoint
+from contrast.runs.files import remove_parts
+from contrast.runs.history import changed_settings, settings_by_flag
+from contrast.runs.next_command import new_run_command, resume_command
 
 __all__ = [
     "Stored",

@@ -1,4 +1,4 @@
-"""The first files of a run: where it may start, what is there when it does, and what is left where it does not."""
+"""Start of a run: folder name, stored files, environment, checks of settings and input."""
 
 from __future__ import annotations
 
@@ -7,38 +7,138 @@ import dataclasses
 import itertools
 import json
 import os
+import re
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import lightning
 import yaml
 
 from contrast.commands.configuration import Config
 from contrast.commands.resuming import is_first_process
 from contrast.data import TrainingData
-from contrast.doctor.input import input_findings
+from contrast.doctor.data_rules import input_findings
 from contrast.errors import InputError, RunStopped
-from contrast.next_command import how_to_go_on
 from contrast.run_folder import RunFolder
-from contrast.run_status import Status, read_status, utc_now, write_status
-from contrast.whole_file import is_part, whole_file
+from contrast.runs.files import is_part, whole_file
+from contrast.runs.next_command import how_to_go_on
+from contrast.runs.status import Status, read_status, utc_now, write_status
 
 __all__ = [
     "begin",
     "claimed",
     "cleared_if_refused",
     "look_at_input",
+    "only_training",
+    "require_monitored",
     "require_new",
     "require_own_processes",
     "require_port",
     "require_steps",
+    "restored_environment",
     "said_to_start",
     "time_limit",
+    "unknown_metric",
+    "usable_streams",
     "with_measured",
     "write_config",
 ]
+
+_OURS = ("PL_", "WANDB_", "MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE", "CONTRAST_RUN")
+"""How names of variables begin that Lightning, W&B and contrast set for one run."""
+
+_TRAINING = threading.Lock()
+
+
+@contextlib.contextmanager
+def restored_environment() -> Iterator[None]:
+    """On leaving, the variables that a run sets for its further processes are as they were."""
+    before = {name: value for name, value in os.environ.items() if name.startswith(_OURS)}
+    try:
+        yield
+    finally:
+        for name in [name for name in os.environ if name.startswith(_OURS) and name not in before]:
+            del os.environ[name]
+        os.environ.update(before)
+
+
+@contextlib.contextmanager
+def only_training() -> Iterator[None]:
+    """While this lasts no other training starts in this process.
+
+    Two threads would share torch's random generator, which each step seeds, and signals, the environment and W&B's run
+    are the process's: neither run could be repeated.
+
+    Raises:
+        InputError: where one is under way.
+    """
+    if not _TRAINING.acquire(blocking=False):
+        raise InputError(
+            "another training is under way in this process, and its threads share one random generator: start this one "
+            "as a process of its own, or after the other"
+        )
+    try:
+        yield
+    finally:
+        _TRAINING.release()
+
+
+def usable_streams() -> None:
+    """Give the process standard streams where it was started without, as by ``2>&-``.
+
+    Python has None for them, at which every writer fails, and the system gives their numbers to the next files that are
+    opened: a library's message would be written into a checkpoint. What a stream's encoding lacks is escaped.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None and sys.stdout.errors == "strict":
+        reconfigure(errors="backslashreplace")
+
+
+_OFFERED = "train/loss, train/rate, and with labels online/knn_top1; metrics.csv of a run lists all"
+
+
+def require_monitored(callbacks: Sequence[lightning.Callback], model: lightning.LightningModule) -> None:
+    """Refuse a callback that monitors what no run has; a user's own method or callback may log more.
+
+    Raises:
+        InputError: one line with the callback, the name and names that there are.
+    """
+    if not all(type(each).__module__.partition(".")[0] in ("lightning", "contrast") for each in (*callbacks, model)):
+        return
+    for each in callbacks:
+        name = getattr(each, "monitor", None)
+        if isinstance(name, str) and "/" not in name:
+            raise InputError(_unknown(type(each).__name__, name, ()))
+
+
+def unknown_metric(error: Exception, known: Iterable[str], step: int) -> RunStopped | None:
+    """A run's end where Lightning found no metric of the name that a callback monitors; None for any other error."""
+    said = re.search(r"conditioned on metric `([^`]+)`|monitor='([^']+)'\) could not find", str(error))
+    if said is None:
+        return None
+    name = said[1] or said[2]
+    return RunStopped(f"{_unknown('a callback', name, known)} (at step {step})")
+
+
+def _unknown(callback: str, name: str, known: Iterable[str]) -> str:
+    offered = ", ".join(sorted(known)) or _OFFERED
+    return f"trainer.callbacks: {callback} monitors {name!r}, which is not recorded: give one of {offered}"
+
 
 _CLAIMED = "CONTRAST_RUN"  # by which further processes of a run, which have the same words, learn its folder
 

@@ -13,9 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from contrast.commands.choices import SLOTS
-from contrast.commands.configuration import Config, short
-from contrast.commands.plain import require_plain
+from contrast.commands.class_names import SLOTS
+from contrast.commands.configuration import Config, require_plain, short
 
 __all__ = ["with_chosen_stem", "with_stored_defaults"]
 

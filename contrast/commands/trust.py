@@ -24,8 +24,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy
 
 from contrast import banks, data, losses, methods, models, optim
-from contrast.commands.configuration import Config, short
-from contrast.commands.plain import require_plain
+from contrast.commands.configuration import Config, require_plain, short
 from contrast.data import series, views
 from contrast.errors import InputError
 from contrast.run_folder import RunFolder
@@ -156,7 +155,7 @@ class _Checker:
         self._where = where
 
     def section(self, name: str, value: Any, given: Any) -> Any:
-        from contrast.commands.parser import CALLBACKS  # that module needs this one
+        from contrast.commands.building import CALLBACKS  # that module needs this one
 
         if name == "seed_everything" or value is None:
             return self._plain(name, value)

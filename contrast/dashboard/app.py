@@ -1,31 +1,127 @@
-"""What the dashboard answers to which address."""
+"""The dashboard's pages and its HTTP server."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import ipaddress
 import json
+import socket
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import uvicorn
 from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from contrast.dashboard.headers import SafeHeaders
 from contrast.dashboard.listing import Listing
-from contrast.dashboard.report_pages import LineCounts, ReportPages, rows_written
+from contrast.dashboard.pages import LineCounts, ReportPages, own_asset, rendered, rows_written, stylesheet
 from contrast.dashboard.runs_folder import RunsFolder
-from contrast.dashboard.templates import own_asset, rendered, stylesheet
-from contrast.next_command import shell_command
+from contrast.errors import InputError
 from contrast.report.page import asset
+from contrast.runs.next_command import shell_command
 
-__all__ = ["LOOPBACK", "dashboard_app"]
+__all__ = ["LOOPBACK", "SafeHeaders", "dashboard_app", "serve"]
+
+# The list's own. A report page has a policy of its own in itself, which allows the scripts that are in it.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'"
+)
+REPORT_POLICY = "frame-ancestors 'none'"
+REPORTS = ("/run/", "/compare")
+
+
+class SafeHeaders:
+    """Adds to each answer: load nothing from elsewhere, stand in no frame, be read by no other site, send no referrer.
+
+    Args:
+        app: what answers.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                report = str(scope.get("path", "")).startswith(REPORTS) and message["status"] == 200
+                headers["content-security-policy"] = REPORT_POLICY if report else POLICY
+                headers["x-content-type-options"] = "nosniff"
+                headers["referrer-policy"] = "no-referrer"
+                headers["cross-origin-resource-policy"] = "same-origin"
+            await send(message)
+
+        await self.app(scope, receive, send_with)
+
+
+CLOSING = 2
+"""Seconds that answers under way may take when the server is stopped."""
+
+
+def serve(folder: Path, host: str, port: int) -> None:
+    """Answer until Ctrl-C.
+
+    Args:
+        folder: which holds run folders.
+        host: the address to listen at.
+        port: the port; 0 takes a free one.
+
+    Raises:
+        InputError: for an address that is not this machine's and a port that cannot be had.
+    """
+    listening = _listen(host, port)
+    address, taken = listening.getsockname()[:2]
+    loopback = ipaddress.ip_address(address.partition("%")[0]).is_loopback
+    if not loopback:
+        reached = "anyone who reaches this machine can read the runs; without --host it serves this machine alone"
+        print(f"contrast dashboard: warning: {reached}", file=sys.stderr, flush=True)
+    shown = f"[{address}]" if ":" in address else address
+    config = uvicorn.Config(
+        dashboard_app(folder, [*LOOPBACK, shown] if loopback else ["*"]),
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=CLOSING,
+    )
+    print(f"http://{shown}:{taken}/   (Ctrl-C stops it)", flush=True)
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, *_, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server((host, port) if family == socket.AF_INET else place[:2], family=family)
+    except socket.gaierror as error:
+        raise InputError(f"--host {host!r} is no address: leave it out to serve this machine alone") from error
+    except OSError as error:
+        raise InputError(_why(error, host, port)) from error
+
+
+def _why(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} is in use: give another with --port, or --port 0 for any that is free"
+    if error.errno == errno.EACCES:
+        return f"port {port} is not for everybody: give one above 1023 with --port"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"--host {host!r} is no address of this machine: leave it out to serve this machine alone"
+    return f"cannot listen at {host!r}, port {port} ({error.strerror}): give another --host or --port"
+
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 SCRIPTS = {"theme.js": asset, "list.js": own_asset}

@@ -14,10 +14,9 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
-from contrast.dashboard.progress import Progress, Reached, progress
+from contrast.dashboard.pages import rendered
 from contrast.dashboard.runs_folder import RunsFolder, Stamps
-from contrast.dashboard.summary import UNREADABLE, Scalars, Summary, summarise
-from contrast.dashboard.templates import rendered
+from contrast.dashboard.summary import UNREADABLE, Progress, Reached, Scalars, Summary, progress, summarise
 from contrast.doctor import Finding, examine
 from contrast.run_folder import RunFolder
 

@@ -1,5 +1,6 @@
 """Data: images and time series from files and data set classes, with their indices, and their views on the device."""
 
+from contrast.data import contact_sheet
 from contrast.data.arrays import ArrayImages
 from contrast.data.batch import Batch, LabelledBatch
 from contrast.data.digits import Digits
@@ -9,7 +10,7 @@ from contrast.data.indexed import IndexedImages, IndexedSamples
 from contrast.data.series import AeonSet, ArraySeries, SeriesData, SeriesViews, TsFile
 from contrast.data.standardisation import Standardisation
 from contrast.data.training_data import TrainingData
-from contrast.data.views import MoCoV1Views, MoCoV2Views, RandomViews, SimCLRViews, Views, contact_sheet
+from contrast.data.views import MoCoV1Views, MoCoV2Views, RandomViews, SimCLRViews, Views
 
 __all__ = [
     "AeonSet",

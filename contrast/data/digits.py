@@ -10,7 +10,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from contrast.arguments import checked
+from contrast.checks import checked
 from contrast.data.sources import Content, array_rows
 
 __all__ = ["Digits"]

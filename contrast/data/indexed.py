@@ -11,7 +11,7 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
-from contrast.arguments import checked
+from contrast.checks import checked
 from contrast.data.decode import to_uint8
 from contrast.data.labels import labels_of
 from contrast.data.sources import Kind, Source, map_style, read_sample, stacked

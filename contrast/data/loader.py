@@ -8,7 +8,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader, Sampler
 
-from contrast.arguments import checked
+from contrast.checks import checked
 from contrast.randomness import Purpose, permutation
 from contrast.stop_signals import leave_signals_to_the_parent, stop_signals_blocked
 

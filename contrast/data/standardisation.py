@@ -10,8 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from contrast.data.compiled import PIECE, by_pieces
-from contrast.data.compiled_standardisation import standardise, standardise_colours
+from contrast.data._loops import PIECE, by_pieces, standardise, standardise_colours
 from contrast.errors import InputError
 
 __all__ = ["Standardisation"]

@@ -13,9 +13,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from contrast.arguments import checked
-from contrast.data.batch import Batch
-from contrast.data.collate import collate_labelled, collate_training
+from contrast.checks import checked
+from contrast.data.batch import Batch, collate_labelled, collate_training
 from contrast.data.identity import DataIdentity, identity_of, names_of, root_of
 from contrast.data.indexed import IndexedSamples
 from contrast.data.input_statistics import LOOKED_AT_IN_TEST, statistics_of

@@ -1,4 +1,4 @@
-"""A run's files as rules ask for them: tolerant of what is missing, cut or no number."""
+"""Evidence that the doctor's rules read, and the findings they return."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from contrast.checked_text import parse_yaml
 from contrast.errors import InputError
-from contrast.next_command import how_to_go_on
 from contrast.records import (
     MOST_BYTES,
     MOST_METRICS,
@@ -25,8 +24,31 @@ from contrast.records import (
     rows_from,
 )
 from contrast.run_folder import RunFolder
+from contrast.runs.next_command import how_to_go_on
 
-__all__ = ["Evidence", "ReadRows", "samples_per_step"]
+__all__ = ["SEVERITIES", "Evidence", "Finding", "ReadRows", "Severity", "samples_per_step"]
+
+Severity = Literal["problem", "warning"]
+SEVERITIES: tuple[Severity, ...] = ("problem", "warning")
+"""The worst first: a result of a run with a problem is not worth having; one with a warning may be."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong.
+
+    Args:
+        rule: its name; the documentation has a paragraph on each.
+        severity: how bad.
+        seen: one sentence with the number behind it.
+        mend: one sentence, what to do.
+    """
+
+    rule: str
+    severity: Severity
+    seen: str
+    mend: str
+
 
 ReadRows = tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]]]
 """Rows of scores.jsonl and of metrics.jsonl, one a step, in order of step."""

@@ -5,14 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from contrast.doctor.baselines import below_baseline
-from contrast.doctor.embedding import collapse, dimensional_collapse, no_learning
-from contrast.doctor.evidence import Evidence, ReadRows
-from contrast.doctor.finding import SEVERITIES, Finding
-from contrast.doctor.input import INPUT_RULES
-from contrast.doctor.negatives import duplicates, false_negatives, labels, positives_among_negatives, queue_filling
-from contrast.doctor.temperature import loss_start, temperature
-from contrast.doctor.training import bad_pairs, damaged_file, failed, inactive, rate_and_batch, shortcut
+from contrast.doctor.data_rules import INPUT_RULES, below_baseline
+from contrast.doctor.evidence import SEVERITIES, Evidence, Finding, ReadRows
+from contrast.doctor.run_rules import (
+    bad_pairs,
+    collapse,
+    damaged_file,
+    dimensional_collapse,
+    duplicates,
+    failed,
+    false_negatives,
+    inactive,
+    labels,
+    loss_start,
+    no_learning,
+    positives_among_negatives,
+    queue_filling,
+    rate_and_batch,
+    shortcut,
+    temperature,
+)
 from contrast.run_folder import RunFolder
 
 __all__ = ["RULES", "Examination", "examine"]

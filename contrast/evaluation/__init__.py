@@ -3,27 +3,35 @@
 No configuration is read here and nothing is trained with Lightning: `contrast.commands` does the reading.
 """
 
-from contrast.evaluation.auroc import AUROC, auroc_interval, balanced_accuracy, macro_auroc
 from contrast.evaluation.baselines import measure_baselines, most_samples, with_notes
-from contrast.evaluation.device import choose_device, made_with
 from contrast.evaluation.duplicates import NearPairs, near_across, near_within, of_two_classes
-from contrast.evaluation.encoder import Encoder, averaged_shape, encode, fingerprint, raw_input, with_backbone
-from contrast.evaluation.export import export
+from contrast.evaluation.encoder import Encoder, averaged_shape, encode, export, fingerprint, raw_input, with_backbone
 from contrast.evaluation.features import Features, cache_key, cached_features, extract, features_of
 from contrast.evaluation.finetune import FineTuned, FineTuning, LabelledSet, finetune, load_set
-from contrast.evaluation.intervals import (
+from contrast.evaluation.knn import knn_top1, weighted_knn_scores
+from contrast.evaluation.labels import held_out_split, label_subset
+from contrast.evaluation.probe import LinearProbe, fit_linear, train_probe
+from contrast.evaluation.protocols import (
+    SeedResult,
+    evaluate_finetuning,
+    evaluate_knn,
+    evaluate_probe,
+    finetune_over_seeds,
+    probe_over_seeds,
+)
+from contrast.evaluation.results import Baseline, Result, accuracy_interval, write_json, write_result
+from contrast.evaluation.statistics import (
+    AUROC,
     Interval,
+    auroc_interval,
+    balanced_accuracy,
+    macro_auroc,
     matched_difference,
     mean_interval,
     paired_difference,
     wilson_interval,
 )
-from contrast.evaluation.knn import knn_top1, weighted_knn_scores
-from contrast.evaluation.labels import held_out_split, label_subset
-from contrast.evaluation.over_seeds import SeedResult, finetune_over_seeds, probe_over_seeds
-from contrast.evaluation.probe import LinearProbe, fit_linear, train_probe
-from contrast.evaluation.protocols import evaluate_finetuning, evaluate_knn, evaluate_probe
-from contrast.evaluation.results import Baseline, Result, accuracy_interval, write_json, write_result
+from contrast.runtime import choose_device, made_with
 
 __all__ = [
     "AUROC",

@@ -12,14 +12,19 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from contrast.arguments import checked
+from contrast.checks import checked
 from contrast.data import TrainingData
 from contrast.errors import InputError
-from contrast.evaluation.auroc import balanced_accuracy
 from contrast.evaluation.encoder import MOST_VALUES, Encoder, raw_input
-from contrast.evaluation.intervals import Interval, matched_difference, mean_interval, paired_difference
 from contrast.evaluation.protocols import evaluate_knn, evaluate_probe, positions_of
 from contrast.evaluation.results import Baseline, Result, accuracy_interval
+from contrast.evaluation.statistics import (
+    Interval,
+    balanced_accuracy,
+    matched_difference,
+    mean_interval,
+    paired_difference,
+)
 
 __all__ = ["MAJORITY", "RANDOM", "RAW", "measure_baselines", "most_samples", "with_notes"]
 

@@ -1,21 +1,26 @@
-"""A frozen encoder: from a data set's samples to features, with all that an evaluation must know about it."""
+"""An encoder with its input transform, for evaluation and export."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from contrast.arguments import checked
+from contrast.checks import checked
 from contrast.data.standardisation import Standardisation
 from contrast.errors import InputError
+from contrast.evaluation.results import write_json
+from contrast.models import Backbone
+from contrast.runs.files import whole_file
 
 __all__ = [
     "MOST_VALUES",
@@ -23,6 +28,7 @@ __all__ = [
     "Encoder",
     "averaged_shape",
     "encode",
+    "export",
     "fingerprint",
     "raw_input",
     "with_backbone",
@@ -187,3 +193,31 @@ def _times(shape: Sequence[int]) -> str:
 def with_backbone(encoder: Encoder, backbone: nn.Module, description: dict[str, Any]) -> Encoder:
     """`encoder` with another backbone of the same shape; a freshly built one is the random-initialisation baseline."""
     return replace(encoder, backbone=backbone, fingerprint=fingerprint(backbone), description=description)
+
+
+@checked
+def export(backbone: Backbone, card: Mapping[str, Any], folder: str | Path) -> Path:
+    """Write ``backbone.safetensors`` and ``card.json``; the weights' path.
+
+    Args:
+        backbone: its ``plain_state_dict`` is written, bit for bit.
+        card: what is known of the weights, as JSON; the backbone's own description goes in beside it.
+        folder: made if missing. Files of the same names are replaced, each whole; no card is ever beside other weights.
+
+    Raises:
+        InputError: where a weight is not finite.
+    """
+    folder = Path(folder)
+    weights, about = folder / "backbone.safetensors", folder / "card.json"
+    # safetensors refuses tensors that share memory, and a network may well share some.
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in backbone.plain_state_dict().items()}
+    spoilt = next((name for name, tensor in state.items() if not bool(tensor.isfinite().all())), None)
+    if spoilt is not None:
+        raise InputError(
+            f"weights {spoilt!r} hold NaN or infinity, and are of no use to anybody: export another checkpoint"
+        )
+    with whole_file(about) as new_card, whole_file(weights) as part:
+        save_file(state, part, metadata={"format": "pt"})
+        write_json(new_card, {"backbone": backbone.describe(), **card})
+        about.unlink(missing_ok=True)  # the new weights come first: a process that is killed leaves no card, or theirs
+    return weights

@@ -18,13 +18,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from contrast.arguments import checked
+from contrast.checks import checked
 from contrast.data import TrainingData
 from contrast.data.batch import LabelledBatch
-from contrast.data.failures import worker_message
+from contrast.data.sources import worker_message
 from contrast.errors import InputError
 from contrast.evaluation.encoder import Encoder, encode
-from contrast.whole_file import whole_file
+from contrast.runs.files import whole_file
 
 __all__ = ["Features", "batches", "cache_key", "cached_features", "extract", "features_of"]
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from contrast.arguments import checked
+from contrast.checks import checked
 from contrast.data.batch import LabelledBatch
 from contrast.data.views import RandomResizedCrop
 from contrast.errors import InputError

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from contrast.arguments import checked
+from contrast.checks import checked
 from contrast.errors import InputError
-from contrast.nearest import nearest
+from contrast.search.exact import nearest
 
 __all__ = ["check_knn", "knn_top1", "weighted_knn_scores"]
 

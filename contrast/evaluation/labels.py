@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from contrast.arguments import checked
+from contrast.checks import checked
 from contrast.errors import InputError
 from contrast.randomness import Purpose, uniform
 

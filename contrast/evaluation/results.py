@@ -13,9 +13,9 @@ from typing import Any
 
 from torch import Tensor
 
-from contrast.arguments import checked
-from contrast.evaluation.intervals import Interval, mean_interval, wilson_interval
-from contrast.whole_file import whole_file
+from contrast.checks import checked
+from contrast.evaluation.statistics import Interval, mean_interval, wilson_interval
+from contrast.runs.files import whole_file
 
 __all__ = ["Baseline", "Result", "accuracy_interval", "write_json", "write_result"]
 

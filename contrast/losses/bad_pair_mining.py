@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from contrast.arguments import checked
+from contrast.checks import checked
 from contrast.distributed import gather_detached
 from contrast.errors import InputError
-from contrast.losses.pieces import PairWeighting
-from contrast.run_length import RunLength
+from contrast.losses.base import PairWeighting
+from contrast.runs.length import RunLength
 
 __all__ = ["BadPairMining", "bad_pair_weights"]
 

@@ -1,25 +1,102 @@
-"""The one formula that every method of the project changes a term of."""
+"""Contrastive loss: transforms, temperature, objective and weighting over pairs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Float
-from torch import nn
+from torch import Tensor, nn
 
-from contrast.arguments import checked
-from contrast.losses.logit_loss import LogitLoss
-from contrast.losses.logits import NegativeLogits, PositiveLogits, positive_logits
-from contrast.losses.loss import LossOutput, require_pairs, weighted_mean
+from contrast.checks import checked
+from contrast.losses.base import (
+    Loss,
+    LossOutput,
+    PairTransform,
+    PairWeighting,
+    Piece,
+    require_pairs,
+    weighted_mean,
+    wide,
+)
+from contrast.losses.logits import NegativeLogits, PositiveLogits, Tile, negative_logits, positive_logits
 from contrast.losses.objectives import Objective
-from contrast.losses.pieces import PairTransform, PairWeighting, Piece
-from contrast.losses.several_positives import mean_over_positives
 from contrast.losses.temperature import FixedTemperature, Temperature, as_temperature
-from contrast.losses.tiled import negative_logits
-from contrast.pairs import Pairs
+from contrast.pairs import NOT_OFFERED, Pairs
 
-__all__ = ["ContrastiveLoss"]
+__all__ = ["ContrastiveLoss", "LogitLoss", "mean_over_positives"]
+
+
+class LogitLoss(Loss, ABC):
+    """A loss with negatives: each query's is a function of its positive logit and of sums over its negatives' logits.
+
+    Observers see the negatives of such a loss, and its gradient on each; of any other `Loss` the positives alone.
+
+    Attributes:
+        temperature: scores to logits.
+    """
+
+    temperature: Temperature
+
+    @abstractmethod
+    def logits(self, pairs: Pairs) -> tuple[PositiveLogits, NegativeLogits]:
+        """Positive and negative logits of pairs that are already transformed; observers call it under no_grad."""
+
+    @abstractmethod
+    def of_logits(self, pairs: Pairs, positive: PositiveLogits, negatives: NegativeLogits) -> Float[Tensor, " b"]:
+        """Each query's loss, before weighting, from what `logits` gave; it asks `negatives` for all it needs of them.
+
+        Its gradient on one negative's logit follows from that on what was asked for: that is how observers find it.
+        """
+
+
+def mean_over_positives(
+    objective: Objective, temperature: Temperature, pairs: Pairs, positive: PositiveLogits, negatives: NegativeLogits
+) -> Float[Tensor, "*h b"]:
+    """``1/(1 + p) Σ_j objective(l⁺_j, negatives)`` over the positive and the p further ones of each query.
+
+    Where an objective compares queries, as DCLW does, a query that has no j-th positive stands there with its own.
+    """
+    kept = _Kept(negatives)
+    total = objective(positive, kept)
+    extra, index = pairs.extra_positives, pairs.extra_positive_index
+    assert extra is not None
+    assert index is not None
+    present = index != NOT_OFFERED
+    for place in range(index.shape[1]):
+        here = present[:, place]
+        rows = torch.where(here[:, None], wide(extra[..., place, :]), wide(pairs.positive))
+        of_row = positive_logits(dataclasses.replace(pairs, positive=rows), temperature)
+        total = total + objective(of_row, kept).masked_fill(~here, 0.0)
+    mean: Tensor = total / (1 + present.sum(dim=1))
+    return mean
+
+
+class _Kept(NegativeLogits):
+    """Negatives that answer a question once: every positive of a query meets the same ones."""
+
+    def __init__(self, negatives: NegativeLogits) -> None:
+        self._negatives, self.count = negatives, negatives.count
+        self._sums: dict[float, Tensor] = {}
+        self._hardest: tuple[Tensor, Tensor] | None = None
+
+    def logsumexp(self, scale: float = 1.0) -> Float[Tensor, "*h b"]:
+        if scale not in self._sums:
+            self._sums[scale] = self._negatives.logsumexp(scale)
+        return self._sums[scale]
+
+    def hardest(self) -> tuple[Float[Tensor, "*h b"], Float[Tensor, "*h b"]]:
+        if self._hardest is None:
+            self._hardest = self._negatives.hardest()
+        return self._hardest
+
+    def logit_of(self, score: float) -> Float[Tensor, ""]:
+        return self._negatives.logit_of(score)
+
+    def tiles(self) -> Iterator[Tile]:
+        return self._negatives.tiles()
 
 
 class ContrastiveLoss(LogitLoss):

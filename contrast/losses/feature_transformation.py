@@ -10,14 +10,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from contrast.arguments import checked
+from contrast.checks import checked
 from contrast.errors import InputError
-from contrast.losses.draws import BetaQuantile, query_draws, row_identity, row_permutation
-from contrast.losses.pieces import PairTransform
-from contrast.losses.wide import wide
+from contrast.losses.base import PairTransform, wide
+from contrast.losses.candidates import BetaQuantile, query_draws, row_identity, row_permutation
 from contrast.pairs import Pairs
 from contrast.randomness import Purpose, uniform
-from contrast.run_length import RunLength
+from contrast.runs.length import RunLength
 
 __all__ = ["NegativeInterpolation", "PositiveExtrapolation", "extrapolate", "interpolate"]
 

@@ -8,15 +8,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from contrast.arguments import checked
+from contrast.checks import checked
 from contrast.errors import InputError
-from contrast.losses.draws import query_draws
-from contrast.losses.pieces import PairTransform
-from contrast.losses.real_negatives import real_scores, rows_at, samples_at
-from contrast.losses.wide import wide
+from contrast.losses.base import PairTransform, wide
+from contrast.losses.candidates import query_draws, real_scores, rows_at, samples_at
 from contrast.pairs import NOT_OFFERED, PAIR_MIX, QUERY_MIX, UNKNOWN, Pairs
 from contrast.randomness import Purpose
-from contrast.run_length import RunLength
+from contrast.runs.length import RunLength
 
 __all__ = ["HardNegativeMixing", "mix_pairs", "mix_with_query"]
 

@@ -1,18 +1,25 @@
-"""The one way that a label meets a loss: a table by sample, given at construction and looked up by index."""
+"""Labels in losses: same-class pairs, labelled logits and labelled negatives."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from contrast.arguments import check_tensors
+from contrast.checks import check_tensors
 from contrast.errors import InputError
+from contrast.losses.base import wide
+from contrast.losses.exclusion import left_out
+from contrast.losses.logits import NegativeLogits, Tile, positive_logits
+from contrast.losses.temperature import Temperature
+from contrast.pairs import Pairs
 
-__all__ = ["LabelTable"]
+__all__ = ["LabelTable", "LabelledLogits", "LabelledNegatives", "labelled_logits"]
 
 _log = logging.getLogger(__name__)
 
@@ -72,3 +79,84 @@ def _note(labels: Int[Tensor, " n"]) -> str:
     if classes == 1:
         return f"all {len(known)} labelled samples are of class {int(known[0])}, so that no sample is of another class"
     return ""
+
+
+@dataclass(frozen=True)
+class LabelledLogits:
+    """Logits of queries with their own positives and with the shared rows, which may be of their class.
+
+    Attributes:
+        positive: of each query with its own positive, (*h, b).
+        score, logit: of each query with each shared row, (*h, b, k), before and after the temperature.
+        offered: which shared rows a query is offered, (b, k): those of other samples that `excluded` does not name.
+        same: which of them are of the query's class, (b, k); none of them where it or they have no label.
+        labelled: which shared rows have a label, (k,).
+    """
+
+    positive: Float[Tensor, "*h b"]
+    score: Float[Tensor, "*h b k"]
+    logit: Float[Tensor, "*h b k"]
+    offered: Bool[Tensor, "b k"]
+    same: Bool[Tensor, "b k"]
+    labelled: Bool[Tensor, " k"]
+
+
+def labelled_logits(owner: str, pairs: Pairs, labels: LabelTable, temperature: Temperature) -> LabelledLogits:
+    """Logits and classes of these pairs; the whole (b, k) matrix is held.
+
+    Args:
+        owner: the loss, for messages.
+        pairs: without own negatives and extra positives.
+        labels: of the training samples.
+        temperature: scores to logits.
+
+    Raises:
+        InputError: where there are own negatives or extra positives.
+    """
+    if pairs.own_negatives is not None or pairs.extra_positives is not None:
+        raise InputError(
+            f"{owner} finds positives among shared rows by label: it takes no own_negatives and no extra_positives"
+        )
+    query, rows = wide(pairs.query), wide(pairs.negatives)
+    score = query @ rows.transpose(-1, -2)
+    logit = temperature(score, query[..., :, None, :], rows[..., None, :, :])
+    offered = ~left_out(pairs, 0, rows.shape[-2])
+    of_query, of_rows = labels(pairs.index), labels(pairs.negative_index)
+    of_rows = of_rows[:, None] if of_rows.ndim == 1 else of_rows
+    # A row that is made of two samples is of a class if both are.
+    same = (of_query[:, None, None] == of_rows[None]).all(dim=-1) & (of_query[:, None] >= 0)
+    labelled = (of_rows >= 0).all(dim=-1)
+    return LabelledLogits(positive_logits(pairs, temperature).logit, score, logit, offered, same & offered, labelled)
+
+
+class LabelledNegatives(NegativeLogits):
+    """A part of the shared rows, chosen for each query and head.
+
+    Args:
+        seen: scores and logits with all shared rows.
+        offered: which of them are negatives, (*h, b, k).
+        temperature: what made logits of scores.
+    """
+
+    def __init__(self, seen: LabelledLogits, offered: Bool[Tensor, "*h b k"], temperature: Temperature) -> None:
+        self._seen, self._temperature = seen, temperature
+        self._offered = offered.expand_as(seen.score)
+        self.count = self._offered.sum(dim=-1)
+
+    def logsumexp(self, scale: float = 1.0) -> Float[Tensor, "*h b"]:
+        return torch.logsumexp((self._seen.logit * scale).masked_fill(~self._offered, -torch.inf), dim=-1)
+
+    def hardest(self) -> tuple[Float[Tensor, "*h b"], Float[Tensor, "*h b"]]:
+        score = self._seen.score.masked_fill(~self._offered, -torch.inf)
+        if not score.shape[-1]:
+            nothing = score.new_full(score.shape[:-1], -torch.inf)
+            return nothing, nothing
+        best, column = score.max(dim=-1, keepdim=True)
+        logit = self._seen.logit.gather(-1, column).masked_fill(best.isneginf(), -torch.inf)
+        return best.squeeze(-1), logit.squeeze(-1)
+
+    def logit_of(self, score: float) -> Float[Tensor, ""]:
+        return self._temperature.of_score(self._seen.score.new_tensor(score))
+
+    def tiles(self) -> Iterator[Tile]:
+        yield Tile(self._seen.score.detach(), self._seen.logit.detach(), self._offered, own=False, start=0)

@@ -6,15 +6,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from contrast.arguments import checked
+from contrast.checks import checked
 from contrast.errors import InputError
-from contrast.losses.labelled_logits import LabelledLogits, labelled_logits
-from contrast.losses.labelled_negatives import LabelledNegatives
-from contrast.losses.labels import LabelTable
-from contrast.losses.logit_loss import LogitLoss
+from contrast.losses.base import LossOutput, PairWeighting, require_pairs, weighted_mean
+from contrast.losses.contrastive import LogitLoss
+from contrast.losses.labels import LabelledLogits, LabelledNegatives, LabelTable, labelled_logits
 from contrast.losses.logits import NegativeLogits, PositiveLogits, positive_logits
-from contrast.losses.loss import LossOutput, require_pairs, weighted_mean
-from contrast.losses.pieces import PairWeighting
 from contrast.losses.temperature import Temperature, as_temperature
 from contrast.pairs import Pairs
 

@@ -6,11 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from contrast.arguments import checked
-from contrast.losses.loss import Loss, LossOutput, require_pairs, weighted_mean
-from contrast.losses.pieces import PairWeighting
+from contrast.checks import checked
+from contrast.losses.base import Loss, LossOutput, PairWeighting, require_pairs, weighted_mean, wide
 from contrast.losses.temperature import Temperature, as_temperature
-from contrast.losses.wide import wide
 from contrast.pairs import Pairs
 
 __all__ = ["BYOLLoss", "SimSiamLoss"]

@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from contrast.losses.left_out import LeftOut
-from contrast.losses.wide import wide
+from contrast.losses.base import wide
+from contrast.losses.exclusion import LeftOut
 
 __all__ = ["log_partition"]
 
@@ -38,7 +38,7 @@ def log_partition(
     query, negatives and τ are exact. Where query and negatives are one tensor (a batch on one process), half of the
     blocks serve both. Where the negatives ask for no gradient (a queue), the query's is made in forward already.
 
-    On a CUDA device kernels do the same (`contrast.losses.fused_partition`), and take rows in half precision as they
+    On a CUDA device kernels do the same (`contrast.losses._partition_cuda`), and take rows in half precision as they
     are; elsewhere these are widened first.
 
     Args:
@@ -52,7 +52,7 @@ def log_partition(
         return torch.stack([log_partition(*rows, inverse, out) for rows in heads])
     within = query is negatives and out.symmetric
     if query.device.type == "cuda" and HAS_TRITON and query.dtype != torch.float64:
-        from contrast.losses.fused_partition import fits, fused_log_partition  # loads Triton, which only a card needs
+        from contrast.losses._partition_cuda import fits, fused_log_partition  # loads Triton, which only a card needs
 
         if fits(query):
             return fused_log_partition(query, negatives, inverse, out.pairs, within)

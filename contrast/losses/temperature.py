@@ -1,19 +1,30 @@
-"""From score to logit."""
+"""Temperatures: fixed, learned, and adaptive per pair and head (AMCL)."""
 
 from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
-from contrast.arguments import checked
-from contrast.errors import InputError
-from contrast.losses.pieces import Piece
+from contrast.checks import checked
+from contrast.errors import InputError, did_you_mean
+from contrast.losses.base import Piece
 
-__all__ = ["FixedTemperature", "LearnedTemperature", "Temperature", "as_temperature"]
+__all__ = [
+    "AdaptiveTemperature",
+    "FixedTemperature",
+    "LearnedTemperature",
+    "Temperature",
+    "amcl_logits",
+    "as_temperature",
+    "temperature_cost",
+]
 
 
 class Temperature(Piece):
@@ -125,3 +136,216 @@ def _positive(name: str, value: float) -> float:
     if not (value > 0 and math.isfinite(value)):
         raise InputError(f"{name} {value:g} is not above 0: it divides the scores; common values are 0.05 to 0.5")
     return float(value)
+
+
+Form = Literal["concat", "product"]
+_FORMS = ("concat", "product")
+
+_CPU_BLOCK, _DEVICE_BLOCK = 1 << 18, 1 << 26
+"""Hidden activations (pairs times hidden units) that exist at one time: 1 MiB and 256 MiB of float32."""
+
+
+class AdaptiveTemperature(Temperature):
+    """AMCL's temperature: ``logit = s/τ - β Ω(τ)``, ``τ = lowest + (highest - lowest) · sigmoid(a(z, z′))``.
+
+    The agreement a comes from one small network that all heads share; each pair of each head has a τ of its own::
+
+        concat     a(z, z′) = ½ [ m([z; z′]) + m([z′; z]) ],   m = linear, ReLU, linear to one number
+        product    a(z, z′) = φ(z) · φ(z′),                    φ = linear, ReLU, linear
+
+    Both forms are symmetric in the pair. The two orders of ``concat`` are averaged before the sigmoid, so that τ can
+    come as close to each bound as with one order. ``product`` gives a pair of equal rows a τ in the upper half of the
+    range, since φ(z) · φ(z) is at least 0, so positives that are alike cannot get a low τ.
+
+    ``Ω(τ) = (d/2) log τ + 1/τ`` keeps τ from a bound: for β = 1, ``-s/τ + Ω(τ)`` is the negative log-likelihood of a
+    Gaussian of variance τ.
+
+    ``concat`` never holds its hidden activations for all pairs: the first layer is split into a part of each row, the
+    pairs' activations are made block by block and made again in backward. Memory is that of ``product``; the work is
+    two times `hidden_width` additions a pair, where ``product`` has one matrix product.
+
+    Source: Wang et al., ECCV 2024, arXiv 2310.05615; the paper's section on τ was not read. ``concat`` follows the
+    module that the authors published (github.com/LeiWangR/cl at 3318352, src/amcl_components/adaptive_temperature.py),
+    made symmetric; the bounds there are 1e-5 and 2, and β is 0.1. ``product`` follows third-party notes of the paper.
+    The bounds and β here are this project's choice.
+
+    Args:
+        width: d, the embeddings' width; the head's `output_width`.
+        hidden_width: units of the network's hidden layer, and with ``product`` of its output.
+        lowest, highest: bounds of τ, 0 < lowest < highest.
+        beta: β, at least 0; 0 leaves Ω out.
+        form: how a pair becomes one number.
+
+    Raises:
+        InputError: for bounds out of order, a negative or infinite beta, an unknown form, and embeddings of another
+            width.
+
+    Example:
+        >>> temperature = AdaptiveTemperature(width=8)
+        >>> z = torch.nn.functional.normalize(torch.randn(4, 8), dim=-1)
+        >>> tau = temperature.of_pairs(z, z)
+        >>> tau.shape, bool(((tau > 0.05) & (tau < 0.5)).all())
+        (torch.Size([4]), True)
+    """
+
+    @checked
+    def __init__(
+        self,
+        width: int = 128,
+        hidden_width: int = 128,
+        lowest: float = 0.05,
+        highest: float = 0.5,
+        beta: float = 0.01,
+        form: Form = "concat",
+    ) -> None:
+        super().__init__()
+        if width < 1 or hidden_width < 1:
+            raise InputError(f"AdaptiveTemperature's width {width} and hidden_width {hidden_width} must be above 0")
+        if not 0 < lowest < highest < math.inf:
+            raise InputError(
+                f"AdaptiveTemperature needs 0 < lowest < highest < inf, not {lowest:g} and {highest:g}: without a "
+                "lower bound the loss has none"
+            )
+        if not 0 <= beta < math.inf:
+            raise InputError(
+                f"AdaptiveTemperature's beta {beta:g} must be finite and at least 0: it weighs the cost of tau"
+            )
+        if form not in _FORMS:
+            raise InputError(f"AdaptiveTemperature has no form {form!r}{did_you_mean(form, _FORMS)}")
+        self.width, self.lowest, self.highest, self.beta, self.form = width, lowest, highest, beta, form
+        inputs, outputs = (2 * width, 1) if form == "concat" else (width, hidden_width)
+        self.network = nn.Sequential(
+            nn.Linear(inputs, hidden_width), nn.ReLU(inplace=True), nn.Linear(hidden_width, outputs)
+        )
+
+    def forward(
+        self, scores: Float[Tensor, "..."], query: Float[Tensor, "... d"], other: Float[Tensor, "... d"]
+    ) -> Float[Tensor, "..."]:
+        return amcl_logits(scores, self.of_pairs(query, other), self.beta, self.width)
+
+    def of_pairs(self, query: Float[Tensor, "... d"], other: Float[Tensor, "... d"]) -> Float[Tensor, "..."]:
+        """τ of each pair; arguments as in `forward`."""
+        if query.shape[-1] != self.width:
+            raise InputError(
+                f"AdaptiveTemperature of width {self.width} got embeddings of width {query.shape[-1]}: set its width "
+                "to the head's output_width"
+            )
+        if self.form == "product":
+            agreement = _inner(self.network(query), self.network(other))
+        else:
+            agreement = self._of_both_orders(query, other)
+        return self.lowest + (self.highest - self.lowest) * torch.sigmoid(agreement)
+
+    def _of_both_orders(self, query: Tensor, other: Tensor) -> Tensor:
+        """``½ [m([z; z′]) + m([z′; z])]``, with m's first layer split: ``W [z; z′] = W1 z + W2 z′``."""
+        first, last = self.network[0], self.network[2]
+        assert isinstance(first, nn.Linear)
+        assert isinstance(last, nn.Linear)
+        one, two = first.weight[:, : self.width], first.weight[:, self.width :]
+        shape = _common_shape(query, other)
+        query, other = (rows.view(*[1] * (max(len(shape), 2) + 1 - rows.ndim), *rows.shape) for rows in (query, other))
+        with torch.autocast(query.device.type, enabled=False):
+            # Units of the one order, then units of the other: a single sum over both.
+            left = nn.functional.linear(query, torch.cat([one, two]), torch.cat([first.bias, first.bias]))
+            right = nn.functional.linear(other, torch.cat([two, one]))
+            agreement: Tensor = _Agreement.apply(left, right, torch.cat([last.weight[0], last.weight[0]]) / 2)
+            return agreement.view(shape) + last.bias[0]
+
+    def of_score(self, score: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        raise InputError(
+            "AdaptiveTemperature has no logit for a score without embeddings, which Debiased and HCL ask for: take "
+            "InfoNCE, DCL or HardestNegative with it"
+        )
+
+    def extra_repr(self) -> str:
+        return f"in [{self.lowest:g}, {self.highest:g}] by pair ({self.form}), beta {self.beta:g}"
+
+
+@checked
+def amcl_logits(
+    score: Float[Tensor, "..."], tau: Float[Tensor, "..."], beta: float, width: int
+) -> Float[Tensor, "..."]:
+    """``s/τ - β Ω(τ)``: the logits of AMCL, arXiv 2310.05615.
+
+    Args:
+        score: s, before the temperature.
+        tau: τ of each, above 0.
+        beta: β.
+        width: d in Ω.
+    """
+    return score / tau - beta * temperature_cost(tau, width)
+
+
+def temperature_cost(tau: Float[Tensor, "..."], width: int) -> Float[Tensor, "..."]:
+    """``Ω(τ) = (d/2) log τ + 1/τ``; smallest at τ = 2/d."""
+    return width / 2 * torch.log(tau) + 1 / tau
+
+
+def _inner(query: Tensor, other: Tensor) -> Tensor:
+    """Inner products along the last axis of tensors that broadcast, by a matrix product where every row meets every."""
+    if query.ndim > 2 and query.shape[-2] == 1 and other.shape[-3] == 1:
+        return query.squeeze(-2) @ other.squeeze(-3).transpose(-1, -2)
+    if query.ndim > 2 and query.shape[-2] == 1:
+        return (other @ query.transpose(-1, -2)).squeeze(-1)
+    return (query * other).sum(dim=-1)
+
+
+class _Agreement(torch.autograd.Function):
+    """``Σ_u w_u relu(left_u + right_u)`` of rows that broadcast, block by block, without the sums' matrix in memory.
+
+    With ``on = [left + right > 0]`` and g the incoming gradient, the gradients of left and right are w times
+    ``A = Σ g on`` over the axes along which each is repeated, and that of w is ``Σ left A_left + Σ right A_right``.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, left: Tensor, right: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(left, right, weight)
+        total = left.new_empty(_common_shape(left, right))
+        for out, one, two in _blocks(total, left, right):
+            out.copy_((one + two).relu_() @ weight)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        left, right, weight = ctx.saved_tensors
+        of_left, of_right = torch.zeros_like(left), torch.zeros_like(right)
+        reached = zip(_blocks(gradient, left, right), _blocks(gradient, of_left, of_right), strict=True)
+        for (pulled, one, two), (_, to_left, to_right) in reached:
+            on = (one + two).gt_(0).mul_(pulled[..., None])  # in place: a mask and a cast take longer
+            to_left += on.sum_to_size(to_left.shape)
+            to_right += on.sum_to_size(to_right.shape)
+        of_weight = (left * of_left).flatten(0, -2).sum(dim=0) + (right * of_right).flatten(0, -2).sum(dim=0)
+        return of_left * weight, of_right * weight, of_weight
+
+
+def _blocks(total: Tensor, left: Tensor, right: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Views of the same block of pairs in all three, along the last two axes of pairs; rows keep axes of length 1."""
+    if total.ndim > 2:
+        for place in range(total.shape[0]):
+            yield from _blocks(total[place], _at(left, place), _at(right, place))
+        return
+    rows, columns = total.shape
+    pairs = max(1, (_CPU_BLOCK if total.device.type == "cpu" else _DEVICE_BLOCK) // left.shape[-1])
+    height = max(1, min(rows, math.isqrt(pairs)))
+    width = pairs // height
+    for top in range(0, rows, height):
+        for start in range(0, columns, width):
+            block = slice(top, top + height), slice(start, start + width)
+            yield total[block], _part(left, *block), _part(right, *block)
+
+
+def _at(rows: Tensor, place: int) -> Tensor:
+    """One place of the first axis, which a tensor of length 1 there has for all."""
+    return rows[place if rows.shape[0] > 1 else 0]
+
+
+def _part(rows: Tensor, top: slice, side: slice) -> Tensor:
+    whole = slice(None)
+    return rows[top if rows.shape[0] > 1 else whole, side if rows.shape[1] > 1 else whole]
+
+
+def _common_shape(left: Tensor, right: Tensor) -> torch.Size:
+    """The shape of all pairs of rows that broadcast."""
+    shape: torch.Size = torch.broadcast_shapes(left.shape[:-1], right.shape[:-1])  # type: ignore[no-untyped-call]
+    return shape

@@ -1,7 +1,7 @@
 """Methods: Lightning modules that differ in how a batch becomes pairs."""
 
+from contrast.methods.base import ContrastiveMethod
 from contrast.methods.byol import BYOL
-from contrast.methods.contrastive_method import ContrastiveMethod
 from contrast.methods.moco import MoCo
 from contrast.methods.mocov3 import MoCoV3
 from contrast.methods.nnclr import NNCLR

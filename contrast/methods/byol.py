@@ -10,17 +10,19 @@ from torch import nn
 
 from contrast.data.batch import Batch
 from contrast.losses import LOOK, BYOLLoss, ContrastiveLoss, Loss, SupCon
-from contrast.methods.contrastive_method import (
+from contrast.methods.bank_pairs import negative_free_pairs
+from contrast.methods.base import (
     ContrastiveMethod,
     HeadFactory,
     OptimizerFactory,
     Rates,
     RateScaling,
+    build_predictor,
+    check_momentum,
+    refuse_losses,
+    rising_momentum,
     unit_rows,
 )
-from contrast.methods.fitting import build_predictor, refuse_losses
-from contrast.methods.negative_free_pairs import negative_free_pairs
-from contrast.methods.rising_momentum import check_momentum, rising_momentum
 from contrast.models import Backbone, MLPHead, momentum_copy, update_momentum
 from contrast.optim import LARS, Schedule, WarmupCosine
 from contrast.pairs import Pairs

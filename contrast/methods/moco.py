@@ -14,7 +14,8 @@ from contrast.data.batch import Batch
 from contrast.distributed import gather_detached, own_place, world_size
 from contrast.errors import InputError
 from contrast.losses import ContrastiveLoss, InfoNCE, Loss
-from contrast.methods.contrastive_method import (
+from contrast.methods.bank_pairs import with_offered
+from contrast.methods.base import (
     BankFactory,
     ContrastiveMethod,
     HeadFactory,
@@ -24,7 +25,6 @@ from contrast.methods.contrastive_method import (
     RateScaling,
     unit_rows,
 )
-from contrast.methods.offered import with_offered
 from contrast.models import Backbone, MoCoV2Head, momentum_copy, split_batch_norm, update_momentum
 from contrast.optim import Schedule, WarmupCosine
 from contrast.pairs import Pairs, queue_pairs

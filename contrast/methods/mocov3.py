@@ -10,16 +10,17 @@ from torch import nn
 
 from contrast.data.batch import Batch
 from contrast.losses import ContrastiveLoss, InfoNCE, Loss
-from contrast.methods.contrastive_method import (
+from contrast.methods.base import (
     ContrastiveMethod,
     HeadFactory,
     OptimizerFactory,
     Rates,
     RateScaling,
+    build_predictor,
+    check_momentum,
+    rising_momentum,
     unit_rows,
 )
-from contrast.methods.fitting import build_predictor
-from contrast.methods.rising_momentum import check_momentum, rising_momentum
 from contrast.models import Backbone, MLPHead, momentum_copy, update_momentum
 from contrast.optim import LARS, Schedule, WarmupCosine
 from contrast.pairs import Pairs, cross_pairs

@@ -13,16 +13,17 @@ from contrast.banks import KeyQueue
 from contrast.data.batch import Batch
 from contrast.errors import InputError
 from contrast.losses import BYOLLoss, ContrastiveLoss, InfoNCE, Loss, SimSiamLoss
-from contrast.methods.contrastive_method import (
+from contrast.methods.base import (
     BankFactory,
     ContrastiveMethod,
     HeadFactory,
     OptimizerFactory,
     Rates,
     RateScaling,
+    build_predictor,
+    refuse_losses,
     unit_rows,
 )
-from contrast.methods.fitting import build_predictor, refuse_losses
 from contrast.models import Backbone, MLPHead
 from contrast.optim import LARS, Schedule, WarmupCosine
 from contrast.pairs import UNKNOWN, Pairs, cross_pairs

@@ -10,15 +10,8 @@ from torch import nn
 
 from contrast.data.batch import Batch
 from contrast.losses import ContrastiveLoss, InfoNCE, Loss
-from contrast.methods.contrastive_method import (
-    BankFactory,
-    ContrastiveMethod,
-    HeadFactory,
-    OptimizerFactory,
-    Rates,
-    RateScaling,
-)
-from contrast.methods.offered import with_offered
+from contrast.methods.bank_pairs import with_offered
+from contrast.methods.base import BankFactory, ContrastiveMethod, HeadFactory, OptimizerFactory, Rates, RateScaling
 from contrast.models import Backbone, SimCLRHead
 from contrast.optim import LARS, Schedule, WarmupCosine
 from contrast.pairs import Pairs, in_batch_pairs

@@ -9,16 +9,17 @@ import torch
 
 from contrast.data.batch import Batch
 from contrast.losses import LOOK, ContrastiveLoss, Loss, SimSiamLoss, SupCon
-from contrast.methods.contrastive_method import (
+from contrast.methods.bank_pairs import negative_free_pairs
+from contrast.methods.base import (
     ContrastiveMethod,
     HeadFactory,
     OptimizerFactory,
     Rates,
     RateScaling,
+    build_predictor,
+    refuse_losses,
     unit_rows,
 )
-from contrast.methods.fitting import build_predictor, refuse_losses
-from contrast.methods.negative_free_pairs import negative_free_pairs
 from contrast.models import Backbone, MLPHead
 from contrast.optim import Schedule, WarmupCosine
 from contrast.pairs import Pairs

@@ -9,9 +9,8 @@ from typing import Any, ClassVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from contrast.arguments import checked
+from contrast.checks import checked, require_positive
 from contrast.errors import InputError
-from contrast.models.checks import require_positive
 
 __all__ = ["Backbone", "require_fitting"]
 

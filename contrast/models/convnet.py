@@ -8,10 +8,9 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from contrast.arguments import checked
+from contrast.checks import checked, require_positive
 from contrast.errors import InputError
 from contrast.models.backbone import Backbone
-from contrast.models.checks import require_positive
 
 __all__ = ["ConvNet"]
 

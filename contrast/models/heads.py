@@ -14,8 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from contrast.arguments import checked
-from contrast.models.checks import require_positive
+from contrast.checks import checked, require_positive
 
 __all__ = ["Head", "LinearHead", "MLPHead", "MoCoV2Head", "MultiHead", "SimCLRHead"]
 

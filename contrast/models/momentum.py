@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from contrast.arguments import checked
+from contrast.checks import checked
 from contrast.errors import InputError
 
 __all__ = ["momentum_copy", "update_momentum"]

@@ -10,10 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from contrast.arguments import checked
+from contrast.checks import checked, require_positive
 from contrast.errors import InputError, did_you_mean
 from contrast.models.backbone import Backbone
-from contrast.models.checks import require_positive
 from contrast.models.weights import load_weights
 
 __all__ = ["ResNet", "choose_stem"]

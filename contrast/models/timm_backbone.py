@@ -11,10 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from contrast.arguments import checked
+from contrast.checks import checked, require_positive
 from contrast.errors import InputError
 from contrast.models.backbone import Backbone
-from contrast.models.checks import require_positive
 from contrast.models.weights import load_weights
 
 __all__ = ["Timm"]

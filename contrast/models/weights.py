@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from contrast.arguments import checked
+from contrast.checks import checked
 from contrast.errors import InputError, did_you_mean
 from contrast.models.backbone import Backbone
 from contrast.models.weights_file import State, read_states

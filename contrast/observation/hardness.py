@@ -1,8 +1,10 @@
-"""Negatives by hardness rank: their scores, the gradient's share that falls on them, and how many are false."""
+"""Hardness of negatives: profile by rank, share of the gradient by rank, and the hardest negatives."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,12 +12,14 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from contrast.losses import LogitLoss
+from contrast.observation.blocks import PLACEHOLDER, RANK_ENDS, Block, blocks, chance
+from contrast.observation.gradient import logit_gradient
 from contrast.observation.negatives import PerQuery, positive
-from contrast.observation.ranks import RANK_ENDS
-from contrast.observation.same_class import chance
-from contrast.observation.sums import Array, Average, PerColumn
+from contrast.observation.sums import Array, Average, Histogram, PerColumn
+from contrast.pairs import UNKNOWN, Pairs
 
-__all__ = ["Hardness"]
+__all__ = ["COUPLING_BINS", "GradientShares", "HardNegative", "Hardness", "hardest_negatives"]
 
 _SCORE, _GRADIENT = 1, 2  # places among a ranked negative's sums; the first is how many there are
 
@@ -77,3 +81,135 @@ def top_shares(seen: PerQuery, most: Sequence[int]) -> list[Array]:
     size = seen.ranked.numbers[0]
     size = size if seen.by_gradient else -np.sort(-size, axis=1)
     return [size[:, :each].sum(axis=1) / positive(seen.total) for each in most]
+
+
+COUPLING_BINS = 50
+_TOPS = (1, 10, 100)
+_OF_GRADIENT = ("effective", "synthetic", *map(str, _TOPS), "same_class")  # of queries that have any on negatives
+_OF_ALL = ("negatives", "pull", "push")
+_OCTAVES = 24  # effective numbers are counted by their logarithm, up to 2^24
+
+
+class GradientShares:
+    """Sums over queries, of all directions and processes.
+
+    Args:
+        device: where the queries are.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._effective = Histogram(device, 100, 0.0, _OCTAVES)
+        self._coupling = Histogram(device, COUPLING_BINS, 0.0, 1.0)
+        self._shares, self._means = PerColumn(device, len(_OF_GRADIENT)), PerColumn(device, len(_OF_ALL))
+        self._mixes = False
+
+    def add(self, seen: PerQuery, positive_logit: Array) -> None:
+        """Add queries; shares are those of queries that have any gradient on negatives."""
+        some, total = seen.total > 0, positive(seen.total)
+        entropy = np.log(total) + seen.entropy / total
+        self._effective.add_queries(entropy / math.log(2), some)
+        self._mixes |= bool({"pair_mix", "query_mix"} & seen.kinds)
+        false = np.full_like(total, np.nan) if seen.false is None else seen.false / total
+        shares = [np.exp(entropy), seen.mixed / total, *top_shares(seen, _TOPS), false]
+        numbers = np.stack(shares, axis=1)[some]
+        self._shares.add(numbers, np.ones_like(numbers))
+        numbers = np.stack([seen.negatives, seen.pull, seen.push], axis=1)
+        self._means.add(numbers, np.ones_like(numbers))
+        multiplier = np.exp(-np.logaddexp(0.0, positive_logit - seen.partition))
+        self._coupling.add_queries(multiplier, seen.negatives > 0)
+
+    def row(self, labelled: bool) -> dict[str, Any]:
+        """`gradient` and `coupling`, as a row has them; with the share of the query's class if any label is known."""
+        found = [*self._shares.means(), *self._means.means()]
+        means = dict(zip((*_OF_GRADIENT, *_OF_ALL), found, strict=True))
+        quantiles = [round(2**each, 4) for each in self._effective.row()["quantiles"]]
+        coupling = self._coupling.row()
+        gradient = {
+            "effective": {"mean": means["effective"], "quantiles": quantiles},
+            "negatives": means["negatives"],
+            "top": {str(most): means[str(most)] for most in _TOPS},
+            **({"synthetic": means["synthetic"]} if self._mixes else {}),
+            **({"same_class": means["same_class"]} if labelled else {}),
+            "pull": means["pull"],
+            "push": means["push"],
+        }
+        return {"gradient": gradient, "coupling": {key: coupling[key] for key in ("counts", "mean", "quantiles")}}
+
+
+MIXES = ("pair_mix", "query_mix")
+_MOST_MIXES = 2
+
+
+@dataclass(frozen=True)
+class HardNegative:
+    """One negative of a query.
+
+    Attributes:
+        index: its sample; -1 of a mix, and where it is not known.
+        score: with the query, before the temperature.
+        share: of the query's gradient on all its negatives but placeholders.
+        kind: shared, mined, pair_mix or query_mix.
+    """
+
+    index: int
+    score: float
+    share: float
+    kind: str
+
+
+@torch.no_grad()
+def hardest_negatives(loss: LogitLoss, pairs: Pairs, count: int) -> list[list[HardNegative]]:
+    """The `count` negatives of highest score of each query, hardest first, at most two mixes among them.
+    A queue's random start is left out.
+
+    Of several heads, the first one's.
+
+    Args:
+        loss: whose gradients are asked for.
+        pairs: as they were after the transforms.
+        count: negatives a query.
+    """
+    pairs = _first_head(pairs)
+    positive, negatives = loss.logits(pairs)
+    gradient = logit_gradient(loss, pairs, positive, negatives)
+    found: list[list[HardNegative]] = [[] for _ in pairs.index]
+    total = torch.zeros(len(pairs.index))
+    for block in blocks(pairs, negatives, None):
+        if block.kind == PLACEHOLDER:
+            continue
+        size = gradient.sizes(block.tile)
+        total += size.sum(dim=1).float().cpu()
+        score, place = (block.score + block.weight.log()).topk(min(count, block.score.shape[1]), dim=1)
+        of = _samples(pairs, block).expand_as(block.score).gather(1, place)
+        rows = zip(found, score.tolist(), size.gather(1, place).tolist(), of.tolist(), strict=True)
+        for kept, scores, sizes, samples in rows:
+            here = zip(samples, scores, sizes, strict=True)
+            kept += [HardNegative(sample, s, g, block.kind) for sample, s, g in here if s > -torch.inf]
+    return [
+        [replace(each, share=each.share / whole if whole else 0.0) for each in _chosen(kept, count)]
+        for kept, whole in zip(found, total.tolist(), strict=True)
+    ]
+
+
+def _chosen(found: Sequence[HardNegative], count: int) -> list[HardNegative]:
+    """The hardest; of mixes only the first few, for otherwise nothing else is left of a mixing."""
+    ranked = sorted(found, key=lambda each: -each.score)
+    mixes = [each for each in ranked if each.kind in MIXES][:_MOST_MIXES]
+    return [each for each in ranked if each.kind not in MIXES or each in mixes][:count]
+
+
+def _samples(pairs: Pairs, block: Block) -> Tensor:
+    stop = block.tile.start + block.tile.score.shape[-1]
+    if not block.tile.own:
+        of = pairs.negative_index[block.tile.start : stop]
+        return (torch.full_like(of[:, 0], UNKNOWN) if of.ndim == 2 else of)[None]
+    assert pairs.own_negative_index is not None
+    return pairs.own_negative_index[:, block.tile.start : stop]
+
+
+def _first_head(pairs: Pairs) -> Pairs:
+    if pairs.query.ndim == 2:
+        return pairs
+    by_head = ("query", "positive", "negatives", "own_negatives", "own_negative_parents", "extra_positives")
+    fields = {name: getattr(pairs, name) for name in by_head}
+    return replace(pairs, **{name: each[0] for name, each in fields.items() if each is not None})

@@ -12,9 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from contrast.distributed import gather_detached
-from contrast.observation.chosen import draws
-from contrast.observation.same_class import as_numbers
-from contrast.observation.sums import SHARES
+from contrast.observation.blocks import as_numbers
+from contrast.observation.sums import SHARES, draws
 
 __all__ = ["Order", "Rows", "health", "uniformity"]
 

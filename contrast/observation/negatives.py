@@ -12,9 +12,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from contrast.losses import LogitLoss, NegativeLogits, PositiveLogits
-from contrast.observation.blocks import PLACEHOLDER, SOURCES, Block, blocks
+from contrast.observation.blocks import PLACEHOLDER, SOURCES, Block, Ranked, RankedNumbers, blocks
 from contrast.observation.gradient import LogitGradient, logit_gradient
-from contrast.observation.ranks import Ranked, RankedNumbers
 from contrast.observation.sums import Array, array
 from contrast.observation.temperatures import single_temperature
 from contrast.pairs import Pairs

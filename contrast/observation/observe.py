@@ -13,15 +13,12 @@ from torch import Tensor
 
 from contrast.losses import AdaptiveTemperature, BadPairMining, LogitLoss, Loss, LossOutput
 from contrast.losses.logits import positive_logits
-from contrast.observation.blocks import Block
-from contrast.observation.chosen import draws, some_queries
-from contrast.observation.gradient_shares import COUPLING_BINS, GradientShares
-from contrast.observation.hardness import Hardness
+from contrast.observation.blocks import RANK_ENDS, Block
+from contrast.observation.hardness import COUPLING_BINS, GradientShares, Hardness
 from contrast.observation.health import Order, Rows, health, uniformity
 from contrast.observation.negatives import per_query
-from contrast.observation.ranks import RANK_ENDS
 from contrast.observation.scores import BINS, Scores
-from contrast.observation.sums import SHARES, Average, array
+from contrast.observation.sums import SHARES, Average, array, draws, some_queries
 from contrast.observation.temperatures import Temperatures, single_temperature
 from contrast.pairs import Pairs
 

@@ -1,7 +1,8 @@
-"""Histograms of scores by kind, and how far positives are from negatives."""
+"""Statistics of positive and negative scores, and how well they separate."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,41 @@ from torch import Tensor
 
 from contrast.observation.blocks import KINDS, Block
 from contrast.observation.negatives import PerQuery
-from contrast.observation.separation import separation
 from contrast.observation.sums import Array, Histogram, array
 
-__all__ = ["BINS", "Scores"]
+__all__ = ["BINS", "Scores", "separation"]
+
+
+def separation(positive: Array, negative: Array, shown: int) -> dict[str, Any]:
+    """Overlap, d′ and area under the curve of positives against negatives.
+
+    overlap ``Σ_i min(p_i, n_i)`` over the shown bins; ``d′ = (μ₊ - μ₋) / √((σ₊² + σ₋²) / 2)``; AUC ``P(s₊ > s₋) +
+    P(s₊ = s₋) / 2`` over all pairs of a positive and a negative, scores in one fine bin taken for equal.
+
+    Args:
+        positive, negative: fine counts, then how many, sum and sum of squares, as `Histogram` adds them up.
+        shown: how many bins are shown.
+    """
+    fine = [each[:-3] for each in (positive, negative)]
+    if not all(each.any() for each in fine):
+        return {}
+    p, n = (each / each.sum() for each in fine)
+    below = n.cumsum() - n
+    moments = [_moments(each[-3:]) for each in (positive, negative)]
+    (mean, variance), (other, spread) = moments
+    scale = math.sqrt((variance + spread) / 2)
+    return {
+        "overlap": float(np.minimum(p.reshape(shown, -1).sum(axis=1), n.reshape(shown, -1).sum(axis=1)).sum()),
+        "d_prime": (mean - other) / scale if scale else float("nan"),
+        "auc": float((p * (below + n / 2)).sum()),
+    }
+
+
+def _moments(sums: Array) -> tuple[float, float]:
+    count, total, squares = sums.tolist()
+    mean = total / count
+    return mean, max(squares / count - mean**2, 0.0)
+
 
 BINS = 100
 _HARDEST = 10  # negatives of each query that `hardest` shows

@@ -1,7 +1,8 @@
-"""The top of the page: what a run is, its key numbers, and its accuracies with their protocols."""
+"""The overview of runs: settings, evaluations and baselines."""
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,19 +11,168 @@ from pathlib import Path
 from typing import Any
 
 from contrast.doctor import Finding, best_reference
-from contrast.next_command import shell_command
-from contrast.report.demo_summary import summary_in_words
-from contrast.report.evaluated_data import data_in_words, short_protocol
-from contrast.report.figures.knn_accuracy import accuracy_by_epoch, online_references
-from contrast.report.figures.score_separation import mean_gap, sensitivity_index
-from contrast.report.numbers import duration, is_number, number, percent, short
+from contrast.report.figures.scores import mean_gap, sensitivity_index
+from contrast.report.figures.training import accuracy_by_epoch, online_references
+from contrast.report.numbers import (
+    duration,
+    is_number,
+    number,
+    percent,
+    points,
+    running_mean,
+    series_of,
+    short,
+    smoothing_window,
+)
 from contrast.report.run_record import Evaluation, RunRecord
-from contrast.report.series import running_mean, series_of, smoothing_window
 from contrast.report.settings import facts_over_time, flat_settings, run_facts
 from contrast.run_folder import RunFolder
-from contrast.run_history import Change
+from contrast.runs.history import Change
+from contrast.runs.next_command import shell_command
 
-__all__ = ["Card", "Overview", "against", "compared_numbers", "key_numbers", "overview"]
+__all__ = [
+    "Card",
+    "Overview",
+    "against",
+    "compared_numbers",
+    "data_in_words",
+    "gain_in_words",
+    "key_numbers",
+    "overview",
+    "set_in_words",
+    "short_protocol",
+    "summary_in_words",
+]
+
+_MOST_CLASSES = 8
+
+
+def data_in_words(protocol: dict[str, Any]) -> list[str]:
+    """One line for each set of a protocol: path, class of the data set, samples, class names and checksum.
+
+    Empty for a protocol that names no data, as those of earlier versions.
+
+    Example:
+        >>> data_in_words({"data": {"test": {"set": "x.ImageFolder", "path": "p", "samples": 3, "contents": "1a2b"}}})
+        ['test: p (ImageFolder), 3 samples, checksum 1a2b']
+    """
+    data = protocol.get("data")
+    sets = data.items() if isinstance(data, dict) else []
+    return [set_in_words(name, each) for name, each in sets if isinstance(each, dict)]
+
+
+def set_in_words(name: str, described: dict[str, Any]) -> str:
+    """One set, as `TrainingData.describe` gives it; what it lacks is left out."""
+    kind, path = str(described.get("set") or "").rpartition(".")[2], described.get("path")
+    where = f"{path} ({kind})" if path and kind else str(path or kind)
+    classes = [str(each) for each in described["classes"]] if isinstance(described.get("classes"), list) else []
+    shown = f" of {len(classes)} classes ({_some(classes)})" if classes else ""
+    count, checksum = described.get("samples"), described.get("contents")
+    said = [
+        where,
+        f"{count:,} samples{shown}" if isinstance(count, int) else "",
+        f"checksum {checksum[:8]}" if isinstance(checksum, str) else "",
+    ]
+    return f"{name}: {', '.join(filter(None, said))}"
+
+
+def short_protocol(protocol: dict[str, Any]) -> dict[str, Any]:
+    """The protocol with each set's classes as one text, for a table of settings."""
+    data = protocol.get("data")
+    if not isinstance(data, dict):
+        return protocol
+    return {**protocol, "data": {name: _with_classes_as_text(each) for name, each in data.items()}}
+
+
+def _with_classes_as_text(described: Any) -> Any:
+    if not isinstance(described, dict) or not isinstance(described.get("classes"), list):
+        return described
+    return {**described, "classes": _some([str(each) for each in described["classes"]])}
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _MOST_CLASSES} more" if len(names) > _MOST_CLASSES else ""
+    return ", ".join(names[:_MOST_CLASSES]) + more
+
+
+STATES = {"": "Pretrained", "random_init_": "Random weights"}
+RAW = "raw_"
+GAIN = "few_label_gain_over_"
+MEASURED = {
+    "linear_top1": "linear probe, top-1",
+    "few_label_top1": "probe on few labels, top-1",
+    "knn_top1": "kNN, top-1",
+    "linear_macro_auroc": "linear probe, macro AUROC",
+    "few_label_macro_auroc": "probe on few labels, macro AUROC",
+    "knn_macro_auroc": "kNN, macro AUROC",
+}
+NAMES = {
+    "few_labels_per_class": "Few labels",
+    "neighbours": "Neighbours of kNN",
+    "pretrain_seconds": "Pretraining took",
+}
+UNSAID = {"samples_name", "value_name", "few_label_gain_low"}
+"""Words for the other names, and the lowest end of the gains, each of which is said with its interval."""
+
+
+def summary_in_words(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """Names and values in the order of the file; a key that nobody knows is shown as it stands."""
+    return [(_name(key, summary), _value(key, value)) for key, value in summary.items() if key not in UNSAID]
+
+
+def gain_in_words(gain: Sequence[float]) -> str:
+    """The mean and the ends of an interval of a difference of accuracies, as a gain, a loss or neither.
+
+    Args:
+        gain: mean, low and high end, as shares.
+
+    Example:
+        >>> gain_in_words([0.05, 0.02, 0.08]), gain_in_words([-0.1, -0.2, -0.01])
+        ('gain of 5.0 points, 2.0 to 8.0', 'loss of 10.0 points, 1.0 to 20.0')
+        >>> gain_in_words([0.01, -0.02, 0.04])
+        'no clear difference: +1.0 points, −2.0 to +4.0'
+    """
+    mean, low, high = gain
+    if low >= 0:
+        return f"gain of {100 * mean:.1f} points, {100 * low:.1f} to {100 * high:.1f}"
+    if high <= 0:
+        return f"loss of {-100 * mean:.1f} points, {-100 * high:.1f} to {-100 * low:.1f}"
+    return f"no clear difference: {points(mean)} points, {points(low)} to {points(high)}"
+
+
+def _name(key: str, summary: dict[str, Any]) -> str:
+    if key in NAMES:
+        return NAMES[key]
+    if key.startswith(GAIN):
+        return f"Few labels, against {_state(key.removeprefix(GAIN) + '_').lower()}"
+    if key == f"test_{summary.get('samples_name')}":
+        return f"Test {summary['samples_name']}"
+    for measured, words in MEASURED.items():
+        state = _state(key.removesuffix(measured))
+        if key.endswith(measured) and state:
+            return f"{state}: {words}"
+    return key
+
+
+def _state(prefix: str) -> str:
+    """Whose features a key's beginning names; empty where it names none."""
+    if prefix.startswith(RAW):
+        return f"Raw {prefix.removeprefix(RAW).rstrip('_').replace('_', ' ')}s"
+    return STATES.get(prefix, "")
+
+
+def _value(key: str, value: Any) -> str:
+    if key.startswith(GAIN) and isinstance(value, list) and len(value) == 3 and all(map(is_number, value)):
+        return f"{gain_in_words(value)} (95 % interval of the paired difference)"
+    found = number(value)
+    if found is None:
+        return value if isinstance(value, str) else json.dumps(value)
+    if key.endswith("_top1"):
+        return percent(found)
+    if key == "few_labels_per_class":
+        return f"{short(found)} a class"
+    return duration(found) if key == "pretrain_seconds" else short(found)
+
 
 TOP_1 = "top\N{NON-BREAKING HYPHEN}1"
 EVALUATION_NAMES = {"probe": "Linear probe", "knn": "kNN", "finetune": "Fine-tuning"}

@@ -16,24 +16,14 @@ import jinja2
 import vl_convert
 from markupsafe import Markup
 
-from contrast.report.figure import Figure, Missing
-from contrast.report.figures.bad_pairs import bad_pairs
-from contrast.report.figures.coupling import coupling
-from contrast.report.figures.data_map import data_map
+from contrast.report.charts import Figure, Missing
 from contrast.report.figures.differences import differences
-from contrast.report.figures.embedding_health import embedding_health
-from contrast.report.figures.false_negatives import false_negatives
-from contrast.report.figures.gallery import gallery
-from contrast.report.figures.gradient_shares import gradient_shares
-from contrast.report.figures.hardness_profile import hardness_profile
-from contrast.report.figures.knn_accuracy import knn_accuracy
-from contrast.report.figures.learning_rate import learning_rate
-from contrast.report.figures.memory_bank import memory_bank
-from contrast.report.figures.pretext_accuracy import pretext_accuracy
-from contrast.report.figures.score_densities import score_densities
-from contrast.report.figures.score_separation import score_separation
-from contrast.report.figures.temperatures import temperatures
-from contrast.report.figures.training_loss import training_loss
+from contrast.report.figures.embedding import embedding_health
+from contrast.report.figures.gradients import coupling, gradient_shares, temperatures
+from contrast.report.figures.negatives import false_negatives, hardness_profile, memory_bank
+from contrast.report.figures.pairs import bad_pairs, data_map, gallery
+from contrast.report.figures.scores import pretext_accuracy, score_densities, score_separation
+from contrast.report.figures.training import knn_accuracy, learning_rate, training_loss
 from contrast.report.overview import compared_numbers, overview
 from contrast.report.run_record import RunRecord
 from contrast.report.settings import differing_settings, flat_settings

@@ -1,20 +1,38 @@
-"""Every sample's mean loss and positive score over training, out of pairs/: tolerant of what is missing or cut."""
+"""Samples on the page: names, pictures, the gallery and score snapshots."""
 
 from __future__ import annotations
 
+import base64
+import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file
 
-from contrast.records import read_object
+from contrast.records import last_row, last_row_per_step, read_object
+from contrast.report.numbers import is_number, number
 from contrast.run_folder import RunFolder
 
-__all__ = ["Samples", "losses_by_epoch", "read_samples"]
+__all__ = [
+    "SOME_NEGATIVES",
+    "Gallery",
+    "HardNegative",
+    "Pair",
+    "Pictures",
+    "Query",
+    "Samples",
+    "ScoreSummary",
+    "Snapshot",
+    "losses_by_epoch",
+    "read_gallery",
+    "read_samples",
+    "read_snapshots",
+]
 
 MOMENTS = ("loss_mean", "loss_std", "positive_mean", "positive_std")
 
@@ -106,3 +124,243 @@ def _flags(folder: RunFolder, count: int) -> Int[np.ndarray, " n"]:
         if flag.shape == (count,):
             return flag.astype(np.int64)
     return np.zeros(count, dtype=np.int64)
+
+
+SOME_NEGATIVES = ("hardest", "same_class", "mined", "pair_mix", "query_mix", "synthetic", "own")
+"""Histograms of scores.jsonl that are of some negatives."""
+
+
+@dataclass(frozen=True)
+class ScoreSummary:
+    """One histogram of scores (cosine similarities before the temperature) with the scores' own mean and std."""
+
+    counts: list[int]
+    mean: float | None
+    std: float | None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The scores of one training step; a side is None where the method has no such pairs.
+
+    Args:
+        step: from 1.
+        epoch: from 0.
+        positive: of each query with its positive.
+        negative: with all its negatives.
+        some: with some of its negatives, by the names in scores.jsonl; without those that it has none of.
+    """
+
+    step: int
+    epoch: int | None
+    positive: ScoreSummary | None
+    negative: ScoreSummary | None
+    some: dict[str, ScoreSummary] = field(default_factory=dict)
+
+
+def read_snapshots(rows: list[dict[str, Any]], notes: list[str]) -> tuple[list[float], list[Snapshot]]:
+    """The bins' edges and the histograms in order of step; a note where there are none."""
+    edges = next((_edges(row["edges"]) for row in rows if "edges" in row), [])
+    whole = [row for row in rows if is_number(row.get("step"))]
+    snapshots = [_snapshot(row, len(edges) - 1) for row in last_row_per_step(whole)] if edges else []
+    seen = [snapshot for snapshot in snapshots if snapshot.positive or snapshot.negative]
+    if not seen:
+        notes.append("scores.jsonl has no histograms: no score densities and no separation.")
+    return edges, seen
+
+
+def _edges(value: Any) -> list[float]:
+    rising = isinstance(value, list) and all(map(is_number, value)) and value == sorted(set(value))
+    return [float(edge) for edge in value] if rising else []
+
+
+def _snapshot(row: dict[str, Any], bins: int) -> Snapshot:
+    epoch = number(row.get("epoch"))
+    return Snapshot(
+        step=int(row["step"]),
+        epoch=None if epoch is None else int(epoch),
+        positive=_side(row.get("positive"), bins),
+        negative=_side(row.get("negative"), bins),
+        some={name: side for name in SOME_NEGATIVES if (side := _side(row.get(name), bins))},
+    )
+
+
+def _side(value: Any, bins: int) -> ScoreSummary | None:
+    counts = value.get("counts") if isinstance(value, dict) else None
+    if not isinstance(counts, list) or len(counts) != bins or not all(map(is_number, counts)) or not sum(counts) > 0:
+        return None
+    return ScoreSummary([int(count) for count in counts], number(value.get("mean")), number(value.get("std")))
+
+
+GROUPS = ("highest", "lowest", "flagged")
+KINDS = ("shared", "mined", "pair_mix", "query_mix")
+MOST_BYTES = 262_144
+MOST_PIXELS = 4096  # a side: few bytes may unfold to gigabytes in the browser
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A training sample with the two views that it was trained by.
+
+    A number is None where there is none; the name of the class and the path of the file are then empty.
+    """
+
+    index: int
+    label: int | None
+    class_name: str
+    path: str
+    loss: float | None
+    positive: float | None
+    weight: float | None
+    flag: str
+    pictures: tuple[str, ...]
+    losses: tuple[float, ...]
+    positives: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class HardNegative:
+    """A negative of a query; a mix has neither sample nor picture."""
+
+    index: int | None
+    label: int | None
+    class_name: str
+    path: str
+    score: float | None
+    share: float | None
+    kind: str
+    picture: str
+
+
+@dataclass(frozen=True)
+class Query:
+    """A query with its hardest negatives, the hardest first, and its sample's loss in the kept epochs."""
+
+    index: int
+    label: int | None
+    class_name: str
+    path: str
+    positive: float | None
+    picture: str
+    negatives: tuple[HardNegative, ...]
+    losses: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """One row of gallery.jsonl: groups of pairs by name, and queries."""
+
+    step: int
+    epoch: int
+    groups: dict[str, tuple[Pair, ...]]
+    queries: tuple[Query, ...]
+
+
+class Pictures:
+    """Pictures as data URLs, so that a page needs no file beside it; empty text for one that cannot be shown.
+
+    Args:
+        folder: the run folder, which no path leaves.
+        budget: bytes of all pictures together; those after are left out.
+    """
+
+    def __init__(self, folder: Path, budget: int) -> None:
+        self.folder, self.left, self.left_out = folder.resolve(), budget, 0
+        self._made: dict[str, str] = {}
+
+    def url(self, path: str) -> str:
+        """The picture at a path in the run folder."""
+        if path and path not in self._made:
+            self._made[path] = self._url(path)
+        return self._made.get(path, "")
+
+    def _url(self, path: str) -> str:
+        try:
+            file = (self.folder / path).resolve()
+            inside = file.is_relative_to(self.folder) and file.suffix == ".png"
+            content = file.read_bytes() if inside and file.is_file() and file.stat().st_size <= MOST_BYTES else b""
+        except (OSError, ValueError, RuntimeError):  # the last for a link to itself
+            return ""
+        if not content.startswith(PNG) or max(struct.unpack(">II", content[16:24].ljust(8, b"\xff"))) > MOST_PIXELS:
+            return ""
+        if len(content) > self.left:
+            self.left_out += 1
+            return ""
+        self.left -= len(content)
+        return "data:image/png;base64," + base64.b64encode(content).decode()
+
+
+def read_gallery(folder: RunFolder) -> Gallery | None:
+    """The last whole row; None where there is none."""
+    row = last_row(folder.gallery)
+    if row is None or not is_number(row["step"]):
+        return None
+    groups = {name: tuple(_pair(each) for each in _dicts(row.get(name))) for name in GROUPS}
+    asked = _dicts(row.get("queries"))
+    index = [index for each in asked if (index := _whole(each.get("index"))) is not None]
+    losses = losses_by_epoch(folder, index, _text(row.get("numbering")))
+    queries = tuple(_query(each, losses) for each in asked)
+    groups = {name: pairs for name, pairs in groups.items() if pairs}
+    return Gallery(int(row["step"]), _whole(row.get("epoch")) or 0, groups, queries) if groups or queries else None
+
+
+def _pair(row: dict[str, Any]) -> Pair:
+    history = row.get("history") if isinstance(row.get("history"), dict) else {}
+    pictures = row.get("pictures") if isinstance(row.get("pictures"), list) else []
+    return Pair(
+        index=_whole(row.get("index")) or 0,
+        label=_whole(row.get("label")),
+        class_name=_text(row.get("class")),
+        path=_text(row.get("path")),
+        loss=number(row.get("loss")),
+        positive=number(row.get("positive")),
+        weight=number(row.get("weight")),
+        flag=_text(row.get("flag")),
+        pictures=tuple(_text(path) for path in pictures or []),
+        losses=_finite((history or {}).get("loss")),
+        positives=_finite((history or {}).get("positive")),
+    )
+
+
+def _query(row: dict[str, Any], losses: dict[int, tuple[float, ...]]) -> Query:
+    index = _whole(row.get("index")) or 0
+    return Query(
+        index=index,
+        label=_whole(row.get("label")),
+        class_name=_text(row.get("class")),
+        path=_text(row.get("path")),
+        positive=number(row.get("positive")),
+        picture=_text(row.get("picture")),
+        negatives=tuple(
+            HardNegative(
+                index=known if (known := _whole(each.get("index"))) is not None and known >= 0 else None,
+                label=_whole(each.get("label")),
+                class_name=_text(each.get("class")),
+                path=_text(each.get("path")),
+                score=number(each.get("score")),
+                share=number(each.get("share")),
+                kind=kind if (kind := _text(each.get("kind"))) in KINDS else "shared",
+                picture=_text(each.get("picture")),
+            )
+            for each in _dicts(row.get("negatives"))
+        ),
+        losses=losses.get(index, ()),
+    )
+
+
+def _dicts(value: Any) -> Sequence[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def _finite(values: Any) -> tuple[float, ...]:
+    found = [number(value) for value in values] if isinstance(values, list) else []
+    return tuple(value for value in found if value is not None)
+
+
+def _whole(value: Any) -> int | None:
+    return int(value) if is_number(value) else None
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from contrast.report.numbers import is_number
-from contrast.run_history import Change
+from contrast.runs.history import Change
 
 __all__ = ["differing_settings", "facts_over_time", "flat_settings", "run_facts"]
 

@@ -18,8 +18,7 @@ from torch import Tensor
 from contrast.banks import HNSW, IVF, Approximate, FaissBank, Hardest
 from contrast.cli import main
 from contrast.errors import InputError
-from contrast.inverted_lists import InvertedLists, train_centroids
-from contrast.neighbour_graph import NeighbourGraph
+from contrast.search.approximate import InvertedLists, NeighbourGraph, train_centroids
 from tests.commands.running import pretrain
 
 WIDTH, SIZE = 8, 60
@@ -223,7 +222,7 @@ def test_how_long_a_build_takes_does_not_matter(make: Callable[[], FaissBank], m
     made, late = make(), make()
     for step in written(made, range(16)):
         with monkeypatch.context() as patched:
-            patched.setattr("contrast.banks.approximate_search._beside", _Late)
+            patched.setattr("contrast.banks.approximate._beside", _Late)
             list(written(late, range(step, step + 1)))
         query, index = unit(7, 200 + step), torch.arange(7)
         for one, other in zip(made.neighbours(query, index, 9), late.neighbours(query, index, 9), strict=True):

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from contrast.callbacks import AtomicCheckpoints, Checkpoints
-from contrast.checkpoint_file import FORMAT
 from contrast.errors import InputError, RunStopped
 from contrast.run_folder import RunFolder
+from contrast.runs.checkpoint import FORMAT
 from tests.callbacks.fitting import fit, moco, simclr
 
 

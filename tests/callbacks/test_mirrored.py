@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from contrast.callbacks import mirrored_figures
+from contrast.callbacks.loggers import drawn, sheets_of
 from contrast.callbacks.mirrored_figures import figures
-from contrast.callbacks.mirrored_gallery import drawn, sheets_of
 from contrast.records import append_row
 from contrast.report.curves import rank_labels
 from contrast.run_folder import RunFolder

@@ -21,7 +21,7 @@ from contrast import Pairs, in_batch_pairs
 from contrast.callbacks import PairRecorder
 from contrast.callbacks.pair_history import PairHistory, histories_of
 from contrast.data.series import SeriesData, SeriesViews
-from contrast.data.series.picture import drawn
+from contrast.data.series.data import drawn
 from contrast.errors import InputError
 from contrast.losses import BadPairMining, ContrastiveLoss, HardNegativeMixing, InfoNCE, Loss, LossOutput
 from contrast.methods import SimCLR

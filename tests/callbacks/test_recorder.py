@@ -15,8 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from contrast import Pairs
 from contrast.callbacks import BankRecorder, DoctorLog, PairRecorder, Recorder
-from contrast.commands.configuration import compose
-from contrast.commands.shipped import shipped_configuration
+from contrast.commands.configuration import compose, shipped_configuration
 from contrast.data import Digits, ImageData, SimCLRViews
 from contrast.errors import InputError
 from contrast.losses import (

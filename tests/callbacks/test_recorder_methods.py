@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from contrast.banks import FaissBank, KeyQueue
-from contrast.banks.mining import Hardest
+from contrast.banks.faiss_bank import Hardest
 from contrast.callbacks import PairRecorder, Recorder
 from contrast.losses import (
     LOOK,

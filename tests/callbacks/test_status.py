@@ -22,7 +22,7 @@ import pytest
 from contrast.callbacks import Checkpoints, RunStatus
 from contrast.errors import InputError, RunStopped
 from contrast.run_folder import RunFolder
-from contrast.run_status import Status, read_status, utc_now, write_status
+from contrast.runs.status import Status, read_status, utc_now, write_status
 from tests.callbacks.fitting import fit, simclr
 from tests.commands.running import StopAt
 
@@ -228,7 +228,7 @@ def test_what_a_reader_makes_of_a_run_that_says_it_is_running() -> None:
 
 
 def test_a_process_of_somebody_else_lives(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("contrast.run_status.os.kill", Mock(side_effect=PermissionError))
+    monkeypatch.setattr("contrast.runs.status.os.kill", Mock(side_effect=PermissionError))
     assert said().standing(NOW + timedelta(seconds=61)) == "running"
 
 

@@ -12,7 +12,7 @@ import lightning
 
 from contrast.cli import main
 from contrast.run_folder import RunFolder
-from contrast.run_status import read_status, write_status
+from contrast.runs.status import read_status, write_status
 
 SMALL = ["--config", "configs/demo.yaml", "--config", "tests/commands/small.yaml"]
 

@@ -18,14 +18,14 @@ from torch.utils.data import Dataset
 
 from contrast.banks import IVF, FaissBank, KeyQueue
 from contrast.callbacks.pair_history import moved_state
-from contrast.checkpoint_file import read_checkpoint, write_checkpoint
 from contrast.cli import main
 from contrast.data import Digits, ImageFolder
 from contrast.data.identity import names_of
 from contrast.losses import BadPairMining
 from contrast.records import read_rows
 from contrast.run_folder import RunFolder
-from contrast.run_status import read_status
+from contrast.runs.checkpoint import read_checkpoint, write_checkpoint
+from contrast.runs.status import read_status
 from tests.commands.running import SMALL, StopAt
 
 HARDEST = "{class_path: Hardest, init_args: {count: 4}}"

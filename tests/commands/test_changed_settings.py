@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import yaml
 
-from contrast.checkpoint_file import read_checkpoint, write_checkpoint
 from contrast.cli import main
 from contrast.records import read_rows
 from contrast.report import build_page, read_runs
 from contrast.run_folder import RunFolder
-from contrast.run_history import changed_settings, read_history, settings_by_flag, write_history
-from contrast.run_status import read_status
+from contrast.runs.checkpoint import read_checkpoint, write_checkpoint
+from contrast.runs.history import changed_settings, read_history, settings_by_flag, write_history
+from contrast.runs.status import read_status
 from tests.commands.running import pretrain
 from tests.commands.test_pretrain import equal
 from tests.commands.test_stopping import NO_MORE, signalled

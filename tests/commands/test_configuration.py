@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from contrast.commands.choices import SLOTS, choices
+from contrast.commands.class_names import SLOTS, choices
 from contrast.commands.configuration import compose, same_class
 from contrast.errors import InputError
 

@@ -15,12 +15,12 @@ import lightning
 import pytest
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
-from contrast.callbacks import guarded_loggers
-from contrast.callbacks.guarded_loggers import attempt, guard, missed_calls
+from contrast.callbacks import logger_calls as guarded_loggers
+from contrast.callbacks.logger_calls import attempt, guard, missed_calls
 from contrast.callbacks.wandb_run import with_id
 from contrast.records import read_rows
 from contrast.run_folder import RunFolder
-from contrast.run_status import read_status
+from contrast.runs.status import read_status
 from tests.commands.running import SMALL, pretrain
 
 ROOT = Path(__file__).parents[2]

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from contrast.checkpoint_file import FORMAT, read_checkpoint
 from contrast.cli import main
 from contrast.records import read_rows
 from contrast.run_folder import RunFolder
+from contrast.runs.checkpoint import FORMAT, read_checkpoint
 
 ROOT = Path(__file__).parents[2]
 KEPT = ROOT / "tests/data/format_1"

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from contrast.callbacks import gallery, metrics, pair_history, status
-from contrast.checkpoint_file import read_checkpoint
 from contrast.cli import main
 from contrast.run_folder import RunFolder
+from contrast.runs.checkpoint import read_checkpoint
 from tests.commands.running import pretrain
 from tools.exact.differences import differences
 

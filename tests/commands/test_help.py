@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from contrast.cli import COMMANDS, main
-from contrast.commands.choices import SLOTS, choices
+from contrast.commands.class_names import SLOTS, choices
 
 ROOT = Path(__file__).parents[2]
 

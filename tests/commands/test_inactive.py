@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from contrast.banks import FaissBank, KeyQueue
-from contrast.banks.approximate_search import IVF
+from contrast.banks.approximate import IVF
 from contrast.callbacks import Checkpoints
 from contrast.cli import main
 from contrast.doctor import examine
@@ -19,7 +19,7 @@ from contrast.optim import Constant, Schedule, Steps, WarmupCosine
 from contrast.report.overview import overview
 from contrast.report.run_record import RunRecord
 from contrast.run_folder import RunFolder
-from contrast.run_length import MayStartLate, RunLength
+from contrast.runs.length import MayStartLate, RunLength
 
 ROOT = Path(__file__).parents[2]
 STARTS: dict[str, tuple[Callable[[int], MayStartLate], str]] = {

@@ -13,11 +13,11 @@ import lightning
 import pytest
 
 import contrast.evaluation  # noqa: F401  # for `sys.modules`
-from contrast.checkpoint_file import read_checkpoint
 from contrast.cli import main
 from contrast.commands import run as run_module
 from contrast.run_folder import RunFolder
-from contrast.run_status import read_status
+from contrast.runs.checkpoint import read_checkpoint
+from contrast.runs.status import read_status
 from tests.commands.running import pretrain
 
 ROOT = Path(__file__).parents[2]
@@ -112,7 +112,7 @@ def test_a_command_that_writes_leaves_nothing_half_written(
     folder = RunFolder(tmp_path / "run")
     assert pretrain(folder.path, "--trainer.max_steps", 1) == 0
     capsys.readouterr()
-    writer = sys.modules["contrast.evaluation.export"]  # the package has the function under this name
+    writer = sys.modules["contrast.evaluation.encoder"]  # the package has the function under this name
     monkeypatch.setattr(writer, "write_json", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     assert main(["export", str(folder.path)]) == 143
     assert the_line(capsys) == "contrast export: error: stopped by SIGTERM"

@@ -19,7 +19,7 @@ import yaml
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from contrast.callbacks.mirrored_gallery import drawn, sheets_of
+from contrast.callbacks.loggers import drawn, sheets_of
 from contrast.cli import main
 from contrast.records import read_rows
 from contrast.report import build_page, read_runs

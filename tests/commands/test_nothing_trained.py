@@ -8,11 +8,11 @@ from typing import Any
 import lightning
 import pytest
 
-from contrast.checkpoint_file import read_checkpoint
 from contrast.cli import main
 from contrast.records import read_rows
 from contrast.run_folder import RunFolder
-from contrast.run_status import read_status
+from contrast.runs.checkpoint import read_checkpoint
+from contrast.runs.status import read_status
 from tests.commands.running import pretrain
 
 ROOT = Path(__file__).parents[2]

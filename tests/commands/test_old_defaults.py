@@ -10,10 +10,10 @@ import pytest
 import torch
 import yaml
 
-from contrast.checkpoint_file import read_checkpoint, write_checkpoint
 from contrast.cli import main
-from contrast.commands.encoder import load_run
+from contrast.commands.loading import load_run
 from contrast.run_folder import RunFolder
+from contrast.runs.checkpoint import read_checkpoint, write_checkpoint
 
 KEPT = Path(__file__).parents[1] / "data/auto_stem"
 """One epoch of SimCLR with a narrow ResNet and `stem: auto` on 64 pixels, as commit 6d39d85 left it."""

@@ -15,10 +15,10 @@ import lightning
 import pytest
 import torch
 
-from contrast.checkpoint_file import read_checkpoint
 from contrast.errors import InputError
 from contrast.run_folder import RunFolder
-from contrast.run_status import read_status
+from contrast.runs.checkpoint import read_checkpoint
+from contrast.runs.status import read_status
 from tests.commands.running import SMALL
 
 ROOT = Path(__file__).parents[2]

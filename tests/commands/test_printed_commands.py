@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 from contrast.callbacks import metrics
 from contrast.cli import COMMANDS, main
 from contrast.commands.pretrain import read_request
-from contrast.next_command import shell_command
 from contrast.run_folder import RunFolder
-from contrast.run_status import read_status, write_status
+from contrast.runs.next_command import shell_command
+from contrast.runs.status import read_status, write_status
 from tests.commands.running import SMALL, as_killed_before_its_first_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -249,8 +249,8 @@ def printed_by_the_dashboard(place: Place) -> int:
 SAID: dict[str, dict[Callable[[Place], int], int]] = {
     "callbacks/checkpoints.py:_save_and_stop": {ctrl_c: 130, ctrl_c_inside_an_extension: 130, a_time_limit: 152},
     "callbacks/resumed.py:_require_same_optimizers": {another_optimizer: 2},
-    "commands/ending.py:_kept": {ctrl_c_twice: 130, ctrl_c_twice_before_the_first_checkpoint: 130},
-    "commands/ending.py:_unwritable": {a_full_disk_before_the_first_checkpoint: 1, a_full_disk_after_a_checkpoint: 1},
+    "commands/run.py:_kept": {ctrl_c_twice: 130, ctrl_c_twice_before_the_first_checkpoint: 130},
+    "commands/run.py:_unwritable": {a_full_disk_before_the_first_checkpoint: 1, a_full_disk_after_a_checkpoint: 1},
     "commands/pretrain.py:_no_checkpoint": {
         resume_without_checkpoint: 2,
         resume_without_checkpoints_that_were_there: 2,
@@ -339,7 +339,7 @@ def test_no_message_has_a_command_that_is_not_made_by_the_helpers() -> None:
             ]
         elif path.suffix in (".html", ".js"):
             found += [f"{path.relative_to(PACKAGE)}: {each[0]}" for each in written.finditer(path.read_text())]
-    assert [each for each in found if not each.startswith("commands/request.py")] == []  # its usage line
+    assert [each for each in found if not each.startswith("commands/arguments.py")] == []  # its usage line
 
 
 def _docstrings(node: ast.AST) -> list[ast.AST]:

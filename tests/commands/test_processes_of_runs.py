@@ -14,9 +14,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from contrast.checkpoint_file import read_checkpoint
 from contrast.records import read_rows
 from contrast.run_folder import RunFolder
+from contrast.runs.checkpoint import read_checkpoint
 from tests.commands.running import SMALL
 
 ROOT = Path(__file__).parents[2]

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from contrast.checkpoint_file import read_checkpoint
 from contrast.cli import main
 from contrast.commands.resuming import Stored, require_same_batches
 from contrast.errors import InputError
 from contrast.run_folder import RunFolder
+from contrast.runs.checkpoint import read_checkpoint
 from tests.commands.running import SMALL, pretrain
 from tests.commands.test_stopping import NO_MORE, signalled
 

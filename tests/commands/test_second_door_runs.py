@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from contrast.cli import main
-from contrast.commands.encoder import load_run
+from contrast.commands.loading import load_run
 from contrast.records import read_rows
 from contrast.run_folder import RunFolder
 from tests.commands.running import pretrain

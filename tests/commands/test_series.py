@@ -13,7 +13,7 @@ import torch
 
 from contrast.cli import main
 from contrast.commands.demo import table
-from contrast.commands.encoder import load_run
+from contrast.commands.loading import load_run
 from contrast.records import read_rows
 from contrast.run_folder import RunFolder
 from tests.commands.test_pretrain import STOP, equal

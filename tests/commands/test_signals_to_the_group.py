@@ -16,10 +16,10 @@ import pytest
 from PIL import Image
 from torch.utils.data import Dataset
 
-from contrast.checkpoint_file import read_checkpoint
 from contrast.cli import main
 from contrast.run_folder import RunFolder
-from contrast.run_status import read_status
+from contrast.runs.checkpoint import read_checkpoint
+from contrast.runs.status import read_status
 from tests.commands.running import SMALL
 
 ROOT = Path(__file__).parents[2]

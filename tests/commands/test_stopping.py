@@ -14,11 +14,11 @@ from typing import Any
 import lightning
 import pytest
 
-from contrast.checkpoint_file import read_checkpoint
 from contrast.cli import main
 from contrast.records import read_rows
 from contrast.run_folder import RunFolder
-from contrast.run_status import read_status
+from contrast.runs.checkpoint import read_checkpoint
+from contrast.runs.status import read_status
 from tests.commands.running import SMALL, as_killed_before_its_first_checkpoint, pretrain
 from tests.commands.test_pretrain import equal
 

@@ -20,7 +20,7 @@ from contrast.cli import COMMANDS, main
 from contrast.commands.starting import claimed
 from contrast.records import read_rows
 from contrast.run_folder import RunFolder
-from contrast.run_status import read_status
+from contrast.runs.status import read_status
 from tests.commands.running import SMALL, pretrain
 
 ROOT = Path(__file__).parents[2]

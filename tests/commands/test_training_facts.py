@@ -8,11 +8,11 @@ import pytest
 import torch
 import yaml
 
-from contrast.checkpoint_file import read_checkpoint
 from contrast.cli import main
-from contrast.commands.encoder import load_run
+from contrast.commands.loading import load_run
 from contrast.records import read_rows
 from contrast.run_folder import RunFolder
+from contrast.runs.checkpoint import read_checkpoint
 from tests.commands.running import pretrain
 
 PIECES = """

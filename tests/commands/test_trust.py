@@ -21,16 +21,16 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from contrast.checkpoint_file import read_checkpoint, write_checkpoint
 from contrast.cli import main
 from contrast.commands import trust
-from contrast.commands.choices import SLOTS, choices
+from contrast.commands.building import resolve, run_parser
+from contrast.commands.class_names import SLOTS, choices
 from contrast.commands.completing import complete
 from contrast.commands.configuration import Config
-from contrast.commands.parser import resolve, run_parser
 from contrast.commands.trust import allowed_class, receive
 from contrast.errors import InputError
 from contrast.run_folder import RunFolder
+from contrast.runs.checkpoint import read_checkpoint, write_checkpoint
 from tests.fuzz.asking import refused, written
 from tools.fuzz.bases import bases
 

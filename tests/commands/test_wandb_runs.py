@@ -68,7 +68,7 @@ def test_a_killed_run_a_stopped_and_a_resumed_one_are_one_run(tmp_path: Path, mo
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
     killed = subprocess.run([*command, "--run", folder.path], env=environment, capture_output=True, timeout=120)
     assert killed.returncode == -signal.SIGKILL
-    with mock.patch("contrast.callbacks.mirror.go_on", side_effect=wandb_run.go_on) as started:
+    with mock.patch("contrast.callbacks.loggers.go_on", side_effect=wandb_run.go_on) as started:
         assert main(["pretrain", "--resume", str(folder.path), *ends(4, "SIGINT")]) == 130
         assert main(["pretrain", "--resume", str(folder.path), "--trainer.callbacks", "null"]) == 0
     assert [call.args[0].settings.resume for call in started.call_args_list] == ["allow", "allow"]
@@ -113,7 +113,7 @@ def test_what_cannot_be_drawn_costs_a_line(
     def broken(*arguments: Any) -> Any:
         raise RuntimeError("no ink\nleft")
 
-    monkeypatch.setattr("contrast.callbacks.mirror.figures", broken)
+    monkeypatch.setattr("contrast.callbacks.loggers.figures", broken)
     monkeypatch.setattr("contrast.report.build_page", broken)
     folder = RunFolder(tmp_path / "run")
     assert pretrain(folder.path, *OVERLAY, "--trainer.max_epochs", 1) == 0

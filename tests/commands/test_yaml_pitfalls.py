@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from contrast.commands.choices import SLOTS, choices, own_classes
+from contrast.commands.building import build, resolve, run_parser
+from contrast.commands.class_names import SLOTS, choices, own_classes
 from contrast.commands.completing import complete
 from contrast.commands.configuration import compose
-from contrast.commands.parser import build, resolve, run_parser
 from contrast.errors import InputError
 
 ROOT = Path(__file__).parents[2]

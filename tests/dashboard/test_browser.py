@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from contrast.records import append_row
-from contrast.run_status import write_status
+from contrast.runs.status import write_status
 from tests.browsing import browser_program
 from tests.dashboard.serving import command
 from tests.dashboard.test_list import AWKWARD, said

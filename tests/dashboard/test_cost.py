@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contrast.dashboard import listing, report_pages
+from contrast.dashboard import listing
+from contrast.dashboard import pages as report_pages
 from contrast.dashboard.listing import Listing
-from contrast.dashboard.report_pages import LineCounts, rows_written
+from contrast.dashboard.pages import LineCounts, rows_written
 from contrast.dashboard.runs_folder import RunsFolder
 from contrast.dashboard.summary import Scalars
 from contrast.records import append_row, mark_resumed
-from contrast.report.numbers import number
+from contrast.report.numbers import number, series_of
 from contrast.report.run_record import rows_by_step
-from contrast.report.series import series_of
 from contrast.run_folder import RunFolder
-from contrast.run_status import write_status
+from contrast.runs.status import write_status
 from tests.dashboard.test_list import said
 from tests.report.synthetic import Shape, write_run
 

@@ -19,7 +19,7 @@ import pytest
 from contrast.dashboard.listing import Listing
 from contrast.dashboard.runs_folder import RunsFolder
 from contrast.records import append_row
-from contrast.run_status import Status, write_status
+from contrast.runs.status import Status, write_status
 from tests.dashboard.serving import Dashboard, serving
 from tests.report.reading import Page
 from tests.report.synthetic import Shape, write_rows, write_run

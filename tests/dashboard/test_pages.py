@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from contrast.dashboard import report_pages
-from contrast.dashboard.report_pages import ReportPages, rows_written
+from contrast.dashboard import pages as report_pages
+from contrast.dashboard.pages import ReportPages, rows_written
 from contrast.dashboard.runs_folder import RunsFolder
 from contrast.records import append_row
 from contrast.report import build_page, read_runs
 from contrast.run_folder import RunFolder
-from contrast.run_status import write_status
+from contrast.runs.status import write_status
 from tests.dashboard.serving import Dashboard
 from tests.dashboard.test_list import AWKWARD, said
 from tests.report.reading import Page

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from contrast.data import compiled
-from contrast.data.compiled import by_pieces
+from contrast.data import _loops as compiled
+from contrast.data._loops import by_pieces
 
 
 @pytest.fixture(params=[1, 2, 5])

@@ -7,7 +7,7 @@ import pytest
 import torchvision
 from torch._utils import ExceptionWrapper
 
-from contrast.data.failures import construction_error, worker_message
+from contrast.data.sources import construction_error, worker_message
 from contrast.errors import InputError
 
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from contrast.data.decode import to_uint8
-from contrast.data.image_file import EXTENSIONS, CorruptImageError, read_image
+from contrast.data.decode import EXTENSIONS, CorruptImageError, read_image, to_uint8
 from contrast.errors import InputError
 
 ROWS, COLUMNS = np.indices((24, 20))

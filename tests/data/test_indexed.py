@@ -10,9 +10,9 @@ import torchvision
 from PIL import Image, UnidentifiedImageError
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
-from contrast.data.failures import worker_message
 from contrast.data.folder import ImageFolder
 from contrast.data.indexed import IndexedImages, labels_of
+from contrast.data.sources import worker_message
 from contrast.errors import InputError
 from tests.data.formats import draw, write_image_folder
 

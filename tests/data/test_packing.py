@@ -18,7 +18,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import functional as transforms
 
-from contrast.data import ImageData, ImageFolder, IndexedImages, SimCLRViews, packed
+from contrast.data import ImageData, ImageFolder, IndexedImages, SimCLRViews
+from contrast.data import cache as packed
 from contrast.errors import InputError
 from tests.data.formats import draw
 
@@ -68,7 +69,7 @@ def test_images_labels_and_order_are_those_of_the_folder(photos, channels):
 
 def test_a_second_start_decodes_nothing(photos, monkeypatch):
     first = [image for image, _ in _packed(photos)]
-    monkeypatch.setattr("contrast.data.packing.read_image", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr("contrast.data.cache.read_image", lambda path: pytest.fail(f"{path} was read"))
     for image, again in zip(first, (image for image, _ in _packed(photos)), strict=True):
         assert torch.equal(image, again)
 
@@ -198,7 +199,7 @@ def test_a_size_that_is_none_is_refused(photos, size):
 START = """
 import logging, os, sys
 logging.basicConfig(format="%(message)s")
-import contrast.data.packing as packing
+import contrast.data.cache as packing
 from contrast.data import ImageFolder
 decode = packing._pixels
 def counted(path, size):

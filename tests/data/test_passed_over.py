@@ -12,7 +12,7 @@ from PIL import Image
 from torchvision.datasets import ImageFolder as TorchvisionFolder
 
 from contrast.cli import main
-from contrast.commands.training_facts import TrainingFacts
+from contrast.commands.building import TrainingFacts
 from contrast.data import ImageFolder
 from tests.commands.running import SMALL
 

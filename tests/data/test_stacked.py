@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from contrast.data import ArrayImages, Digits, ImageData, SimCLRViews
 from contrast.data.batch import Batch
-from contrast.data.images import TrainingImages
+from contrast.data.image_data import TrainingImages
 from contrast.data.indexed import IndexedImages
 
 _RANDOM = np.random.default_rng(0)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from contrast.data import AeonSet, ArrayImages, ArraySeries, Digits, ImageData, SeriesData, SeriesViews, SimCLRViews
 from contrast.doctor import examine
-from contrast.doctor.input import INPUT_RULES, input_findings
+from contrast.doctor.data_rules import INPUT_RULES, input_findings
 from contrast.run_folder import RunFolder
 
 Array = npt.NDArray[Any]

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contrast.doctor import examine
+from contrast.doctor.data_rules import INPUT_RULES
 from contrast.doctor.evidence import Evidence
 from contrast.doctor.examine import RULES
-from contrast.doctor.input import INPUT_RULES
-from contrast.doctor.training import damaged_file, inactive
+from contrast.doctor.run_rules import damaged_file, inactive
 from contrast.run_folder import RunFolder
 from tools.sick_runs import HEALTHY, RUNS, extract, train
 

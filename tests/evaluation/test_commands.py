@@ -17,7 +17,7 @@ from torch import nn
 
 from contrast import evaluation
 from contrast.cli import main
-from contrast.commands.encoder import load_run
+from contrast.commands.loading import load_run
 from contrast.dashboard.listing import Listing
 from contrast.dashboard.runs_folder import RunsFolder
 from contrast.data import Digits

@@ -14,8 +14,7 @@ from contrast.dashboard.summary import summarise
 from contrast.data import Digits, ImageFolder
 from contrast.data.identity import names_of
 from contrast.records import read_rows
-from contrast.report.gallery import read_gallery
-from contrast.report.samples import read_samples
+from contrast.report.samples import read_gallery, read_samples
 from contrast.run_folder import RunFolder
 from tests.commands.running import SMALL
 

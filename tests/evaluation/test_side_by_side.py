@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from contrast.evaluation import fit_linear
-from contrast.evaluation.probe import GRID, fit_grid
-from contrast.evaluation.side_by_side import minimise_each
+from contrast.evaluation.probe import GRID, fit_grid, minimise_each
 
 
 def quadratics(scales: Tensor, centres: Tensor, asked: list[list[int]]):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from contrast.commands.plain import require_plain
+from contrast.commands.configuration import require_plain
 from contrast.errors import InputError, did_you_mean
 from tests.fuzz.asking import refused, written
 

@@ -17,12 +17,12 @@ import yaml
 from PIL import Image
 
 from contrast.callbacks.pair_history import histories_of
-from contrast.checkpoint_file import read_checkpoint, write_checkpoint
 from contrast.cli import main
 from contrast.dashboard.runs_folder import RunsFolder
 from contrast.records import read_object, read_rows, read_text
 from contrast.run_folder import RunFolder
-from contrast.run_status import read_status
+from contrast.runs.checkpoint import read_checkpoint, write_checkpoint
+from contrast.runs.status import read_status
 from tests.data.formats import write_fashion_mnist
 from tests.fuzz.asking import refused, written
 

@@ -16,12 +16,12 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from contrast.callbacks.mirrored_gallery import sheets_of
-from contrast.checkpoint_file import read_checkpoint, write_checkpoint
+from contrast.callbacks.loggers import sheets_of
 from contrast.cli import main
 from contrast.evaluation.features import Features, cached_features
 from contrast.report import build_page, read_runs
 from contrast.run_folder import RunFolder
+from contrast.runs.checkpoint import read_checkpoint, write_checkpoint
 from tests.fuzz.asking import refused, written
 from tools.fuzz.arrays import Trap
 from tools.fuzz.bases import bases

@@ -25,10 +25,9 @@ from contrast.losses import (
     InfoNCE,
     amcl_logits,
 )
-from contrast.losses import adaptive_temperature as module
-from contrast.losses.adaptive_temperature import temperature_cost
-from contrast.losses.logits import DenseNegatives, positive_logits
-from contrast.losses.tiled import TiledNegatives
+from contrast.losses import temperature as module
+from contrast.losses.logits import DenseNegatives, TiledNegatives, positive_logits
+from contrast.losses.temperature import temperature_cost
 from tests.losses.examples import adaptive, against_queue, in_batch, rows, with_gradient
 from tests.reference import transforms as reference
 

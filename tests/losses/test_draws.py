@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from contrast.losses.draws import BetaQuantile, query_draws, row_identity, row_permutation
+from contrast.losses.candidates import BetaQuantile, query_draws, row_identity, row_permutation
 from contrast.randomness import Purpose, uniform
 from tests.losses.examples import in_batch
 

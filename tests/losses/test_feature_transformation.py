@@ -19,7 +19,7 @@ from contrast.losses import (
     extrapolate,
     interpolate,
 )
-from contrast.losses.draws import row_identity, row_permutation
+from contrast.losses.candidates import row_identity, row_permutation
 from contrast.losses.hard_negative_mixing import hardest_rows
 from contrast.randomness import Purpose
 from tests.losses.examples import against_queue, in_batch, rows

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from contrast import Pairs
 from contrast.losses import partition
-from contrast.losses.fused_partition import fits, fused_log_partition
-from contrast.losses.left_out import LeftOut
+from contrast.losses._partition_cuda import fits, fused_log_partition
+from contrast.losses.exclusion import LeftOut
 from tests.losses.test_partition import by_loops, rows
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from contrast import Pairs
 from contrast.losses import ContrastiveLoss, HardNegativeMixing, InfoNCE, mix_pairs, mix_with_query
-from contrast.losses.draws import query_draws
+from contrast.losses.candidates import query_draws
 from contrast.losses.hard_negative_mixing import _place, hardest_rows
 from contrast.pairs import MINED, NOT_OFFERED, PAIR_MIX, QUERY_MIX, UNKNOWN
 from contrast.randomness import Purpose

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from contrast import Pairs, in_batch_pairs
-from contrast.losses import left_out as left_out_module
+from contrast.losses import exclusion as left_out_module
 from contrast.losses import partition
-from contrast.losses.left_out import LeftOut, left_out
+from contrast.losses.exclusion import LeftOut, left_out
 from contrast.losses.partition import log_partition
 
 some = settings(deadline=None, max_examples=60)

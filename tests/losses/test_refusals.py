@@ -25,7 +25,7 @@ from contrast.losses import (
     PositiveExtrapolation,
     SameClassRemoval,
 )
-from contrast.losses.draws import BetaQuantile
+from contrast.losses.candidates import BetaQuantile
 from contrast.losses.feature_transformation import require_one_of
 from tests.losses.examples import in_batch, rows
 

@@ -19,7 +19,7 @@ from contrast import in_batch_pairs
 from contrast.banks import FaissBank, Hardest, Stratified
 from contrast.losses import ContrastiveLoss, InfoNCE
 from contrast.methods import MoCo, SimCLR
-from contrast.methods.offered import with_offered
+from contrast.methods.bank_pairs import with_offered
 from contrast.models import ConvNet, LinearHead, MultiHead
 from contrast.pairs import MINED
 from tests.commands.running import SMALL, pretrain

@@ -18,7 +18,7 @@ from contrast.losses import (
     SimSiamLoss,
     SupCon,
 )
-from contrast.methods.rising_momentum import rising_momentum
+from contrast.methods.base import rising_momentum
 from contrast.models import MLPHead, MultiHead
 from tests.golden_cases import cases, close
 from tests.methods.small_methods import HEAD, batch, small

@@ -430,7 +430,7 @@ def test_a_compiled_backbone_is_read_back(tmp_path: Path) -> None:
 
 
 def test_a_run_with_a_compiled_backbone_is_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from contrast.checkpoint_file import read_checkpoint, write_checkpoint
+    from contrast.runs.checkpoint import read_checkpoint, write_checkpoint
 
     assert pretrain(tmp_path / "run") == 0
     checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"

@@ -10,7 +10,7 @@ import torch
 
 from contrast.losses import LOOK, LearnedTemperature, SupCon
 from contrast.observation import observe
-from contrast.observation.hardest import hardest_negatives
+from contrast.observation.hardness import hardest_negatives
 from tests.losses.examples import against_queue, in_batch
 from tests.observation.test_observe import compared
 from tests.reference.labelled_observation import labelled_queries_of

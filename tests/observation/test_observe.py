@@ -23,11 +23,11 @@ from contrast.losses import (
     NegativeInterpolation,
 )
 from contrast.losses import contrastive as contrastive_module
-from contrast.losses.tiled import TiledNegatives
+from contrast.losses.logits import TiledNegatives
 from contrast.observation import Observation, RawRows, observe
-from contrast.observation.chosen import draws, some_queries
-from contrast.observation.hardest import hardest_negatives
+from contrast.observation.hardness import hardest_negatives
 from contrast.observation.health import Order, Rows, uniformity
+from contrast.observation.sums import draws, some_queries
 from contrast.pairs import MINED, NOT_OFFERED
 from tests.losses.examples import LABELS, OBJECTIVES, TRANSFORMS, against_queue, in_batch
 from tests.reference.observation import described, near, queries_of

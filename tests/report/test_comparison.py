@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from contrast.report import read_runs
-from contrast.report.figure import Figure
-from contrast.report.figures.coupling import coupling
+from contrast.report.charts import Figure
 from contrast.report.figures.differences import differences
-from contrast.report.figures.hardness_profile import hardness_profile
-from contrast.report.figures.score_densities import score_densities
+from contrast.report.figures.gradients import coupling
+from contrast.report.figures.negatives import hardness_profile
+from contrast.report.figures.scores import score_densities
 from contrast.run_folder import RunFolder
 from tests.report.reading import every
 from tests.report.synthetic import write_rows

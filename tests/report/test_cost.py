@@ -14,7 +14,7 @@ from contrast import records
 from contrast.records import append_row, last_row, mark_resumed, read_rows, read_some_rows
 from contrast.report import build_page, read_runs
 from contrast.report.curves import MOST_ROWS, curve
-from contrast.report.series import running_mean, smoothing_window
+from contrast.report.numbers import running_mean, smoothing_window
 from contrast.run_folder import RunFolder
 from tests.report.synthetic import EDGES, Shape, write_rows, write_run
 

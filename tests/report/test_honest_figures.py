@@ -22,21 +22,15 @@ from hypothesis import strategies as st
 from contrast.callbacks.mirrored_figures import PER_NEGATIVE, _rank_curves
 from contrast.commands.demo import table as demo_table
 from contrast.report import build_page, read_runs
+from contrast.report.chart_kinds import Kind, kinds_chart
+from contrast.report.charts import FAR, Axis, Figure, Table, axis_within, line_chart, shared_top
 from contrast.report.curves import per_negative, rank_labels, sizes_of_groups
-from contrast.report.demo_summary import gain_in_words, summary_in_words
-from contrast.report.figure import Figure, Table
-from contrast.report.figures.hardness_profile import ALIKE, hardness_profile
-from contrast.report.figures.knn_accuracy import accuracy_by_epoch, knn_accuracy
-from contrast.report.figures.pretext_accuracy import pretext_accuracy
-from contrast.report.figures.score_densities import score_densities
-from contrast.report.figures.score_separation import score_separation
-from contrast.report.figures.training_loss import training_loss
-from contrast.report.kinds import Kind, kinds_chart
-from contrast.report.limits import FAR, axis_within, shared_top
-from contrast.report.lines import Axis, line_chart
+from contrast.report.figures.negatives import ALIKE, hardness_profile
+from contrast.report.figures.scores import pretext_accuracy, score_densities, score_separation
+from contrast.report.figures.training import accuracy_by_epoch, knn_accuracy, training_loss
+from contrast.report.overview import gain_in_words, summary_in_words
 from contrast.report.page import BETWEEN, SECTIONS
-from contrast.report.queue_start import without_queue_start
-from contrast.report.run_record import RunRecord
+from contrast.report.run_record import RunRecord, without_queue_start
 from contrast.run_folder import RunFolder
 from tests.report.reading import Page
 from tests.report.synthetic import EDGES, Shape, config_of, write_rows, write_run

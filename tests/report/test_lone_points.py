@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from contrast.report.charts import Figure, Missing
 from contrast.report.curves import has_lone_point
-from contrast.report.figure import Figure, Missing
-from contrast.report.figures.learning_rate import learning_rate
-from contrast.report.figures.score_separation import score_separation
-from contrast.report.figures.training_loss import training_loss
+from contrast.report.figures.scores import score_separation
+from contrast.report.figures.training import learning_rate, training_loss
 from contrast.report.run_record import RunRecord
 from contrast.run_folder import RunFolder
 from tests.report.synthetic import Shape, write_run

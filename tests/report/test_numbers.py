@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contrast.report.figures.score_separation import mean_gap, sensitivity_index
+from contrast.report.figures.scores import mean_gap, sensitivity_index
+from contrast.report.numbers import running_mean, smoothing_window, thin
 from contrast.report.overview import key_numbers
 from contrast.report.run_record import RunRecord
-from contrast.report.series import running_mean, smoothing_window, thin
+from contrast.report.samples import ScoreSummary, Snapshot
 from contrast.report.settings import differing_settings, run_facts
-from contrast.report.snapshots import ScoreSummary, Snapshot
 from contrast.run_folder import RunFolder
 from tests.report.synthetic import write_rows
 

@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 import torch
 
-from contrast.checkpoint_file import read_checkpoint, write_checkpoint
-from contrast.commands.choices import choices
+from contrast.commands.building import build, resolve, run_parser
+from contrast.commands.class_names import choices
 from contrast.commands.completing import complete
 from contrast.commands.configuration import compose
-from contrast.commands.parser import build, resolve, run_parser
 from contrast.commands.pretrain import read_request
 from contrast.methods import ContrastiveMethod
 from contrast.records import append_row, read_rows
 from contrast.run_folder import RunFolder
+from contrast.runs.checkpoint import read_checkpoint, write_checkpoint
 from tests.commands.running import pretrain
 from tests.tools.pieces import SLOTS, pieces
 from tools.exact.__main__ import Kill, Whole, kill_and_resume

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from contrast.commands.choices import choices
+from contrast.commands.class_names import choices
 from tests.tools.pieces import SLOTS, pieces
 from tools.process_matrix.__main__ import bound
 from tools.process_matrix.apart import apart

@@ -17,9 +17,9 @@ from functools import partial
 
 import torch
 
-from contrast.freed_memory import keep_freed_memory
 from contrast.methods import SimCLR
 from contrast.models import Backbone, Compiled, ConvNet, ResNet
+from contrast.runtime import keep_freed_memory
 from tools.bench.bare_step import BareStep
 from tools.bench.command import run_part
 from tools.bench.timing import Row, Times

@@ -19,7 +19,7 @@ from torch import Tensor
 from contrast.data.decode import to_uint8
 from contrast.data.standardisation import Standardisation
 from contrast.data.views import SimCLRViews
-from contrast.freed_memory import keep_freed_memory
+from contrast.runtime import keep_freed_memory
 from tools.bench.command import run_part
 from tools.bench.timing import Row, Times, interleaved
 

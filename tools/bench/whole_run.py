@@ -14,8 +14,8 @@ from typing import Any
 import lightning
 from lightning.pytorch.profilers import Profiler
 
+from contrast.commands.building import build, resolve, run_parser
 from contrast.commands.completing import complete
-from contrast.commands.parser import build, resolve, run_parser
 from contrast.commands.run import make_trainer
 from contrast.methods import ContrastiveMethod
 from contrast.run_folder import RunFolder

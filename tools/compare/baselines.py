@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from contrast.whole_file import whole_file
+from contrast.runs.files import whole_file
 from tools.compare.cell import evaluate_encoder
 from tools.compare.grid import Cell, Grid, fingerprint, read_grid, resolved
 from tools.compare.machine import commit, machine
@@ -60,8 +60,8 @@ def _measured_by(config: Mapping[str, Any]) -> dict[str, Any]:
 def _measure(grid: Grid, cell: Cell, cache: Path) -> Iterator[dict[str, Any]]:
     import lightning
 
-    from contrast.commands.parser import build, evaluation_parser, import_from_here
-    from contrast.commands.parser import resolve as typed_of
+    from contrast.commands.building import build, evaluation_parser, import_from_here
+    from contrast.commands.building import resolve as typed_of
     from contrast.evaluation import Encoder, choose_device, fingerprint, raw_input
 
     config = resolved(cell)

@@ -88,8 +88,7 @@ def training_seconds(folder: RunFolder) -> float:
 
 
 def _evaluate(folder: RunFolder, asked: Evaluation) -> dict[str, Any]:
-    from contrast.commands.encoder import load_run
-    from contrast.commands.source import told
+    from contrast.commands.loading import load_run, told
     from contrast.evaluation import choose_device, write_result
 
     run = load_run(folder.path, trust=True)

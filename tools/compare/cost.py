@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from contrast.callbacks import StepRandomness
-from contrast.checkpoint_file import read_checkpoint
+from contrast.commands.building import build, evaluation_parser, import_from_here, resolve
 from contrast.commands.configuration import read_yaml
-from contrast.commands.parser import build, evaluation_parser, import_from_here, resolve
 from contrast.evaluation import write_json
 from contrast.losses import Loss
 from contrast.pairs import Pairs
 from contrast.run_folder import RunFolder
+from contrast.runs.checkpoint import read_checkpoint
 
 __all__ = ["loss_cost", "measure"]
 

@@ -13,7 +13,7 @@ import altair as alt
 import vl_convert
 
 from contrast.errors import InputError, did_you_mean
-from contrast.report.lines import run_scales
+from contrast.report.charts import run_scales
 
 __all__ = ["check_figure", "draw", "painted"]
 

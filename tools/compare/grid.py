@@ -123,7 +123,7 @@ def resolved(cell: Cell) -> dict[str, Any]:
     Raises:
         InputError: one line, for a configuration that does not fit; it names the cell.
     """
-    from contrast.commands import parser  # imports torch and Lightning: seconds
+    from contrast.commands import building as parser  # imports torch and Lightning: seconds
     from contrast.commands.completing import complete
 
     parser.import_from_here()

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from contrast.checkpoint_file import read_checkpoint
 from contrast.records import read_mapping, read_rows
 from contrast.run_folder import RunFolder
+from contrast.runs.checkpoint import read_checkpoint
 
 __all__ = ["differences"]
 

@@ -23,7 +23,7 @@ def import_everything() -> None:
     """What takes seconds, before processes are forked; nothing is computed here, for threads do not survive a fork."""
     import torch
 
-    import contrast.commands.parser
+    import contrast.commands.building
     import contrast.commands.run  # noqa: F401
 
     torch.set_num_threads(1)

@@ -44,7 +44,7 @@ def warm_up() -> None:
     for module in pkgutil.walk_packages(contrast.__path__, "contrast."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    from contrast.commands import parser
+    from contrast.commands import building as parser
 
     torch.set_num_threads(1)
     parser.run_parser()

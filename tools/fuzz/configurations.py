@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 from hypothesis import strategies as st
 
+from contrast.commands.building import resolve, run_parser
 from contrast.commands.completing import complete
-from contrast.commands.parser import resolve, run_parser
 from tools.fuzz.bases import Config, bases
 from tools.fuzz.case import SPRUNG, Case
 from tools.fuzz.documents import command_lines, documents

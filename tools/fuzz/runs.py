@@ -18,8 +18,8 @@ import torch
 import yaml
 from hypothesis import strategies as st
 
-from contrast.checkpoint_file import write_checkpoint
 from contrast.run_folder import RunFolder
+from contrast.runs.checkpoint import write_checkpoint
 from tools.fuzz.arrays import Trap
 from tools.fuzz.bases import bases
 from tools.fuzz.case import Case

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from contrast.commands.choices import SLOTS, choices
+from contrast.commands.class_names import SLOTS, choices
 from tools.fuzz.case import SPRUNG
 
 __all__ = ["anything", "class_names", "numbers", "traps", "whole_numbers"]

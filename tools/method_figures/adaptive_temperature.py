@@ -7,7 +7,7 @@ import torch
 
 from contrast import Pairs
 from contrast.losses import AdaptiveTemperature, ContrastiveLoss, HardestNegative, InfoNCE, Objective, amcl_logits
-from contrast.losses.adaptive_temperature import temperature_cost
+from contrast.losses.temperature import temperature_cost
 from contrast.models import MultiHead
 from tools.method_figures.digits import WIDTH, encoder, head, pretrain
 from tools.method_figures.drawing import (

@@ -6,7 +6,7 @@ import altair as alt
 import torch
 
 from contrast.losses import BarlowTwins
-from contrast.losses.barlow_twins import cross_correlation
+from contrast.losses.redundancy import cross_correlation
 from tools.method_figures.correlations import WIDTH, heat, raw_embeddings, train
 from tools.method_figures.drawing import beside
 

@@ -6,7 +6,7 @@ import altair as alt
 import torch
 
 from contrast.losses import BYOLLoss
-from contrast.methods.rising_momentum import rising_momentum
+from contrast.methods.base import rising_momentum
 from tools.method_figures.drawing import SERIES, beside, colours, panel, table, x_axis, y_axis
 from tools.method_figures.simsiam import pulls
 

@@ -7,7 +7,7 @@ import torch
 
 from contrast import Pairs
 from contrast.losses import HCL, ContrastiveLoss, Objective
-from contrast.losses.debiased import corrected_negatives
+from contrast.losses.objectives import corrected_negatives
 from tools.method_figures.digits import against_queue, embedded
 from tools.method_figures.drawing import MUTED, SERIES, beside, colours, panel, said, table, x_axis, y_axis
 

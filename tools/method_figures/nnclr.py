@@ -5,8 +5,8 @@ from __future__ import annotations
 import altair as alt
 import torch
 
-from contrast.nearest import nearest
 from contrast.pairs import cross_pairs
+from contrast.search.exact import nearest
 from tools.method_figures import circle
 from tools.method_figures.drawing import PALE_NEGATIVE, POSITIVE, QUERY, SERIES, beside, panel
 from tools.method_figures.pair_matrix import KINDS, matrix, unit_rows

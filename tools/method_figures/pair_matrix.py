@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from contrast import Pairs
-from contrast.losses.left_out import left_out
+from contrast.losses.exclusion import left_out
 from tools.method_figures.drawing import INK, MUTED, PALE_NEGATIVE, POSITIVE, panel, table
 
 __all__ = ["KINDS", "cell_panel", "kinds_of", "matrix", "unit_rows"]

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from contrast.losses import SimSiamLoss
-from contrast.methods.negative_free_pairs import negative_free_pairs
+from contrast.methods.bank_pairs import negative_free_pairs
 from contrast.models import MLPHead
 from tools.method_figures import circle
 from tools.method_figures.digits import encoder, fit

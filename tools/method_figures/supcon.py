@@ -6,8 +6,7 @@ import altair as alt
 import torch
 
 from contrast import in_batch_pairs
-from contrast.losses.labelled_logits import labelled_logits
-from contrast.losses.labels import LabelTable
+from contrast.losses.labels import LabelTable, labelled_logits
 from contrast.losses.temperature import FixedTemperature
 from tools.method_figures.drawing import PALE_NEGATIVE, POSITIVE, beside
 from tools.method_figures.pair_matrix import cell_panel, unit_rows

@@ -18,7 +18,7 @@ def _everywhere(name: str, instead: Callable[..., Any], *modules: str) -> None:
         setattr(importlib.import_module(f"contrast.{module}"), name, instead)
 
 
-_GATHERS = ("pairs", "losses.global_batch")
+_GATHERS = ("pairs", "losses.base")
 
 
 def _no_gather() -> None:
@@ -56,7 +56,7 @@ def _gradient_scale() -> None:
 
 def _local_mean() -> None:
     """Each process takes the mean over its own rows, so that rows of a smaller part count more."""
-    _everywhere("global_mean", lambda values: values.mean(), "losses.loss")
+    _everywhere("global_mean", lambda values: values.mean(), "losses.base")
 
 
 def _index_offset() -> None:

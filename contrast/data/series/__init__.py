@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from contrast.data.series.arrays import ArraySeries
-from contrast.data.series.bundled import AeonSet
-from contrast.data.series.indexed import IndexedSeries
-from contrast.data.series.series_data import SeriesData
-from contrast.data.series.steps import Crop, Jitter, Permutation, Scaling, SeriesStep
-from contrast.data.series.ts_file import TsFile
-from contrast.data.series.views import SeriesViews
+from contrast.data.series.data import IndexedSeries, SeriesData
+from contrast.data.series.files import AeonSet, ArraySeries, TsFile
+from contrast.data.series.views import Crop, Jitter, Permutation, Scaling, SeriesStep, SeriesViews
 
 __all__ = [
     "AeonSet",

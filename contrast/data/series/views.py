@@ -1,17 +1,139 @@
-"""Random views of series."""
+"""Two random views of each time series in a batch."""
 
 from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from contrast.arguments import checked
-from contrast.data.series.steps import Crop, Jitter, Permutation, Scaling, SeriesStep
+from contrast.checks import check_at_least, check_interval, checked
+from contrast.data.series.files import at_positions
 from contrast.data.views import RandomViews
+from contrast.errors import InputError
 from contrast.randomness import Purpose, uniform
 
-__all__ = ["SeriesViews"]
+__all__ = ["Crop", "Jitter", "Permutation", "Scaling", "SeriesStep", "SeriesViews", "normal"]
+
+
+class SeriesStep(ABC):
+    """One random change of a batch of series."""
+
+    @abstractmethod
+    def draws(self, channels: int, steps: int) -> int:
+        """How many uniform numbers a series takes."""
+
+    @abstractmethod
+    def __call__(self, series: Float[Tensor, "b c t"], draws: Float[Tensor, "b n"]) -> Float[Tensor, "b c t"]:
+        """Change each series by its own row of `draws`, uniform in [0, 1)."""
+
+
+class Jitter(SeriesStep):
+    """Noise on every value: ``x + std · n``, n normal.
+
+    Args:
+        std: in deviations of the standardised series; 0 adds nothing.
+    """
+
+    @checked
+    def __init__(self, std: float) -> None:
+        check_at_least("jitter", std, 0)
+        self._std = std
+
+    def draws(self, channels: int, steps: int) -> int:
+        return _even(channels * steps)
+
+    def __call__(self, series: Float[Tensor, "b c t"], draws: Float[Tensor, "b n"]) -> Float[Tensor, "b c t"]:
+        channels, steps = series.shape[1:]
+        return series + self._std * normal(draws)[:, : channels * steps].reshape(-1, channels, steps)
+
+
+class Scaling(SeriesStep):
+    """Each channel by a factor of its own: ``(1 + std · n) x``, n normal, so that a channel may change its sign.
+
+    Args:
+        std: of the factors; 0 changes nothing.
+    """
+
+    @checked
+    def __init__(self, std: float) -> None:
+        check_at_least("scaling", std, 0)
+        self._std = std
+
+    def draws(self, channels: int, steps: int) -> int:
+        return _even(channels)
+
+    def __call__(self, series: Float[Tensor, "b c t"], draws: Float[Tensor, "b n"]) -> Float[Tensor, "b c t"]:
+        return series * (1 + self._std * normal(draws)[:, : series.shape[1], None])
+
+
+class Permutation(SeriesStep):
+    """The series cut at random places into segments, and these put together in a random order.
+
+    Args:
+        segments: the smallest and the largest number of them, each number as likely; (1, 1) cuts nothing. A series
+            has at most as many as steps.
+    """
+
+    @checked
+    def __init__(self, segments: tuple[int, int]) -> None:
+        if len(segments) != 2 or not 1 <= segments[0] <= segments[1]:
+            raise InputError(f"segments is {tuple(segments)}: give two numbers from 1 up, the smaller first")
+        self._fewest, self._most = segments
+
+    def draws(self, channels: int, steps: int) -> int:
+        return 1 + (steps - 1) + self._most
+
+    def __call__(self, series: Float[Tensor, "b c t"], draws: Float[Tensor, "b n"]) -> Float[Tensor, "b c t"]:
+        steps = series.shape[2]
+        count, cuts, order = torch.split(draws, [1, steps - 1, self._most], dim=1)
+        segments = self._fewest + (count * (self._most - self._fewest + 1)).floor().long()
+        # The places of the lowest draws are cut, one fewer than there are segments.
+        is_cut = cuts.argsort(dim=1, stable=True).argsort(dim=1) < segments - 1
+        segment = torch.nn.functional.pad(is_cut.long().cumsum(dim=1), (1, 0))
+        places = order.gather(1, segment).argsort(dim=1, stable=True)
+        return series.gather(2, places[:, None].expand_as(series))
+
+
+class Crop(SeriesStep):
+    """A random part of the series, stretched to the whole length on straight lines.
+
+    Args:
+        scale: smallest and largest share of the length; (1, 1) leaves the series as it is.
+    """
+
+    @checked
+    def __init__(self, scale: tuple[float, float]) -> None:
+        check_interval("crop_scale", scale, 1.0)
+        self._scale = scale
+
+    def draws(self, channels: int, steps: int) -> int:
+        return 2
+
+    def __call__(self, series: Float[Tensor, "b c t"], draws: Float[Tensor, "b n"]) -> Float[Tensor, "b c t"]:
+        low, high = self._scale
+        last = series.shape[2] - 1
+        width = last * (low + (high - low) * draws[:, :1])
+        first = (last - width) * draws[:, 1:]
+        return at_positions(series, first + width * torch.arange(last + 1, device=series.device) / max(last, 1))
+
+
+def normal(draws: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
+    """Independent standard normal numbers of as many uniform ones in [0, 1), an even number, by pairs (u, v).
+
+    ``√(−2 ln(1 − u)) cos(2πv)`` and the same with the sine; 24 bits of u end them at ±5.8.
+
+    Source: Box and Muller, A Note on the Generation of Random Normal Deviates (Annals of Mathematical Statistics 1958).
+    """
+    radius, angle = draws[:, ::2], draws[:, 1::2]
+    radius, angle = (-2 * torch.log1p(-radius)).sqrt(), 2 * math.pi * angle
+    return torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1)
+
+
+def _even(count: int) -> int:
+    return count + count % 2
 
 
 class SeriesViews(RandomViews):

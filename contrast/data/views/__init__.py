@@ -5,9 +5,8 @@ from __future__ import annotations
 from contrast.data.views.blur import GaussianBlur
 from contrast.data.views.colour import ColourJitter, RandomGrey
 from contrast.data.views.crop import RandomResizedCrop
-from contrast.data.views.recipes import MoCoV1Views, MoCoV2Views, SimCLRViews
+from contrast.data.views.recipes import MoCoV1Views, MoCoV2Views, RandomViews, SimCLRViews, Views
 from contrast.data.views.step import Step
-from contrast.data.views.views import RandomViews, Views
 
 __all__ = [
     "ColourJitter",

@@ -1,7 +1,9 @@
-"""Random Gaussian blur."""
+"""Gaussian blur, and separable filters for images."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,13 +14,43 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from contrast.data.views import compiled_blur
-from contrast.data.views.arguments import check_at_least, check_between, check_interval
-from contrast.data.views.separable import full_precision
+from contrast.checks import check_at_least, check_between, check_interval
+from contrast.data import _loops as compiled_blur
 from contrast.data.views.step import OnCpu, Step, apply_where
 from contrast.errors import InputError
 
-__all__ = ["GaussianBlur", "gaussian_blur"]
+__all__ = ["GaussianBlur", "full_precision", "gaussian_blur", "separable"]
+
+
+def separable(
+    rows: Float[Tensor, "b y h"], images: Float[Tensor, "b c h w"], columns: Float[Tensor, "b x w"]
+) -> Float[Tensor, "b c y x"]:
+    """Apply to every image its own two matrices, ``rows @ image @ columns.T``."""
+    with full_precision(images.device):
+        narrow = (images.flatten(1, 2) @ columns.mT).reshape(*images.shape[:3], -1)
+        wide: Tensor = rows[:, None] @ narrow
+        return wide
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Matrix products and convolutions in whole float32 for as long as the block lasts.
+
+    Neither autocast nor a reduced precision chosen for the network's products may reach a view: TF32 loses a tenth of a
+    grey level, bfloat16 a whole one.
+    """
+    of_cuda = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]  # set at import
+    of_cpu = (torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv)  # type: ignore[attr-defined]  # set at import
+    backends = (*of_cuda, *of_cpu)
+    before = [backend.fp32_precision for backend in backends]
+    for backend in backends:
+        backend.fp32_precision = "ieee"
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision
 
 
 @dataclass(frozen=True)

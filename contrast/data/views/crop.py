@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from contrast.data.views import compiled_crop
-from contrast.data.views.arguments import check_at_least, check_between, check_interval
-from contrast.data.views.separable import separable
+from contrast.checks import check_at_least, check_between, check_interval
+from contrast.data import _loops as compiled_crop
+from contrast.data.views.blur import separable
 from contrast.data.views.step import OnCpu
 
 __all__ = ["RandomResizedCrop", "resize_boxes", "to_float"]

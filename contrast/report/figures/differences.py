@@ -8,15 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from contrast.report.courses import STEP
-from contrast.report.curves import MOST_ROWS, extend, has_lone_point, value_at
-from contrast.report.figure import Chart, Figure, Missing, Table
-from contrast.report.kinds import Kind, kinds_chart
-from contrast.report.limits import axis_within
-from contrast.report.lines import Axis
-from contrast.report.numbers import number
+from contrast.report.chart_kinds import Kind, kinds_chart
+from contrast.report.charts import Axis, Chart, Figure, Missing, Table, axis_within
+from contrast.report.curves import MOST_ROWS, STEP, extend, has_lone_point, value_at
+from contrast.report.numbers import number, thin
 from contrast.report.run_record import RunRecord
-from contrast.report.series import thin
 
 __all__ = ["differences"]
 

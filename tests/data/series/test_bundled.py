@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import contrast.data.series.bundled as bundled
+import contrast.data.series.files as bundled
 from contrast.data.labels import check_same_classes
 from contrast.data.series import AeonSet
 from contrast.errors import InputError

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contrast.data.series.values import at_positions, resample, to_series
+from contrast.data.series.files import at_positions, resample, to_series
 from contrast.errors import InputError
 
 

@@ -12,7 +12,7 @@ from scipy import stats
 from torch import Tensor
 
 from contrast.data.series import Crop, Jitter, Permutation, Scaling, SeriesStep, SeriesViews
-from contrast.data.series.steps import normal
+from contrast.data.series.views import normal
 from contrast.errors import InputError
 from contrast.randomness import Purpose, uniform
 

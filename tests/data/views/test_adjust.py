@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as F
 
-from contrast.data.views.adjust import BRIGHTNESS, CONTRAST, HUE, SATURATION, adjust_hue, blend_, shares, to_grey
+from contrast.data.views.colour import BRIGHTNESS, CONTRAST, HUE, SATURATION, adjust_hue, blend_, shares, to_grey
 
 
 def adjust_brightness(images: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:

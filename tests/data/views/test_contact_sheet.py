@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
+from contrast.data.contact_sheet import contact_sheet
 from contrast.data.views import ColourJitter, RandomResizedCrop, SimCLRViews, Views
-from contrast.data.views.contact_sheet import contact_sheet
 from contrast.errors import InputError
 
 

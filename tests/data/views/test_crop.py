@@ -9,7 +9,7 @@ from scipy import stats
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from contrast.data.views import compiled_crop
+from contrast.data import _loops as compiled_crop
 from contrast.data.views.crop import RandomResizedCrop, resize_boxes, to_float
 from contrast.randomness import uniform
 

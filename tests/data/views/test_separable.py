@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from contrast.data.views.separable import separable
+from contrast.data.views.blur import separable
 
 
 def test_two_matrices_act_on_rows_and_columns():

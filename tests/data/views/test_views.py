@@ -21,8 +21,8 @@ from contrast.data.views import (
     SimCLRViews,
     Step,
     Views,
-    views,
 )
+from contrast.data.views import recipes as views
 from contrast.errors import InputError
 from contrast.randomness import Purpose, uniform
 

@@ -1,0 +1,215 @@
+"""Calls into loggers that may fail, and loggers of a resumed run."""
+
+from __future__ import annotations
+
+import json
+import struct
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lightning.fabric.loggers.logger import _DummyExperiment
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from tqdm.auto import tqdm
+
+__all__ = ["attempt", "flush", "guard", "missed_calls", "prepare", "sent"]
+
+T = TypeVar("T")
+
+_METHODS = ("log_metrics", "log_hyperparams", "log_graph", "save", "finalize", "after_save_checkpoint")
+_PROPERTIES = ("name", "version", "save_dir", "root_dir", "log_dir", "experiment")
+"""The interface of `lightning.pytorch.loggers.Logger`, and what the loggers that Lightning ships add to it."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 600.0
+"""Seconds in which a kind of call that failed is not tried again; each further failure in succession doubles them."""
+
+_CALLS = "_contrast_calls"
+
+
+class _Calls:
+    """The failed calls of one logger.
+
+    Args:
+        name: the logger's class, for messages.
+
+    Attributes:
+        missed: how many calls of each kind failed or fell into a pause.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.missed: Counter[str] = Counter()
+        self._pauses: dict[str, tuple[float, float]] = {}  # kind of call -> length and end of its pause
+        self._inside = False
+
+    def attempt(self, kind: str, call: Callable[[], T], otherwise: T) -> T:
+        """The result of the call, or `otherwise` where it fails.
+
+        A call within another guarded call raises: the outer one is what failed.
+        """
+        outer, self._inside = self._inside, True
+        try:
+            if time.monotonic() < self._pauses.get(kind, (0.0, 0.0))[1]:
+                if outer:
+                    raise ConnectionError(f"{kind} failed before and is tried again later")
+                self.missed[kind] += 1
+                return otherwise
+            result = call()
+            self._pauses.pop(kind, None)
+            return result
+        except Exception as error:  # of any kind: it is another library's, and a run outlives its loggers
+            pause = min(2 * self._pauses.get(kind, (_FIRST_PAUSE / 2, 0.0))[0], _LONGEST_PAUSE)
+            self._pauses[kind] = (pause, time.monotonic() + pause)
+            if outer:
+                raise
+            if not self.missed:
+                self._report(kind, error)
+            self.missed[kind] += 1
+            return otherwise
+        finally:
+            self._inside = outer
+
+    def _report(self, kind: str, error: Exception) -> None:
+        said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(": ")
+        line = f"warning {self.name} failed at {kind} ({said}): the run goes on and its folder keeps all; tried again"
+        tqdm.write(f"{line} after a pause, further failures are only counted", sys.stderr)
+
+
+def guard(logger: Logger) -> Logger:
+    """The same logger with every method and property of Lightning's interface guarded.
+
+    The object becomes an instance of a subclass of its own class, so that `isinstance` goes on telling what it is.
+    An experiment that cannot be had is one that takes every call and does nothing.
+    """
+    if hasattr(logger, _CALLS):
+        return logger
+    kind = type(logger)
+    guarded: dict[str, Any] = {name: _method(getattr(kind, name), name) for name in _METHODS if hasattr(kind, name)}
+    for name in _PROPERTIES:
+        if isinstance(getattr(kind, name, None), property):
+            guarded[name] = _property(getattr(kind, name), name)
+    own = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
+    object.__setattr__(logger, _CALLS, _Calls(kind.__name__))
+    object.__setattr__(logger, "__class__", type(kind.__name__, (kind,), {**guarded, **own}))
+    return logger
+
+
+def _method(method: Callable[..., Any], name: str) -> Callable[..., Any]:
+    def guarded(self: Logger, *arguments: Any, **named: Any) -> Any:
+        return attempt(self, name, lambda: method(self, *arguments, **named))
+
+    return guarded
+
+
+def _property(of: property, name: str) -> property:
+    def guarded(self: Logger) -> Any:
+        otherwise = _DummyExperiment() if name == "experiment" else None
+        return attempt(self, name, lambda: of.__get__(self), otherwise)
+
+    return property(guarded)
+
+
+def attempt(logger: Logger, kind: str, call: Callable[[], Any], otherwise: Any = None) -> Any:
+    """The result of a call into a logger, or `otherwise` where it fails: reported once a logger, counted, never raised.
+
+    Args:
+        logger: the one that is called; where `guard` has not seen it, the call is not guarded.
+        kind: of the call, for the message and its own pauses.
+        call: what is tried.
+        otherwise: the result where it fails, or failed a moment ago.
+    """
+    calls = getattr(logger, _CALLS, None)
+    return call() if calls is None else calls.attempt(kind, call, otherwise)
+
+
+def missed_calls(loggers: Iterable[Logger]) -> str:
+    """How many calls each logger has missed, in one line; empty where none has."""
+    lines = []
+    for logger in loggers:
+        calls = getattr(logger, _CALLS, None)
+        if calls is not None and calls.missed:
+            kinds = ", ".join(f"{kind} {count:,}" for kind, count in calls.missed.most_common())
+            lines.append(f"{calls.name} missed {calls.missed.total():,} calls ({kinds})")
+    return "; ".join(lines)
+
+
+_SENT = "_contrast_sent"
+_STEP = "trainer/global_step"
+_BLOCK, _HEAD = 32_768, 7
+_WHOLE, _FIRST, _LAST = 1, 2, 4  # and 3, a part between these
+
+
+def prepare(logger: Logger, step: int) -> None:
+    """Tell a logger that the run goes on with the steps after this one; of other kinds this does nothing.
+
+    TensorBoard drops what it has of later steps. W&B takes nothing back: what its files hold of later steps is noted,
+    and not sent again.
+
+    Args:
+        logger: whose files are those of earlier starts.
+        step: of the checkpoint.
+    """
+    if isinstance(logger, TensorBoardLogger):
+        attempt(logger, "resume", lambda: _purge(logger, step))
+    elif isinstance(logger, WandbLogger):
+        object.__setattr__(logger, _SENT, attempt(logger, "resume", lambda: _read(logger, step), {}))
+
+
+def sent(logger: Logger, step: int) -> set[str]:
+    """Names of what W&B was sent of a step by earlier starts; empty for other loggers and steps."""
+    known = getattr(logger, _SENT, None)
+    return known.get(step, set()) if isinstance(known, dict) else set()
+
+
+def flush(loggers: Iterable[Logger]) -> None:
+    """Have TensorBoard write what it holds: with a checkpoint, so that all until then is there when a run goes on."""
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            attempt(logger, "flush", logger.experiment.flush)
+
+
+def _purge(logger: TensorBoardLogger, step: int) -> None:
+    writer = logger.experiment
+    writer.close()  # the next event opens another file, which says first from which step it replaces the others
+    writer.purge_step = step + 1
+
+
+def _read(logger: WandbLogger, step: int) -> dict[int, set[str]]:
+    """By step, the names in the files that W&B's starts have left: the last ones of a killed run may not have come."""
+    found: dict[int, set[str]] = {}
+    for file in sorted(Path(logger.save_dir or ".").glob(f"wandb/*run-*-{logger.version}/run-{logger.version}.wandb")):
+        for row in _history(file):
+            of = row.pop(_STEP, None)
+            if isinstance(of, int) and of > step:
+                found.setdefault(of, set()).update(row)
+    return found
+
+
+def _history(file: Path) -> Iterator[dict[str, Any]]:
+    from wandb.proto import wandb_internal_pb2 as proto  # after W&B itself, which takes a second
+
+    for content in _records(file.read_bytes()):
+        record = proto.Record.FromString(content)  # type: ignore[attr-defined]  # made by protobuf
+        if record.WhichOneof("record_type") == "history":
+            yield {(item.key or item.nested_key[0]): json.loads(item.value_json) for item in record.history.item}
+
+
+def _records(data: bytes) -> Iterator[bytes]:
+    """Whole records of LevelDB's log format, in which W&B cuts them at blocks of 32 KiB; a cut one ends the file."""
+    place, parts = _HEAD, b""  # after the file's own head
+    while place + _HEAD <= len(data):
+        left = _BLOCK - place % _BLOCK
+        if left < _HEAD:  # too little for a head: filled up
+            place += left
+            continue
+        length, kind = struct.unpack_from("<HB", data, place + 4)  # after a checksum
+        part = data[place + _HEAD : place + _HEAD + length]
+        if len(part) < length or not _WHOLE <= kind <= _LAST:
+            return
+        place += _HEAD + length
+        parts = part if kind in (_WHOLE, _FIRST) else parts + part
+        if kind in (_WHOLE, _LAST):
+            yield parts

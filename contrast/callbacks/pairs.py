@@ -1,0 +1,147 @@
+"""Record the loss history of positive pairs, and the pairs that bad-pair mining flags."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import lightning
+from torch import Tensor
+
+from contrast.callbacks.gallery import Gallery
+from contrast.callbacks.pair_history import EpochOfPairs, PairHistory
+from contrast.data import TrainingData
+from contrast.errors import InputError
+from contrast.losses import BadPairMining, LogitLoss, LossOutput
+from contrast.methods import ContrastiveMethod
+from contrast.records import append_row
+from contrast.run_folder import RunFolder
+from contrast.runs.files import whole_file
+
+__all__ = ["FlaggedPairs", "PairRecorder"]
+
+
+class FlaggedPairs(lightning.Callback):
+    """A row of ``flagged.jsonl`` at the end of each epoch in which a `BadPairMining` flags pairs.
+
+    A row has step, epoch, mean and deviation of the samples' mean losses, and the flagged samples' indices: `noisy`
+    (loss too low) and `faulty` (too high).
+
+    Args:
+        folder: the run folder.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        for mining in pl_module.modules():
+            if isinstance(mining, BadPairMining) and trainer.current_epoch >= mining.warmup_epochs:
+                flagged = {
+                    "noisy": mining.is_noisy.nonzero().flatten().tolist(),
+                    "faulty": mining.is_faulty.nonzero().flatten().tolist(),
+                }
+                place = {"step": trainer.global_step, "epoch": trainer.current_epoch}
+                statistics = {"mean": mining.mean.item(), "deviation": mining.deviation.item()}
+                append_row(self.folder.flagged, {**place, **statistics, **flagged})
+
+
+_MOST_NAMES = 100_000
+
+
+class PairRecorder(lightning.Callback):
+    """Files of ``pairs/`` at the end of some epochs, and rows of ``gallery.jsonl`` with their pictures.
+
+    Args:
+        folder: the run folder.
+        epochs: of about how many epochs, evenly spread, every sample's loss and positive score are kept; the last one
+            always is; 0 keeps none, nor a gallery.
+        gallery: of about how many epochs the pairs that stand out are drawn; likewise.
+
+    Raises:
+        InputError: for a negative number.
+    """
+
+    def __init__(self, folder: RunFolder, epochs: int = 40, gallery: int = 5) -> None:
+        if epochs < 0 or gallery < 0:
+            raise InputError(f"pairs.epochs {epochs} and pairs.gallery {gallery} must be at least 0 (none)")
+        self.folder, self.epochs, self.gallery = folder, epochs, gallery
+        self._history: PairHistory | None = None
+        self._loaded: dict[str, Tensor] = {}
+        self._gallery = Gallery(folder)
+        self._last_batch = self._named = False
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        data = getattr(trainer, "datamodule", None)
+        if self.epochs and isinstance(data, TrainingData):
+            self._history = PairHistory(data.train_samples, pl_module.device, data.identity.numbering)
+            if self._loaded:
+                self._history.load(self._loaded)
+            self._loaded = {}
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._last_batch = batch_idx == trainer.num_training_batches - 1
+
+    def on_before_backward(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, loss: Tensor
+    ) -> None:
+        output, loss_of = pl_module.seen, pl_module.loss
+        if self._history is None or not isinstance(output, LossOutput):
+            return
+        self._history.add(output)
+        # Every process looks, of which the first one's are drawn: an objective may ask the others for their queries.
+        due = self._last_batch and _due(trainer, pl_module, self.gallery)
+        if due and isinstance(loss_of, LogitLoss):
+            self._gallery.look(loss_of, output.pairs[0])
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if self._history is None:
+            return
+        epoch = self._history.end_epoch(_mining(pl_module))
+        if not trainer.is_global_zero:
+            return
+        if _due(trainer, pl_module, self.epochs) or _due(trainer, pl_module, self.gallery):
+            epoch.save(self.folder.pairs / f"epoch-{trainer.current_epoch:05}.safetensors", self._history.numbering)
+            self._history.save_all_epochs(self.folder.pairs / "all_epochs.safetensors")
+            self._save_names(trainer)
+        if _due(trainer, pl_module, self.gallery):
+            self._draw(trainer, epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._loaded if self._history is None else self._history.state()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._loaded = state_dict
+
+    def _save_names(self, trainer: lightning.Trainer) -> None:
+        """The samples' files, once a process; not of a data set so large that a page would take long to read them."""
+        data = getattr(trainer, "datamodule", None)
+        names = data.sample_names("train") if isinstance(data, TrainingData) and not self._named else None
+        self._named = True
+        if names is not None and self._history is not None and len(names) <= _MOST_NAMES:
+            with whole_file(self.folder.pairs / "samples.json") as part:
+                # ASCII, since a file's name may hold bytes that are no text.
+                part.write_text(json.dumps({"numbering": self._history.numbering, "paths": names}) + "\n")
+
+    def _draw(self, trainer: lightning.Trainer, epoch: EpochOfPairs) -> None:
+        data = getattr(trainer, "datamodule", None)
+        assert isinstance(data, TrainingData)
+        self._gallery.draw(data, epoch, trainer.current_epoch, trainer.global_step)
+
+
+def _mining(pl_module: lightning.LightningModule) -> BadPairMining | None:
+    return next((module for module in pl_module.modules() if isinstance(module, BadPairMining)), None)
+
+
+def _due(trainer: lightning.Trainer, pl_module: lightning.LightningModule, count: int) -> bool:
+    """Whether this is one of `count` epochs that are spread evenly over the run, or its last."""
+    if not count or not isinstance(pl_module, ContrastiveMethod):
+        return False
+    steps = -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
+    epochs = -(-pl_module.planned_steps // max(1, steps))
+    done = trainer.current_epoch + 1
+    return done % -(-epochs // count) == 0 or done == epochs

@@ -1,0 +1,169 @@
+"""Parse command lines: `contrast pretrain`, and an argument parser that refuses in one line."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+from contrast.commands.class_names import choices
+from contrast.commands.configuration import require_section
+from contrast.errors import InputError
+from contrast.run_folder import RunFolder
+
+__all__ = ["OneLineParser", "Request", "read_request"]
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """`argparse.ArgumentParser` without the lines of usage that argparse prints before an error.
+
+    Example:
+        >>> parser = OneLineParser(prog="contrast knn")
+        >>> _ = parser.add_argument("--neighbours", type=int)
+        >>> parser.parse_args(["--neighbours", "x"])
+        Traceback (most recent call last):
+        contrast.errors.InputError: argument --neighbours: invalid int value: 'x' (see contrast knn --help)
+    """
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+
+_HELP = """\
+Sections of a configuration, each also a flag with dots:
+  model     the method and, in it, backbone, head, loss, optimizer, schedule
+  data      train and test sets, views, batch_size, workers
+  trainer   anything of Lightning's Trainer: max_epochs, accelerator, devices, precision, logger
+  metrics, scores, pairs, bank, online_knn, checkpoints   what is recorded, and every how many steps or epochs
+  seed_everything     the one seed of a run
+
+Classes by their short names, or any class by its dotted path:
+{choices}
+
+`contrast pretrain --model.help MoCo` lists the arguments of one class.
+
+examples:
+  contrast pretrain
+  contrast pretrain --config configs/demo.yaml --model.loss.objective DCL --trainer.max_epochs 2
+  contrast pretrain --config configs/method/mocov2.yaml --config configs/data/cifar10.yaml \\
+      --config configs/experiment/cifar10_mocov2.yaml --config configs/logger/wandb.yaml --run runs/m2
+  contrast pretrain --resume runs/m2
+  contrast pretrain --config configs/demo.yaml --run runs/job --resume auto      # the same line starts and goes on
+
+A run ends with exit code 0 when it is done, 1 when it failed, 2 when it was given wrongly, and 128 + the signal when it
+was asked to stop and saved all it had: 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM, 138 SLURM's warning SIGUSR1 (the job is
+queued again)."""
+
+_LISTED = (
+    *("model", "loss", "objective", "temperature", "transforms", "weighting"),
+    *("backbone", "head", "bank", "schedule", "views", "train"),
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for.
+
+    Attributes:
+        files: configurations, in their order.
+        flags: dotted names and their texts.
+        run: the new run's folder; None makes a name.
+        resume: the folder of a run to go on with; ``auto`` is the folder of `run`, if it has a checkpoint.
+        on_changed_data: whether to go on although the training data are not those of the checkpoint.
+        print_config: whether only the resolved configuration is wanted.
+        trust: whether the configuration of a run that is resumed may name any class.
+        again: whether the run's folder is that of a run that ended before its first checkpoint.
+    """
+
+    files: Sequence[Path] = ()
+    flags: Sequence[tuple[str, str]] = ()
+    run: Path | None = None
+    resume: Path | None = None
+    print_config: bool = False
+    typed_help: Sequence[str] = field(default=())
+    again: bool = False
+    trust: bool = False
+    on_changed_data: bool = False
+
+
+class _Parser(OneLineParser):
+    """Finds the classes that its help names when that is asked for: reading all sources takes a third of a second."""
+
+    def format_help(self) -> str:
+        listed = "\n".join(f"  {slot:<13}" + ", ".join(choices(slot)) for slot in _LISTED)
+        self.epilog = _HELP.format(choices=listed)
+        return super().format_help()
+
+
+def read_request(arguments: list[str]) -> Request:
+    """Split the command line into what this command reads itself and the flags of a configuration."""
+    parser = _Parser(
+        prog="contrast pretrain",
+        usage="contrast pretrain [--config FILE]... [--SECTION.NAME VALUE]... [--run FOLDER] [--resume FOLDER]",
+        description="Pretrain an encoder. Without a configuration this trains the demo on scikit-learn's digits.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--config", action="append", default=[], type=Path, metavar="FILE", help="YAML; later over earlier"
+    )
+    parser.add_argument("--run", type=Path, metavar="FOLDER", help="the new run's folder (default: runs/METHOD-TIME)")
+    again = "go on with the run in this folder; auto: with the run in --run's folder, if it has a checkpoint"
+    parser.add_argument("--resume", type=_resumed, metavar="FOLDER", help=again)
+    trust = "with --resume: let the run folder's configuration name any class, and run its code"
+    parser.add_argument("--trust", action="store_true", help=trust)
+    parser.add_argument(
+        "--resume-on-changed-data",
+        action="store_true",
+        help="with --resume: go on although training samples were added, removed or changed; they are matched by name",
+    )
+    parser.add_argument("--print_config", action="store_true", help="print the resolved configuration and stop")
+    known, rest = parser.parse_known_args(arguments)
+    if any(flag.split("=")[0].endswith(".help") for flag in rest):
+        return Request(typed_help=rest)
+    on_changed_data = known.resume_on_changed_data
+    if on_changed_data and known.resume is None:
+        raise InputError("--resume-on-changed-data says how a run goes on: give --resume FOLDER too")
+    return Request(
+        known.config,
+        _flags(rest),
+        known.run,
+        known.resume,
+        known.print_config,
+        trust=known.trust,
+        on_changed_data=on_changed_data,
+    )
+
+
+def _resumed(text: str) -> Path:
+    """A folder may be named auto as well: ``./auto``."""
+    return Path(text) if text in ("auto", "") else Path(text).absolute() if Path(text) == Path("auto") else Path(text)
+
+
+def _flags(rest: list[str]) -> list[tuple[str, str]]:
+    flags = []
+    words = iter(rest)
+    for word in words:
+        if not word.startswith("--") or len(word) < 3:
+            raise InputError(f"{word!r} belongs to no flag: {_meant(word)}")
+        name, equals, text = word[2:].partition("=")
+        require_section(name, of_flag=True)
+        if not equals:
+            following = next(words, None)
+            if following is None:
+                raise InputError(f"--{name} has no value: write --{name} VALUE")
+            text = following
+        flags.append((name, text))
+    return flags
+
+
+def _meant(word: str) -> str:
+    """What a word that follows no flag is most likely for."""
+    path = Path(word)
+    if path.suffix in (".yaml", ".yml"):
+        return f"did you mean --config {word}?"
+    if RunFolder(path).config.is_file():
+        return f"did you mean --resume {word}?"
+    return "write --section.name VALUE"

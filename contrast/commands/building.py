@@ -1,0 +1,254 @@
+"""Build model, data and trainer from a typed configuration."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import inspect
+import struct
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, get_args, get_type_hints
+
+import jsonargparse
+import lightning
+import torch
+import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from torch.utils.data import Dataset
+
+from contrast import (
+    banks,  # noqa: F401  # short names are of imported classes
+    data,  # noqa: F401  # short names are of imported classes
+    losses,  # noqa: F401  # short names are of imported classes
+    methods,  # noqa: F401  # short names are of imported classes
+    models,  # noqa: F401  # short names are of imported classes
+    optim,  # noqa: F401  # short names are of imported classes
+)
+from contrast.callbacks import BankRecorder, Checkpoints, Metrics, OnlineKNN, PairRecorder, Recorder
+from contrast.commands.class_names import SLOTS, choices
+from contrast.commands.configuration import Config
+from contrast.commands.messages import every_mistake, one_line
+from contrast.data import TrainingData
+from contrast.data.cache import caches_only_read
+from contrast.data.folder import TORCHVISION_FOLDERS, torchvision_folder
+from contrast.data.sources import construction_error
+from contrast.errors import MEMORY, InputError, out_of_memory
+from contrast.losses import Piece
+from contrast.methods import ContrastiveMethod
+
+__all__ = [
+    "CALLBACKS",
+    "TrainingFacts",
+    "build",
+    "check",
+    "evaluation_parser",
+    "import_from_here",
+    "refused_in_one_line",
+    "resolve",
+    "run_parser",
+]
+
+# What torchvision's classes raise of files that are missing, cut or of another format.
+_OF_FILES = (RuntimeError, OSError, ValueError, LookupError, EOFError, AssertionError, UnpicklingError, struct.error)
+
+Instantiator = tuple[Callable[..., Any], type, bool]
+
+
+class TrainingFacts:
+    """Fills `samples` and `labels` of pieces from the data that were built just before them.
+
+    Args:
+        received: whether the configuration came out of a file, so that no data set is downloaded.
+    """
+
+    def __init__(self, received: bool = False) -> None:
+        self._data: TrainingData | None = None
+        self._received = received
+
+    def instantiators(self) -> list[Instantiator]:
+        """For jsonargparse: how data and pieces are built."""
+        return [
+            (self._build_data, TrainingData, True),
+            (self._build_piece, Piece, True),
+            (self._build_set, Dataset, True),
+        ]
+
+    def _build_data(self, class_type: Callable[..., TrainingData], *args: Any, **kwargs: Any) -> TrainingData:
+        self._data = class_type(*args, **kwargs)
+        return self._data
+
+    def _build_piece(self, class_type: type[Piece], *args: Any, **kwargs: Any) -> Piece:
+        takes = inspect.signature(class_type).parameters
+        if self._data is not None:
+            if "samples" in takes and kwargs.get("samples") is None:
+                kwargs["samples"] = self._data.train_samples
+            if "labels" in takes and kwargs.get("labels") is None:
+                kwargs["labels"] = self._labels(class_type.__name__)
+        return class_type(*args, **kwargs)
+
+    def _labels(self, name: str) -> Any:
+        assert self._data is not None
+        labels = self._data.train_labels
+        if labels is None:
+            raise InputError(f"{name} learns from labels and the training set has none: give a labelled data.train")
+        return labels
+
+    def _build_set(self, class_type: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """A data set; what its class raises of its files becomes one line that names the class."""
+        refused = self._received and bool(kwargs.get("download"))
+        if refused:
+            kwargs["download"] = False
+        try:
+            if class_type in TORCHVISION_FOLDERS and "root" in kwargs:
+                return torchvision_folder(class_type, kwargs)
+            return class_type(*args, **kwargs)
+        except InputError:
+            raise
+        except _OF_FILES as error:
+            said = str(construction_error(f"{class_type.__module__}.{class_type.__qualname__}", kwargs, error))
+            fix = "" if "correct root" in said else ": correct the arguments, or get the files again"
+            if refused:
+                fix = "; `download: true` out of a run folder or checkpoint is not obeyed: add --trust to download"
+            raise InputError(f"{said}{fix}") from error
+
+
+CALLBACKS: dict[str, type[lightning.Callback]] = {
+    "metrics": Metrics,
+    "scores": Recorder,
+    "pairs": PairRecorder,
+    "online_knn": OnlineKNN,
+    "bank": BankRecorder,
+    "checkpoints": Checkpoints,
+}
+"""Sections of a configuration that set a callback which every run has."""
+
+# A configuration may name any class but those of modules such as os and subprocess: jsonargparse has the list, and
+# enforces it once settings are made. These unpickle, compile or fetch too, and data sets of torchvision take functions.
+_MORE_DENIED = (
+    *("torch.load", "torch.serialization", "torch.hub", "torch.jit", "torch.package", "torch.multiprocessing"),
+    *("torch.utils.cpp_extension", "torch.utils.model_zoo", "numpy.load", "numpy.fromfile", "joblib", "cloudpickle"),
+)
+jsonargparse.set_parsing_settings(import_path_denylist=list(_MORE_DENIED))
+
+_GIVEN = {"folder", "config", "max_seconds"}  # arguments of callbacks that the command fills
+
+
+class _Parser(jsonargparse.ArgumentParser):
+    """Takes an argument of a user's class that has no annotation for one of any type; it stays required."""
+
+    def _add_signature_parameter(self, container: Any, nested_key: Any, param: Any, *args: Any, **kwargs: Any) -> None:
+        required = inspect.Parameter.empty in (param.default, kwargs.get("default", param.default))
+        if param.annotation is inspect.Parameter.empty and required:
+            param = dataclasses.replace(param, annotation=Any)
+        super()._add_signature_parameter(container, nested_key, param, *args, **kwargs)
+
+
+def run_parser() -> jsonargparse.ArgumentParser:
+    """The parser of a whole run: seed, model, data, trainer and the sections of the callbacks."""
+    parser = _Parser(prog="contrast pretrain", exit_on_error=False, allow_abbrev=False)
+    parser.add_argument("--seed_everything", type=int, default=0, help="the one seed of the run")
+    # Data first: they are built first, and pieces of a loss may ask for what they say.
+    parser.add_subclass_arguments(TrainingData, "data", required=True)
+    parser.add_subclass_arguments(ContrastiveMethod, "model", required=True)
+    parser.add_class_arguments(lightning.Trainer, "trainer", instantiate=False)
+    for name, callback in CALLBACKS.items():
+        parser.add_class_arguments(callback, name, instantiate=False, skip=_GIVEN)
+    return parser
+
+
+def evaluation_parser(with_model: bool) -> jsonargparse.ArgumentParser:
+    """The parser of what an evaluation needs: seed and data, and the model unless weights come from elsewhere."""
+    parser = _Parser(prog="contrast", exit_on_error=False, allow_abbrev=False)
+    parser.add_argument("--seed_everything", type=int, default=0)
+    parser.add_subclass_arguments(TrainingData, "data", required=True)
+    if with_model:
+        parser.add_subclass_arguments(ContrastiveMethod, "model", required=True)
+    return parser
+
+
+def check(parser: jsonargparse.ArgumentParser, config: Config) -> Any:
+    """A configuration by the types.
+
+    Raises:
+        InputError: one line, for what does not fit, up to three mistakes.
+    """
+    typed = every_mistake(config, lambda given: refused_in_one_line(lambda: parser.parse_object(given)))
+    _refuse_nothing(typed)
+    return typed
+
+
+def resolve(parser: jsonargparse.ArgumentParser, config: Config) -> tuple[Any, Config]:
+    """Check a configuration against the types; also give it back with every default written out.
+
+    Raises:
+        InputError: as in `check`.
+    """
+    typed = check(parser, config)
+    return typed, yaml.safe_load(parser.dump(typed, skip_unset=False))
+
+
+def _refuse_nothing(typed: Any) -> None:
+    """The parser takes null for any argument of a section, and the callbacks would fail at it."""
+    for section, callback in CALLBACKS.items():
+        kinds = get_type_hints(callback.__init__)
+        given = vars(typed[section]) if section in typed else {}
+        for name in given:
+            if given[name] is None and type(None) not in get_args(kinds[name]):
+                raise InputError(f"{section}.{name}: null is no value here: leave it out for the default")
+
+
+def build(parser: jsonargparse.ArgumentParser, typed: Any, received: bool = False) -> Any:
+    """The objects of a resolved configuration.
+
+    A piece of a loss that takes `samples` or `labels` and was given none gets the training set's: the one way in which
+    a label reaches a loss.
+
+    Args:
+        parser: of the configuration.
+        typed: as `check` gives it.
+        received: whether it came out of a run folder or a checkpoint without `--trust`: then nothing is downloaded, and
+            no file is written outside of the run folder.
+
+    Raises:
+        InputError: one line, for what a constructor refused.
+    """
+    facts = TrainingFacts(received)
+    with caches_only_read() if received else contextlib.nullcontext():
+        return refused_in_one_line(lambda: parser.instantiate(typed, instantiators=facts.instantiators()))
+
+
+def refused_in_one_line(action: Callable[[], Any]) -> Any:
+    """What `action` returns; what it raises of a configuration, as an `InputError` of one line."""
+    try:
+        return action()
+    except (jsonargparse.ArgumentError, MisconfigurationException, TypeError, ValueError, ImportError) as error:
+        if not isinstance(error, jsonargparse.ArgumentError) and _is_ours(error):
+            raise
+        if out_of_memory(error):
+            raise InputError(MEMORY) from error
+        raise InputError(one_line(str(error), {slot: choices(slot) for slot in SLOTS} | _optimizers())) from error
+    except IndexError as error:  # jsonargparse's, where what a constructor raised has no words: MemoryError for one
+        raise InputError("a class cannot be built, most likely for want of memory: give smaller numbers") from error
+    except (MemoryError, RuntimeError, OSError) as error:  # what data set classes raise of their files
+        if out_of_memory(error):
+            raise InputError(MEMORY) from error
+        raise construction_error("data", {}, error) from error
+
+
+def _optimizers() -> dict[str, list[str]]:
+    found = [name for name, each in vars(torch.optim).items() if isinstance(each, type) and name != "Optimizer"]
+    return {"optimizer": [*found, "LARS"]}
+
+
+def _is_ours(error: BaseException) -> bool:
+    return isinstance(error, InputError) and "\n" not in str(error)
+
+
+def import_from_here() -> None:
+    """Let a configuration name classes in files of the folder where the command was started."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)

@@ -1,0 +1,409 @@
+"""Load an encoder and its data from a run folder, a checkpoint or a weights file."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import lightning
+import torch
+
+from contrast.commands.building import build, evaluation_parser, import_from_here, resolve
+from contrast.commands.completing import complete
+from contrast.commands.configuration import Config, compose, short
+from contrast.commands.stored_defaults import with_stored_defaults
+from contrast.commands.trust import names_own_classes, receive
+from contrast.data import ImageData, TrainingData
+from contrast.data.identity import DataIdentity
+from contrast.errors import InputError
+from contrast.evaluation.encoder import Encoder, fingerprint, with_backbone
+from contrast.models import Backbone, ResNet, Timm, load_weights, require_fitting
+from contrast.run_folder import RunFolder
+from contrast.runs.checkpoint import read_checkpoint
+from contrast.runtime import keep_freed_memory
+
+__all__ = [
+    "LoadedRun",
+    "add_baselines",
+    "add_source",
+    "add_trust",
+    "load_foreign",
+    "load_run",
+    "load_source",
+    "report",
+    "told",
+]
+
+_SCALE = ("mean", "std")
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A backbone with trained weights and the data to evaluate it on.
+
+    Attributes:
+        folder: the run's folder; None for weights from elsewhere and for checkpoints outside one.
+        config: the run's configuration; of weights from elsewhere the data's alone.
+        backbone: on the CPU, with its weights.
+        data: train and test sets, and the shape and standardisation of their samples.
+        encoder: the backbone as evaluations take it.
+        untrained: the same architecture with the random weights that a new network starts from, as a baseline.
+        trained_on: identity of the training data, as the checkpoint has it; None if unknown.
+        own_data: whether `data` are those that the run's own configuration names.
+        method: the class that trained it; None if unknown.
+        epoch: how many epochs it was trained; None if unknown.
+        checkpoint: the file that the weights are from.
+    """
+
+    folder: RunFolder | None
+    config: Config
+    backbone: Backbone
+    data: TrainingData
+    encoder: Encoder
+    method: str | None
+    epoch: int | None
+    checkpoint: Path
+    untrained: Encoder
+    trained_on: DataIdentity | None = None
+    own_data: bool = False
+
+    def changed_data(self) -> str | None:
+        """How the data that the run's own configuration names differ from those it was trained on; None if they do not.
+
+        None also for other data than the run's own, and where the checkpoint does not say what it was trained on.
+        """
+        if self.trained_on is None or not self.own_data:
+            return None
+        return self.trained_on.difference(self.data.identity)
+
+
+def load_run(source: Path | str, data_config: Sequence[Path | str] = (), trust: bool = False) -> LoadedRun:
+    """The backbone of a run, from its folder (the last checkpoint) or from one of its checkpoints.
+
+    Args:
+        source: a run folder or a ``.ckpt`` file.
+        data_config: YAML files with a ``data`` section to evaluate on in place of the run's own.
+        trust: whether the configuration in the checkpoint may name any class, of any module: it is imported and called.
+
+    Raises:
+        InputError: one line, for anything that is missing, damaged or does not fit, and for a class of the checkpoint's
+            configuration that is not on the list of `contrast.commands.trust`.
+    """
+    path = Path(source)
+    checkpoint = path if path.is_file() else RunFolder.existing(path).last_checkpoint
+    content = read_checkpoint(checkpoint)
+    own = with_stored_defaults(content["contrast"]["config"])
+    config = {name: own[name] for name in ("seed_everything", "model", "data")}
+    given = _with_data({}, data_config)
+    config = _with_scale_of(own, {**config, **given})
+    if not trust:
+        config = receive(config, f"checkpoint {str(checkpoint)!r}", given)
+    built = _build(config, with_model=True, received=not trust, own=trust or names_own_classes(given))
+    started = copy.deepcopy(built.model.backbone)
+    _load_strictly(built.model, content["state_dict"], checkpoint)
+    inside = checkpoint.parent.parent
+    folder = RunFolder(inside) if RunFolder(inside).config.is_file() else None
+    # Lightning's own `epoch` is the one it was in, which is one less once that is over.
+    method, epoch = short(own["model"]["class_path"]), int(content["contrast"].get("epochs", content["epoch"]))
+    description = {"method": method, "epoch": epoch, "step": int(content["global_step"])}
+    encoder = _encoder(built.model.backbone, built.data, description)
+    untrained = _untrained(encoder, started, config.get("seed_everything", 0))
+    return LoadedRun(
+        folder,
+        own,
+        built.model.backbone,
+        built.data,
+        encoder,
+        method,
+        epoch,
+        checkpoint,
+        untrained,
+        trained_on=DataIdentity.from_state(content["contrast"].get("data")),
+        own_data=not data_config,
+    )
+
+
+def load_foreign(
+    weights: Path | str, architecture: str, data_config: Sequence[Path | str], prefix: str | None = None
+) -> LoadedRun:
+    """A backbone with weights from elsewhere: official MoCo checkpoints, torchvision and timm state dicts.
+
+    Args:
+        weights: the file.
+        architecture: a torchvision ResNet's name, say ``resnet50``, or ``timm/NAME``.
+        data_config: YAML files with the ``data`` section to evaluate on.
+        prefix: what stands before the network's names in the file; None to look for it.
+
+    Raises:
+        InputError: where the architecture is unknown, or weights and architecture do not match key by key.
+    """
+    if not data_config:
+        raise InputError("weights from elsewhere say nothing of data: give --data FILE.yaml with a data section")
+    built = _build(_with_data({}, data_config), with_model=False, received=False, own=True)
+    if not isinstance(built.data, ImageData):
+        raise InputError(f"--weights are of images, and the data here are {built.data.samples_name}: evaluate a run")
+    channels, size, _ = built.data.input_shape
+    if architecture.startswith("timm/"):
+        backbone: Backbone = Timm(architecture.removeprefix("timm/"), image_size=size, channels=channels)
+        started = copy.deepcopy(backbone)
+        load_weights(backbone, weights, prefix=prefix)
+    else:
+        backbone, started = _resnet_with(weights, architecture, size, channels, prefix)
+    if built.data.measured():
+        print(
+            "note    images are standardised by the mean and std of the train set: set data.mean and data.std to those "
+            "that the weights were trained with",
+            file=sys.stderr,
+        )
+    encoder = _encoder(backbone, built.data, {"weights": Path(weights).name})
+    untrained = _untrained(encoder, started, 0)
+    return LoadedRun(None, {}, backbone, built.data, encoder, None, None, Path(weights), untrained)
+
+
+def _resnet_with(
+    weights: Path | str, architecture: str, size: int, channels: int, prefix: str | None
+) -> tuple[ResNet, ResNet]:
+    """A ResNet with weights from elsewhere, by the stem for images of this size, or by the other if only that fits.
+
+    The second one is the same network before the weights were loaded.
+    """
+    usual = ResNet(architecture, image_size=size, channels=channels)
+    started = copy.deepcopy(usual)
+    try:
+        load_weights(usual, weights, prefix=prefix)
+    except InputError:
+        other: Literal["small", "large"] = "large" if usual.stem == "small" else "small"
+        backbone = ResNet(architecture, image_size=size, stem=other, channels=channels)
+        started = copy.deepcopy(backbone)
+        try:
+            load_weights(backbone, weights, prefix=prefix)
+        except InputError:
+            pass
+        else:
+            return backbone, started
+        raise
+    return usual, started
+
+
+def _with_data(config: Config, files: Sequence[Path | str]) -> Config:
+    if not files:
+        return config
+    laid = compose([Path(file) for file in files], ()).config
+    if "data" not in laid:
+        raise InputError(f"{', '.join(map(str, files))} has no data section: write the data set under `data:`")
+    return {**config, "data": laid["data"]}
+
+
+def _with_scale_of(own: Config, config: Config) -> Config:
+    """Images of another data set are standardised as those the encoder was trained on, unless the file says how."""
+    trained, given = (each["data"] for each in (own, config))
+    kinds = {short(each.get("class_path", "ImageData")) for each in (trained, given) if isinstance(each, dict)}
+    arguments = given.get("init_args") if isinstance(given, dict) else None
+    if not isinstance(trained, dict) or kinds != {"ImageData"} or not isinstance(arguments, dict):
+        return config
+    if any(arguments.get(name) is not None for name in _SCALE):
+        return config
+    scale = {name: trained["init_args"][name] for name in _SCALE}
+    same = arguments.get("channels", 3) == trained["init_args"].get("channels", 3)
+    return {**config, "data": {**given, "init_args": {**arguments, **scale}}} if same else config
+
+
+def _build(config: Config, with_model: bool, received: bool, own: bool) -> Any:
+    if own:  # classes of the user's: never because a file asks for it, since the folder may be a stranger's
+        import_from_here()
+    parser = evaluation_parser(with_model)
+    typed, _ = resolve(parser, complete(config))
+    lightning.seed_everything(config.get("seed_everything", 0), verbose=False)
+    return build(parser, typed, received)
+
+
+def _encoder(backbone: Backbone, data: TrainingData, description: dict[str, Any]) -> Encoder:
+    keep_freed_memory()
+    fix = f"write `channels: {backbone.channels}` into the data section of the --data file, or give other data"
+    require_fitting(backbone, data.input_shape, fix)
+    return Encoder(
+        backbone=backbone,
+        width=backbone.width,
+        input_shape=data.input_shape,
+        standardisation=data.standardisation,
+        fingerprint=fingerprint(backbone),
+        description={**description, "backbone": backbone.describe()},
+    )
+
+
+def _untrained(encoder: Encoder, backbone: Backbone, seed: int) -> Encoder:
+    architecture = backbone.describe()
+    words = f"{architecture.get('architecture', type(backbone).__name__)} with random weights"
+    description = {"architecture": words, "weights": f"random, seed {seed}", "backbone": architecture}
+    return with_backbone(encoder, backbone, description)
+
+
+def _load_strictly(method: torch.nn.Module, state: Mapping[str, torch.Tensor], checkpoint: Path) -> None:
+    try:
+        # A backbone that torch.compile wraps when it is trained is stored with `_orig_mod.` in its names.
+        method.load_state_dict({name.replace("_orig_mod.", ""): tensor for name, tensor in state.items()})
+    except RuntimeError as error:
+        lines = [" ".join(line.split()) for line in str(error).splitlines()[1:]]
+        shown = "; ".join(lines)[:300]
+        raise InputError(
+            f"checkpoint {str(checkpoint)!r} is of another architecture than its configuration says: {shown}"
+        ) from error
+
+
+if TYPE_CHECKING:
+    from contrast.commands.loading import LoadedRun
+    from contrast.evaluation import Baseline, Result
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """The options that say what is evaluated, on what, and where results go."""
+    parser.add_argument(
+        "source", nargs="?", type=Path, metavar="RUN", help="run folder (its last checkpoint) or .ckpt file"
+    )
+    parser.add_argument(
+        "--data",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="YAML with a data section to evaluate on (default: the run's own)",
+    )
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="in place of RUN: an official MoCo checkpoint, a torchvision or timm state dict, an exported backbone",
+    )
+    parser.add_argument(
+        "--backbone", metavar="NAME", help="with --weights: torchvision's name, say resnet50, or timm/NAME"
+    )
+    parser.add_argument(
+        "--weights-prefix",
+        metavar="PREFIX",
+        help="with --weights: what stands before the network's names in the file, say student. (default: found)",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="gets evaluations/ and features/ (default: RUN; for weights from elsewhere runs/ and the file's name)",
+    )
+    add_trust(parser)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """The option `--trust`."""
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="let RUN's stored configuration name any class, and run its code (default: a list of harmless ones)",
+    )
+
+
+def add_baselines(parser: argparse.ArgumentParser) -> None:
+    """The option that leaves baselines out."""
+    parser.add_argument(
+        "--no-baselines",
+        action="store_true",
+        help="do not measure majority class, raw input and random weights beside the encoder (default: measure them)",
+    )
+
+
+def load_source(arguments: argparse.Namespace) -> tuple[LoadedRun, RunFolder]:
+    """What the options of `add_source` name, and the folder that gets the results.
+
+    Raises:
+        InputError: where they name nothing or two things, or what they name cannot be loaded.
+    """
+    if (arguments.source is None) == (arguments.weights is None):
+        raise InputError("give either RUN or --weights FILE")
+    if (arguments.weights is None) != (arguments.backbone is None):
+        raise InputError("--weights and --backbone go together: give the file and the architecture, say resnet50")
+    if arguments.weights_prefix is not None and arguments.weights is None:
+        raise InputError("--weights-prefix belongs to --weights FILE: leave it out for a run")
+    if arguments.source is not None and not arguments.source.is_file():
+        RunFolder.existing(arguments.source)  # refused before torch is imported
+    from contrast.commands.loading import load_foreign, load_run  # imports torch and Lightning: seconds
+
+    if arguments.weights is not None:
+        run = load_foreign(arguments.weights, arguments.backbone, arguments.data, arguments.weights_prefix)
+    else:
+        run = load_run(arguments.source, arguments.data, arguments.trust)
+    run.data.setup("test")  # refuses sets whose classes differ
+    if run.folder is not None and not arguments.trust:
+        from contrast.commands.trust import require_no_links
+
+        require_no_links(run.folder)
+    elsewhere = RunFolder(Path("runs") / run.checkpoint.name.split(".")[0])
+    return run, RunFolder(arguments.output) if arguments.output else run.folder or elsewhere
+
+
+def told(run: LoadedRun) -> dict[str, Any]:
+    """Where the encoder is from, for a result."""
+    if run.folder is None or not run.checkpoint.is_relative_to(run.folder.path):
+        return {"run": None, "checkpoint": str(run.checkpoint)}
+    return {"run": run.folder.path.name, "checkpoint": str(run.checkpoint.relative_to(run.folder.path))}
+
+
+def report(result: Result, root: RunFolder, run: LoadedRun, arguments: argparse.Namespace) -> Result:
+    """Write the result, measure its baselines, and print accuracy, protocol in short, baselines and the file's path.
+
+    Args:
+        result: the encoder's.
+        root: gets the file and the cached features of the baselines.
+        run: what was evaluated.
+        arguments: with `device` and `no_baselines`, of `add_source` and `add_baselines`.
+    """
+    from contrast.evaluation import choose_device, measure_baselines, with_notes, write_result
+    from contrast.report.overview import data_in_words
+
+    changed = run.changed_data()
+    also = (f"the train set is not the one that the encoder was pretrained on: {changed}",) if changed else ()
+    result = with_notes(result, run.data, also)
+    path = write_result(root.evaluations, result)  # before the baselines, which take time
+    protocol = result.protocol
+    balanced = "" if result.balanced is None else f"; balanced accuracy {100 * result.balanced:.2f} %"
+    print(f"{result.command}: top-1 {_percent(*vars(result.interval).values())}{balanced}{_auroc(result)}")
+    print(
+        f"  {protocol['classifier']}; {protocol['train_samples']:,} labels, {protocol['test_samples']:,} test samples"
+    )
+    for line in data_in_words(dict(protocol)):
+        print(f"  {line}")
+    print(f"  selection: {protocol['selection']}")
+    print(f"  interval: {protocol['interval']}")
+    if arguments.no_baselines:
+        print("  baselines: none measured, as --no-baselines says")
+    else:
+        print(f"  {'baseline':<16}{'top-1':<28}encoder minus baseline, points", flush=True)
+        device = choose_device(arguments.device)
+        result = measure_baselines(result, run.encoder, run.untrained, run.data, root.features, device, _tell)
+        if result.command == "finetune":
+            print(f"  {'random weights':<16}not measured: training them from scratch takes as long as this fine-tuning")
+        result = with_notes(result, run.data, also)
+        path = write_result(root.evaluations, result)
+    for note in result.notes:
+        print(f"  note: {note}")
+    print(path)
+    return result
+
+
+def _tell(baseline: Baseline) -> None:
+    """A row of the table of baselines, as soon as there is one."""
+    own, difference = baseline.result.interval, baseline.difference
+    points = f"{100 * difference.mean:+.2f} [{100 * difference.low:+.2f}, {100 * difference.high:+.2f}]"
+    print(f"  {baseline.words:<16}{_percent(own.mean, own.low, own.high):<28}{points}", flush=True)
+
+
+def _percent(mean: float, low: float, high: float) -> str:
+    return f"{100 * mean:.2f} % [{100 * low:.2f}, {100 * high:.2f}]"
+
+
+def _auroc(result: Result) -> str:
+    found = result.auroc
+    return f"; macro AUROC {found.mean:.4f} [{found.low:.4f}, {found.high:.4f}]" if found else ""

@@ -1,0 +1,377 @@
+"""Rules about the input and about evaluations beside their baselines.
+
+The rules read ``input.json``, the statistics of a few hundred raw samples that a run takes when it starts. A run that
+was made before there were such statistics has no finding of these rules.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+from contrast.doctor.evidence import Evidence, Finding
+
+__all__ = ["INPUT_RULES", "Reference", "below_baseline", "best_reference", "input_findings", "references"]
+
+FEW_DISTINCT, SOME = 0.5, 0.95
+"""Shares of distinct samples: below the first the input is broken, below the second worth a look."""
+BLANK, SOME_BLANK = 0.5, 0.05
+"""Shares of samples that hold one value only."""
+NARROW = 1 / 8
+"""Share of the 8-bit range that the pixels of a whole data set use at least; digits, X-rays and maps use nearly all."""
+FAR, FLAT, STEEP = 3.0, 0.2, 5.0
+"""Mean and deviations of standardised images; with ImageNet's numbers, MNIST has −1.4 and 1.4."""
+SHIFTED, RESCALED = 2.0, 4.0
+"""How far the test set's mean may be from the training set's in deviations, and how often its deviation is larger."""
+THIN = 16
+"""Longer over shorter side of an image."""
+SMOOTH = 0.5
+"""Roughness across channels over roughness along steps, below which steps seem to be on the channels' axis."""
+COARSE = 1e5
+"""Largest value over the deviation inside a sample; float32 tells 1.7e7 numbers apart between 1 and 2."""
+FEWEST = 4
+
+
+def input_findings(statistics: dict[str, Any]) -> tuple[Finding, ...]:
+    """What the rules say of the content of ``input.json``.
+
+    Args:
+        statistics: the content; parts that are missing or of another type are passed over.
+    """
+    run = Evidence({}, (), (), {}, {}, {}, input=statistics)
+    return tuple(finding for rule in INPUT_RULES if (finding := rule(run)) is not None)
+
+
+def input_copies(run: Evidence) -> Finding | None:
+    """Fewer distinct samples than samples."""
+    name, train = _name(run), _set(run, "train")
+    count, distinct = _count(train, "samples"), _count(train, "distinct")
+    if count is None or distinct is None or count < FEWEST or distinct >= SOME * count:
+        return None
+    verb = "is" if distinct == 1 else "are"
+    return Finding(
+        "input-copies",
+        "problem" if distinct <= FEW_DISTINCT * count else "warning",
+        f"Of {count:,} training {name} looked at, {distinct:,} {verb} distinct: the others are copies.",
+        "Check data.train: a data set class that ignores its index, or a folder of copies. A copy among the negatives "
+        "has the same content as the positive, so no temperature or rate helps.",
+    )
+
+
+def input_constant(run: Evidence) -> Finding | None:
+    """Samples that hold one value only: black or blank pictures, flat series."""
+    name, train = _name(run), _set(run, "train")
+    count, constant = _count(train, "samples"), _count(train, "constant")
+    if not count or not constant or constant < SOME_BLANK * count:
+        return None
+    return Finding(
+        "input-constant",
+        "problem" if constant >= BLANK * count else "warning",
+        f"{constant:,} of {count:,} training {name} looked at hold one value only.",
+        "Look at them, and leave them out: masks, failed reads and padding look like this.",
+    )
+
+
+def input_channel(run: Evidence) -> Finding | None:
+    """A channel that never changes while others do."""
+    name, train = _name(run), _set(run, "train")
+    lowest, highest = _numbers(train, "lowest"), _numbers(train, "highest")
+    flat = [place for place, (low, high) in enumerate(zip(lowest, highest, strict=False)) if low == high]
+    if not flat or len(flat) == len(lowest):
+        return None
+    channels = f"Channel {flat[0]}" if len(flat) == 1 else f"Channels {', '.join(map(str, flat[:5]))}"
+    more = f" and {len(flat) - 5} more" if len(flat) > 5 else ""
+    return Finding(
+        "input-channel",
+        "warning",
+        f"{channels}{more} of {len(lowest)} never change{'s' * (len(flat) == 1)} in the training {name} looked at.",
+        "Leave such channels out, or check how they are read.",
+    )
+
+
+def input_range(run: Evidence) -> Finding | None:
+    """Pixels that use a small part of their type's range."""
+    train = _set(run, "train")
+    lowest, highest = _numbers(train, "lowest"), _numbers(train, "highest")
+    if run.input.get("samples_name") != "images" or not lowest or not highest:
+        return None
+    low, high = 255 * min(lowest), 255 * max(highest)
+    if high - low > 255 * NARROW or high == low:  # the latter are constant pictures
+        return None
+    kind = train.get("type")
+    given = f" (given as {kind})" if isinstance(kind, str) else ""
+    return Finding(
+        "input-range",
+        "problem",
+        f"All pixels lie between {low:.0f} and {high:.0f} of 0 to 255{given}.",
+        "Give uint8 from 0 to 255, uint16 from 0 to 65,535, or floats from 0 to 1: floats cast to uint8, and pixels "
+        "divided by 255 twice, look like this.",
+    )
+
+
+def input_scale(run: Evidence) -> Finding | None:
+    """A mean and a deviation that are not those of the data."""
+    train, scale = _set(run, "train"), run.input.get("standardisation")
+    if not isinstance(scale, dict) or input_range(run) or input_copies(run):
+        return None
+    mean, std = _numbers(train, "mean"), _numbers(train, "std")
+    by_mean, by_std = _numbers(scale, "mean"), _numbers(scale, "std")
+    if not any(by_mean) and all(unit == 1 for unit in by_std):  # pixels in [0, 1], as SimCLR's authors give them
+        return None
+    for own, spread, centre, unit in zip(mean, std, by_mean, by_std, strict=False):
+        if unit <= 0 or not spread:
+            continue
+        shifted, stretched = (own - centre) / unit, spread / unit
+        if abs(shifted) > FAR or not FLAT <= stretched <= STEEP:
+            return Finding(
+                "input-scale",
+                "warning",
+                f"Standardised by mean {centre:.4g} and std {unit:.4g}, the training {_name(run)} have mean "
+                f"{shifted:.2g} and deviation {stretched:.2g}, where 0 and 1 are meant.",
+                "Leave data.mean and data.std out, so that they are measured; of images they are on the scale of 0 to "
+                "1. Data that were standardised before need mean 0 and std 1.",
+            )
+    return None
+
+
+def input_same_test_set(run: Evidence) -> Finding | None:
+    """A test set that is the training set."""
+    if _set(run, "test").get("same_as_train") is not True:
+        return None
+    return Finding(
+        "input-same-test-set",
+        "problem",
+        "The test set has the same contents as the training set.",
+        "Give other samples as data.test: an accuracy on the training samples says nothing of others.",
+    )
+
+
+def input_test_set(run: Evidence) -> Finding | None:
+    """A test set from another range than the training set."""
+    train, test = _set(run, "train"), _set(run, "test")
+    parts = (_numbers(part, name) for part in (train, test) for name in ("mean", "std"))
+    for channel, (mean, std, test_mean, test_std) in enumerate(zip(*parts, strict=False)):
+        if std <= 0:
+            continue
+        far = abs(test_mean - mean) > SHIFTED * std
+        if far or not 1 / RESCALED <= test_std / std <= RESCALED:
+            return Finding(
+                "input-test-set",
+                "problem",
+                f"Channel {channel} of the test {_name(run)} has mean {test_mean:.4g} and deviation {test_std:.4g}, of "
+                f"the training {_name(run)} {mean:.4g} and {std:.4g}.",
+                "Bring both sets to one scale before anything is evaluated: one of them was divided, cast or "
+                "standardised otherwise.",
+            )
+    return None
+
+
+def input_axes(run: Evidence) -> Finding | None:
+    """A sample whose axes seem to be swapped."""
+    train, name = _set(run, "train"), _name(run)
+    shape = train.get("shape")
+    if not isinstance(shape, list) or not all(isinstance(each, int) and each > 0 for each in shape):
+        return None
+    if len(shape) == 3 and name == "images" and max(shape[1:]) >= THIN * min(shape[1:]):
+        return Finding(
+            "input-axes",
+            "warning",
+            f"Training images are {shape[2]} pixels wide and {shape[1]} high, which axes in another order look like.",
+            "Arrays are (sample, height, width), (sample, height, width, channel) or (sample, channel, height, width).",
+        )
+    rough = _numbers(train, "roughness")
+    if len(shape) == 2 and shape[0] > shape[1] and len(rough) == 2 and 0 < rough[1] < SMOOTH * rough[0]:
+        return Finding(
+            "input-axes",
+            "warning",
+            f"Training series have {shape[0]} channels and {shape[1]} steps, and change less from channel to channel "
+            f"({rough[1]:.2g} deviations) than from step to step ({rough[0]:.2g}).",
+            "Series are (sample, channel, step): transpose them if yours are (sample, step, channel).",
+        )
+    return None
+
+
+def input_precision(run: Evidence) -> Finding | None:
+    """Values so large beside their changes that float32 rounds the changes away."""
+    train = _set(run, "train")
+    parts = (_numbers(train, name) for name in ("lowest", "highest", "within"))
+    for channel, (low, high, within) in enumerate(zip(*parts, strict=False)):
+        largest = max(abs(low), abs(high))
+        if within > 0 and largest > COARSE * within:
+            return Finding(
+                "input-precision",
+                "warning",
+                f"Channel {channel} reaches {largest:.3g} and deviates by {within:.2g} inside a sample, of which "
+                "float32 rounds a part away.",
+                "Subtract each sample's own mean, or give differences from step to step.",
+            )
+    return None
+
+
+INPUT_RULES: tuple[Callable[[Evidence], Finding | None], ...] = (
+    input_copies,
+    input_constant,
+    input_channel,
+    input_range,
+    input_scale,
+    input_same_test_set,
+    input_test_set,
+    input_axes,
+    input_precision,
+)
+
+
+def _name(run: Evidence) -> str:
+    found = run.input.get("samples_name")
+    return found if isinstance(found, str) else "samples"
+
+
+def _set(run: Evidence, name: str) -> dict[str, Any]:
+    found = run.input.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _count(part: dict[str, Any], name: str) -> int | None:
+    found = part.get(name)
+    return found if isinstance(found, int) and not isinstance(found, bool) and found >= 0 else None
+
+
+def _numbers(part: dict[str, Any], name: str) -> list[float]:
+    """A list of finite numbers; empty for anything else."""
+    found = part.get(name)
+    if not isinstance(found, list):
+        return []
+    fit = all(isinstance(each, int | float) and not isinstance(each, bool) and abs(each) < 1e300 for each in found)
+    return [float(each) for each in found] if fit else []
+
+
+RULES = {
+    "raw_input": "below-raw-input",
+    "random_weights": "below-random-weights",
+    "majority_class": "below-majority-class",
+}
+"""Names of the findings; the most telling first."""
+ADVICE = {
+    "raw_input": "Train longer, or change the views: the encoder leaves out what the test set asks about. Differences "
+    "between losses cannot show in such a run.",
+    "random_weights": "Look at the other findings, the learning rate and the views: training made the features worse.",
+    "majority_class": "Check the labels and classes of both sets, and look at the balanced accuracy.",
+}
+WORSE, HALF_OF_SAMPLES = 0.02, 0.5
+"""How far the online kNN must be below raw input's, and which share of the run must be done."""
+NAMES = {"knn": "kNN", "probe": "The linear probe", "finetune": "Fine-tuning"}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One baseline of an evaluation, as its file has it.
+
+    Args:
+        name: its key, say "raw_input".
+        words: what it is called, say "raw pixels".
+        top1: its accuracy, a share.
+        difference: the encoder's accuracy minus this, on the same labels and samples.
+        interval: 95 % interval of the difference; None where the file has none.
+        protocol: how it was measured.
+    """
+
+    name: str
+    words: str
+    top1: float
+    difference: float
+    interval: tuple[float, float] | None
+    protocol: dict[str, Any]
+
+    @property
+    def beaten(self) -> bool:
+        """Whether the encoder is below it; of the majority class, not above it."""
+        return self.difference < 0 or (self.name == "majority_class" and self.difference == 0)
+
+    @property
+    def surely(self) -> bool:
+        """Whether the whole interval of the difference is below zero."""
+        return self.interval is not None and self.interval[1] < 0
+
+    @property
+    def points(self) -> str:
+        """The difference in points with its sign, and the interval where there is one."""
+        said = _points(self.difference)
+        return said if self.interval is None else f"{said} [{_points(self.interval[0])}, {_points(self.interval[1])}]"
+
+
+def references(evaluation: Mapping[str, Any]) -> list[Reference]:
+    """The baselines of an evaluation's JSON; empty where none was measured, as in files of earlier versions."""
+    found = evaluation.get("baselines")
+    read = [] if not isinstance(found, dict) else [_reference(str(name), content) for name, content in found.items()]
+    return [reference for reference in read if reference is not None]
+
+
+def best_reference(found: list[Reference]) -> Reference | None:
+    """The baseline that the encoder is the least above."""
+    return min(found, key=lambda reference: reference.difference, default=None)
+
+
+def below_baseline(run: Evidence) -> Finding | None:
+    """The newest evaluation of a command, else the kNN during training, is below one of its baselines."""
+    for name, rule in RULES.items():
+        found = [
+            (command, evaluation, reference)
+            for command, evaluation in run.newest_evaluations().items()
+            for reference in references(evaluation)
+            if reference.name == name and reference.beaten
+        ]
+        if found:  # the surest, then the largest
+            worst = min(found, key=lambda each: (not each[2].surely, each[2].difference))
+            return _finding(rule, *worst)
+    return _below_while_training(run)
+
+
+def _finding(rule: str, command: str, evaluation: Mapping[str, Any], reference: Reference) -> Finding:
+    top1 = evaluation.get("top1")
+    own = f"{100 * top1:.1f} %" if _is_number(top1) else "no number"
+    others = [each for each in references(evaluation) if each.beaten and each.name != reference.name]
+    beside = "".join(f"; {each.words}: {100 * each.top1:.1f} %, {each.points} points" for each in others)
+    zero = "" if reference.surely or reference.interval is None else "; the interval contains zero"
+    return Finding(
+        rule,
+        "problem" if reference.surely else "warning",
+        f"{NAMES.get(command, command)} is at {own}, and {reference.words} at {100 * reference.top1:.1f} %: "
+        f"{reference.points} points{zero}{beside}.",
+        ADVICE[reference.name],
+    )
+
+
+def _below_while_training(run: Evidence) -> Finding | None:
+    ours, raw = run.scalars("online/knn_top1")[-1:], run.scalars("online/raw_input_knn_top1")[:1]
+    if not ours or not raw or run.progress < HALF_OF_SAMPLES or ours[0] > raw[0] - WORSE:
+        return None
+    return Finding(
+        RULES["raw_input"],
+        "warning",
+        f"kNN while training is at {100 * ours[0]:.1f} %, and that of the raw input is {100 * raw[0]:.1f} %.",
+        ADVICE["raw_input"],
+    )
+
+
+def _reference(name: str, content: Any) -> Reference | None:
+    if not isinstance(content, dict):
+        return None
+    top1, difference, ends = (content.get(key) for key in ("top1", "difference", "difference_interval"))
+    if not isinstance(ends, list) or len(ends) != 2 or not all(map(_is_number, ends)):
+        ends = None
+    if not _is_number(top1) or not _is_number(difference):
+        return None
+    protocol, words = content.get("protocol"), str(content.get("name") or name.replace("_", " "))
+    interval = None if ends is None else (float(ends[0]), float(ends[1]))
+    kept = protocol if isinstance(protocol, dict) else {}
+    return Reference(name, words, float(top1), float(difference), interval, kept)
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.1f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

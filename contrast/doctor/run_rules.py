@@ -1,0 +1,472 @@
+"""Rules about a training run: loss, embedding, negatives and temperature."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from contrast.doctor.evidence import Evidence, Finding
+from contrast.doctor.rates import rate_of_256, usual_rates
+
+__all__ = [
+    "POINT",
+    "bad_pairs",
+    "collapse",
+    "damaged_file",
+    "dimensional_collapse",
+    "duplicates",
+    "failed",
+    "false_negatives",
+    "inactive",
+    "labels",
+    "loss_start",
+    "no_learning",
+    "positives_among_negatives",
+    "queue_filling",
+    "rate_and_batch",
+    "shortcut",
+    "temperature",
+]
+
+POINT = -0.4
+"""Uniformity above which embeddings are near one point; of random ones on a sphere it is near -4."""
+FEW = 0.12
+"""Share of its dimensions that an embedding uses at least; healthy runs of digits use 0.23 to 0.76 of theirs."""
+WORSE = 0.02
+"""How far below random weights' kNN must be; two standard errors of a difference on a few hundred test samples."""
+EARLY, HALF = 0.25, 0.5  # a momentum encoder starts near one point, and leaves it
+MOVED, SPREAD = 0.05, 0.25
+
+
+def collapse(run: Evidence) -> Finding | None:
+    """All embeddings near one point."""
+    uniformity = run.settled("embedding", "uniformity")
+    if uniformity is None or uniformity < POINT or run.progress < EARLY:
+        return None
+    std, width = run.settled("embedding", "std", "3"), run.settled("embedding", "width")
+    beside = ""
+    if std is not None and width:
+        beside = f"; dimensions deviate by {std:.2g}, where spread ones have {1 / math.sqrt(width):.2g}"
+    return Finding(
+        "collapse",
+        "problem",
+        f"Embeddings are near one point: uniformity {uniformity:.2f}, where 0 is a point and −4 a sphere{beside}.",
+        "Lower the learning rate or raise the temperature; a loss without negatives needs its predictor and "
+        "stop-gradient.",
+    )
+
+
+def dimensional_collapse(run: Evidence) -> Finding | None:
+    """Spread, but in few of the directions that are possible; or spread as far as a narrow backbone allows."""
+    rank, width, rows = run.settled("embedding", "rank_me"), run.settled("embedding", "width"), _rows(run)
+    uniformity = run.settled("embedding", "uniformity")
+    if rank is None or not width or not rows or uniformity is None or run.progress < EARLY:
+        return None
+    features = run.settled("features", "width") or width
+    if uniformity >= POINT or rank >= FEW * min(width, rows):
+        return None
+    if rank >= FEW * min(width, rows, features):
+        return Finding(
+            "narrow-features",
+            "warning",
+            f"Embeddings use {rank:.1f} of {width:.0f} directions (RankMe): the backbone gives the head only "
+            f"{features:.0f} features.",
+            "Take a wider backbone, or a head whose output is as narrow as the features.",
+        )
+    limit = f" that {rows:.0f} rows can use" if rows < width else ""
+    return Finding(
+        "dimensional-collapse",
+        "problem",
+        f"Embeddings use {rank:.1f} of {min(width, rows):.0f} directions{limit} (RankMe).",
+        "Lower the learning rate, weaken the augmentation, or take a loss with negatives or with a variance term.",
+    )
+
+
+def _rows(run: Evidence) -> float | None:
+    """Rows that RankMe was computed from, or the width if that is smaller; None for rows that do not tell."""
+    rows = run.settled("embedding", "rows")
+    return rows if rows is not None else run.settled("embedding", "spectrum", "place", "-1")
+
+
+def _moved(run: Evidence, *path: str) -> float | None:
+    before, after = run.first(*path), run.settled(*path)
+    return None if before is None or after is None else abs(after - before)
+
+
+def no_learning(run: Evidence) -> Finding | None:
+    """Scores stand where random weights had them, or features are no better than theirs."""
+    return _unmoved(run) or _no_better(run)
+
+
+def _unmoved(run: Evidence) -> Finding | None:
+    if run.progress < HALF or len(run.observed) < 4:
+        return None
+    before, after = run.first("positive", "mean"), run.settled("positive", "mean")
+    spread = _moved(run, "embedding", "uniformity")
+    if before is None or after is None or abs(after - before) >= MOVED or spread is None or spread >= SPREAD:
+        return None
+    negatives = _moved(run, "negative", "mean")  # which not every loss has
+    if negatives is not None and negatives >= MOVED:
+        return None
+    knn = run.scalars("online/knn_top1")
+    told = len(knn) > 1 and knn[0] < 1  # from 100 %, as of a test set of one class, nothing can be gained
+    beside = f"; kNN went from {100 * knn[0]:.1f} % to {100 * knn[-1]:.1f} %" if told else ""
+    return Finding(
+        "no-learning",
+        "problem",
+        f"Embeddings are as random weights made them: mean positive score {before:.2f} at the start, {after:.2f} "
+        f"now{beside}.",
+        _how_to_move(run),
+    )
+
+
+def _how_to_move(run: Evidence) -> str:
+    """The learning rate only where it is shown to be low."""
+    low, rate, peak = usual_rates(run)[0], rate_of_256(run), max(run.scalars("train/rate"), default=None)
+    if peak == 0 or (peak is not None and rate is not None and rate < low):
+        return f"Raise the learning rate, which peaks at {peak:.3g}."
+    return (
+        "Check that the views of a sample differ and that the optimiser has the encoder's weights; if both are well, "
+        "train longer or try a higher learning rate."
+    )
+
+
+def _no_better(run: Evidence) -> Finding | None:
+    now, before = run.scalars("online/knn_top1")[-1:], run.of_random_weights("online/knn_top1")
+    gain = run.summarised("few_label_gain_over_random_init", "0")
+    if gain is not None:  # of the demo: five choices of labels, the same for both
+        than = f"is {-100 * gain:.1f} points below" if gain < 0 else f"gains {100 * gain:.1f} points over"
+        seen, worse = f"a probe on few labels {than} them", gain <= 0
+    elif now and before is not None and run.progress >= HALF:
+        seen, worse = f"kNN is {100 * now[0]:.1f} %, and was {100 * before:.1f} % of them", now[0] <= before - WORSE
+    else:
+        return None
+    if not worse:
+        return None
+    return Finding(
+        "no-learning",
+        "warning",
+        f"Features are no better than those of random weights: {seen}.",
+        "Look at the other findings, at the views, and at whether the loss asks for what the test set is about.",
+    )
+
+
+SAME = 0.999
+BEATEN = 0.02
+ONE_CLASS = 0.999
+"""Share of the samples that are of a query's class, where there is only one."""
+MOSTLY = 0.7
+"""Share of the denominator; runs of ten classes have about 0.5 when they are done."""
+BEYOND_CHANCE = 0.4
+"""Where a class has half of the samples or more: how far of the way from its share to 1, `MOSTLY` of two classes."""
+
+
+def positives_among_negatives(run: Evidence) -> Finding | None:
+    """Negatives of score 1 that no positive beats, in an embedding that has not collapsed."""
+    hardest = run.settled("hardest", "quantiles", "5")
+    ranked = run.scalars("proxy/accuracy")[-5:]
+    std, width = run.settled("embedding", "std", "3"), run.settled("embedding", "width")
+    if hardest is None or hardest < SAME or not ranked or std is None or not width or run.progress < EARLY:
+        return None
+    if max(ranked) > BEATEN or std < 0.3 / math.sqrt(width):
+        return None
+    return Finding(
+        "positives-among-negatives",
+        "problem",
+        f"Each query meets negatives of score {hardest:.2f}, and its positive wins in {100 * max(ranked):.0f} % "
+        "of queries: "
+        "its own sample is among its negatives.",
+        "Give pairs the indices of their samples: the loss leaves out negatives of the query's own index.",
+    )
+
+
+def false_negatives(run: Evidence) -> Finding | None:
+    """Most of the denominator is of the query's class."""
+    share, chance = run.settled("false_negatives", "denominator"), run.settled("false_negatives", "random")
+    if chance is None:  # of a run that was recorded before rows had it
+        chance = run.settled("false_negatives", "shared")
+    if share is None or run.progress < EARLY:
+        return None
+    if chance is not None and (chance >= ONE_CLASS or share <= chance + BEYOND_CHANCE * (1 - chance)):
+        return None  # labels of one class do not tell which negatives are false
+    if share <= MOSTLY:
+        return None
+    beside = "" if chance is None else f", which are {100 * chance:.0f} % of all samples"
+    return Finding(
+        "false-negatives",
+        "warning",
+        f"{100 * share:.0f} % of the denominator are negatives of the query's own class{beside}.",
+        "With few classes, debias (HCL), remove the most similar negatives, raise the temperature, or use the "
+        "labels (SupCon).",
+    )
+
+
+def labels(run: Evidence) -> Finding | None:
+    """A loss that learns from labels, and labels that are all the same or all different."""
+    name, chance = run.class_of("model", "init_args", "loss"), run.settled("false_negatives", "random")
+    if name not in ("SupCon", "LOOK"):
+        return None
+    if chance is None and run.observed and not any("negative" in row for row in run.observed):
+        chance = 1.0  # samples of one class are positives of each other, so that no query has a negative
+    if chance is None or 0 < chance < ONE_CLASS:
+        return None
+    if chance == 0:
+        seen = f"{name} learns from labels, and no two samples have the same one: it is InfoNCE."
+    else:
+        seen = f"{name} learns from labels, and {100 * chance:.0f} % of all samples are of the query's class."
+    return Finding("labels", "problem", seen, "Give labels of two classes or more, with several samples each.")
+
+
+def duplicates(run: Evidence) -> Finding | None:
+    """What `contrast duplicates` has found within the training set."""
+    within = run.duplicates.get("within train")
+    found: dict[str, Any] = within if isinstance(within, dict) else {}
+    pairs, samples, threshold = found.get("pairs"), found.get("samples"), run.duplicates.get("threshold")
+    if not isinstance(pairs, int) or not pairs or not isinstance(samples, int):
+        return None
+    complete, two = found.get("complete"), found.get("of_two_classes")
+    # Files of earlier versions do not tell, and count one sample of each pair only.
+    many = f"At least {samples:,}" if complete is None else f"{samples:,}"
+    least = "" if complete else "at least "
+    seen = f"{many} training samples have a near-duplicate ({least}{pairs:,} pairs of cosine {threshold} or more)"
+    if not isinstance(two, int) or isinstance(two, bool):
+        meaning = "where a pair is a copy, each is a false negative of the other"
+    elif two == 0:
+        meaning = "each is a false negative of the other"
+    else:
+        others = "; in the others each is a false negative of the other" if two < pairs else ""
+        meaning = f"{two:,} of the pairs are of two classes by their labels{others}"
+    return Finding(
+        "duplicates",
+        "warning",
+        f"{seen}: {meaning}.",
+        "Look at the pictures in the run's folder duplicates/, and leave out one of each pair that is a copy"
+        f"{'; copies of two classes have a wrong label' if two else ''}.",
+    )
+
+
+def queue_filling(run: Evidence) -> Finding | None:
+    """A first-in-first-out bank that the run's samples do not fill, or whose random keys stay for long."""
+    bank = run.setting("model", "init_args", "bank")
+    given = bank.get("init_args") if isinstance(bank, dict) else None
+    settings: dict[str, Any] = given if isinstance(given, dict) else {}
+    size, together = settings.get("size") or settings.get("capacity"), run.samples_per_step
+    steps = run.status.get("steps")
+    if not isinstance(size, int) or together is None or not isinstance(steps, int) or settings.get("per_sample"):
+        return None
+    needed = -(-size // together)
+    if not steps or needed <= steps / 3:
+        return None
+    never = f"a run of {steps:,} steps never fills it" if needed > steps else f"a run has {steps:,}"
+    return Finding(
+        "queue-filling",
+        "warning",
+        f"The bank of {size:,} keys is filled by {needed:,} steps of {together:,} samples; {never}.",
+        f"Take a bank of {max(1, steps // 10) * together:,} keys or fewer, or train longer.",
+    )
+
+
+ALL, ONE = 0.97, 3.0
+"""Effective negatives: a share of all above which none counts more than another, a number below which one decides."""
+FEWEST = 32
+"""Negatives of a query below which bounds on the loss and on its gradient say nothing."""
+SAME_TEMPERATURE = 0.99
+ABOVE = 1.5
+
+
+def loss_start(run: Evidence) -> Finding | None:
+    """log(K + 1) is what InfoNCE has where all scores are alike."""
+    placeholders = run.first("placeholders", "mean") or 0.0  # of a queue's random start, which the loss counts
+    count = (run.first("gradient", "negatives") or 0.0) + placeholders
+    loss = next(iter(run.scalars("train/loss")), None)
+    positive, negative = run.first("positive", "mean"), run.first("negative", "mean")
+    if negative is None and placeholders:
+        negative = 0.0  # random rows
+    tau = run.first("temperature", "value")
+    if not count or loss is None or positive is None or negative is None or tau is None:
+        return None
+    expected = math.log(count + 1)
+    said = f"The loss starts at {loss:.2f}; log(K + 1) of {count:,.0f} negatives is {expected:.2f}"
+    if positive > SAME_TEMPERATURE > negative and loss < expected - 1:
+        return Finding(
+            "loss-start",
+            "problem",
+            f"{said}, and the first step's positives already score {positive:.3f}: a query and its positive are "
+            "the same.",
+            "Look at the views: augmentation is off or too weak, or both views are one picture.",
+        )
+    if count >= FEWEST and loss > ABOVE * expected and _one_head(run):
+        return Finding(
+            "loss-start",
+            "warning",
+            f"{said}: the temperature {tau:g} spreads scores of random weights too far.",
+            "Raise the temperature; 0.05 to 0.5 is usual for unit embeddings.",
+        )
+    return None
+
+
+def temperature(run: Evidence) -> Finding | None:
+    """At a bound, too hot, or too cold."""
+    return _at_a_bound(run) or _by_negatives(run)
+
+
+def _by_negatives(run: Evidence) -> Finding | None:
+    effective, count = run.settled("gradient", "effective", "mean"), run.settled("gradient", "negatives")
+    started, tau = run.first("gradient", "effective", "mean"), run.settled("temperature", "value")
+    if effective is None or not count or count < FEWEST or run.progress < EARLY:
+        return None
+    if run.class_of("model", "init_args", "loss", "init_args", "objective") == "HardestNegative":
+        return None  # one negative decides at any temperature, and is meant to
+    said = "" if tau is None else f" at temperature {tau:g}"
+    uniformity = run.settled("embedding", "uniformity")
+    collapsed = uniformity is not None and uniformity >= POINT  # where all scores are alike at any temperature
+    if effective > ALL * count and not collapsed:
+        return Finding(
+            "temperature",
+            "warning",
+            f"The gradient falls on {effective:,.0f} of {count:,.0f} negatives alike{said}: hard ones count no "
+            "more than easy.",
+            "Lower the temperature.",
+        )
+    coldest = min(effective, effective if started is None else started)
+    if coldest < ONE:
+        return Finding(
+            "temperature",
+            "warning",
+            f"The gradient falls on {coldest:.1f} of {count:,.0f} negatives{said}: one negative decides, often a "
+            "false one.",
+            "Raise the temperature.",
+        )
+    return None
+
+
+def _at_a_bound(run: Evidence) -> Finding | None:
+    given = run.setting("model", "init_args", "loss", "init_args", "temperature", "init_args")
+    bounds: dict[str, Any] = given if isinstance(given, dict) else {}
+    tau = run.settled("temperature", "value")
+    if tau is None or run.progress < EARLY:
+        return None
+    for name in ("lowest", "highest"):
+        bound = bounds.get(name)
+        if isinstance(bound, int | float) and abs(tau - bound) <= 0.01 * abs(bound):
+            return Finding(
+                "temperature",
+                "warning",
+                f"The learned temperature is at its {name} value: {tau:.3g}.",
+                f"Where that is not meant, move the {'lower' if name == 'lowest' else 'upper'} bound.",
+            )
+    return None
+
+
+def _one_head(run: Evidence) -> bool:
+    head = run.setting("model", "init_args", "head", "class_path")
+    return not (isinstance(head, str) and "MultiHead" in head)
+
+
+TOO_MANY = 0.3
+SURE, SEPARATED, SAME_LOSS = 0.5, 0.9, 0.99
+POOR, BETTER = 0.9, 0.05
+
+
+def failed(run: Evidence) -> Finding | None:
+    """The run says so."""
+    if run.status.get("state") != "failed":
+        return None
+    message = str(run.status.get("message") or "").strip() or "it left no message"
+    step = run.status.get("step")
+    return Finding("failed", "problem", f"The run failed at step {step}: {message}", f"Fix the cause, then {run.next}")
+
+
+def damaged_file(run: Evidence) -> Finding | None:
+    """Files of the folder that hold nothing readable: no other rule knows what they said."""
+    if not run.damaged:
+        return None
+    one = len(run.damaged) == 1
+    return Finding(
+        "damaged-file",
+        "warning",
+        f"{', '.join(run.damaged)} cannot be read: what {'it' if one else 'they'} said is missing here.",
+        f"Restore {'the file' if one else 'these files'} from a copy of the run, or remove "
+        f"{'it' if one else 'them'}; findings and figures that need {'it' if one else 'them'} are left out.",
+    )
+
+
+def inactive(run: Evidence) -> Finding | None:
+    """Pieces that start later than the run ends; the run itself has written which, for its present length."""
+    pieces = run.inactive.get("pieces")
+    found = [each for each in pieces if isinstance(each, dict)] if isinstance(pieces, list) else []
+    banks = queue_filling(run) is None  # which says the same of a bank, with a size that would fit
+    told = [each for each in found if banks or each.get("bank") is not True]
+    reasons = [each["reason"] for each in told if isinstance(each.get("reason"), str)]
+    if not reasons:
+        return None
+    courses = all(" warms up for " in each or " has milestones " in each for each in reasons)  # of schedules
+    return Finding(
+        "inactive",
+        "warning",
+        "; ".join(reasons) + ".",
+        "Shorten the warm-up or bring the milestones forward, or train longer."
+        if courses
+        else "Lower the start, train longer, or leave the piece out and do not call the run by its name.",
+    )
+
+
+def rate_and_batch(run: Evidence) -> Finding | None:
+    """The peak rate for 256 samples a step, far from what the optimiser is used at."""
+    name, (low, high) = run.class_of("model", "init_args", "optimizer"), usual_rates(run)
+    together, rates, rate = run.samples_per_step, run.scalars("train/rate"), rate_of_256(run)
+    if rates and max(rates) == 0:
+        return Finding(
+            "rate-and-batch",
+            "problem",
+            "The learning rate is 0 at every recorded step: nothing is trained.",
+            "Give model.optimizer a learning rate above 0.",
+        )
+    if together is None or rate is None or low <= rate <= high or run.progress < EARLY:
+        return None
+    than = "below" if rate < low else "above"
+    return Finding(
+        "rate-and-batch",
+        "warning",
+        f"The learning rate peaks at {max(rates):.3g} for {together:,} samples a step, {rate:.3g} for 256; {name} "
+        "is used "
+        f"at {low:g} to {high:g}, so this is far {than}.",
+        "Scale the rate with the batch (rate_scaling), and count all processes' samples.",
+    )
+
+
+def shortcut(run: Evidence) -> Finding | None:
+    """Positives found by what is no content: batch norm's statistics, a mark; they win, and features get no better."""
+    ranked, knn = run.scalars("proxy/accuracy"), run.scalars("online/knn_top1")
+    auc, alike = run.settled("separation", "auc"), run.first("positive", "mean")
+    negatives = run.settled("gradient", "negatives")
+    if negatives is not None and negatives < FEWEST:  # of a few negatives, random weights beat all in many queries
+        return None
+    if len(ranked) < 10 or len(knn) < 2 or auc is None or run.progress < EARLY:
+        return None
+    wins = sum(ranked[-5:]) / len(ranked[-5:])
+    poor = knn[-1] < POOR and knn[-1] - knn[0] < BETTER
+    if wins < SURE or auc < SEPARATED or not poor or (alike is not None and alike > SAME_LOSS):
+        return None
+    return Finding(
+        "shortcut",
+        "warning",
+        f"Positives win against all negatives in {100 * wins:.0f} % of queries, yet kNN went from {100 * knn[0]:.1f} % "
+        f"to {100 * knn[-1]:.1f} %: something else than content gives them away.",
+        "Look for batch norm over one device's samples (shuffle keys, or SyncBatchNorm), and for marks that both views "
+        "keep.",
+    )
+
+
+def bad_pairs(run: Evidence) -> Finding | None:
+    """A mining that flags most of what it sees."""
+    shares = [run.scalars(f"bad_pairs/{kind}")[-5:] for kind in ("noisy", "faulty")]
+    share = sum(sum(values) / len(values) for values in shares if values)
+    if share <= TOO_MANY:
+        return None
+    return Finding(
+        "bad-pairs",
+        "warning",
+        f"Bad-pair mining flags {100 * share:.0f} % of the samples: they are the rule, not the exception.",
+        "Raise its bounds noisy and faulty, in standard deviations.",
+    )

@@ -1,0 +1,338 @@
+"""Base class of self-supervised methods."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import lightning
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from contrast.banks import KeyStore, MemoryBank, Negatives
+from contrast.data.batch import Batch
+from contrast.errors import InputError
+from contrast.losses import Loss, LossOutput
+from contrast.models import Backbone, Head, require_fitting
+from contrast.optim import GroupRate, Schedule, parameter_groups, scaled_rate
+from contrast.pairs import Pairs
+from contrast.runs.length import MayStartLate, RunLength
+
+__all__ = [
+    "BankFactory",
+    "ContrastiveMethod",
+    "HeadFactory",
+    "KeySource",
+    "Meeting",
+    "OptimizerFactory",
+    "RateScaling",
+    "Rates",
+    "build_predictor",
+    "check_momentum",
+    "refuse_losses",
+    "rising_momentum",
+]
+
+
+def rising_momentum(start: float, progress: float) -> float:
+    """``m = 1 - (1 - m₀) ½ (1 + cos π p)``: from m₀ at the start to 1 at the end, where the target stands still.
+
+    Source: BYOL, Grill et al., NeurIPS 2020, arXiv 2006.07733, section 3.3; MoCo v3 does the same.
+
+    Args:
+        start: m₀, within [0, 1].
+        progress: p, the share of the run that is done, within [0, 1].
+
+    Example:
+        >>> [round(rising_momentum(0.99, progress), 4) for progress in (0, 0.5, 1)]
+        [0.99, 0.995, 1.0]
+    """
+    return 1 - (1 - start) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def check_momentum(owner: str, momentum: float) -> float:
+    """`momentum`, where it is within [0, 1].
+
+    Raises:
+        InputError: where it is not.
+    """
+    if not 0 <= momentum <= 1:
+        raise InputError(f"{owner}'s momentum {momentum:g} is outside [0, 1]: it is the share that the target keeps")
+    return momentum
+
+
+HeadFactory = Callable[[int], Head]
+"""From the backbone's width to a projection head; in a configuration, a head class without its first argument."""
+BankFactory = Callable[[int], MemoryBank]
+"""From the embeddings' width to a memory bank; likewise."""
+OptimizerFactory = Callable[[Iterable[Any]], torch.optim.Optimizer]
+"""From parameter groups to an optimiser; in a configuration, any torch optimiser class without its parameters."""
+RateScaling = Literal["linear", "sqrt", "none"]
+Rates = Mapping[str, GroupRate]
+"""By the name of a group of parameters (`contrast.optim.parameter_groups`), its rate relative to the optimiser's."""
+
+
+class Meeting(NamedTuple):
+    """A bank and what it offered to queries of a step."""
+
+    bank: MemoryBank
+    query: Float[Tensor, "b d"]
+    index: Int[Tensor, " b"]  # type: ignore[assignment]  # shadows tuple.index, which nobody calls here
+    offered: Negatives
+
+
+class KeySource(NamedTuple):
+    """What a bank's keys are made by: an encoder to unit rows, which view it takes, and which of several heads."""
+
+    encoder: nn.Module
+    view: int
+    head: int | None
+
+
+class ContrastiveMethod(lightning.LightningModule, ABC):
+    """A method of contrastive pretraining; a subclass says how a batch becomes pairs, in `pairs`.
+
+    Args:
+        backbone: images to features; what is kept after pretraining.
+        head: features to embeddings; dropped after pretraining.
+        loss: from pairs to the number to minimise.
+        optimizer: the optimiser with its arguments, but for the parameters; norms and biases are not decayed.
+        schedule: the rate's course over the run.
+        rate_scaling: how the rate grows with the global batch size over `rate_reference`: linear, sqrt or none.
+        rate_reference: the batch size for which the optimiser's rate is meant.
+        rates: rates of groups of parameters relative to the optimiser's; one rate for all if left out.
+
+    Attributes:
+        one_direction: whether it hosts losses that take one direction only.
+        seen: from the loss until after backward, what the loss saw. Observers that look at negatives do so then (in
+            `on_before_backward`): the pairs hold a bank's own rows, which the step's keys replace once it is over.
+        met: for as long, the banks that were asked, each with the queries, their samples and what it offered them.
+
+    Raises:
+        InputError: for a loss of one direction where the method has both.
+    """
+
+    one_direction: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: Head,
+        loss: Loss,
+        optimizer: OptimizerFactory,
+        schedule: Schedule,
+        rate_scaling: RateScaling,
+        rate_reference: int,
+        rates: Rates | None = None,
+    ) -> None:
+        super().__init__()
+        if not loss.both_directions and not self.one_direction:
+            raise InputError(
+                f"{type(self).__name__} cannot host {type(loss).__name__}, which takes one direction: "
+                "use --model TwoView"
+            )
+        self.backbone, self.head, self.loss = backbone, head, loss
+        self._optimizer, self._schedule = optimizer, schedule
+        self._rate_scaling, self._rate_reference = rate_scaling, rate_reference
+        self._rates = dict(rates or {})
+        self._unstored: list[tuple[MemoryBank, Tensor, Tensor]] = []
+        self.seen: LossOutput | None = None
+        self.met: list[Meeting] = []
+        self._begun = -1
+        self._total_steps = 0
+
+    @abstractmethod
+    def pairs(self, batch: Batch) -> Sequence[Pairs]:
+        """The pairs of one batch of views: the one thing that methods differ in."""
+
+    def banks(self) -> Sequence[MemoryBank]:
+        """The memory banks that this method owns."""
+        return [module for module in self.modules() if isinstance(module, MemoryBank)]
+
+    def forward(self, images: Float[Tensor, "b *shape"]) -> Float[Tensor, "b d"]:
+        """Features of the backbone alone, for probes, kNN and export."""
+        features: Tensor = self.backbone(images)
+        return features
+
+    def embed(self, images: Float[Tensor, "b *shape"]) -> Float[Tensor, "*h b d"]:
+        """Embeddings of the head, at least float32; unit rows where the loss asks for them."""
+        return unit_rows(self.head(self.backbone(images)), self.loss)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        # Not in on_train_epoch_start, which Lightning leaves out where a run resumes in mid-epoch.
+        if self._begun != self.current_epoch:
+            self.loss.begin_epoch(self.current_epoch)
+            self._begun = self.current_epoch
+        self.loss.begin_step(self.current_epoch, self.global_step)
+        output = self.loss(*self.pairs(batch))
+        self.seen = dataclasses.replace(output, loss=output.loss.detach())
+        return {"loss": output.loss, "output": self.seen}
+
+    def meet(self, bank: MemoryBank, query: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> Negatives:
+        """What a bank offers these queries, kept for observers until the step is over."""
+        offered = bank.negatives(query, index)
+        self.met.append(Meeting(bank, query, index, offered))
+        return offered
+
+    def key_source(self, bank: int) -> KeySource:
+        """How the keys of the bank of this number are made: by default of first views, by the trained encoder."""
+        return KeySource(nn.Sequential(self.backbone, self.head), view=0, head=self._head_of(bank))
+
+    def _head_of(self, bank: int) -> int | None:
+        return None if self.head.head_count is None else bank % self.head.head_count
+
+    def remember(self, bank: MemoryBank, keys: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> None:
+        """Have `bank` store these keys once backward is done with its buffers."""
+        self._unstored.append((bank, keys.detach(), index))
+
+    def on_after_backward(self) -> None:
+        # Not at the batch's end: checkpoints are taken there first, and would lack this step's keys.
+        self.seen = None
+        self.met.clear()
+        for bank, keys, index in self._unstored:
+            bank.store(keys, index)
+        self._unstored.clear()
+
+    def configure_optimizers(self) -> Any:
+        groups = parameter_groups(self.trained(), self._rates)
+        try:
+            optimizer = self._optimizer(groups)
+        except (ValueError, TypeError, RuntimeError) as error:  # what torch's classes raise of their arguments
+            raise InputError(f"model.optimizer: {error}") from error
+        batch_size = self._global_batch_size()
+        for group in optimizer.param_groups:
+            rate = scaled_rate(group["lr"], batch_size, self._rate_scaling, self._rate_reference)
+            group["lr"] = rate * group.get("rate_factor", 1.0)
+        _require_a_rate(optimizer)
+        total, per_epoch = self._steps()
+        self._total_steps = total
+
+        def scheduled(step: int) -> float:
+            return self._schedule.factor(step, total, per_epoch)
+
+        courses = [scheduled if group.get("scheduled", True) else lambda step: 1.0 for group in optimizer.param_groups]
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, courses)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def trained(self) -> nn.Module:
+        """The modules that the optimiser trains: all that ask for a gradient, so no bank and no momentum encoder."""
+        asking = {name: child for name, child in self.named_children() if _asks_for_gradient(child)}
+        return nn.ModuleDict(asking)
+
+    def describe_rates(self) -> str:
+        """Groups of parameters whose rate differs from the optimiser's, in one line; empty if there are none."""
+        return ", ".join(
+            f"{name} at {rate.factor:g} times the optimiser's{'' if rate.scheduled else ', constant'}"
+            for name, rate in self._rates.items()
+            if rate != GroupRate()
+        )
+
+    @property
+    def planned_steps(self) -> int:
+        """Optimiser steps of the whole run; 0 outside one."""
+        return self._total_steps
+
+    def run_length(self) -> RunLength:
+        """How long the run is that this method is being trained in; asked for inside a run."""
+        steps, per_epoch = self._steps()
+        return RunLength(steps, per_epoch, self._global_batch_size())
+
+    def pieces_that_may_start_late(self) -> list[MayStartLate]:
+        """The loss's pieces, the banks and the schedule."""
+        return [each for each in (*self.modules(), self._schedule) if isinstance(each, MayStartLate)]
+
+    def progress(self) -> float:
+        """The share of the run's optimiser steps that are done, within [0, 1]; 0 outside a run."""
+        return min(1.0, self.global_step / self._total_steps) if self._total_steps else 0.0
+
+    def setup(self, stage: str) -> None:
+        data = getattr(self.trainer, "datamodule", None)
+        shape = getattr(data, "input_shape", None)
+        if shape is not None:
+            require_fitting(self.backbone, shape)
+        samples = getattr(data, "train_samples", None)
+        if stage == "fit":
+            for bank in self.banks():
+                bank.begin(samples)
+            # Torch's own name. DistributedDataParallel would overwrite every process's part with the first one's.
+            stores = ((name, module) for name, module in self.named_modules() if isinstance(module, KeyStore))
+            self._ddp_params_and_buffers_to_ignore = [f"{name}.keys" for name, store in stores if store.parts > 1]
+
+    def _global_batch_size(self) -> int:
+        data = getattr(self.trainer, "datamodule", None)
+        if data is None:
+            raise InputError("rate scaling needs the batch size: train with a data module that has `batch_size`")
+        return int(data.batch_size) * self.trainer.world_size * self.trainer.accumulate_grad_batches
+
+    def _steps(self) -> tuple[int, int]:
+        """Optimiser steps of the whole run, and of an epoch.
+
+        Not Lightning's `estimated_stepping_batches`: it sets the loaders up before a checkpoint is restored, after
+        which Lightning no longer hands them their state, and a run resumed in mid-epoch replays the epoch.
+        """
+        trainer = self.trainer
+        batches = trainer.datamodule.batches_per_epoch  # type: ignore[attr-defined]  # Lightning types no data module
+        limit = trainer.limit_train_batches
+        batches = min(batches, limit) if isinstance(limit, int) else int(batches * (limit or 1.0))
+        per_epoch = max(1, -(-batches // trainer.accumulate_grad_batches))
+        ends = [trainer.max_steps] if trainer.max_steps > 0 else []
+        if trainer.max_epochs is not None and trainer.max_epochs > 0:
+            ends.append(trainer.max_epochs * per_epoch)
+        if not ends:
+            raise InputError("the schedule needs an end: set trainer.max_epochs or trainer.max_steps above 0")
+        return min(ends), per_epoch
+
+
+def _require_a_rate(optimizer: torch.optim.Optimizer) -> None:
+    """Refuse rates that are all 0, with which a run ends as it began."""
+    used = [group for group in optimizer.param_groups if group["params"]]
+    if any(float(group["lr"]) != 0 for group in used):
+        return
+    if all(group.get("rate_factor", 1.0) == 0 for group in used):
+        raise InputError("model.rates: every factor is 0, which trains nothing: give one of them a number above 0")
+    raise InputError("model.optimizer: a learning rate (lr) of 0 trains nothing: give a number above 0")
+
+
+def _asks_for_gradient(module: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in module.parameters())
+
+
+def unit_rows(embeddings: Tensor, loss: Loss) -> Tensor:
+    """Embeddings as the loss wants them: at least float32, and of unit length if it says so."""
+    wide = embeddings.float() if embeddings.dtype in (torch.float16, torch.bfloat16) else embeddings
+    return nn.functional.normalize(wide, dim=-1) if loss.unit_embeddings else wide
+
+
+def build_predictor(owner: str, head: Head, factory: HeadFactory, several: bool = False) -> Head:
+    """The predictor, from embeddings to embeddings of the same width.
+
+    Args:
+        owner: the method, for messages.
+        head: whose output it takes.
+        factory: makes it from that output's width.
+        several: whether the predictor may have several heads; the projection head may not.
+
+    Raises:
+        InputError: for several heads where there may be one, and for a predictor of another width.
+    """
+    if head.head_count is not None:
+        raise InputError(f"{owner} takes one projection head, not a MultiHead: use --model SimCLR or MoCo for several")
+    predictor = factory(head.output_width)
+    if predictor.head_count is not None and not several:
+        raise InputError(f"{owner} takes one predictor, not a MultiHead: SimSiam's may have several heads")
+    if predictor.output_width != head.output_width:
+        raise InputError(
+            f"{owner}'s predictor has output_width {predictor.output_width} and its head {head.output_width}, which "
+            "are to be compared: make them equal"
+        )
+    return predictor
+
+
+def refuse_losses(owner: str, loss: Loss, kinds: tuple[type[Loss], ...], reason: str) -> None:
+    """Refuse, in one line, a loss that would learn nothing from the method's pairs."""
+    if isinstance(loss, kinds):
+        raise InputError(f"{owner} cannot host {type(loss).__name__}: {reason}")

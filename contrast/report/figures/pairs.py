@@ -1,0 +1,275 @@
+"""Figures of the section Pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import altair as alt
+import numpy as np
+from jaxtyping import Int
+from markupsafe import Markup
+
+from contrast.report.chart_kinds import Kind, kinds_chart, sparkline
+from contrast.report.charts import Axis, Chart, Figure, Missing, Table, chart_spec, shared_top
+from contrast.report.curves import STEP, curve, extend, has_lone_point
+from contrast.report.run_record import RunRecord
+from contrast.report.samples import Gallery, HardNegative, Pair, Pictures, Query, Samples
+
+__all__ = ["bad_pairs", "data_map", "gallery"]
+
+GALLERY_NAME, GALLERY_TITLE = "gallery", "Gallery"
+GALLERY_READING = (
+    "The two views of a training sample, with its loss over training. High losses are pairs whose views show different "
+    "things, or samples that look like others; a pair with two flat views has the lowest. Then queries with the "
+    "negatives that their gradient falls on most: a marked one is of the query's own class, a false negative."
+)
+GALLERY_REASON = "gallery.jsonl has no rows yet: they are written at some epochs' ends."
+GROUPS = {"highest": "Highest loss", "lowest": "Lowest loss", "flagged": "Flagged as bad pairs"}
+BY_SCORE = {"highest": "Lowest positive score", "lowest": "Highest positive score"}
+GALLERY_KINDS = {"shared": "", "mined": "mined", "pair_mix": "mix of negatives", "query_mix": "mix with the query"}
+BUDGET = 2_500_000
+"""Bytes of pictures that a page of one run may carry; of several, they share it."""
+FEWER = 6
+"""Pairs in a group, and half as many queries, where a page has several runs."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A pair as the template shows it."""
+
+    pair: Pair
+    pictures: tuple[str, ...]
+    history: Markup
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A query as the template shows it: with its sample's loss over training, and of each negative its picture, its
+    kind, and whether it is of the class."""
+
+    query: Query
+    picture: str
+    history: Markup
+    negatives: tuple[tuple[HardNegative, str, str, bool], ...]
+
+
+@dataclass(frozen=True)
+class Wall:
+    """One run's gallery."""
+
+    run: str
+    epoch: int
+    groups: tuple[tuple[str, tuple[Card, ...]], ...]
+    strips: tuple[Strip, ...]
+
+
+def gallery(runs: Sequence[RunRecord]) -> Figure | Missing:
+    """The last row of each run's gallery."""
+    table: Table = {}
+    walls, notes = [], []
+    known = [(run, run.gallery) for run in runs if run.gallery is not None]
+    for run, found in known:
+        pictures = Pictures(run.path, BUDGET // len(known))
+        walls.append(_wall(run.name, found, pictures, len(runs) > 1))
+        _add_gallery(table, run.name, found)
+        if pictures.left_out:
+            notes.append(f"{run.name}: {pictures.left_out} pictures are left out; the folder gallery/ has them.")
+    if not walls:
+        return Missing(GALLERY_NAME, GALLERY_TITLE, GALLERY_REASON)
+    notes += [f"{run.name}: no gallery yet." for run in runs if run.gallery is None]
+    words = {"walls": walls}
+    return Figure(
+        GALLERY_NAME, GALLERY_TITLE, GALLERY_READING, (), {"gallery": table}, tuple(notes), "gallery.html", words=words
+    )
+
+
+def _wall(run: str, found: Gallery, pictures: Pictures, several: bool) -> Wall:
+    by_loss = any(pair.loss is not None for pairs in found.groups.values() for pair in pairs)
+    titles = GROUPS if by_loss else GROUPS | BY_SCORE
+    most = FEWER if several else None
+    groups = tuple(
+        (titles[name], tuple(_card(pair, pictures) for pair in pairs[:most])) for name, pairs in found.groups.items()
+    )
+    strips = tuple(_strip(query, pictures) for query in found.queries[: FEWER // 2 if several else None])
+    return Wall(run, found.epoch, groups, strips)
+
+
+def _card(pair: Pair, pictures: Pictures) -> Card:
+    values, name = (pair.losses, "loss") if pair.losses else (pair.positives, "positive score")
+    label = f"{name} of sample {pair.index} over {len(values)} epochs"
+    return Card(pair, tuple(filter(None, map(pictures.url, pair.pictures))), sparkline(values, label))
+
+
+def _strip(query: Query, pictures: Pictures) -> Strip:
+    def shown(each: HardNegative) -> tuple[HardNegative, str, str, bool]:
+        same = each.label is not None and each.label == query.label
+        return each, pictures.url(each.picture), GALLERY_KINDS[each.kind], same
+
+    history = sparkline(query.losses, f"loss of sample {query.index} over {len(query.losses)} epochs")
+    return Strip(query, pictures.url(query.picture), history, tuple(shown(each) for each in query.negatives))
+
+
+def _add_gallery(table: Table, run: str, found: Gallery) -> None:
+    """What is shown, as rows for the CSV."""
+    for name, pairs in found.groups.items():
+        for pair in pairs:
+            of = {"group": name, "query": None, "index": pair.index, "label": pair.label, "kind": pair.flag}
+            of |= {"class": pair.class_name, "path": pair.path}
+            own = {"loss": pair.loss, "positive": pair.positive, "weight": pair.weight}
+            extend(table, run=run, **of, **own, score=None, share=None)
+    for query in found.queries:
+        for each in query.negatives:
+            of = {"group": "negative", "query": query.index, "index": each.index, "label": each.label}
+            of |= {"class": each.class_name, "path": each.path}
+            own = dict.fromkeys(("loss", "positive", "weight"))
+            extend(table, run=run, **of, kind=each.kind, **own, score=each.score, share=each.share)
+
+
+DATA_MAP_NAME, DATA_MAP_TITLE = "data-map", "Data map"
+DATA_MAP_READING = (
+    "One point a training sample (after dataset cartography, Swayamdipta et al., EMNLP 2020, arXiv 2009.10795): up its "
+    "mean {quantity} over epochs, right the spread. Low and left are pairs that are easy in every epoch; high and left "
+    "those that stay hard, which are worth a look in the gallery; right those whose views decide."
+)
+DATA_MAP_REASON = "There is no pairs/all_epochs.safetensors with samples that were seen in two epochs."
+MOST_POINTS = 3000
+FAR = 10.0
+"""How many times the least of the runs' own extents the shared one may be."""
+FLAGS = {0: "not flagged", 1: "noisy", 2: "faulty"}
+COLOURS = {"not flagged": "theme:run-0", "noisy": "theme:run-2", "faulty": "theme:run-1"}
+
+
+def data_map(runs: Sequence[RunRecord]) -> Figure | Missing:
+    """One map a run on shared axes; of the loss, or of the positive score where a loss gives none by sample."""
+    known = [(run, samples) for run in runs if (samples := run.samples) is not None]
+    if not known:
+        return Missing(DATA_MAP_NAME, DATA_MAP_TITLE, DATA_MAP_REASON)
+    by_loss = all(np.isfinite(samples.moments["loss_mean"]).any() for _, samples in known)
+    quantity = "loss" if by_loss else "positive"
+    tables: dict[str, Table] = {}
+    charts, notes = [], []
+    for place, (run, samples) in enumerate(known):
+        table, count = _table(run.name, samples, quantity)
+        if not table:
+            continue
+        tables[f"map{place}"] = table
+        label = f"{run.name}: {count:,} samples" if len(runs) > 1 else f"{count:,} samples"
+        charts.append(
+            Chart(f"map-{place}", _map(f"map{place}", quantity, any(samples.flag), bool(samples.paths)), label)
+        )
+        if count > MOST_POINTS:
+            notes.append(
+                f"{run.name}: {MOST_POINTS:,} of {count:,} samples are shown, evenly spread, "
+                f"and up to {MOST_POINTS:,} of the flagged."
+            )
+    if not charts:
+        return Missing(DATA_MAP_NAME, DATA_MAP_TITLE, DATA_MAP_REASON)
+    notes += _share_axes(charts, tables)
+    said = "loss" if by_loss else "positive score"
+    return Figure(
+        DATA_MAP_NAME, DATA_MAP_TITLE, DATA_MAP_READING.format(quantity=said), tuple(charts), tables, tuple(notes)
+    )
+
+
+def _table(name: str, samples: Samples, quantity: str) -> tuple[Table, int]:
+    mean, spread = samples.moments[f"{quantity}_mean"], samples.moments[f"{quantity}_std"]
+    there = np.flatnonzero(np.isfinite(mean) & np.isfinite(spread))
+    chosen = np.union1d(_some(there), _some(there[samples.flag[there] > 0]))
+    table: Table = {}
+    for at in chosen.tolist():
+        flag = FLAGS.get(int(samples.flag[at]), FLAGS[0])
+        moments = {"mean": float(mean[at]), "spread": float(spread[at])}
+        file = {"file": samples.paths[at]} if samples.paths else {}
+        extend(table, run=name, index=int(samples.index[at]), **moments, flag=flag, **file)
+    return table, len(there)
+
+
+def _some(places: Int[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:
+    return places[:: -(-len(places) // MOST_POINTS) or 1]
+
+
+def _map(table: str, quantity: str, flagged: bool, named: bool) -> dict[str, object]:
+    said = "loss" if quantity == "loss" else "positive score"
+    kinds = list(COLOURS)
+    colour = alt.Color(
+        "flag:N",
+        scale=alt.Scale(domain=kinds, range=list(COLOURS.values())),
+        legend=alt.Legend(title=None, orient="top", symbolType="circle", symbolOpacity=1) if flagged else None,
+    )
+    base = alt.Chart(alt.NamedData(name=table)).encode(
+        x=alt.X("spread:Q", title=f"standard deviation of its {said} over epochs", scale=alt.Scale(zero=True)),
+        y=alt.Y("mean:Q", title=f"mean {said} over epochs", scale=alt.Scale(zero=False)),
+        color=colour,
+        opacity=alt.condition(f"datum.flag == '{FLAGS[0]}'", alt.value(0.35), alt.value(0.95)),
+        tooltip=[
+            alt.Tooltip("index:Q", title="sample", format="d"),
+            *([alt.Tooltip("file:N")] if named else []),
+            alt.Tooltip("mean:Q", format=".3~g"),
+            alt.Tooltip("spread:Q", format=".3~g"),
+            alt.Tooltip("flag:N"),
+        ],
+    )
+    return chart_spec([base.mark_circle(size=18, clip=True)], height=320)
+
+
+def _share_axes(charts: list[Chart], tables: dict[str, Table]) -> list[str]:
+    """The same domains in every map, so that runs compare; a note for each run that reaches beyond them."""
+    if len(charts) < 2:
+        return []
+    beyond: dict[str, int] = {}
+    for axis, column in (("x", "spread"), ("y", "mean")):
+        values = {table["run"][0]: table[column] for table in tables.values()}
+        low = 0.0 if axis == "x" else min(map(min, values.values()))
+        high = low + shared_top([max(of_run) - low for of_run in values.values()], FAR)
+        for run, of_run in values.items():
+            beyond[run] = beyond.get(run, 0) + sum(value > high for value in of_run)
+        for chart in charts:
+            for layer in chart.spec.get("layer", [chart.spec]):
+                layer["encoding"][axis]["scale"] = {"domain": [low, high]}
+    return [f"{run}: {count:,} of its samples lie beyond the shared axes." for run, count in beyond.items() if count]
+
+
+BAD_PAIRS_NAME, BAD_PAIRS_TITLE = "bad-pairs", "Bad pairs"
+BAD_PAIRS_READING = (
+    "Bad-pair mining flags samples whose mean loss is far from the others': far below, whose positive may not be "
+    "one but for the batch (noisy), or far above (faulty). Left: the share of the batch that is flagged; right: "
+    "the mean weight of the flagged. Which they are is in the gallery and in flagged.jsonl."
+)
+BAD_PAIRS_REASON = "The loss mines no bad pairs."
+SHARES = (Kind("noisy", "run-2"), Kind("faulty", "run-1"))
+WEIGHT = (Kind("mean weight", "run-0"),)
+
+
+def bad_pairs(runs: Sequence[RunRecord]) -> Figure | Missing:
+    """Shares flagged and their weight over training."""
+    shares: Table = {}
+    weights: Table = {}
+    for run in runs:
+        for kind in SHARES:
+            for step, share in curve(run.metrics, f"bad_pairs/{kind.name}"):
+                extend(shares, run=run.name, kind=kind.name, step=step, value=share)
+        for step, weight in curve(run.metrics, "bad_pairs/weight"):
+            extend(weights, run=run.name, kind=WEIGHT[0].name, step=step, value=weight)
+    if not shares:
+        return Missing(BAD_PAIRS_NAME, BAD_PAIRS_TITLE, BAD_PAIRS_REASON)
+    names = [run.name for run in runs]
+    up = Axis("value", "share of the batch", ".1%", zero=True)
+    charts = [
+        Chart("flagged", kinds_chart("flagged", STEP, up, names, SHARES, points=has_lone_point(shares)), "Flagged")
+    ]
+    tables = {"flagged": shares}
+    if weights:
+        tables["weights"] = weights
+        weight_axis = Axis("value", "weight", "~g", zero=True)
+        spec = kinds_chart("weights", STEP, weight_axis, names, WEIGHT, points=has_lone_point(weights))
+        charts.append(Chart("weights", spec, "Weight of the flagged"))
+    quiet = [run.name for run in runs if run.name in shares["run"] and not weights]
+    return Figure(
+        BAD_PAIRS_NAME,
+        BAD_PAIRS_TITLE,
+        BAD_PAIRS_READING,
+        tuple(charts),
+        tables,
+        tuple(f"{name}: nothing is flagged." for name in quiet),
+    )

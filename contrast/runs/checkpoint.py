@@ -1,0 +1,160 @@
+"""Checkpoint files: written with a checksum, read without running code.
+
+The file is torch's own zip archive and anybody's `torch.load` reads it. The archive's comment, its very end, holds the
+SHA-256 of all that torch wrote.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import pickle
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import torch
+
+from contrast.errors import InputError
+from contrast.runs.files import whole_file
+
+__all__ = ["FORMAT", "read_checkpoint", "write_checkpoint"]
+
+FORMAT = 2
+"""Version of what a checkpoint holds under "contrast". Format 1 is the same without a checksum."""
+
+_NAME = b"sha256:"
+_COMMENT = len(_NAME) + 64
+_NO_COMMENT = b"\0\0"  # the last two bytes of an archive without one: its length
+_CHUNK = 1 << 20
+
+
+def write_checkpoint(content: Mapping[str, Any], path: Path, previous: Path | None = None) -> None:
+    """Write a checkpoint in one piece, flushed to disk before it takes the old one's place.
+
+    Args:
+        content: what `torch.save` takes.
+        path: the file.
+        previous: where the old one is kept; None drops it. One of the two is there and whole at any moment.
+    """
+    with whole_file(path) as part:
+        with open(part, "w+b") as file:
+            digest = _Digested(file)
+            torch.save(dict(content), cast(BinaryIO, digest))
+            _seal(file, digest.sum.hexdigest())
+            file.flush()
+            os.fsync(file.fileno())
+        if previous is not None and path.exists():
+            _keep(path, previous)
+    _flush_names(path.parent)
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """One of this project's checkpoints, read without running anything that it may contain.
+
+    Raises:
+        InputError: where it is missing, damaged, of a version that this one does not read, or from elsewhere.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no checkpoint {str(path)!r}: the run has not written one yet")
+    try:
+        sealed = _check_seal(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of whatever kind: anybody's bytes are read, and all of them mean the same
+        # torch's own words go on to say how to load it all the same, and run what it holds.
+        why = "it is not of tensors and plain data" if isinstance(error, pickle.UnpicklingError) else str(error)
+        raise _unreadable(path, why) from error
+    ours = content.get("contrast") if isinstance(content, Mapping) else None
+    if not isinstance(ours, Mapping):
+        raise InputError(
+            f"{str(path)!r} was not written by contrast: evaluate it with --weights {path} and --backbone NAME"
+        )
+    _check_content(path, content, ours, sealed)
+    return dict(content)
+
+
+def _check_content(path: Path, content: Mapping[str, Any], ours: Mapping[str, Any], sealed: bool) -> None:
+    version = ours.get("format")
+    if not isinstance(version, int) or not 1 <= version <= FORMAT:
+        raise InputError(
+            f"checkpoint {str(path)!r} has format {version!r} and this version of contrast reads 1 to {FORMAT}: "
+            "use the version that wrote it, or a newer one"
+        )
+    if version > 1 and not sealed:
+        raise _unreadable(path, "its checksum is missing")
+    parts = {"state_dict": Mapping, "epoch": int, "global_step": int}
+    wrong = [name for name, kind in parts.items() if not isinstance(content.get(name), kind)]
+    wrong += [] if isinstance(ours.get("epochs", 0), int) else ["epochs"]
+    if wrong or not isinstance(ours.get("config"), Mapping):
+        raise _unreadable(path, f"it lacks {wrong[0] if wrong else 'its configuration'}")
+
+
+def _unreadable(path: Path, why: str) -> InputError:
+    return InputError(
+        f"checkpoint {str(path)!r} cannot be read ({' '.join(why.split())[:120]}): it is damaged or no checkpoint"
+    )
+
+
+def _flush_names(folder: Path) -> None:
+    """That a file has another name now is on disk only when its folder is."""
+    with contextlib.suppress(OSError):  # Windows, or a file system that has no such thing
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
+class _Digested:
+    """A file that only takes what is appended, and sums it up."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.sum = hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        self.sum.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def _seal(file: BinaryIO, checksum: str) -> None:
+    file.seek(-len(_NO_COMMENT), os.SEEK_END)
+    assert file.read(len(_NO_COMMENT)) == _NO_COMMENT, "torch wrote a comment of its own"
+    file.seek(-len(_NO_COMMENT), os.SEEK_END)
+    file.write(struct.pack("<H", _COMMENT) + _NAME + checksum.encode())
+
+
+def _check_seal(path: Path) -> bool:
+    """Whether there is a checksum; it has to fit."""
+    end = len(_NO_COMMENT) + _COMMENT
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - end))
+        tail = file.read()
+        if tail[:2] != struct.pack("<H", _COMMENT) or tail[2 : 2 + len(_NAME)] != _NAME:
+            return False
+        file.seek(0)
+        found, left = hashlib.sha256(), size - end
+        while left > 0:
+            chunk = file.read(min(_CHUNK, left))
+            found.update(chunk)
+            left -= len(chunk)
+        found.update(_NO_COMMENT)
+    if found.hexdigest().encode() != tail[2 + len(_NAME) :]:
+        raise ValueError("its checksum does not fit")
+    return True
+
+
+def _keep(path: Path, previous: Path) -> None:
+    try:
+        with whole_file(previous) as part:
+            part.unlink(missing_ok=True)
+            os.link(path, part)  # a second name: at no moment is there no checkpoint
+    except OSError:  # a file system without such links
+        os.replace(path, previous)

@@ -1,0 +1,1 @@
+"""Nearest-neighbour search by inner product: exact, and approximate by FAISS."""
