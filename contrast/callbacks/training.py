@@ -17,6 +17,7 @@ from contrast.doctor.data_rules import input_findings
 from contrast.errors import RunStopped
 from contrast.losses import Piece
 from contrast.methods import ContrastiveMethod
+from contrast.methods.base import require_a_rate
 from contrast.randomness import Purpose, seed_from
 from contrast.records import read_object
 from contrast.run_folder import RunFolder
@@ -205,7 +206,11 @@ class Inactive(lightning.Callback):
         self.folder = folder
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        if not trainer.is_global_zero or not isinstance(pl_module, ContrastiveMethod):
+        if not isinstance(pl_module, ContrastiveMethod):
+            return
+        for optimizer in trainer.optimizers:
+            require_a_rate(optimizer)
+        if not trainer.is_global_zero:
             return
         run = pl_module.run_length()
         callbacks = [each for each in trainer.callbacks if isinstance(each, MayStartLate)]  # type: ignore[attr-defined]

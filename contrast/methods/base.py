@@ -34,6 +34,7 @@ __all__ = [
     "build_predictor",
     "check_momentum",
     "refuse_losses",
+    "require_a_rate",
     "rising_momentum",
 ]
 
@@ -207,7 +208,6 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
         for group in optimizer.param_groups:
             rate = scaled_rate(group["lr"], batch_size, self._rate_scaling, self._rate_reference)
             group["lr"] = rate * group.get("rate_factor", 1.0)
-        _require_a_rate(optimizer)
         total, per_epoch = self._steps()
         self._total_steps = total
 
@@ -287,10 +287,17 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
         return min(ends), per_epoch
 
 
-def _require_a_rate(optimizer: torch.optim.Optimizer) -> None:
-    """Refuse rates that are all 0, with which a run ends as it began."""
+def require_a_rate(optimizer: torch.optim.Optimizer) -> None:
+    """Refuse an optimiser whose learning rates are all 0: it trains nothing.
+
+    Args:
+        optimizer: as `ContrastiveMethod.configure_optimizers` returns it, with its schedule.
+
+    Raises:
+        InputError: if the rate or every factor of ``rates`` is 0.
+    """
     used = [group for group in optimizer.param_groups if group["params"]]
-    if any(float(group["lr"]) != 0 for group in used):
+    if any(float(group.get("initial_lr", group["lr"])) != 0 for group in used):  # a warm-up may start at 0
         return
     if all(group.get("rate_factor", 1.0) == 0 for group in used):
         raise InputError("model.rates: every factor is 0, which trains nothing: give one of them a number above 0")

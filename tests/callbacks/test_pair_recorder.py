@@ -123,7 +123,9 @@ def test_so_many_epochs_are_kept_and_the_last_one(tmp_path: Path) -> None:
 
 def test_unknown_samples_have_no_history() -> None:
     history = PairHistory(4, torch.device("cpu"))
-    pairs = in_batch_pairs(rows(0, 3, 4), rows(1, 3, 4), torch.tensor([2, -1, 9]))
+    pairs = in_batch_pairs(rows(0, 3, 4), rows(1, 3, 4), torch.tensor([2, 3, 9]))
+    unknown = torch.where(pairs.index == 3, -1, pairs.index)
+    pairs = dataclasses.replace(pairs, index=unknown)
     history.add(ContrastiveLoss(InfoNCE(), 0.5)(pairs))
     assert history.end_epoch(None).loss.isnan().tolist() == [True, True, False, True]
 
