@@ -14,6 +14,7 @@ __all__ = ["pull_of_queries", "pull_within", "sum_of_queries"]
 
 # Triton compiles the kernels from this source, so annotations and capitals are Triton's own; mypy does not know
 # Triton's functions.
+# ruff: noqa: N803
 
 
 @triton.jit
