@@ -161,9 +161,7 @@ class BadPairMining(PairWeighting):
 
 
 def _take_size(mining: torch.nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Resize the buffers to the loaded state, because a run may be evaluated on another data set than its training
-    data.
-    """
+    """Resize the buffers to the loaded state, because a run may be evaluated on another data set."""
     for name in _BY_SAMPLE:
         loaded = state.get(prefix + name)
         if isinstance(loaded, Tensor):

@@ -149,13 +149,12 @@ def own_negatives_offered(pairs: Pairs) -> Bool[Tensor, "b s"]:
 
 
 _DENSE = 1 << 26
-"""Largest matrix, in scores (heads · queries · negatives), held in memory if temperatures differ by pair: 256 MiB in
-float32.
+"""Largest dense matrix if temperatures differ by pair, in scores (heads · queries · negatives): 256 MiB in float32.
 """
 _LOOKED_AT = 1 << 22
-"""Largest matrix held in memory with a single temperature under no_grad: observers need both the sums and the tiles."""
+"""Largest dense matrix with a single temperature under no_grad, for observers: they need both the sums and the tiles."""
 _TILE = 1 << 24
-"""Number of scores in one tile of a matrix above the limit."""
+"""Number of scores in one tile."""
 
 
 def negative_logits(pairs: Pairs, temperature: Temperature) -> NegativeLogits:
@@ -194,7 +193,7 @@ class TiledNegatives(NegativeLogits):
         self._out = LeftOut(pairs)
 
     @cached_property
-    def count(self) -> Int[Tensor, " b"]:  # computed on request: most objectives do not ask
+    def count(self) -> Int[Tensor, " b"]:  # type: ignore[override]  # computed on request: most objectives do not ask
         shared = self._out.offered()
         return shared if self._own is None else shared + own_negatives_offered(self._pairs).sum(dim=-1)
 
@@ -203,7 +202,7 @@ class TiledNegatives(NegativeLogits):
         if tau is None:
             shared = self._in_checkpoints(scale)
         else:
-            # Divide in float64 first: float32 cannot represent 0.1, but it can represent its inverse.
+            # Divide in float64 first: 0.1 is not exact in float32, but its inverse 10 is.
             inverse = (scale / tau).to(self._query.device, self._query.dtype)
             shared = log_partition(self._pairs.query, self._pairs.negatives, inverse, self._out)
         if self._own is None:

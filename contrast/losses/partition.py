@@ -85,7 +85,10 @@ class _Block(NamedTuple):
 
 
 class _Within(torch.autograd.Function):
-    """Log-sum-exp of rows among themselves: exp(logit) is symmetric, so a block above the diagonal serves both sides."""
+    """Log-sum-exp of rows among themselves.
+
+    exp(logit) is symmetric, so each block above the diagonal also serves for its mirror image.
+    """
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, inverse: Tensor, out: LeftOut) -> Tensor:
@@ -110,8 +113,8 @@ class _Within(torch.autograd.Function):
         share = _over(gradient, total)
         by_row = torch.zeros_like(rows)
         for block in ctx.kept or ctx.blocks():
-            # x_i is both a query and a negative: d/dx_i Σ_r g_r log Σ_j e_rj = Σ_j e_ij (g_i / Z_i + g_j / Z_j) x_j /
-            # τ.
+            # x_i is both a query and a negative:
+            # d/dx_i Σ_r g_r log Σ_j e_rj = Σ_j e_ij (g_i / Z_i + g_j / Z_j) x_j / τ.
             weight = block.values.mul_(share[block.rows, None] + share[block.columns])
             by_row[block.rows].addmm_(weight, rows[block.columns])
             if block.rows != block.columns:
