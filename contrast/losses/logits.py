@@ -149,10 +149,9 @@ def own_negatives_offered(pairs: Pairs) -> Bool[Tensor, "b s"]:
 
 
 _DENSE = 1 << 26
-"""Largest dense matrix if temperatures differ by pair, in scores (heads · queries · negatives): 256 MiB in float32.
-"""
+"""Largest dense matrix if temperatures differ by pair, in scores (heads · queries · negatives): 256 MiB in float32."""
 _LOOKED_AT = 1 << 22
-"""Largest dense matrix with a single temperature under no_grad, for observers: they need both the sums and the tiles."""
+"""Largest dense matrix with a single temperature under no_grad: observers need both the sums and the tiles."""
 _TILE = 1 << 24
 """Number of scores in one tile."""
 
