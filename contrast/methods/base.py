@@ -76,9 +76,7 @@ OptimizerFactory = Callable[[Iterable[Any]], torch.optim.Optimizer]
 """Makes an optimiser from parameter groups; in a configuration, any torch optimiser class without its parameters."""
 RateScaling = Literal["linear", "sqrt", "none"]
 Rates = Mapping[str, GroupRate]
-"""Learning rates by the name of a parameter group (`contrast.optim.parameter_groups`), relative to the optimiser's
-rate.
-"""
+"""Learning rates, relative to the optimiser's rate, by the name of a group (`contrast.optim.parameter_groups`)."""
 
 
 class Meeting(NamedTuple):

@@ -52,7 +52,7 @@ class BYOL(ContrastiveMethod):
         rate_reference: the batch size that the learning rate is meant for.
         rates: learning rates of parameter groups relative to the optimiser's rate. If omitted, all groups have one
             rate.
-        final_bias: whether the default head and the default predictor have biases, as in runs of earlier versions.
+        final_bias: whether the default head and predictor end with a bias, as in runs of earlier versions.
 
     Raises:
         InputError: if momentum is outside [0, 1]; for several heads; for a predictor of another width; for a loss with

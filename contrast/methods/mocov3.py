@@ -36,7 +36,8 @@ class MoCoV3(ContrastiveMethod):
     The query is q = predictor(head(backbone)). The key k comes from a momentum copy of backbone and head, without
     gradient. All are unit rows. The keys are gathered from all processes. The copy's momentum rises from `momentum` to
     1 by a cosine over the run. An omitted argument takes the value of the authors' code for a ResNet-50 and 100 epochs,
-    except the rates below. For a ViT, the paper uses τ = 0.2, three layers in the head, AdamW and no LARS.
+    except the rates of norms and biases (see Source). For a ViT, the paper uses τ = 0.2, three layers in the head,
+    AdamW and no LARS.
 
     Args:
         backbone: from images to features.
