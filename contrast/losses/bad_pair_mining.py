@@ -100,7 +100,7 @@ class BadPairMining(PairWeighting):
         self.register_buffer("mean", torch.zeros((), dtype=torch.float64))
         self.register_buffer("deviation", torch.zeros((), dtype=torch.float64))
         self.register_buffer("begun", torch.tensor(-1))
-        self.register_load_state_dict_pre_hook(_take_size)  # type: ignore[no-untyped-call]  # torch's has no types
+        self.register_load_state_dict_pre_hook(_take_size)  # type: ignore[no-untyped-call]  # torch's method has no types
 
     @torch.no_grad()
     def begin_epoch(self, epoch: int) -> None:

@@ -59,7 +59,7 @@ def _by_head(pairs: Pairs, rows: Sequence[Tensor]) -> Tensor:
 
 
 def _common(index: Sequence[Tensor]) -> Tensor:
-    """Sample index of own negatives that all heads share; unknown where the heads differ, because pairs keep one index."""
+    """Sample index of own negatives; unknown where the heads differ, because pairs keep one index for all heads."""
     # The banks have already excluded rows of the query's own sample, and every head has the same number of rows.
     agreed = torch.stack(list(index))
     same = (agreed == agreed[0]).all(dim=0)

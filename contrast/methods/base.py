@@ -299,7 +299,7 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
         it.
         """
         trainer = self.trainer
-        batches = trainer.datamodule.batches_per_epoch  # type: ignore[attr-defined]  # Lightning types no data module
+        batches = trainer.datamodule.batches_per_epoch  # type: ignore[attr-defined]  # Lightning does not type it
         limit = trainer.limit_train_batches
         batches = min(batches, limit) if isinstance(limit, int) else int(batches * (limit or 1.0))
         per_epoch = max(1, -(-batches // trainer.accumulate_grad_batches))
