@@ -65,9 +65,7 @@ beside z1 (2, 2) and z2 (2, 2)
     several = {each.name for each in signature.parameters.values() if each.kind is each.VAR_POSITIONAL}
 
     @functools.cache
-    def hints() -> tuple[
-        dict[str, tuple[Any, ...]], dict[str, Any]
-    ]:  # on the first call: annotations may name classes defined later
+    def hints() -> tuple[dict[str, tuple[Any, ...]], dict[str, Any]]:  # late: annotations may name later classes
         tensors = tensor_hints(function)
         others = {name: hint for name, hint in typing.get_type_hints(function).items() if name != "return"}
         return tensors, {name: hint for name, hint in others.items() if name not in tensors}
@@ -252,7 +250,7 @@ def require_positive(owner: str, name: str, value: int) -> int:
     """Return `value` if it is at least 1.
 
     Raises:
-        InputError: if it is not.
+        InputError: if `value` is below 1.
     """
     if value < 1:
         raise InputError(f"{owner}'s {name} {value} is not a whole number from 1 up")

@@ -237,8 +237,7 @@ def pool(losses: Float[Tensor, " b"], index: Int[Tensor, " b"]) -> tuple[Tensor,
 
     Returns:
         The sorted samples of all processes; the position of each query of this process among them; the mean loss of
-            each
-        sample, float64.
+        each sample, float64.
     """
     samples, everyone = torch.unique(gather_detached(index), return_inverse=True)
     gathered = gather_detached(losses).double()

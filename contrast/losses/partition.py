@@ -24,7 +24,7 @@ _ROWS, _COLUMNS = 512, 1024
 _SQUARE = 512
 """Size of a block of queries among themselves."""
 _KEPT = 1 << 20
-"""Largest matrix, in entries, whose exponentials are kept for backward; those of a larger one are computed again."""
+"""Largest matrix, in entries, whose exponentials are kept for backward; a larger matrix computes them again."""
 _SAFE = {torch.float32: 60.0, torch.float64: 600.0}
 """Largest logit for which its exponential, and a sum of billions of such exponentials, is a normal number."""
 

@@ -60,7 +60,7 @@ def check_momentum(owner: str, momentum: float) -> float:
     """Return `momentum` if it is within [0, 1].
 
     Raises:
-        InputError: if it is not.
+        InputError: if `momentum` is outside [0, 1].
     """
     if not 0 <= momentum <= 1:
         raise InputError(f"{owner}'s momentum {momentum:g} is outside [0, 1]: it is the share that the target keeps")
@@ -68,10 +68,9 @@ def check_momentum(owner: str, momentum: float) -> float:
 
 
 HeadFactory = Callable[[int], Head]
-"""Makes a projection head from the width of the backbone; in a configuration, a head class without its first argument.
-"""
+"""Makes a projection head from the backbone's width; in a configuration, a head class without its first argument."""
 BankFactory = Callable[[int], MemoryBank]
-"""Makes a memory bank from the width of the embeddings; in a configuration, a bank class without its first argument."""
+"""Makes a memory bank from the embeddings' width; in a configuration, a bank class without its first argument."""
 OptimizerFactory = Callable[[Iterable[Any]], torch.optim.Optimizer]
 """Makes an optimiser from parameter groups; in a configuration, any torch optimiser class without its parameters."""
 RateScaling = Literal["linear", "sqrt", "none"]
