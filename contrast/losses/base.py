@@ -31,7 +31,7 @@ __all__ = [
 
 
 def wide(rows: Tensor) -> Tensor:
-    """Rows in at least float32: float16 and bfloat16 become float32, float32 and float64 stay.
+    """Convert half-precision rows to float32; float32 and float64 rows are returned unchanged.
 
     Scores and sums are never computed in half precision, even if autocast chose half precision for the rows.
     """

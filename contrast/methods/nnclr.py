@@ -113,9 +113,7 @@ class NNCLR(ContrastiveMethod):
 
         The embedding itself is returned while the queue is empty.
         """
-        nowhere = torch.full(
-            (len(rows),), UNKNOWN, device=rows.device
-        )  # as in the paper, rows of the own sample are not excluded
+        nowhere = torch.full((len(rows),), UNKNOWN, device=rows.device)  # the paper does not exclude own samples
         _, row = self.bank.neighbours(rows, nowhere, self.nearest)
         found = row >= 0
         if not found.any():
