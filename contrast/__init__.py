@@ -1,6 +1,6 @@
-"""Contrastive self-supervised learning for people who study what positives and negatives do.
+"""contrast: contrastive self-supervised learning, for research on positives and negatives.
 
-Names are loaded when they are first used, so that the command line starts without torch.
+Names are loaded on first use, so that the command line starts without importing torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Checks of arguments at the boundary: numbers in range, and tensors by their jaxtyping annotations."""
+"""Argument validation: number ranges, Python types, and tensor shapes by jaxtyping annotations."""
 
 from __future__ import annotations
 
@@ -42,14 +42,15 @@ _KINDS = {
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
-    """A function, or `__init__`, that refuses arguments which its annotations do not describe, before it does anything.
+    """Decorator that validates arguments against the annotations before the function or `__init__` runs.
 
-    Without it, labels of shape (n, 1) where (n,) is meant broadcast to another number. Of tensors only shapes and types
-    are looked at: a device is never waited for. Numbers, texts, paths, words of a `Literal`, callables, modules and
-    classes of this package, and sequences and tuples of these are looked at too; any other annotation takes anything.
+    Without it, labels of shape (n, 1) in place of (n,) would broadcast to a wrong result. For tensors, only shapes and
+    dtypes are checked, so there is no synchronisation with a device. Also checked are numbers, strings, paths, words of
+    a `Literal`, callables, modules and classes of this package, and sequences and tuples of these. Any other annotation
+    accepts every value.
 
     Raises:
-        InputError: of one line that names the argument, its shape and type, and those that are asked for.
+        InputError: a message of one line that names the argument, its shape and dtype, and the expected ones.
 
     Example:
         >>> import torch
@@ -60,11 +61,11 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 beside z1 (2, 2) and z2 (2, 2)
     """
     signature = inspect.signature(function)
-    of_class = function.__qualname__.endswith(".__init__")  # which a subclass may call for itself
+    of_class = function.__qualname__.endswith(".__init__")  # the owner is then the subclass
     several = {each.name for each in signature.parameters.values() if each.kind is each.VAR_POSITIONAL}
 
     @functools.cache
-    def hints() -> tuple[dict[str, tuple[Any, ...]], dict[str, Any]]:  # late: annotations may name what is below
+    def hints() -> tuple[dict[str, tuple[Any, ...]], dict[str, Any]]:  # late: annotations may name later classes
         tensors = tensor_hints(function)
         others = {name: hint for name, hint in typing.get_type_hints(function).items() if name != "return"}
         return tensors, {name: hint for name, hint in others.items() if name not in tensors}
@@ -73,7 +74,7 @@ beside z1 (2, 2) and z2 (2, 2)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             given = signature.bind(*args, **kwargs).arguments
-        except TypeError:  # Python's own words are for missing and surplus arguments
+        except TypeError:  # missing or surplus arguments: let Python raise its own error
             return function(*args, **kwargs)
         tensors, others = hints()
         owner = type(args[0]).__name__ if of_class else function.__qualname__
@@ -91,7 +92,10 @@ beside z1 (2, 2) and z2 (2, 2)
 
 
 def tensor_hints(owner: Any) -> dict[str, tuple[Any, ...]]:
-    """The jaxtyping alternatives, and None, of each annotation of a function or class that has any."""
+    """The allowed tensor annotations, and None, of each argument or field of a function or class.
+
+    Arguments without a tensor annotation are omitted, and so are sequences of tensors.
+    """
     found = {}
     for name, hint in typing.get_type_hints(owner).items():
         union = typing.get_origin(hint) in (typing.Union, types.UnionType)
@@ -103,14 +107,14 @@ def tensor_hints(owner: Any) -> dict[str, tuple[Any, ...]]:
 
 
 def check_tensors(owner: str, given: Mapping[str, tuple[Any, tuple[Any, ...]]]) -> None:
-    """Check several tensors together: an axis of one name has one length in all of them.
+    """Check the shapes of several tensors together: an axis name has the same length in all of them.
 
     Args:
-        owner: for messages.
-        given: values by their names, each with the alternatives that it may be.
+        owner: name of the function or class, for error messages.
+        given: the values by their names, each with its allowed annotations.
 
     Raises:
-        InputError: for the first that is none of its alternatives.
+        InputError: for the first value that fits none of its annotations.
     """
     with jaxtyped("context"):
         for name, (value, alternatives) in given.items():
@@ -121,7 +125,7 @@ def check_tensors(owner: str, given: Mapping[str, tuple[Any, tuple[Any, ...]]]) 
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value is what an annotation says; True for an annotation that is not understood."""
+    """Whether a value fits an annotation; True for an annotation that is not understood."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return any(_fits(value, each) for each in inner)
@@ -131,7 +135,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return value is None
     if hint is bool:
         return isinstance(value, bool)
-    if hint in (int, float):  # a number of numpy is one, and true and false are none
+    if hint in (int, float):  # numpy numbers are accepted; True and False are not
         kind = numbers.Integral if hint is int else numbers.Real
         return isinstance(value, kind) and not isinstance(value, bool)
     if hint is Tensor:
@@ -164,7 +168,7 @@ def _is_sequence(value: Any) -> bool:
 
 
 def _is_ours(hint: Any) -> bool:
-    """Whether it is a class of this package or of torch's modules, which no other object stands in for."""
+    """Whether an annotation is a class of this package or `torch.nn.Module`, so that only its instances are valid."""
     if not isinstance(hint, type) or _is_array(hint) or getattr(hint, "_is_protocol", False):
         return False
     return hint.__module__.startswith("contrast.") or hint is torch.nn.Module
@@ -182,7 +186,7 @@ def _unfit(owner: str, name: str, value: Any, hint: Any) -> str:
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:
-    """The parts of a union, with whole numbers left out where any number is taken."""
+    """The members of a union, without int if float is a member too."""
     if typing.get_origin(hint) not in (typing.Union, types.UnionType):
         return (hint,)
     parts = typing.get_args(hint)
@@ -217,7 +221,7 @@ def _in_words(hint: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value in a line: itself where it is short, else its type."""
+    """A value for a message: its repr if that is short, otherwise its type."""
     said = repr(value)
     plain = isinstance(value, str | bool | int | float | tuple | list | None)
     return said if plain and len(said) <= 80 and "\n" not in said else f"of type {type(value).__name__}"
@@ -243,10 +247,10 @@ def _refusal(owner: str, name: str, value: Any, alternatives: tuple[Any, ...], g
 
 
 def require_positive(owner: str, name: str, value: int) -> int:
-    """`value`, where it is at least 1.
+    """Return `value` if it is at least 1.
 
     Raises:
-        InputError: where it is not.
+        InputError: if `value` is below 1.
     """
     if value < 1:
         raise InputError(f"{owner}'s {name} {value} is not a whole number from 1 up")
@@ -254,19 +258,19 @@ def require_positive(owner: str, name: str, value: int) -> int:
 
 
 def check_at_least(name: str, value: float, low: float) -> None:
-    """Raise unless `value` is finite and not below `low`."""
+    """Raise an `InputError` unless `value` is finite and at least `low`."""
     if not low <= value < math.inf:
         raise InputError(f"{name} is {value}: give a number of at least {low:g}")
 
 
 def check_between(name: str, value: float, low: float, high: float) -> None:
-    """Raise unless ``low <= value <= high``."""
+    """Raise an `InputError` unless ``low <= value <= high``."""
     if not low <= value <= high:
         raise InputError(f"{name} is {value}: give a number from {low:g} to {high:g}")
 
 
 def check_interval(name: str, value: tuple[float, float], high: float = math.inf) -> None:
-    """Raise unless `value` is two finite numbers with ``0 < first <= second <= high``."""
+    """Raise an `InputError` unless `value` is two finite numbers with ``0 < first <= second <= high``."""
     if len(value) != 2 or not 0 < value[0] <= value[1] <= high or math.isinf(value[1]):
         limit = "" if math.isinf(high) else f", neither above {high:g}"
         raise InputError(f"{name} is {tuple(value)}: give two positive numbers, the smaller first{limit}")

@@ -1,7 +1,7 @@
-"""Rows of every process, so that N processes compute what one would.
+"""Gather rows of all processes, so that N processes compute the same as a single process.
 
-Every function is the identity where `torch.distributed` is not initialised. Ranks may hold different numbers of rows;
-what comes back is in order of rank.
+Every function is the identity if `torch.distributed` is not initialised. Ranks may hold different numbers of rows.
+Gathered rows are in the order of the ranks.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """Which process this is, from 0."""
+    """Rank of this process, from 0."""
     return dist.get_rank() if _together() else 0
 
 
 def gather(rows: Tensor) -> Tensor:
-    """All ranks' rows along dimension 0, with gradient: backward sums what every rank asks of each row.
+    """All-gather of rows along axis 0 with gradient: backward sums the gradients of all ranks for each row.
 
-    With a loss over each rank's own anchors and gradients averaged over ranks (as DistributedDataParallel does), the
-    result is one process's gradient exactly, with no factor of the world size to be put in by hand.
+    If each rank computes the loss of its own queries, and the gradients are averaged over ranks (as
+    DistributedDataParallel does), the result is exactly the gradient of a single process. No factor of the world size
+    is needed.
     """
     if not _together():
         return rows
@@ -38,22 +39,26 @@ def gather(rows: Tensor) -> Tensor:
 
 
 def gather_detached(rows: Tensor) -> Tensor:
-    """All ranks' rows along dimension 0, without gradient: for memory banks and statistics."""
+    """All-gather of rows along axis 0 without gradient, for memory banks and statistics."""
     return torch.cat(_all_rows(rows.detach())) if _together() else rows.detach()
 
 
 def own_place(rows: Tensor) -> slice:
-    """Where this rank's rows stand among all ranks'; every rank is to ask."""
+    """Position of this rank's rows among the rows of all ranks.
+
+    Every rank must call it, because the ranks exchange their row counts.
+    """
     counts = _row_counts(rows) if _together() else [len(rows)]
     start = sum(counts[: rank()])
     return slice(start, start + len(rows))
 
 
 def global_mean(values: Tensor) -> Tensor:
-    """This rank's share of the mean over all ranks' values, such that the average over ranks is that mean.
+    """Mean over the values of all ranks, scaled so that the average over ranks is that mean.
 
-    Equation: ``world · Σ_local v / n_global``; with equal counts a plain mean. Gradients averaged over ranks are then
-    those of one process.
+    ``world · Σ_local v / n_global``; with equal counts, a plain mean of the local values
+
+    Gradients averaged over ranks are then the gradients of a single process.
     """
     if not _together():
         return values.mean()
@@ -74,7 +79,7 @@ def _row_counts(rows: Tensor) -> list[int]:
 
 
 def _all_rows(rows: Tensor) -> list[Tensor]:
-    """One tensor a rank; shorter ones travel padded to the longest."""
+    """The rows of each rank, one tensor per rank; all-gather pads shorter tensors to the longest."""
     counts = _row_counts(rows)
     padded = rows.new_zeros((max(counts), *rows.shape[1:]))
     padded[: len(rows)] = rows

@@ -1,4 +1,4 @@
-"""The exceptions that the command line prints as a single line."""
+"""Exceptions that the command line prints as a single line."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ MEMORY = "out of memory: give smaller numbers for batches, banks, layers and vie
 
 
 class InputError(ValueError):
-    """What the user gave cannot be used: the message names the value and the mend, in one line.
+    """Invalid input by the user: the message names the value and the fix, in one line.
 
-    The command line prints it without a traceback and exits with code 2.
+    The command line prints the message without a traceback and exits with code 2.
     """
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """A hint of the form ``; did you mean 'x'? known: x, y`` for a name that is not among `known`.
+    """A hint of the form ``; did you mean 'x'? known: x, y``, for a name that is not among `known`.
 
     Example:
         >>> did_you_mean("simclr", ["SimCLR", "SimSiam"])
@@ -35,11 +35,11 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
 
 
 class RunStopped(Exception):
-    """A run ended before its last step for a reason the user should read, in one line.
+    """A run ended before its last step, for a reason that the user should read, in one line.
 
     Args:
-        message: what happened, and how to go on.
-        exit_code: of the process: 1 for a failure, 130 for an interruption by hand.
+        message: what happened, and how to continue.
+        exit_code: exit code of the process: 1 for a failure, 130 for an interruption by hand.
     """
 
     def __init__(self, message: str, exit_code: int = 1) -> None:
@@ -48,10 +48,10 @@ class RunStopped(Exception):
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP came: an end like Ctrl-C's, that lets every `finally` take away what is half done.
+    """SIGTERM or SIGHUP was received: the process ends as with Ctrl-C, so that every `finally` can clean up.
 
     Args:
-        number: of the signal.
+        number: number of the signal.
     """
 
     def __init__(self, number: int = signal.SIGTERM) -> None:
@@ -60,7 +60,7 @@ class Terminated(KeyboardInterrupt):
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that there is no memory left, on the CPU or a GPU.
+    """Whether an error reports that memory is exhausted, on the CPU or a GPU.
 
     Example:
         >>> out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"))
@@ -71,7 +71,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def files_message(error: OSError) -> str:
-    """What the system says of a file, and which.
+    """Message of a file error: the file and the reason.
 
     Example:
         >>> files_message(FileNotFoundError(2, "No such file or directory", "runs/a"))

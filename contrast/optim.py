@@ -1,4 +1,4 @@
-"""Optimisers, parameter groups, learning rates and their schedules."""
+"""Optimisers (LARS), parameter groups, learning-rate scaling and learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -19,30 +19,32 @@ __all__ = ["LARS", "Constant", "GroupRate", "Schedule", "Steps", "WarmupCosine",
 
 
 class LARS(torch.optim.Optimizer):
-    """Layer-wise adaptive rate scaling, as SimCLR has it.
+    """LARS optimiser: layer-wise adaptive rate scaling, as in SimCLR.
 
-    Equation, for a weight w with gradient g, rate η, decay β, trust coefficient κ and momentum μ::
+    For a weight w with gradient g, learning rate η, weight decay β, trust coefficient κ and momentum μ::
 
         d = g + β w
         r = κ ‖w‖ / ‖d‖    (1 where either norm is 0, and in groups with ``adapt`` False)
         v ← μ v + η r d
         w ← w - v
 
-    Source: You et al., arXiv 1708.03888; the form is that of SimCLR's LARSOptimizer in its "classic momentum" setting
-    (arXiv 2002.05709). There the rate stands inside the momentum, so that a change of rate leaves the steps already in
-    v as they are; torch's SGD and MoCo v3's LARS apply the rate after the momentum. You et al. and NVIDIA Apex's LARC
-    divide by ‖g‖ + β ‖w‖ instead of ‖g + β w‖; LARC adds 1e-8 to it and by default takes min(r, η) for η r. Norms and
-    biases are to be left out of both decay and adaptation, as in SimCLR: give it `parameter_groups`.
+    As in SimCLR, exclude norms and biases from both weight decay and adaptation: pass the groups of `parameter_groups`.
 
     Args:
-        params: parameters or groups; a group may set ``adapt`` to False.
-        lr: η; SimCLR's is 0.3 per 256 samples.
+        params: parameters or parameter groups. A group may set ``adapt`` to False.
+        lr: η. SimCLR uses 0.3 per 256 samples.
         momentum: μ, within [0, 1].
-        weight_decay: β; SimCLR's is 1e-6.
-        trust_coefficient: κ.
+        weight_decay: β. SimCLR uses 1e-6.
+        trust_coefficient: κ, above 0.
 
     Raises:
-        InputError: where an argument is outside its range.
+        InputError: if an argument is outside its range.
+
+    Source: You et al., arXiv 1708.03888, in the form of SimCLR's LARSOptimizer with its "classic momentum" setting
+    (arXiv 2002.05709). There the learning rate stands inside the momentum, so that a change of the rate does not change
+    the steps already in v. Torch's SGD and MoCo v3's LARS apply the rate after the momentum. You et al. and NVIDIA
+    Apex's LARC divide by ‖g‖ + β ‖w‖ instead of ‖g + β w‖. LARC adds 1e-8 to it and by default uses min(r, η) in place
+    of η r.
 
     Example:
         >>> weight = torch.nn.Parameter(torch.tensor([[3.0, 4.0]]))
@@ -79,7 +81,14 @@ class LARS(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step; returns what `closure` does, which is called first, with gradients on."""
+        """Take one optimiser step.
+
+        Args:
+            closure: computes the loss again. It is called before the step, with gradients enabled.
+
+        Returns:
+            The result of `closure`, or None.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -91,7 +100,7 @@ class LARS(torch.optim.Optimizer):
         return loss
 
     def _move(self, weights: list[Tensor], group: dict[str, Any]) -> None:
-        """One call an operation for all weights of a group; the list forms have no public names."""
+        """Update all weights of a group with one call per operation; torch's list operations have no public names."""
         gradients = [weight.grad for weight in weights if weight.grad is not None]
         directions = list(torch._foreach_add(gradients, weights, alpha=group["weight_decay"]))
         if group["adapt"]:
@@ -106,7 +115,7 @@ class LARS(torch.optim.Optimizer):
 
 
 def _trust_ratios(weights: list[Tensor], directions: list[Tensor], trust_coefficient: float) -> list[Tensor]:
-    """A scalar for each weight, on the device: no step waits for it."""
+    """Trust ratio r of each weight, as scalars on the device, so that no step needs a synchronisation."""
     norms, lengths = (torch.stack(torch._foreach_norm(each)) for each in (weights, directions))
     ratios = torch.where((norms > 0) & (lengths > 0), trust_coefficient * norms / lengths, torch.ones_like(norms))
     return list(ratios.unbind())
@@ -117,15 +126,15 @@ _KINDS = ("weights", "norms_and_biases")
 
 @dataclass(frozen=True)
 class GroupRate:
-    """The learning rate of a group of parameters, relative to the optimiser's rate.
+    """Learning rate of a parameter group, relative to the optimiser's learning rate.
 
     Attributes:
-        factor: multiplies the rate; finite and at least 0.
-        scheduled: whether the rate follows the run's schedule; if not, it stays at its full value for the whole run,
-            warm-up included.
+        factor: multiplies the learning rate; finite and at least 0.
+        scheduled: whether the rate follows the run's schedule. If False, it keeps its full value for the whole run,
+            including the warm-up.
 
     Raises:
-        InputError: for a factor that is negative, infinite or not a number.
+        InputError: if the factor is negative, infinite or not a number.
     """
 
     factor: float = 1.0
@@ -137,26 +146,28 @@ class GroupRate:
 
 
 def parameter_groups(module: nn.Module, rates: Mapping[str, GroupRate] | None = None) -> list[dict[str, Any]]:
-    """Parameter groups: weights with the optimiser's own settings, norms and biases without decay and adaptation.
+    """Parameter groups: norms and biases without weight decay and without LARS adaptation.
 
-    Norms and biases are all biases and all parameters of fewer than two dimensions; their groups have ``weight_decay``
-    0 and ``adapt`` False. `LARS` reads ``adapt``; other optimisers keep it and ignore it. Parameters without gradient
-    are in no group. Without `rates` there are always two groups, even if one is empty, so that a checkpoint of the
-    optimiser fits.
+    The group of norms and biases holds all biases and all parameters with fewer than two dimensions. It has
+    ``weight_decay`` 0 and ``adapt`` False. `LARS` reads ``adapt``; other optimisers store and ignore it. The group of
+    weights keeps the optimiser's own settings. Parameters that need no gradient are in no group. Without `rates` there
+    are always two groups, even if one is empty, so that a checkpoint of the optimiser fits.
 
-    `rates` divides these two groups further, one group for each rate, in the order of the parameters. Such groups also
-    have ``rate_factor`` and ``scheduled``; `contrast.methods.ContrastiveMethod` applies them. Where several names hold
-    a parameter, the factors are multiplied, and the rate is scheduled only if all of them say so.
-
-    Source: SimCLR's code (arXiv 2002.05709) excludes norms and biases from both; the code of MoCo and SimSiam decays
-    them too.
+    With `rates`, each of the two groups is divided further, into one group per rate, in the order of the parameters.
+    These groups also have ``rate_factor`` and ``scheduled``; `contrast.methods.ContrastiveMethod` applies them. If
+    several names hold a parameter, their factors are multiplied, and the rate is scheduled only if all of them are
+    scheduled.
 
     Args:
-        module: the network, with all that is trained.
-        rates: by a group's name: ``weights``, ``norms_and_biases``, or the dotted name of a part of `module`.
+        module: the network with all trained parameters.
+        rates: the rate of each group, by its name: ``weights``, ``norms_and_biases``, or the dotted name of a part of
+            `module`.
 
     Raises:
         InputError: for a name that holds no trained parameter.
+
+    Source: SimCLR's code (arXiv 2002.05709) excludes norms and biases from both decay and adaptation. The code of MoCo
+    and SimSiam decays them too.
 
     Example:
         >>> network = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
@@ -195,19 +206,21 @@ def parameter_groups(module: nn.Module, rates: Mapping[str, GroupRate] | None = 
 
 
 def scaled_rate(rate: float, batch_size: int, rule: Literal["linear", "sqrt", "none"], reference: int = 256) -> float:
-    """The learning rate for a batch size: ``rate · b / reference``, ``rate · √(b / reference)``, or `rate` itself.
+    """Scale the learning rate with the batch size: linear, square root or not at all.
 
-    Source: linear, Goyal et al., arXiv 1706.02677; SimCLR (arXiv 2002.05709) has linear at 0.3 per 256, or 0.075 · √b,
-    which is "sqrt" with a reference of 1.
+    ``rate · b / reference`` (linear), ``rate · √(b / reference)`` (sqrt), or `rate` itself (none)
 
     Args:
-        rate: the rate for a batch of `reference`.
-        batch_size: b, samples a step over all processes.
-        rule: how the rate grows with it.
+        rate: the learning rate for a batch of `reference` samples.
+        batch_size: b, samples per step over all processes.
+        rule: how the rate grows with the batch size: ``linear``, ``sqrt`` or ``none``.
         reference: the batch size that `rate` is meant for.
 
     Raises:
-        InputError: for an unknown rule, a negative rate, or a size below 1.
+        InputError: for an unknown rule; for a negative rate; for a size below 1.
+
+    Source: linear, Goyal et al., arXiv 1706.02677. SimCLR (arXiv 2002.05709) uses linear scaling at 0.3 per 256
+    samples, or 0.075 · √b, which is "sqrt" with a reference of 1.
 
     Example:
         >>> scaled_rate(0.3, 1024, "linear"), scaled_rate(0.3, 1024, "sqrt")
@@ -225,22 +238,27 @@ def scaled_rate(rate: float, batch_size: int, rule: Literal["linear", "sqrt", "n
 
 
 class Schedule(ABC):
-    """The share of the full learning rate to be used at each step.
+    """Base class of learning-rate schedules: the share of the full learning rate at each step.
 
-    A warm-up of W steps (its epochs times steps an epoch, not rounded) rises by equal parts, ``(step + 1) / (W + 1)``:
-    the first step already learns, and step W has the full rate. A run that ends sooner stays on the way up.
+    A warm-up of W steps rises linearly, ``(step + 1) / (W + 1)``. W is the number of warm-up epochs times the steps per
+    epoch, not rounded. The first step already learns, and step W has the full rate. A run that ends sooner never
+    reaches the full rate.
     """
 
     def never_acts(self, run: RunLength) -> str | None:
-        """One sentence without a full stop where a part of the course lies behind the end of the run; else None."""
+        """Explain which part of the schedule lies behind the end of the run.
+
+        Returns:
+            One sentence without a full stop, or None if the run contains the whole schedule.
+        """
         return None
 
     @abstractmethod
     def factor(self, step: int, total_steps: int, steps_per_epoch: int) -> float:
-        """What the rate is multiplied by.
+        """Factor of the learning rate at a step.
 
         Args:
-            step: optimiser steps done so far, from 0; `total_steps` is asked for too, once the run is over.
+            step: optimiser steps done so far, from 0. It can equal `total_steps`, after the last step.
             total_steps: optimiser steps of the whole run.
             steps_per_epoch: optimiser steps of one epoch.
 
@@ -250,13 +268,13 @@ class Schedule(ABC):
 
 
 class Constant(Schedule):
-    """The full rate, after a warm-up if one is wanted.
+    """Constant learning rate, with an optional warm-up.
 
     Args:
-        warmup_epochs: length of the warm-up.
+        warmup_epochs: length of the warm-up in epochs; may be fractional.
 
     Raises:
-        InputError: where it is negative.
+        InputError: if warmup_epochs is negative.
     """
 
     @checked
@@ -271,23 +289,25 @@ class Constant(Schedule):
 
 
 class WarmupCosine(Schedule):
-    """Half a cosine from the full rate to `final`, after a warm-up: ``final + (1 - final) ½ (1 + cos π p)``.
+    """Cosine learning-rate schedule with a linear warm-up.
 
-    p runs from 0 at the end of the warm-up to 1 at `total_steps`, so the last step comes close to `final`. With
-    ``every="epoch"`` all steps of an epoch have the rate of its first step; the warm-up rises by step in either case.
+    ``final + (1 - final) ½ (1 + cos π p)`` after the warm-up
 
-    Source: Loshchilov and Hutter, arXiv 1608.03983, without restarts; warm-up of 10 epochs as in SimCLR, arXiv
-    2002.05709, whose code starts it at a rate of 0 and so loses a step. MoCo v2 has no warm-up. The authors' code of
-    MoCo v2 (main_moco.py:497-506 at 132aea9) and SimSiam (main_simsiam.py:359-366 at a7bc177) changes the rate by
-    epoch; the authors of SimCLR, MoCo v3, BYOL, Barlow Twins and VICReg change it by step.
+    p rises from 0 at the end of the warm-up to 1 at `total_steps`, so the last step comes close to `final`. With
+    ``every="epoch"``, all steps of an epoch have the rate of its first step. The warm-up always rises by step.
 
     Args:
-        warmup_epochs: length of the warm-up.
+        warmup_epochs: length of the warm-up in epochs; may be fractional.
         final: the factor at the end, within [0, 1].
-        every: whether the cosine moves at every step or at the start of every epoch.
+        every: whether the cosine moves at every ``step`` or at the start of every ``epoch``.
 
     Raises:
-        InputError: where an argument is outside its range.
+        InputError: if an argument is outside its range.
+
+    Source: Loshchilov and Hutter, arXiv 1608.03983, without restarts; warm-up of 10 epochs as in SimCLR, arXiv
+    2002.05709. SimCLR's code starts the warm-up at a rate of 0 and so loses a step. MoCo v2 has no warm-up. The
+    authors' code of MoCo v2 (main_moco.py:497-506 at 132aea9) and SimSiam (main_simsiam.py:359-366 at a7bc177) changes
+    the rate by epoch. The authors' code of SimCLR, MoCo v3, BYOL, Barlow Twins and VICReg changes it by step.
 
     Example:
         >>> [round(WarmupCosine(warmup_epochs=1).factor(step, 6, 2), 2) for step in range(7)]
@@ -319,17 +339,17 @@ class WarmupCosine(Schedule):
 
 
 class Steps(Schedule):
-    """The full rate, multiplied by `factor` at every milestone.
-
-    Source: MoCo v1 (arXiv 1911.05722): a tenth at epochs 120 and 160 of 200.
+    """Step learning-rate schedule: multiply the rate by a factor at every milestone.
 
     Args:
-        milestones: epochs, rising, from whose start on the rate is lower.
-        factor: what it is multiplied by at each, within [0, 1].
-        warmup_epochs: length of the warm-up.
+        milestones: epochs in rising order; the rate is lower from the start of each.
+        factor: multiplies the rate at each milestone, within [0, 1].
+        warmup_epochs: length of the warm-up in epochs; may be fractional.
 
     Raises:
-        InputError: where milestones do not rise from above 0, or another argument is outside its range.
+        InputError: if the milestones do not rise from above 0, or another argument is outside its range.
+
+    Source: MoCo v1 (arXiv 1911.05722) multiplies by a tenth at epochs 120 and 160 of 200.
 
     Example:
         >>> [Steps([2, 3], factor=0.5).factor(step, 8, 2) for step in range(8)]

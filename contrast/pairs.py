@@ -1,4 +1,4 @@
-"""The record that a method hands to a loss: queries, their positives and the negatives offered to them."""
+"""Pairs: the record that a method gives to a loss, with queries, positives, negatives and their sample indices."""
 
 from __future__ import annotations
 
@@ -27,40 +27,42 @@ __all__ = [
 ]
 
 UNKNOWN = -1
-"""A negative of no known sample: equal to nothing, hence never left out."""
+"""Index of a negative of no known sample: it equals no other index, so the negative is never excluded by index."""
 NOT_OFFERED = -2
-"""An own negative that is no row at all: neither offered nor counted."""
+"""Index of padding among the own negatives: it is not a row, and is neither offered nor counted."""
 MINED, PAIR_MIX, QUERY_MIX = range(3)
-"""Kinds of own negatives: a real row, a mix of two negatives, a mix of the query with a negative."""
+"""Kinds of own negatives: a real row, a mix of two negatives, a mix of the query and a negative."""
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Queries with their positives and negatives; axes h heads (absent if one), b queries, k, s, d width.
+    """Queries with their positives and negatives: the input of every loss.
 
-    A shared negative that is made of the query's own sample is never a negative: a loss compares `index` with
-    `negative_index`, and no (b, k) mask is stored.
+    The axes are h heads (absent with one head), b queries, k shared negatives, s own negatives and width d. A shared
+    negative of the query's own sample is never used as a negative: the loss compares `index` with `negative_index`. No
+    (b, k) mask is stored.
 
     Attributes:
-        query: (*h, b, d), unit rows for losses that ask for them.
+        query: (*h, b, d), the queries; unit rows if the loss asks for them.
         positive: (*h, b, d), the positive of each query.
-        negatives: (*h, k, d), offered to every query.
-        index: (b,), which training sample each query is of.
-        negative_index: (k,) or (k, 2), of which sample or samples each shared negative is made; -1 is unknown.
-        view: (b,), which view the query is; it keys the query's random numbers.
-        placeholder: (k,), shared negatives that are no sample's embedding, such as a queue's random start: they are
-            offered and counted, but never mined.
-        excluded: (b, m), columns of `negatives` that this query leaves out; -1 pads.
-        own_negatives: (*h, b, s, d), mined or made for one query alone.
-        own_negative_index: (b, s); -1 is unknown, -2 is no row: neither offered nor counted.
-        own_negative_kind: (s,), what each own negative is (MINED, PAIR_MIX, QUERY_MIX), for observers.
-        own_negative_parents: (*h, b, s, 2), the samples that each own negative is made of, for observers; -1 where
-            unknown or no other; None where `own_negative_index` says it all.
+        negatives: (*h, k, d), shared negatives, offered to every query.
+        index: (b,), the training sample of each query.
+        negative_index: (k,) or (k, 2), the sample or the two samples of each shared negative. -1 is unknown.
+        view: (b,), the view of each query. It keys the query's random numbers.
+        placeholder: (k,), True for shared negatives that are not the embedding of a sample, such as a queue's random
+            start. They are offered and counted, but never mined.
+        excluded: (b, m), columns of `negatives` that are excluded for each query. -1 pads.
+        own_negatives: (*h, b, s, d), negatives that were mined or made for one query only.
+        own_negative_index: (b, s), the sample of each own negative. -1 is unknown. -2 is padding, neither offered nor
+            counted.
+        own_negative_kind: (s,), the kind of each own negative (MINED, PAIR_MIX, QUERY_MIX), for observers.
+        own_negative_parents: (*h, b, s, 2), the samples that each own negative is made of, for observers. -1 is
+            unknown, or no second sample. None if `own_negative_index` says everything.
         extra_positives: (*h, b, p, d), further positives of each query.
-        extra_positive_index: (b, p), which sample each is of; -1 is unknown, -2 is no row.
+        extra_positive_index: (b, p), the sample of each extra positive. -1 is unknown, -2 is padding.
 
     Raises:
-        InputError: where the shapes do not belong together; it names them.
+        InputError: if the shapes do not fit each other; the message names them.
     """
 
     query: Float[Tensor, "*h b d"]
@@ -116,15 +118,22 @@ def _fields() -> dict[str, tuple[Any, ...]]:
 
 @checked
 def in_batch_pairs(z1: Float[Tensor, "*h n d"], z2: Float[Tensor, "*h n d"], index: Int[Tensor, " n"]) -> Pairs:
-    """Both directions of two views of a batch: 2N queries, and every row of both views as shared negatives.
+    """In-batch pairs of two views, as in SimCLR: 2N queries, with all rows of both views as shared negatives.
 
-    Query and positive are left out of the negatives by index, so that each query has the 2(N-1) negatives of SimCLR
-    (Chen et al., ICML 2020, arXiv 2002.05709, eq. 1). With several processes the negatives are all ranks' rows and
-    the queries this rank's. Rows are taken as they are: give unit rows.
+    Both directions are included: each view of a sample is the query once, and the other view is its positive. Query and
+    positive are excluded from the negatives by their sample index. Each query therefore has the 2(N-1) negatives of
+    SimCLR. With several processes, the negatives are the rows of all ranks, and the queries are the rows of this rank.
+    Rows are not normalised here: give unit rows.
 
     Args:
-        z1, z2: unit embeddings of the two views, (*h, n, d).
-        index: which sample each row is of, (n,).
+        z1: unit embeddings of the first view, (*h, n, d).
+        z2: unit embeddings of the second view, (*h, n, d).
+        index: the training sample of each row, (n,).
+
+    Raises:
+        InputError: for a negative sample index (checked on the CPU only).
+
+    Source: SimCLR, Chen et al., ICML 2020, arXiv 2002.05709, eq. 1.
 
     Example:
         >>> z = torch.nn.functional.normalize(torch.randn(4, 8), dim=-1)
@@ -151,18 +160,23 @@ def queue_pairs(
     placeholder: Bool[Tensor, " k"] | None = None,
     view: int = 0,
 ) -> Pairs:
-    """One direction against a queue: each query's positive is its key, the negatives are the queue's keys.
+    """Pairs against a key queue, as in MoCo: the positive of each query is its key, the negatives are the queue's keys.
 
-    Source: MoCo, He et al., CVPR 2020, arXiv 1911.05722, eq. 1. Keys of a query's own sample are left out by index.
+    The pairs have one direction. Keys of the query's own sample are excluded by their sample index.
 
     Args:
         query: unit queries, (*h, b, d), with gradient.
         key: unit keys of the same samples, (*h, b, d); used without gradient.
-        keys: the queue's rows, (*h, k, d), read before this step's keys are stored; used without gradient.
-        index: which sample each query is of, (b,).
-        key_index: which sample each queue row is of, (k,); -1 is unknown.
-        placeholder: which queue rows are no sample's key but the queue's random start, (k,).
-        view: which view the queries are; it keys their random numbers.
+        keys: rows of the queue, (*h, k, d), read before this step's keys are stored; used without gradient.
+        index: the training sample of each query, (b,).
+        key_index: the training sample of each row of the queue, (k,). -1 is unknown.
+        placeholder: True for rows that belong to the queue's random start rather than to a sample, (k,).
+        view: the view of the queries. It keys their random numbers.
+
+    Raises:
+        InputError: for a negative sample index (checked on the CPU only).
+
+    Source: MoCo, He et al., CVPR 2020, arXiv 1911.05722, eq. 1.
     """
     _require_samples("queue_pairs", index)
     views = torch.full_like(index, view)
@@ -173,17 +187,22 @@ def queue_pairs(
 def cross_pairs(
     query: Float[Tensor, "*h n d"], positive: Float[Tensor, "*h n d"], index: Int[Tensor, " n"], view: int = 0
 ) -> Pairs:
-    """One direction across two sets of rows: each query's negatives are the other samples' positives, of all processes.
+    """Pairs across two sets of rows, as in MoCo v3 and NNCLR: the negatives are the other samples' positives.
 
-    With InfoNCE this is the cross-entropy over the N positives of a batch, as in NNCLR (Dwibedi et al., ICCV 2021,
-    arXiv 2104.14548, eq. 4) and MoCo v3 (Chen et al., ICCV 2021, arXiv 2104.02057, algorithm 1). Gradient reaches
-    the positives of every process where they carry one.
+    The pairs have one direction. The negatives come from all processes. With InfoNCE, the loss is the cross-entropy
+    over the N positives of a batch. Gradient reaches the positives of every process if they carry one.
 
     Args:
         query: unit rows, (*h, n, d).
         positive: unit rows of the same samples, (*h, n, d).
-        index: which sample each row is of, (n,).
-        view: which view the queries are; it keys their random numbers.
+        index: the training sample of each row, (n,).
+        view: the view of the queries. It keys their random numbers.
+
+    Raises:
+        InputError: for a negative sample index (checked on the CPU only).
+
+    Source: NNCLR, Dwibedi et al., ICCV 2021, arXiv 2104.14548, eq. 4; MoCo v3, Chen et al., ICCV 2021, arXiv
+    2104.02057, algorithm 1.
 
     Example:
         >>> rows = torch.nn.functional.normalize(torch.randn(2, 4, 8), dim=-1)
@@ -196,13 +215,16 @@ def cross_pairs(
 
 
 def _require_samples(owner: str, index: Tensor) -> None:
-    """Refuse queries of no known sample, whose own rows would be their negatives; on a device nobody looks."""
+    """Refuse queries of unknown samples, whose own rows would be among their negatives.
+
+    Only the CPU is checked: on a device the check would need a synchronisation.
+    """
     if index.device.type == "cpu" and bool((index < 0).any()):
         raise InputError(f"{owner}: index has {int(index.min())}, and must be numbers of samples, from 0 on")
 
 
 def _gather_rows(rows: Tensor) -> Tensor:
-    """Gather along the row dimension, which is dimension 0 only where there are no heads."""
-    if rows.ndim == 2 or world_size() == 1:  # the very tensor, which a loss that meets it twice can tell
+    """Gather along the row axis of all processes; the row axis is axis 0 only without heads."""
+    if rows.ndim == 2 or world_size() == 1:  # the same tensor, so that a loss can recognise it
         return gather(rows)
     return gather(rows.transpose(0, -2)).transpose(0, -2)

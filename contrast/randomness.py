@@ -1,8 +1,8 @@
-"""Counter-based randomness: every number is a pure function of what it is for.
+"""Counter-based random numbers: every number is a pure function of its keys.
 
-No generator is carried along and none is seeded: a number depends on (seed, epoch or step, purpose, view, sample
-index, position in the draw) and on nothing else, so a run does not change with the number of workers, the make-up of
-a batch, the number of processes or a restart. The mixing is splitmix64's (Steele, Lea and Flood, OOPSLA 2014).
+No generator is passed along and none is seeded. A number depends only on (seed, epoch or step, purpose, view, sample
+index, position in the draw). A run therefore does not change with the number of workers, the composition of a batch,
+the number of processes or a restart. The mixing function is splitmix64 (Steele, Lea and Flood, OOPSLA 2014).
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ _SECOND = 0x94D049BB133111EB
 
 
 class Purpose(IntEnum):
-    """What a draw is for; two purposes never share a number. Values are part of a run's identity: never renumber."""
+    """Purpose of a random draw, one number per purpose.
+
+    The values are part of a run's identity: never renumber them.
+    """
 
     ORDER = 1
     VIEW = 2
@@ -43,7 +46,7 @@ class Purpose(IntEnum):
 
 
 def seed_from(*keys: int) -> int:
-    """A 63-bit seed that is a pure function of `keys`, for generators that need one."""
+    """A 63-bit seed that is a pure function of `keys`, for generators that need a seed."""
     return _mix_keys(keys) >> 1
 
 
@@ -53,12 +56,17 @@ def permutation(count: int, *keys: int) -> Int[Tensor, " count"]:
 
 
 def uniform(keys: tuple[int, ...], index: Int[Tensor, " b"], count: int) -> Float[Tensor, "b {count}"]:
-    """Draw `count` float32 numbers in [0, 1) for every sample, each a pure function of (keys, sample index, column).
+    """Draw `count` uniform float32 numbers in [0, 1) for every sample.
+
+    Each number is a pure function of (keys, sample index, column).
 
     Args:
-        keys: what the draw is for, say ``(seed, epoch, Purpose.VIEW, view)``.
-        index: sample indices, any device; the draw is made there.
-        count: numbers a sample.
+        keys: what the draw is for, for example ``(seed, epoch, Purpose.VIEW, view)``.
+        index: sample indices, (b,), on any device; the draw is made on that device.
+        count: the number of draws per sample.
+
+    Returns:
+        The numbers, (b, count).
 
     Example:
         >>> a = uniform((0, 3, Purpose.VIEW, 1), torch.tensor([7, 8]), 4)
@@ -71,7 +79,7 @@ def uniform(keys: tuple[int, ...], index: Int[Tensor, " b"], count: int) -> Floa
 
 
 def _by_numpy(start: int, index: Tensor, count: int) -> Tensor:
-    # For one sample, as a worker asks, in a quarter of torch's time.
+    # For a single sample, the usual request of a data worker, numpy takes a quarter of torch's time.
     golden = np.uint64(_GOLDEN)
     rows = _mix(index.numpy().astype(np.uint64) * golden ^ np.uint64(start))
     bits = _mix(rows[:, None] + np.arange(1, count + 1, dtype=np.uint64) * golden) >> np.uint64(40)
@@ -79,7 +87,7 @@ def _by_numpy(start: int, index: Tensor, count: int) -> Tensor:
 
 
 def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """splitmix64's finaliser."""
+    """Finaliser of splitmix64."""
     state = (state ^ state >> np.uint64(30)) * np.uint64(_FIRST)
     state = (state ^ state >> np.uint64(27)) * np.uint64(_SECOND)
     return state ^ state >> np.uint64(31)
@@ -102,7 +110,7 @@ def _mix_keys(keys: tuple[int, ...]) -> int:
 
 
 def _mix_signed(state: Tensor) -> Tensor:
-    """The same on int64, which wraps as uint64 would."""
+    """Finaliser of splitmix64 on int64, which wraps in the same way as uint64."""
     state = (state ^ _shift(state, 30)) * _signed(_FIRST)
     state = (state ^ _shift(state, 27)) * _signed(_SECOND)
     return state ^ _shift(state, 31)

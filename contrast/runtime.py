@@ -1,4 +1,4 @@
-"""The machine a process runs on: memory allocator and device."""
+"""Process settings: memory allocator and device."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from contrast.errors import InputError
 
 __all__ = ["choose_device", "keep_freed_memory", "made_with"]
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of <malloc.h>
-_MAPPED_FROM = 1 << 30  # bytes; a block of more goes back to the system when it is freed
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # from <malloc.h>
+_MAPPED_FROM = 1 << 30  # bytes; a larger block goes back to the system when it is freed
 _NEVER = (1 << 31) - 1
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep freed memory for the next step, where it is glibc; elsewhere this does nothing.
+    """Tell glibc's allocator to keep freed memory for the next step; no effect with other C libraries.
 
-    Left alone, glibc returns every large block to the system when it is freed, and the next step's tensors pay for each
-    of their pages again: up to half the time of views of 32 pixels on a CPU, and some hundredths of a network's step or
-    nothing (docs/performance.md). The process then holds what it needed at most. Whoever sets one of glibc's MALLOC_
-    variables is left alone.
+    By default, glibc returns every large block to the system when it is freed. The tensors of the next step then have
+    to map all of their pages again. This costs up to half of the time of views of 32 pixels on a CPU, and some
+    hundredths of a network's step or nothing (docs/performance.md). With this setting, the process keeps its peak
+    memory. If the user has set one of glibc's MALLOC_ variables, nothing is changed.
     """
     if any(name.startswith("MALLOC_") for name in os.environ):
         return
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, TypeError, AttributeError):  # Windows has no such library, others have no such function
+    except (OSError, TypeError, AttributeError):  # not on Windows, and not in every C library
         return
     mallopt(_MMAP_THRESHOLD, _MAPPED_FROM)
     mallopt(_TRIM_THRESHOLD, _NEVER)
@@ -38,10 +38,10 @@ def keep_freed_memory() -> None:
 
 @checked
 def choose_device(name: str) -> torch.device:
-    """The device of this name; "auto" is CUDA where there is a card.
+    """The torch device with this name; "auto" is CUDA if a GPU is available, and the CPU otherwise.
 
     Raises:
-        InputError: for CUDA without a card.
+        InputError: for CUDA without a GPU.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -52,6 +52,6 @@ def choose_device(name: str) -> torch.device:
 
 @checked
 def made_with(device: torch.device) -> dict[str, str]:
-    """Device and versions, as JSON."""
+    """Device name and versions of torch and contrast, for JSON records."""
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     return {"device": hardware, "torch": torch.__version__, "contrast": version("contrast")}

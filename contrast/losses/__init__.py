@@ -1,4 +1,4 @@
-"""Losses: one formula with four slots (transform, temperature, objective, weight), and a second door, `Loss`."""
+"""Losses: `ContrastiveLoss` with four slots (transform, temperature, objective, weighting), and `Loss` for the rest."""
 
 from contrast.losses.bad_pair_mining import BadPairMining, bad_pair_weights
 from contrast.losses.base import Loss, LossOutput, PairTransform, PairWeighting, Piece, weighted_mean

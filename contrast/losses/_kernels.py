@@ -1,7 +1,7 @@
 """Triton kernels of the softmax denominator.
 
-Names in them are Triton's way: pointers first, then sizes, then what is known when a kernel is compiled, in capitals.
-Products of half-precision rows are added up in float32; float32 rows are multiplied in float32, never in TF32.
+Arguments follow Triton's order: pointers first, then sizes, then compile-time constants in capitals. Products of
+half-precision rows are accumulated in float32. Products of float32 rows are computed in float32, never in TF32.
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
@@ -12,13 +12,14 @@ import triton.language as tl
 
 __all__ = ["pull_of_queries", "pull_within", "sum_of_queries"]
 
-# Kernels are compiled from this text: annotations and capitals are Triton's own, and mypy knows no function of its.
+# Triton compiles the kernels from this source, so annotations and capitals are Triton's own; mypy does not know
+# Triton's functions.
 # ruff: noqa: N803
 
 
 @triton.jit
 def _rows(pointer, rows, count, width, WIDTH: tl.constexpr):
-    """Rows of a contiguous matrix as a block; 0 beyond its ends."""
+    """Load a block of rows of a contiguous matrix; 0 beyond the matrix."""
     columns = tl.arange(0, WIDTH)
     inside = (rows[:, None] < count) & (columns[None, :] < width)
     return tl.load(pointer + rows[:, None].to(tl.int64) * width + columns[None, :], mask=inside, other=0.0)
@@ -26,7 +27,7 @@ def _rows(pointer, rows, count, width, WIDTH: tl.constexpr):
 
 @triton.jit
 def _logits(query, other, rows, columns, inverse, index, of, excluded, queries, negatives, most, PARTS: tl.constexpr):
-    """Logits of a block; -inf where a query leaves a negative out, and beyond the ends."""
+    """Logits of a block; -inf where a query excludes a negative, and beyond the matrix."""
     logit = tl.dot(query, tl.trans(other), input_precision="ieee") * inverse
     own = tl.load(index + rows, mask=rows < queries, other=-1)
     out = (columns[None, :] >= negatives) | (rows[:, None] >= queries)
@@ -44,7 +45,10 @@ def sum_of_queries(
     query_at, negatives_at, inverse_at, index, of, excluded, sum_at, pull_at, queries, negatives, width, most,
     PARTS: tl.constexpr, PULL: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
-    """``log Σ_j exp l_ij`` of each query; with PULL also ``Σ_j softmax(l)_ij n_j``, its gradient but for 1/τ."""
+    """Log-sum-exp of each query, ``log Σ_j exp l_ij``, and optionally its gradient.
+
+    With PULL, it also stores ``Σ_j softmax(l)_ij n_j``: the gradient with respect to the query, without the factor 1/τ.
+    """
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     query = _rows(query_at, rows, queries, width, WIDTH)
     inverse = tl.load(inverse_at)
@@ -56,7 +60,7 @@ def sum_of_queries(
         other = _rows(negatives_at, columns, negatives, width, WIDTH)
         logit = _logits(query, other, rows, columns, inverse, index, of, excluded, queries, negatives, most, PARTS)
         new = tl.maximum(largest, tl.max(logit, 1))
-        shift = tl.where(new == float("-inf"), 0.0, new)  # of a query that has met nobody yet
+        shift = tl.where(new == float("-inf"), 0.0, new)  # 0 for a query that has had no negative so far
         kept = tl.exp(largest - shift)
         value = tl.exp(logit - shift[:, None])
         total = total * kept + tl.sum(value, 1)
@@ -64,7 +68,7 @@ def sum_of_queries(
             pull = pull * kept[:, None] + tl.dot(value.to(other.dtype), other, input_precision="ieee")
         largest = new
     inside = rows < queries
-    total = tl.where(largest == float("-inf"), 1.0, total)  # of a query that meets nobody: -inf + log 1, and no pull
+    total = tl.where(largest == float("-inf"), 1.0, total)  # no negatives: -inf + log 1, and no pull
     tl.store(sum_at + rows, largest + tl.log(total), mask=inside)
     if PULL:
         pull = pull / total[:, None]
@@ -78,7 +82,10 @@ def pull_of_queries(
     query_at, negatives_at, inverse_at, index, of, excluded, sum_at, gradient_at, pull_at, queries, negatives, width,
     most, PARTS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
-    """``Σ_i g_i softmax(l)_ij q_i`` of each negative j, but for 1/τ its gradient; a program is a block of those."""
+    """Gradient with respect to each negative j, ``Σ_i g_i softmax(l)_ij q_i``, without the factor 1/τ.
+
+    Each program computes one block of negatives.
+    """
     columns = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     other = _rows(negatives_at, columns, negatives, width, WIDTH)
     inverse = tl.load(inverse_at)
@@ -99,7 +106,10 @@ def pull_within(
     rows_at, inverse_at, index, excluded, sum_at, gradient_at, pull_at, count, width,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
-    """Both of a row's gradients, as query and as negative, from one product, where rows meet each other."""
+    """Gradient of rows that are both queries and negatives, from one product per block.
+
+    It is the sum of both gradients of a row, as a query and as a negative, without the factor 1/τ.
+    """
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     query = _rows(rows_at, rows, count, width, WIDTH)
     inverse = tl.load(inverse_at)
@@ -118,7 +128,7 @@ def pull_within(
 
 @triton.jit
 def _shares(logit, rows, sum_at, gradient_at, queries):
-    """``g_i softmax(l)_ij``; 0 of a query that meets no negative."""
+    """``g_i softmax(l)_ij``; 0 for a query without negatives."""
     total = tl.load(sum_at + rows, mask=rows < queries, other=0.0)
     gradient = tl.load(gradient_at + rows, mask=rows < queries, other=0.0)
     shift = tl.where(total == float("-inf"), 0.0, total)

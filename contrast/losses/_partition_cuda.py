@@ -1,4 +1,4 @@
-"""Softmax denominators on a CUDA device, in fused kernels."""
+"""Softmax denominators on a CUDA device, by fused Triton kernels."""
 
 from __future__ import annotations
 
@@ -15,32 +15,36 @@ from contrast.pairs import Pairs
 __all__ = ["fused_log_partition"]
 
 _BLOCK = 64
-"""Rows and columns of a block. Not tuned: no card has run it yet."""
+"""Rows and columns of a block. The value is not tuned: the kernels have not run on a GPU yet."""
 _WIDEST = 256
-"""Beyond it, a block of rows does not fit beside its products."""
+"""Largest width of the rows. Wider blocks of rows do not fit into memory together with their products."""
 
 
 def fused_log_partition(
     query: Float[Tensor, "b d"], negatives: Float[Tensor, "k d"], inverse: Float[Tensor, ""], pairs: Pairs, within: bool
 ) -> Float[Tensor, " b"]:
-    """``log Σ_j exp(q·n_j / τ)`` in float32 over the negatives that a query meets; -inf where it meets none.
+    """Log-sum-exp over each query's negatives, ``log Σ_j exp(q·n_j / τ)`` in float32, by fused CUDA kernels.
 
-    Maxima are kept along the way, so that no exponential overflows, and nothing waits for the device. Forward is one
-    product, with the query's gradient two; backward is two for the rows of a batch among themselves and two for other
-    negatives that ask for a gradient, none for a queue.
+    Running maxima prevent overflow of the exponentials. Nothing synchronises with the device. Forward takes one matrix
+    product, or two if the query needs a gradient. Backward takes two products for a batch with itself, two for other
+    negatives that need a gradient, and none for a queue.
 
     Args:
-        query, negatives: rows of bfloat16, float16 or float32, `fits` says of which width.
+        query: rows of bfloat16, float16 or float32, (b, d); see `fits` for the largest width.
+        negatives: rows of the same dtype, (k, d).
         inverse: 1/τ, float32.
-        pairs: which samples they are, and what is excluded.
-        within: whether query and negatives are the same rows of the same samples, and nothing is excluded.
+        pairs: gives the sample of each row, and the excluded columns.
+        within: whether query and negatives are the same rows of the same samples, and `excluded` is None.
+
+    Returns:
+        The logarithm of the sum, (b,); -inf for a query without negatives.
     """
     result: Tensor = _Fused.apply(query, negatives, inverse, pairs, within, torch.is_grad_enabled())
     return result
 
 
 def fits(query: Tensor) -> bool:
-    """Whether the kernels take such rows."""
+    """Whether the kernels support the dtype and the width of these rows."""
     return query.dtype in (torch.bfloat16, torch.float16, torch.float32) and query.shape[-1] <= _WIDEST
 
 
@@ -88,7 +92,7 @@ class _Fused(torch.autograd.Function):
 
 
 def _samples(pairs: Pairs, within: bool) -> tuple[Tensor, Tensor]:
-    """Of which samples each negative is made, (k, 1) or (k, 2), and the excluded columns, (b, m)."""
+    """The samples of each negative, (k, 1) or (k, 2), and the excluded columns of each query, (b, m)."""
     of = pairs.index if within else pairs.negative_index
     excluded = pairs.index.new_empty((len(pairs.index), 0)) if pairs.excluded is None else pairs.excluded.contiguous()
     return (of[:, None] if of.ndim == 1 else of).contiguous(), excluded
@@ -99,5 +103,5 @@ def _blocks(rows: Tensor) -> int:
 
 
 def _sizes(rows: Tensor) -> dict[str, int]:
-    width = max(16, 1 << (rows.shape[1] - 1).bit_length())  # what a block's product asks for
+    width = max(16, 1 << (rows.shape[1] - 1).bit_length())  # a block product needs a power of 2, at least 16
     return {"ROWS": _BLOCK, "COLUMNS": _BLOCK, "WIDTH": width}

@@ -1,4 +1,4 @@
-"""DBPM: pairs whose loss has been too low or too high for epochs count less."""
+"""Bad-pair mining (DBPM): lower weights for samples whose past loss is unusually low or high."""
 
 from __future__ import annotations
 
@@ -21,33 +21,41 @@ _BY_SAMPLE = ("total", "count", "is_noisy", "is_faulty")
 
 
 class BadPairMining(PairWeighting):
-    """DBPM: samples whose mean loss stands out are weighted by how far their present loss is from the crowd's.
+    """Bad-pair mining (DBPM): flag samples with an unusual mean loss and reduce their weight.
 
-    From epoch 0 each sample's unweighted loss, the mean of its queries', is added up. When an epoch after the warm-up
-    begins, ``m_i`` is the mean of sample i's past losses, μ and σ are mean and deviation of m over the samples, and a
-    pair is flagged as noisy (its views too alike) if ``m_i <= μ - β_np σ``, as faulty (not of one thing) if
-    ``m_i >= μ + β_fp σ``. Through the epoch a flagged sample has the weight ``exp(-((L_i - μ)/σ)² / 2)`` at its present
-    loss L_i, every other one 1; the loss is the mean of weight times loss, not divided by the weights.
+    ``w_i = exp(-((L_i - μ)/σ)² / 2)`` for a flagged sample i with the current loss L_i, and 1 for every other sample
 
-    Source: Lan et al., ICLR 2024, arXiv 2302.03357, section 3. The paper's weight is the normal density itself, which
-    is above 1 where σ < 0.4 and then weights flagged pairs up; without its factor, ours is at most 1. Paper and code
-    differ: the authors' code scales a loss of epoch j by (1 + j)/E before taking the mean, which makes m smaller than
-    any present loss; here m is the mean, as in the paper.
+    From epoch 0 on, the unweighted loss of each sample (the mean over its queries) is summed up. At the start of each
+    epoch after the warm-up, m_i is the mean of the past losses of sample i. μ and σ are the mean and the standard
+    deviation of m over all samples. Sample i is flagged for the epoch:
+
+    - as noisy (its two views are too similar) if ``m_i <= μ - β_np σ``
+    - as faulty (its two views do not show the same thing) if ``m_i >= μ + β_fp σ``
+
+    The loss is the mean of weight times loss. It is not divided by the sum of the weights.
 
     Args:
-        samples: how many samples there are; a configuration's data say so if it is left out.
-        warmup_epochs: no pair is flagged before this epoch, counted from 0; the paper's is 50 of 80.
-        noisy: β_np, in deviations.
-        faulty: β_fp, in deviations.
-        density: weight by the normal density itself, as the paper does.
+        samples: the number of training samples. If omitted, the configuration's data give it.
+        warmup_epochs: the first epoch, counted from 0, in which pairs are flagged. The paper uses 50 of 80.
+        noisy: β_np, in standard deviations.
+        faulty: β_fp, in standard deviations.
+        density: whether the weight is the normal density itself, as in the paper.
 
     Attributes:
-        total, count: each sample's sum of losses, and of how many.
-        is_noisy, is_faulty: which samples are flagged in this epoch.
-        mean, deviation: μ and σ of this epoch.
+        total: sum of the past losses of each sample, (n,), float64.
+        count: number of past losses of each sample, (n,).
+        is_noisy: whether each sample is flagged as noisy in this epoch, (n,).
+        is_faulty: whether each sample is flagged as faulty in this epoch, (n,).
+        mean: μ of this epoch.
+        deviation: σ of this epoch.
 
     Raises:
-        InputError: where samples is not above 0, warmup_epochs below 1, or a threshold negative.
+        InputError: if samples is not above 0, warmup_epochs is below 1, or a threshold is negative.
+
+    Source: Lan et al., ICLR 2024, arXiv 2302.03357, section 3. The paper's weight is the normal density itself. The
+    density is above 1 for σ < 0.4, and then raises the weight of flagged pairs. Without its normalising factor, our
+    weight is at most 1. Paper and code differ: the authors' code scales a loss of epoch j by (1 + j)/E before it takes
+    the mean, which makes m smaller than any current loss. Here m is the plain mean, as in the paper.
 
     Example:
         >>> mining = BadPairMining(samples=4, warmup_epochs=1, noisy=9.0, faulty=1.0)
@@ -92,11 +100,12 @@ class BadPairMining(PairWeighting):
         self.register_buffer("mean", torch.zeros((), dtype=torch.float64))
         self.register_buffer("deviation", torch.zeros((), dtype=torch.float64))
         self.register_buffer("begun", torch.tensor(-1))
-        self.register_load_state_dict_pre_hook(_take_size)  # type: ignore[no-untyped-call]  # torch's has no types
+        self.register_load_state_dict_pre_hook(_take_size)  # type: ignore[no-untyped-call]  # torch's method has no types
 
     @torch.no_grad()
     def begin_epoch(self, epoch: int) -> None:
-        # A buffer, since a run resumed in mid-epoch calls again, when some of this epoch's losses are already in.
+        # `begun` is a buffer: a run resumed in the middle of an epoch calls this hook again, when some losses of the
+        # epoch are already in the sums.
         if epoch <= int(self.begun):
             return
         self.begun.fill_(epoch)
@@ -128,13 +137,13 @@ class BadPairMining(PairWeighting):
     def move_samples(
         self, state: dict[str, Tensor], prefix: str, old_of: Int[Tensor, " m"], new_of: Int[Tensor, " n"]
     ) -> None:
-        """Number the samples in a stored state as other data do; a new sample starts as never seen."""
+        """Renumber the samples of a stored state for another data set; new samples start without past losses."""
         for name in _BY_SAMPLE:
             values = state[prefix + name]
             state[prefix + name] = torch.where(old_of >= 0, values[old_of.clamp(min=0)], torch.zeros_like(values[:1]))
 
     def samples_in(self, state: dict[str, Tensor], prefix: str) -> int | None:
-        """How many samples a stored state is of."""
+        """Number of samples in a stored state."""
         return len(state[prefix + "count"]) if prefix + "count" in state else None
 
     def _check(self, index: Tensor) -> None:
@@ -152,7 +161,7 @@ class BadPairMining(PairWeighting):
 
 
 def _take_size(mining: torch.nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Be of the size of what is loaded: a run may be evaluated on another data set than it was trained on."""
+    """Resize the buffers to the loaded state, because a run may be evaluated on another data set."""
     for name in _BY_SAMPLE:
         loaded = state.get(prefix + name)
         if isinstance(loaded, Tensor):
@@ -160,7 +169,12 @@ def _take_size(mining: torch.nn.Module, state: dict[str, Any], prefix: str, *_: 
 
 
 class Flags(NamedTuple):
-    """Which samples are flagged, (n,) each."""
+    """Flagged samples.
+
+    Attributes:
+        noisy: (n,), True where a sample is flagged as noisy.
+        faulty: (n,), True where a sample is flagged as faulty.
+    """
 
     noisy: Tensor
     faulty: Tensor
@@ -173,7 +187,7 @@ def flag(
     noisy: float,
     faulty: float,
 ) -> Flags:
-    """``m <= μ - β_np σ`` and ``m >= μ + β_fp σ``; nothing where all samples are alike (σ = 0)."""
+    """Flag samples with ``m <= μ - β_np σ`` (noisy) or ``m >= μ + β_fp σ`` (faulty); none if σ = 0."""
     differ = deviation > 0
     return Flags(
         differ & (history_mean <= mean - noisy * deviation), differ & (history_mean >= mean + faulty * deviation)
@@ -190,27 +204,41 @@ def bad_pair_weights(
     faulty: float = 3.0,
     density: bool = False,
 ) -> Float[Tensor, " b"]:
-    """Weights of samples from their present and past losses; arXiv 2302.03357, section 3.
+    """DBPM weights of samples from their current and past losses.
+
+    ``w = exp(-((L - μ)/σ)² / 2)`` if ``m <= μ - β_np σ`` or ``m >= μ + β_fp σ``, else 1
 
     Args:
-        losses: L, each sample's present loss.
-        history_mean: m, the mean of its past losses.
-        mean, deviation: μ and σ of m over all samples.
-        noisy, faulty: β_np and β_fp.
-        density: the normal density in place of ``exp(-((L - μ)/σ)² / 2)``.
+        losses: L, the current loss of each sample, (b,).
+        history_mean: m, the mean of its past losses, (b,).
+        mean: μ, the mean of m over all samples.
+        deviation: σ, the standard deviation of m over all samples.
+        noisy: β_np.
+        faulty: β_fp.
+        density: whether to use the normal density in place of ``exp(-((L - μ)/σ)² / 2)``.
+
+    Returns:
+        The weight of each sample, (b,).
+
+    Source: Lan et al., ICLR 2024, arXiv 2302.03357, section 3.
     """
     flags = flag(history_mean, mean, deviation, noisy, faulty)
     return torch.where(flags.noisy | flags.faulty, gaussian(losses, mean, deviation, density), 1.0).to(losses.dtype)
 
 
 def gaussian(losses: Tensor, mean: Tensor, deviation: Tensor, density: bool) -> Tensor:
-    """The bell over μ and σ at each loss: of height 1, or of area 1 as a density."""
+    """Gaussian curve with mean μ and deviation σ at each loss: with maximum 1, or as a density with area 1."""
     bell = torch.exp(-(((losses - mean) / deviation) ** 2) / 2)
     return bell / (deviation * math.sqrt(2 * math.pi)) if density else bell
 
 
 def pool(losses: Float[Tensor, " b"], index: Int[Tensor, " b"]) -> tuple[Tensor, Tensor, Tensor]:
-    """The samples of all processes, where each of this one's queries is among them, and each sample's mean loss."""
+    """Mean loss of each sample over the queries of all processes.
+
+    Returns:
+        The sorted samples of all processes; the position of each query of this process among them; the mean loss of
+        each sample, float64.
+    """
     samples, everyone = torch.unique(gather_detached(index), return_inverse=True)
     gathered = gather_detached(losses).double()
     pooled = gathered.new_zeros(len(samples)).index_add_(0, everyone, gathered)

@@ -1,4 +1,4 @@
-"""Base classes of losses and of the pieces of a contrastive loss."""
+"""Base classes of losses and of their parts: transforms, weightings and loss outputs."""
 
 from __future__ import annotations
 
@@ -31,82 +31,111 @@ __all__ = [
 
 
 def wide(rows: Tensor) -> Tensor:
-    """At least float32, whatever autocast chose: scores and sums are never taken in half precision."""
+    """Convert half-precision rows to float32; float32 and float64 rows are returned unchanged.
+
+    Scores and sums are never computed in half precision, even if autocast chose half precision for the rows.
+    """
     return rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
 
 
 def both_views(owner: str, pairs: Sequence[Pairs]) -> tuple[Pairs, Float[Tensor, "*h n d"], Float[Tensor, "*h n d"]]:
-    """The one direction there is, and the queries and positives of all processes, at least float32, with gradient.
+    """Gather the queries and positives of all processes, for losses over batch statistics.
 
-    Every process computes the same loss of all rows; averaged over processes, as DistributedDataParallel does, the
-    gradients are those of one.
+    The rows have at least float32 and keep their gradient. Every process computes the same loss of all rows. The
+    average of the gradients over processes, as DistributedDataParallel takes it, equals the gradient of a single
+    process.
 
     Args:
-        owner: the loss, for messages.
-        pairs: what it was given.
+        owner: name of the loss, for error messages.
+        pairs: the pairs that the loss received. There must be exactly one direction.
+
+    Returns:
+        The pairs of the one direction, the gathered queries (*h, n, d) and the gathered positives (*h, n, d).
 
     Raises:
-        InputError: where there are several directions, or fewer than two samples.
+        InputError: if there are several directions, or fewer than two samples.
     """
     if len(pairs) != 1:
         raise InputError(f"{owner} takes one direction, query and positive, not {len(pairs)}: use --model TwoView")
     (only,) = pairs
     z1, z2 = (gather(wide(rows).movedim(-2, 0)).movedim(0, -2) for rows in (only.query, only.positive))
-    # Two rows may be two views of one sample; of more no device is asked.
+    # Two rows may be two views of one sample. Larger batches are not checked, to avoid a synchronisation with the
+    # device.
     if z1.shape[-2] < 2 or (z1.shape[-2] == len(only.index) == 2 and bool(only.index[0] == only.index[1])):
         raise InputError(f"{owner} takes statistics over the batch, of 1 samples: give at least 2")
     return only, z1, z2
 
 
 def off_diagonal(matrices: Float[Tensor, "*h d d"]) -> Float[Tensor, "*h d d"]:
-    """The matrices with zeros on the diagonal."""
+    """Square matrices with the diagonal set to zero."""
     diagonal = torch.eye(matrices.shape[-1], dtype=torch.bool, device=matrices.device)
     return matrices.masked_fill(diagonal, 0)
 
 
 class Piece(nn.Module, ABC):
-    """A module of a loss with hooks at each epoch and step, and a word on whether it acts at all."""
+    """Base class of the parts of a loss, with hooks for each epoch and each step."""
 
     def begin_epoch(self, epoch: int) -> None:
-        """Called before the first step of an epoch; again, to no effect, where a run resumes in mid-epoch."""
+        """Hook before the first step of an epoch.
+
+        A run that resumes in the middle of an epoch calls it again for that epoch; the second call must have no effect.
+        """
 
     def begin_step(self, epoch: int, step: int) -> None:
-        """Called before each training step, `step` counted over the whole run."""
+        """Hook before each training step; `step` counts over the whole run."""
 
     def never_acts(self, run: RunLength) -> str | None:
-        """One sentence without a full stop where this piece never acts in a run of this length; else None."""
+        """Explain why this piece never acts in a run of this length.
+
+        Returns:
+            One sentence without a full stop, or None if the piece does act.
+        """
         return None
 
     def describe(self) -> str:
-        """What this is and what it was set to, in one line."""
+        """The class name and the settings, in one line."""
         return f"{type(self).__name__}({self.extra_repr()})"
 
 
 class PairTransform(Piece):
-    """Pairs to pairs, before any score is taken: mixing, extrapolation, removal."""
+    """Base class of transforms of pairs before scores are computed: mixing, extrapolation, removal of negatives."""
 
     @abstractmethod
     def forward(self, pairs: Pairs) -> Pairs:
-        """The pairs that the loss is to see."""
+        """Transform the pairs; the loss sees the result."""
 
 
 class PairWeighting(Piece):
-    """One weight a query, from its loss and sample; the queries of one sample get one weight."""
+    """Base class of sample weights: one weight per query, computed from its loss and its sample.
+
+    All queries of one sample get the same weight.
+    """
 
     @abstractmethod
     def forward(self, losses: Float[Tensor, " b"], index: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """The weights; statistics are over the global batch and written in training mode only."""
+        """Weights of the queries.
+
+        Statistics are taken over the global batch. They are updated in training mode only.
+
+        Args:
+            losses: the loss of each query, (b,).
+            index: the training sample of each query, (b,).
+
+        Returns:
+            The weight of each query, (b,).
+        """
 
 
 @dataclass(frozen=True)
 class LossOutput:
-    """A loss and what observers may look at; all but `loss` is detached.
+    """Output of a loss, with detached tensors for observers; only `loss` carries a gradient.
 
     Attributes:
         loss: the scalar to minimise.
-        losses: each query's loss before weighting, (b,), all directions one after another; None where a loss has none.
-        weights: each query's weight, (b,); None where there is no weighting.
-        pairs: the pairs as they were after the transforms, one a direction.
+        losses: the loss of each query before weighting, (b,). All directions are concatenated. None if the loss has no
+            value per query.
+        weights: the weight of each query, (b,). None without a weighting.
+        pairs: the pairs after the transforms, one element per direction.
     """
 
     loss: Float[Tensor, ""]
@@ -116,11 +145,13 @@ class LossOutput:
 
 
 class Loss(Piece):
-    """The second door: anything at all that is computed from `Pairs`.
+    """Base class of all losses: any function of `Pairs`.
+
+    Use this class if a loss does not fit the four slots of `ContrastiveLoss`.
 
     Attributes:
-        unit_embeddings: whether the method normalises embeddings before it makes pairs.
-        both_directions: whether each view is a query once.
+        unit_embeddings: whether the method normalises the embeddings to unit length before it makes pairs.
+        both_directions: whether both views act as queries, each once. False if the loss takes one direction only.
     """
 
     unit_embeddings: ClassVar[bool] = True
@@ -128,7 +159,11 @@ class Loss(Piece):
 
     @abstractmethod
     def forward(self, *pairs: Pairs) -> LossOutput:
-        """The loss of these pairs; several where directions have different negatives."""
+        """Compute the loss of these pairs.
+
+        Args:
+            pairs: one `Pairs` per direction. There are several if the directions have different negatives.
+        """
 
     def begin_epoch(self, epoch: int) -> None:
         for piece in self._pieces():
@@ -146,7 +181,7 @@ def require_pairs(owner: str, pairs: Sequence[Pairs]) -> None:
     """Refuse a call without pairs.
 
     Raises:
-        InputError: where there are none.
+        InputError: if there are no pairs.
     """
     if not pairs:
         raise InputError(f"{owner} was called without pairs: give what in_batch_pairs or queue_pairs makes")
@@ -155,12 +190,14 @@ def require_pairs(owner: str, pairs: Sequence[Pairs]) -> None:
 def weighted_mean(
     losses: Sequence[Float[Tensor, "..."]], pairs: Sequence[Pairs], weighting: PairWeighting | None
 ) -> LossOutput:
-    """Mean over the queries of all directions and processes of weight times loss.
+    """Weighted mean of the query losses over all directions and processes.
+
+    ``L = mean_b weight_b · loss_b``; the sum is divided by the number of queries, not by the sum of the weights.
 
     Args:
-        losses: each direction's, (b,) a query.
-        pairs: each direction's.
-        weighting: one weight a query; None weighs all alike.
+        losses: the losses of each direction, (b,) with one value per query.
+        pairs: the pairs of each direction.
+        weighting: computes one weight per query. None gives every query the weight 1.
     """
     every = losses[0] if len(losses) == 1 else torch.cat(list(losses))
     weights = None

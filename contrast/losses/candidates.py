@@ -1,4 +1,4 @@
-"""Candidate negatives of a query and keyed random draws among them."""
+"""Candidate negatives of each query, and reproducible random draws for mixing them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ __all__ = ["BetaQuantile", "query_draws", "real_scores", "row_identity", "row_pe
 
 
 def real_scores(pairs: Pairs) -> Float[Tensor, "*h b c"]:
-    """Scores of all negatives, own ones behind the shared; -inf for what is left out, a mix or a placeholder."""
+    """Scores of each query with all real negatives, for mining.
+
+    Own negatives stand after the shared negatives. The score is -inf for excluded rows, mixes and placeholders.
+    """
     query, shared = wide(pairs.query), wide(pairs.negatives)
     kept = ~left_out(pairs, 0, shared.shape[-2])
     if pairs.placeholder is not None:
@@ -35,7 +38,7 @@ def real_scores(pairs: Pairs) -> Float[Tensor, "*h b c"]:
 
 
 def rows_at(pairs: Pairs, column: Int[Tensor, "*h b n"]) -> Float[Tensor, "*h b n d"]:
-    """The negatives in these columns, with the gradient that they have."""
+    """The negatives in these columns, with their gradient; own negatives are counted after the shared ones."""
     shared, width = pairs.negatives.shape[-2], pairs.query.shape[-1]
     if pairs.own_negatives is None:
         return _shared_at(pairs, column)
@@ -46,7 +49,7 @@ def rows_at(pairs: Pairs, column: Int[Tensor, "*h b n"]) -> Float[Tensor, "*h b 
 
 
 def samples_at(pairs: Pairs, column: Int[Tensor, "*h b n"]) -> Int[Tensor, "*h b n"]:
-    """Which sample the negatives in these columns are of; unknown for a shared one that is made of two."""
+    """The training sample of the negatives in these columns; unknown for a shared negative made of two samples."""
     of = pairs.negative_index
     of = torch.full_like(of[:, 0], UNKNOWN) if of.ndim == 2 else of
     shared = len(of)
@@ -66,14 +69,15 @@ def _wide(column: Tensor, width: int) -> Tensor:
     return column[..., None].expand(*column.shape, width)
 
 
-_VIEWS = 8  # bits for the view beside the sample's index
-_COPIES = 24  # bits for which of several rows of one sample
+_VIEWS = 8  # number of bits for the view, below the sample's index
+_COPIES = 24  # number of bits that tell rows of one sample apart
 
 
 class BetaQuantile(nn.Module):
-    """Uniform numbers to Beta(α, α) ones, by the quantile function: from a table of 4,097 points, linear between them.
+    """Beta(α, α) random numbers from uniform numbers, by the quantile function.
 
-    Within a table's step the distribution function is off by less than the step, 1/4096.
+    The quantile function is a table of 4,097 points with linear interpolation. The distribution function is off by less
+    than one table step, 1/4096.
 
     Args:
         alpha: α, above 0.
@@ -89,7 +93,7 @@ class BetaQuantile(nn.Module):
         super().__init__()
         if not 0 < alpha < math.inf:
             raise InputError(f"alpha {alpha:g} is no number above 0: it shapes a Beta distribution")
-        from scipy.special import betaincinv  # half a second, and only the transforms that mix need it
+        from scipy.special import betaincinv  # the import takes half a second, and only mixing transforms need it
 
         quantiles = betaincinv(alpha, alpha, torch.linspace(0, 1, 4097, dtype=torch.float64).numpy())
         self.register_buffer("table", torch.as_tensor(quantiles, dtype=torch.float32), persistent=False)
@@ -103,34 +107,35 @@ class BetaQuantile(nn.Module):
 
 
 def query_draws(pairs: Pairs, keys: tuple[int, ...], count: int) -> Float[Tensor, "b {count}"]:
-    """`count` uniform numbers a query, each a pure function of (keys, sample, view, column)."""
+    """Draw `count` uniform numbers for each query, each a pure function of (keys, sample, view, column)."""
     view = 0 if pairs.view is None else pairs.view
     return uniform(keys, (pairs.index << _VIEWS) + view, count)
 
 
 def row_identity(index: Int[Tensor, " k"]) -> Int[Tensor, " k"]:
-    """A number for each row that depends on its sample alone, and on its rank among rows of the same sample."""
+    """A number for each row that depends only on its sample, and on its rank among the rows of that sample."""
     order = index.argsort(stable=True)
     ranked = index[order]
     place = torch.arange(len(index), device=index.device)
-    first = torch.searchsorted(ranked, ranked)  # where each sample's rows begin
+    first = torch.searchsorted(ranked, ranked)  # first position of each sample
     identity = torch.empty_like(index)
     identity[order] = (ranked << _COPIES) + place - first
     return identity
 
 
 def row_permutation(identity: Int[Tensor, " k"], keys: tuple[int, ...]) -> Int[Tensor, " k"]:
-    """A random permutation that maps rows to rows by what they are: the same whatever order they stand in.
+    """Random permutation of rows that does not depend on their order: it depends only on their identities and the keys.
 
     Args:
-        identity: of each row, from `row_identity`.
+        identity: the number of each row from `row_identity`, (k,).
         keys: what the draw is for.
 
     Returns:
-        Row r's partner is row ``permutation[r]``; every permutation is as likely as any other.
+        The partner of row r is row ``permutation[r]``. Every permutation has the same probability.
     """
     draws = uniform(keys, identity, 4).double()
-    # Two float32 numbers of 24 bits each: ties among a million rows, which would go by place, are then unlikely.
+    # Each sort key joins two float32 numbers of 24 bits, so that ties are unlikely even among a million rows. Ties
+    # would be resolved by position.
     source, target = (draws[:, i] + draws[:, i + 1] * 2.0**-24 for i in (0, 2))
     permutation = torch.empty_like(identity)
     permutation[source.argsort(stable=True)] = target.argsort(stable=True)

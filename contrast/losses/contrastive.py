@@ -1,4 +1,4 @@
-"""Contrastive loss: transforms, temperature, objective and weighting over pairs."""
+"""Contrastive loss with four slots: transforms, temperature, objective and weighting."""
 
 from __future__ import annotations
 
@@ -30,34 +30,51 @@ __all__ = ["ContrastiveLoss", "LogitLoss", "mean_over_positives"]
 
 
 class LogitLoss(Loss, ABC):
-    """A loss with negatives: each query's is a function of its positive logit and of sums over its negatives' logits.
+    """Base class of losses that are a function of positive logits and of sums over negative logits.
 
-    Observers see the negatives of such a loss, and its gradient on each; of any other `Loss` the positives alone.
+    Observers see the negatives of such a loss, and the gradient on each of them. Of any other `Loss` they see the
+    positives only.
 
     Attributes:
-        temperature: scores to logits.
+        temperature: maps scores to logits.
     """
 
     temperature: Temperature
 
     @abstractmethod
     def logits(self, pairs: Pairs) -> tuple[PositiveLogits, NegativeLogits]:
-        """Positive and negative logits of pairs that are already transformed; observers call it under no_grad."""
+        """Logits of the positives and negatives.
+
+        Observers call it under no_grad.
+
+        Args:
+            pairs: pairs after the transforms.
+        """
 
     @abstractmethod
     def of_logits(self, pairs: Pairs, positive: PositiveLogits, negatives: NegativeLogits) -> Float[Tensor, " b"]:
-        """Each query's loss, before weighting, from what `logits` gave; it asks `negatives` for all it needs of them.
+        """Loss of each query before weighting, computed from the results of `logits`.
 
-        Its gradient on one negative's logit follows from that on what was asked for: that is how observers find it.
+        An implementation must take everything it needs of the negatives from the methods of `negatives`. Observers rely
+        on this: they compute the gradient on one negative's logit from the gradients on the returned values.
+
+        Args:
+            pairs: pairs after the transforms.
+            positive: logits of the positives.
+            negatives: logits of the negatives.
         """
 
 
 def mean_over_positives(
     objective: Objective, temperature: Temperature, pairs: Pairs, positive: PositiveLogits, negatives: NegativeLogits
 ) -> Float[Tensor, "*h b"]:
-    """``1/(1 + p) Σ_j objective(l⁺_j, negatives)`` over the positive and the p further ones of each query.
+    """Mean of an objective over several positives of each query.
 
-    Where an objective compares queries, as DCLW does, a query that has no j-th positive stands there with its own.
+    ``1/(1 + p) Σ_j objective(l⁺_j, negatives)``, over the query's positive and its p extra positives.
+
+    The objective is called once for each j. A query without a j-th extra positive takes part in that call with its own
+    positive, so that an objective that compares queries, such as DCLW, has a value for every query. The result of that
+    query is then dropped.
     """
     kept = _Kept(negatives)
     total = objective(positive, kept)
@@ -75,7 +92,7 @@ def mean_over_positives(
 
 
 class _Kept(NegativeLogits):
-    """Negatives that answer a question once: every positive of a query meets the same ones."""
+    """Negatives that cache each answer, because all positives of a query share the same negatives."""
 
     def __init__(self, negatives: NegativeLogits) -> None:
         self._negatives, self.count = negatives, negatives.count
@@ -100,16 +117,18 @@ class _Kept(NegativeLogits):
 
 
 class ContrastiveLoss(LogitLoss):
-    """``L = mean_b weight_b · Σ_h objective(positive logit, negative logits)``, with
-    ``logit = temperature(score(transform(pairs)))``.
+    """Contrastive loss from an objective, a temperature, transforms of the pairs and sample weights.
 
-    A query with further positives (`Pairs.extra_positives`) has the mean of the objective over all of them.
+    ``L = mean_b weight_b · Σ_h objective(positive logit, negative logits)``, with
+    ``logit = temperature(score(transform(pairs)))``
+
+    For a query with extra positives (`Pairs.extra_positives`), the objective is averaged over all of its positives.
 
     Args:
-        objective: from logits to one loss a query.
+        objective: computes one loss per query from the logits.
         temperature: τ as a number, or a `Temperature`.
-        transforms: applied to the pairs in the order given.
-        weighting: one weight a query; None weighs all alike.
+        transforms: transforms of the pairs, applied in the given order.
+        weighting: computes one weight per query. None gives every query the weight 1.
 
     Example:
         >>> from contrast import in_batch_pairs
@@ -141,7 +160,8 @@ class ContrastiveLoss(LogitLoss):
     @checked
     def forward(self, *pairs: Pairs) -> LossOutput:
         require_pairs(type(self).__name__, pairs)
-        # All of it, not `logits` alone: transforms take scores too, and tiles are made when an objective asks for them.
+        # Autocast is off for the whole loss: transforms compute scores too, and tiles are computed when an objective
+        # asks.
         with torch.autocast(pairs[0].query.device.type, enabled=False):
             transformed = tuple(self._transform(each) for each in pairs)
             return weighted_mean(

@@ -1,4 +1,4 @@
-"""Which negatives of a query are excluded: rows of its own sample, and chosen columns."""
+"""Excluded negatives of each query: rows of its own sample, and listed columns."""
 
 from __future__ import annotations
 
@@ -13,28 +13,36 @@ from contrast.pairs import Pairs
 __all__ = ["LeftOut", "left_out"]
 
 _Places = tuple[NDArray[np.int64], NDArray[np.int64]]
-"""Rows and columns of entries."""
+"""Rows and columns of matrix entries."""
 _MOST = 16
-"""Entries a row and column, on average, up to which they are listed; a batch of one sample alone has all of them."""
+"""Largest average number of listed entries per row and column; a batch of a single sample excludes all entries."""
 
 
 def left_out(pairs: Pairs, start: int, stop: int) -> Bool[Tensor, "b t"]:
-    """Which of the shared negatives `start` to `stop` each query leaves out: its own sample's, and `excluded`.
+    """Mask of the excluded shared negatives of each query: rows of its own sample, and columns in `Pairs.excluded`.
 
-    An unknown index (-1) equals nothing, a query's own unknown index included.
+    An unknown index (-1) equals nothing, not even an unknown index of a query.
+
+    Args:
+        pairs: queries and shared negatives.
+        start: first column.
+        stop: column after the last.
+
+    Returns:
+        True where a negative is excluded, (b, stop - start).
     """
     return _compared(pairs, slice(0, len(pairs.index)), slice(start, stop))
 
 
 class LeftOut:
-    """The entries of the matrix of queries and shared negatives that count for nothing, block by block.
+    """Excluded entries of the score matrix of queries and shared negatives, block by block.
 
-    On a CPU they are listed once, a few for each query, which costs far less than to compare every entry's samples in
-    every block; where they are many, and on a device for which their number would have to be waited for, blocks are
-    compared.
+    On a CPU the excluded entries are listed once, because each query has only a few: listing costs far less than
+    comparing the samples of all entries in every block. The blocks are compared if the entries are many, and on a
+    device, where their number is not known without a synchronisation.
 
     Args:
-        pairs: whose queries and shared negatives.
+        pairs: queries and shared negatives.
     """
 
     def __init__(self, pairs: Pairs) -> None:
@@ -43,13 +51,14 @@ class LeftOut:
 
     @property
     def symmetric(self) -> bool:
-        """Whether a query leaves a row out exactly where that row's own query leaves this one out."""
-        # The same memory, as `in_batch_pairs` has it: to compare the samples, a device would have to be waited for.
+        """Whether the exclusions form a symmetric matrix: row i excludes row j exactly where row j excludes row i."""
+        # Compare addresses (`in_batch_pairs` uses one tensor for both): comparing values would synchronise with the
+        # device.
         of, index = self.pairs.negative_index, self.pairs.index
         return self.pairs.excluded is None and of.shape == index.shape and of.data_ptr() == index.data_ptr()
 
     def offered(self) -> Int[Tensor, " b"]:
-        """How many shared negatives each query meets."""
+        """Number of shared negatives of each query that are not excluded."""
         queries, negatives = len(self.pairs.index), len(self.pairs.negative_index)
         if self._listed is not None:
             return torch.from_numpy(negatives - np.bincount(self._listed[0].numpy(), minlength=queries))
@@ -62,17 +71,18 @@ class LeftOut:
         return negatives - out
 
     def blocks(self, rows: int, columns: int) -> HiddenBlocks:
-        """The same, ready to be hidden in blocks of so many rows and columns."""
+        """The same exclusions, prepared for blocks of `rows` times `columns` entries."""
         return HiddenBlocks(self.pairs, self._listed, rows, columns)
 
 
 class HiddenBlocks:
-    """Hides entries in the blocks of one grid.
+    """Overwrites the excluded entries in the blocks of one grid.
 
     Args:
-        pairs: whose queries and shared negatives.
-        listed: rows and columns of all entries, or None to compare.
-        rows, columns: of a block.
+        pairs: queries and shared negatives.
+        listed: rows and columns of all excluded entries. None compares the samples in each block.
+        rows: number of rows in a block.
+        columns: number of columns in a block.
     """
 
     def __init__(self, pairs: Pairs, listed: tuple[Tensor, Tensor] | None, rows: int, columns: int) -> None:
@@ -92,13 +102,13 @@ class HiddenBlocks:
         self._places = torch.split(torch.stack([row % rows, column % columns])[:, order], counts, dim=1)
 
     def hide(self, block: Tensor, row: int, column: int, value: float) -> None:
-        """Put `value` where the block that starts at this row and column has an entry that counts for nothing."""
+        """Write `value` over the excluded entries of the block that starts at this row and column."""
         if self._places is None:
             out = _compared(self.pairs, slice(row, row + block.shape[0]), slice(column, column + block.shape[1]))
             block.masked_fill_(out, value)
             return
         rows, columns = self._places[row // self._rows * self._across + column // self._columns]
-        if len(rows):  # by numpy: a loss of 512 rows takes 3 % less with it
+        if len(rows):  # numpy makes a loss of 512 rows 3 % faster
             block.numpy()[rows.numpy(), columns.numpy()] = value
 
 
@@ -118,8 +128,9 @@ def _compared(pairs: Pairs, rows: slice, columns: slice) -> Tensor:
 
 
 def _listed(pairs: Pairs) -> tuple[Tensor, Tensor] | None:
-    """Rows and columns of all entries, each once; None where they are many."""
-    # In numpy, whose calls on a few hundred numbers take a fifth of torch's time: a small batch is made of such calls.
+    """Rows and columns of all excluded entries, each listed once; None if there are too many."""
+    # With a few hundred numbers, a numpy call takes a fifth of the time of a torch call, and a small batch makes many
+    # calls.
     index, of = pairs.index.numpy(), pairs.negative_index.numpy()
     most, width = _MOST * (len(index) + len(of)), max(1, len(of))
     found: list[_Places] = []
@@ -141,7 +152,10 @@ def _listed(pairs: Pairs) -> tuple[Tensor, Tensor] | None:
 
 
 def _matches(index: NDArray[np.int64], samples: NDArray[np.int64], most: int) -> _Places | None:
-    """Where a query's sample is a negative's; unknown samples equal nothing."""
+    """Rows and columns where the query and the negative are of the same sample; unknown samples equal nothing.
+
+    None if there are more than `most`.
+    """
     order = samples.argsort(kind="stable")
     ordered = samples[order]
     first = ordered.searchsorted(index)

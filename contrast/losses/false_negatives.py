@@ -1,4 +1,4 @@
-"""False-negative removal and attraction, and removal by label."""
+"""False-negative removal and attraction by similarity, and removal of same-class negatives by label."""
 
 from __future__ import annotations
 
@@ -20,22 +20,23 @@ __all__ = ["FalseNegativeAttraction", "FalseNegativeRemoval", "SameClassRemoval"
 
 
 class FalseNegativeRemoval(PairTransform):
-    """Leaves out the `most` nearest negatives of each query whose score is above `threshold`.
+    """False-negative removal: exclude the nearest negatives of each query if their score is above a threshold.
 
-    ``negatives(q) \\ { n among the m nearest : q · n > t }``: rows as near as that are likely of the query's class.
-    Real rows alone are judged, shared ones and a bank's; mixes and a queue's placeholders stay. Heads judge together,
-    by their mean score.
+    ``negatives(q) \\ { n among the m nearest : q · n > t }``
 
-    Source: false-negative elimination, Huynh et al., WACV 2022, arXiv 2011.11765, section 3.2, which judges by further
-    views of the query's image; here the query's own score does.
+    Rows that are so similar are probably of the query's class. Only real rows are candidates: shared rows and the rows
+    that a bank mined. Mixes and a queue's placeholders stay. All heads decide together, by their mean score.
 
     Args:
-        most: m, how many rows a query may lose.
-        threshold: t, the score above which it does, in [-1, 1] for unit rows.
-        start_epoch: nothing is left out before this epoch, counted from 0: early scores say little.
+        most: m, the largest number of rows that a query may lose.
+        threshold: t, the score above which a row is excluded, in [-1, 1] for unit rows.
+        start_epoch: the first epoch, counted from 0, in which rows are excluded. Early scores say little.
 
     Raises:
-        InputError: where most is below 1, or start_epoch negative.
+        InputError: if most is below 1, or start_epoch is negative.
+
+    Source: false-negative elimination, Huynh et al., WACV 2022, arXiv 2011.11765, section 3.2. The paper compares with
+    further views of the query's image; here the query's own score decides.
 
     Example:
         >>> from contrast import in_batch_pairs, losses
@@ -69,20 +70,22 @@ class FalseNegativeRemoval(PairTransform):
 
 
 class FalseNegativeAttraction(FalseNegativeRemoval):
-    """The same rows leave the negatives and become positives beside the query's own.
+    """False-negative attraction: the nearest negatives above a threshold become extra positives.
 
-    The loss of a query is then the mean of its objective over all its positives, each against the negatives that are
-    left. Gradient reaches a positive out of the batch, and none out of a bank.
-
-    Source: false-negative attraction, Huynh et al., WACV 2022, arXiv 2011.11765, section 3.2.
+    It chooses the same rows as `FalseNegativeRemoval`. The loss of a query is then the mean of its objective over all
+    its positives, each against the remaining negatives. Gradient reaches extra positives from the batch, but not those
+    from a bank.
 
     Args:
-        most: m, how many positives a query may gain.
-        threshold: t, the score above which a row is one.
-        start_epoch: nothing changes before this epoch, counted from 0.
+        most: m, the largest number of positives that a query may gain.
+        threshold: t, the score above which a row becomes a positive.
+        start_epoch: the first epoch, counted from 0, in which rows become positives.
 
     Raises:
-        InputError: also for shared negatives that are made of two samples: put it before the transform that makes them.
+        InputError: if most is below 1, or start_epoch is negative; for shared negatives that are mixes of two samples
+            (put this transform before the one that mixes); for pairs that already have extra positives.
+
+    Source: false-negative attraction, Huynh et al., WACV 2022, arXiv 2011.11765, section 3.2.
     """
 
     def forward(self, pairs: Pairs) -> Pairs:
@@ -104,7 +107,10 @@ class FalseNegativeAttraction(FalseNegativeRemoval):
 
 
 def _nearest_above(pairs: Pairs, most: int, threshold: float) -> tuple[Int[Tensor, "b m"], Bool[Tensor, "b m"]]:
-    """Columns of the nearest real negatives, own ones counted behind the shared, and which are above the threshold."""
+    """Columns of the nearest real negatives, and a mask of those above the threshold.
+
+    Own negatives are counted after the shared negatives.
+    """
     score = real_scores(pairs)
     score = score.mean(dim=0) if score.ndim == 3 else score
     best, column = score.topk(min(most, score.shape[1]), dim=1)
@@ -125,19 +131,21 @@ def _without(pairs: Pairs, column: Tensor, found: Tensor) -> Pairs:
 
 
 class SameClassRemoval(PairTransform):
-    """Leaves out every negative that is of the query's class: what a method could gain without false negatives.
+    """Oracle removal of false negatives: exclude all negatives with the query's label.
 
-    It sees labels, so a run with it is an analysis and no self-supervised result. Before a transform that mines or
-    mixes, it keeps that from false negatives too. A negative made of two samples goes if either is of the class;
-    what is unlabelled stays.
-
-    Source: the oracle of MoCHi, Kalantidis et al., NeurIPS 2020, arXiv 2010.01028, section 3.
+    It shows how much a method could gain without false negatives. It reads labels, so a run with it is an analysis and
+    not a self-supervised result. Before a transform that mines or mixes, it also keeps false negatives out of the mined
+    rows and the mixes. A negative made of two samples is excluded if either sample is of the query's class. Unlabelled
+    negatives stay.
 
     Args:
-        labels: one a training sample, (n,), -1 where unlabelled; a configuration's data give them if left out.
+        labels: the label of each training sample, (n,), -1 if unlabelled. If omitted, the configuration's data give
+            them.
 
     Raises:
-        InputError: where there are no labels.
+        InputError: if there are no labels.
+
+    Source: the oracle of MoCHi, Kalantidis et al., NeurIPS 2020, arXiv 2010.01028, section 3.
 
     Example:
         >>> from contrast import in_batch_pairs, losses

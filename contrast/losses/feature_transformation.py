@@ -1,4 +1,4 @@
-"""FT: positives pulled apart beyond themselves, negatives mixed with each other."""
+"""Feature transformation (FT): extrapolation of positives and interpolation of negatives."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ normalize = torch.nn.functional.normalize
 
 
 class FeatureTransformation(PairTransform, ABC):
-    """What both halves of FT share: how coefficients are drawn, and from when on."""
+    """Base class of the two feature transformations: random coefficients, first epoch and unit length."""
 
     @checked
     def __init__(self, alpha: float, each: str, start_epoch: int, renormalise: bool, seed: int) -> None:
@@ -45,31 +45,33 @@ class FeatureTransformation(PairTransform, ABC):
 
     @abstractmethod
     def _transform(self, pairs: Pairs) -> Pairs:
-        """The pairs once the method has begun."""
+        """Transform the pairs; called from `start_epoch` on."""
 
     def extra_repr(self) -> str:
         return f"alpha={self.alpha:g}, each={self.each}, start_epoch={self.start_epoch}, renormalise={self.renormalise}"
 
 
 class PositiveExtrapolation(FeatureTransformation):
-    """Positive extrapolation: ``q′ = λ q + (1 - λ) k``, ``k′ = λ k + (1 - λ) q``, λ = 1 + Beta(α, α).
+    """Positive extrapolation (FT): move the query and its positive apart to make a harder positive pair.
 
-    The pair moves apart along the line through it, so its score falls: ``s′ = s - Σ_d λ_d (λ_d - 1)(q_d - k_d)²``, and
-    may leave [-1, 1]. Gradient reaches q through both q′ and k′. What a bank stores is the original key.
+    ``q′ = λ q + (1 - λ) k``, ``k′ = λ k + (1 - λ) q``, ``λ = 1 + Beta(α, α)``
 
-    Source: Zhu et al., ICCV 2021, arXiv 2108.02982. As in the authors' code the rows are not brought back
-    to unit length, and q′ is the query of the negatives too.
+    Both rows move apart along the line through them. The score falls: ``s′ = s - Σ_d λ_d (λ_d - 1)(q_d - k_d)²``, and
+    may leave [-1, 1]. Gradient reaches q through both q′ and k′. A bank stores the original key.
 
     Args:
-        alpha: α; λ is between 1 and 2, and gathers about 1.5 as α grows.
-        each: what has a λ of its own: a `step` (the command in the authors' README), a `pair`, or a `dimension` of a
-            pair.
-        start_epoch: pairs are left alone before this epoch, counted from 0.
-        renormalise: bring q′ and k′ to unit length.
-        seed: of the draws, functions of (seed, step, sample, view); a run's seed if a configuration leaves it out.
+        alpha: α. λ lies between 1 and 2, and concentrates around 1.5 as α grows.
+        each: what has its own λ: a `step` (the command in the authors' README), a `pair`, or a `dimension` of a pair.
+        start_epoch: the first epoch, counted from 0, in which pairs are changed.
+        renormalise: whether to normalise q′ and k′ to unit length.
+        seed: seed of the draws, which are functions of (seed, step, sample, view). If omitted, a configuration uses the
+            run's seed.
 
     Raises:
-        InputError: where alpha is not above 0, start_epoch is negative, or `each` is none of the three.
+        InputError: if alpha is not above 0, start_epoch is negative, or `each` is none of the three words.
+
+    Source: Zhu et al., ICCV 2021, arXiv 2108.02982. As in the authors' code, the rows are not normalised to unit length
+    again, and q′ is also the query for the negatives.
 
     Example:
         >>> q, k = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
@@ -107,25 +109,27 @@ class PositiveExtrapolation(FeatureTransformation):
 
 
 class NegativeInterpolation(FeatureTransformation):
-    """Negative interpolation: ``Q′ = λ Q + (1 - λ) Q[permutation]``, λ ~ Beta(α, α).
+    """Negative interpolation (FT): mix each shared negative with another one.
 
-    Each shared negative is mixed with another, and is from then on a row of two samples: a query leaves it out where
-    either is its own. Gradient reaches in-batch negatives through both places that they have in Q′.
+    ``Q′ = λ Q + (1 - λ) Q[permutation]``, ``λ ~ Beta(α, α)``
 
-    Source: Zhu et al., ICCV 2021, arXiv 2108.02982; the authors' code does not bring the rows back to unit
-    length either.
+    Each mix belongs to two samples, and a query excludes it if either is its own sample. Gradient reaches in-batch
+    negatives through both of their positions in Q′.
 
     Args:
-        alpha: α; λ gathers about a half as α grows.
-        each: what has a λ of its own: a `step`, a `row` of the negatives, or a `dimension` of a row.
-        start_epoch: negatives are left alone before this epoch, counted from 0.
-        renormalise: bring the rows to unit length.
-        seed: of permutation and draws, functions of (seed, step, sample); a run's seed if a configuration leaves it
-            out.
+        alpha: α. λ concentrates around 0.5 as α grows.
+        each: what has its own λ: a `step`, a `row` of the negatives, or a `dimension` of a row.
+        start_epoch: the first epoch, counted from 0, in which negatives are changed.
+        renormalise: whether to normalise the rows to unit length.
+        seed: seed of the permutation and the draws, which are functions of (seed, step, sample). If omitted, a
+            configuration uses the run's seed.
 
     Raises:
-        InputError: where alpha is not above 0, start_epoch is negative, or `each` is none of the three; for negatives
-            that are mixed already.
+        InputError: if alpha is not above 0, start_epoch is negative, or `each` is none of the three words; for
+            negatives that are mixed already.
+
+    Source: Zhu et al., ICCV 2021, arXiv 2108.02982. The authors' code does not normalise the rows to unit length
+    either.
 
     Example:
         >>> interpolate(torch.eye(2), torch.tensor([1, 0]), torch.tensor(0.75))
@@ -175,12 +179,18 @@ class NegativeInterpolation(FeatureTransformation):
 def extrapolate(
     query: Float[Tensor, "*h b d"], key: Float[Tensor, "*h b d"], step: Float[Tensor, "..."]
 ) -> tuple[Float[Tensor, "*h b d"], Float[Tensor, "*h b d"]]:
-    """``(λ q + (1 - λ) k, λ k + (1 - λ) q)``; FT, arXiv 2108.02982.
+    """Positive extrapolation of FT: ``(λ q + (1 - λ) k, λ k + (1 - λ) q)``.
 
     Args:
-        query, key: the pairs.
-        step: λ, one number or anything that broadcasts against the rows: (b, 1), (b, d). At 1 nothing changes, above
-            it the pair moves apart.
+        query: q, (*h, b, d).
+        key: k, (*h, b, d).
+        step: λ, a scalar or a shape that broadcasts against the rows, such as (b, 1) or (b, d). λ = 1 changes nothing;
+            above 1 the pair moves apart.
+
+    Returns:
+        The extrapolated queries and keys.
+
+    Source: Zhu et al., ICCV 2021, arXiv 2108.02982.
     """
     return step * query + (1 - step) * key, step * key + (1 - step) * query
 
@@ -189,29 +199,31 @@ def extrapolate(
 def interpolate(
     keys: Float[Tensor, "*h k d"], permutation: Int[Tensor, " k"], step: Float[Tensor, "..."]
 ) -> Float[Tensor, "*h k d"]:
-    """``λ Q + (1 - λ) Q[permutation]``; FT, arXiv 2108.02982.
+    """Negative interpolation of FT: ``λ Q + (1 - λ) Q[permutation]``.
 
     Args:
-        keys: the rows Q.
-        permutation: each row's partner.
-        step: λ, one number or anything that broadcasts against the rows: (k, 1), (k, d).
+        keys: Q, (*h, k, d).
+        permutation: the partner of each row, (k,).
+        step: λ, a scalar or a shape that broadcasts against the rows, such as (k, 1) or (k, d).
+
+    Source: Zhu et al., ICCV 2021, arXiv 2108.02982.
     """
     return step * keys + (1 - step) * keys[..., permutation, :]
 
 
 def _by_dimension(draws: Tensor, rows: Tensor) -> Tensor:
-    """One draw for each dimension of each head: (b, h·d) as (*h, b, d)."""
+    """One draw for each dimension of each head: reshape (b, h·d) to (*h, b, d)."""
     *heads, count, width = rows.shape
     return draws.view(count, *heads, width).movedim(0, -2)
 
 
 def _width(rows: Tensor) -> int:
-    """Numbers that a row has over all heads."""
+    """Number of dimensions of a row, over all heads."""
     return rows.shape[-1] * (1 if rows.ndim == 2 else rows.shape[0])
 
 
 def _excluded_with(excluded: Tensor, permutation: Tensor) -> Tensor:
-    """Excluded columns, and those that have become partly made of one."""
+    """The excluded columns, extended by the columns that are mixed from an excluded row."""
     made_of = permutation.argsort()[excluded.clamp(min=0)]
     return torch.cat([excluded, torch.where(excluded < 0, excluded, made_of)], dim=1)
 

@@ -1,4 +1,4 @@
-"""MoCHi: further negatives for each query, mixed from its hardest ones."""
+"""Hard negative mixing (MoCHi): synthetic negatives for each query, mixed from its hardest negatives."""
 
 from __future__ import annotations
 
@@ -20,25 +20,29 @@ __all__ = ["HardNegativeMixing", "mix_pairs", "mix_with_query"]
 
 
 class HardNegativeMixing(PairTransform):
-    """MoCHi: for each query, s mixes of two of its N hardest negatives and s′ mixes of one with the query itself.
+    """Hard negative mixing (MoCHi): add synthetic hard negatives for each query.
 
-    ``h = norm(a n_i + (1 - a) n_j)``, a ~ U(0, 1), and ``h′ = norm(b q + (1 - b) n_j)``, b ~ U(0, 1/2), where n are
-    rows of unit length among the N of largest score. The mixes are added to the negatives that there are, and carry no
-    gradient, neither to the rows nor to the query inside h′. Rows that the query leaves out, and a queue's
-    placeholders, are never mined; what a bank mined for the query is; a query with fewer than N rows mixes those.
+    ``h = norm(a n_i + (1 - a) n_j)``, a ~ U(0, 1), and ``h′ = norm(b q + (1 - b) n_j)``, b ~ U(0, 1/2)
 
-    Source: Kalantidis et al., NeurIPS 2020, arXiv 2010.01028, section 4. The paper draws two negatives; the
-    re-implementations that we know of may draw the same one twice, here the two differ.
+    Here n are unit rows among the query's N hardest negatives, those with the largest scores. Each query gets s mixes h
+    of two hard negatives, and s′ mixes h′ of a hard negative with the query itself. The mixes are added to the existing
+    negatives. They carry no gradient, neither to the rows nor to the query inside h′. Excluded rows and a queue's
+    placeholders are never mixed; rows that a bank mined for the query may be. A query with fewer than N rows mixes
+    those.
 
     Args:
-        hardest: N, how many of the hardest negatives are mixed.
-        pairs: s, mixes of two negatives for each query.
-        queries: s′, mixes of the query and a negative.
-        start_epoch: no mixes before this epoch, counted from 0.
-        seed: of the draws, functions of (seed, step, sample, view); a run's seed if a configuration leaves it out.
+        hardest: N, the number of hardest negatives to mix from.
+        pairs: s, the number of mixes of two negatives per query.
+        queries: s′, the number of mixes of the query and a negative per query.
+        start_epoch: the first epoch, counted from 0, with mixes.
+        seed: seed of the draws, which are functions of (seed, step, sample, view). If omitted, a configuration uses the
+            run's seed.
 
     Raises:
-        InputError: where a count is negative, or rows are to be mixed of none.
+        InputError: if a count is negative, or `hardest` is below 1.
+
+    Source: Kalantidis et al., NeurIPS 2020, arXiv 2010.01028, section 4. The paper draws two negatives. The
+    re-implementations that we know of may draw the same negative twice; here the two differ.
 
     Example:
         >>> from contrast import queue_pairs
@@ -80,13 +84,13 @@ class HardNegativeMixing(PairTransform):
         ).to(hard.dtype)
         first, second, share, other, own = torch.split(draws, [self.pairs] * 3 + [self.queries] * 2, dim=1)
         i = _place(first, count)
-        apart = 1 + _place(second, count - 1)  # at least one place on, at most one short of all the way round
+        apart = 1 + _place(second, count - 1)  # between 1 and count - 1 places further on, so that j differs from i
         j = (i + apart) % count[:, None].clamp(min=1)
         heads = hard.shape[:-3]
         i, j, k = (each.expand(*heads, *each.shape) for each in (i, j, _place(other, count)))
         made = [mix_pairs(hard, i, j, share), mix_with_query(wide(pairs.query), hard, k, own / 2)]
         parents = [samples.gather(-1, torch.cat([i, k], dim=-1)), samples.gather(-1, j)]
-        parents[1] = torch.nn.functional.pad(parents[1], (0, self.queries), value=UNKNOWN)  # the query is no parent
+        parents[1] = torch.nn.functional.pad(parents[1], (0, self.queries), value=UNKNOWN)  # the query is not a parent
         index = torch.where(count > 0, UNKNOWN, NOT_OFFERED)[:, None].expand(-1, self.pairs + self.queries)
         kind = index.new_tensor([PAIR_MIX] * self.pairs + [QUERY_MIX] * self.queries)
         return _with_own(pairs, torch.cat(made, dim=-2), index, kind, torch.stack(parents, dim=-1))
@@ -100,7 +104,10 @@ def _any(pairs: Pairs) -> bool:
 
 
 def hardest_rows(pairs: Pairs, most: int) -> tuple[Float[Tensor, "*h b n d"], Int[Tensor, " b"]]:
-    """Each query's hardest negatives, shared and mined, and how many of those rows are ones, the same for all heads."""
+    """The hardest negatives of each query, shared and mined, and the number of valid rows per query.
+
+    The number of valid rows is the same for all heads.
+    """
     column, count = _hardest(pairs, most)
     return rows_at(pairs, column), count
 
@@ -116,12 +123,18 @@ def _hardest(pairs: Pairs, most: int) -> tuple[Int[Tensor, "*h b n"], Int[Tensor
 def mix_pairs(
     hard: Float[Tensor, "*h b n d"], i: Int[Tensor, "*h b s"], j: Int[Tensor, "*h b s"], a: Float[Tensor, "*#h b s"]
 ) -> Float[Tensor, "*h b s d"]:
-    """``norm(a n_i + (1 - a) n_j)`` without gradient; MoCHi, arXiv 2010.01028, section 4.1.
+    """Mix pairs of hard negatives as in MoCHi: ``norm(a n_i + (1 - a) n_j)``, without gradient.
 
     Args:
-        hard: rows of each query.
-        i, j: which of them are mixed.
-        a: the share of the first, in [0, 1].
+        hard: the hard negatives of each query, (*h, b, n, d).
+        i: position of the first row of each mix, (*h, b, s).
+        j: position of the second row of each mix, (*h, b, s).
+        a: share of the first row, in [0, 1].
+
+    Returns:
+        The mixes, (*h, b, s, d), of unit length.
+
+    Source: Kalantidis et al., NeurIPS 2020, arXiv 2010.01028, section 4.1.
     """
     share = a[..., None]
     mixed = share * _pick(hard, i) + (1 - share) * _pick(hard, j)
@@ -135,13 +148,18 @@ def mix_with_query(
     j: Int[Tensor, "*h b s"],
     b: Float[Tensor, "*#h b s"],
 ) -> Float[Tensor, "*h b s d"]:
-    """``norm(b q + (1 - b) n_j)`` without gradient; MoCHi, arXiv 2010.01028, section 4.2.
+    """Mix hard negatives with the query as in MoCHi: ``norm(b q + (1 - b) n_j)``, without gradient.
 
     Args:
-        query: (b, d).
-        hard: rows of each query.
-        j: which of them are mixed.
-        b: the share of the query, in [0, 1/2].
+        query: q, (*h, b, d).
+        hard: the hard negatives of each query, (*h, b, n, d).
+        j: position of the row of each mix, (*h, b, s).
+        b: share of the query, in [0, 1/2].
+
+    Returns:
+        The mixes, (*h, b, s, d), of unit length.
+
+    Source: Kalantidis et al., NeurIPS 2020, arXiv 2010.01028, section 4.2.
     """
     share = b[..., None]
     mixed = share * query[..., :, None, :] + (1 - share) * _pick(hard, j)
@@ -157,13 +175,13 @@ def _wide_index(place: Tensor, width: int) -> Tensor:
 
 
 def _place(uniforms: Tensor, count: Tensor) -> Tensor:
-    """Whole numbers below `count`, (b, s); 0 where it is 0 or less."""
-    # No draw is above 1 - 2^-24, which in float32 times a whole number never rounds up to that number.
+    """Random integers below `count`, (b, s); 0 if `count` is 0 or less."""
+    # A draw is at most 1 - 2^-24, so its float32 product with `count` never rounds up to `count`.
     return (uniforms * count[:, None]).long()
 
 
 def _with_own(pairs: Pairs, rows: Tensor, index: Tensor, kind: Tensor, parents: Tensor) -> Pairs:
-    """The pairs with further own negatives behind those that there are."""
+    """The pairs with more own negatives, placed after the existing ones."""
     if pairs.own_negatives is not None and pairs.own_negative_index is not None:
         rows = torch.cat([wide(pairs.own_negatives), rows], dim=-2)
         parents = torch.cat([_parents_before(pairs, parents), parents], dim=-2)

@@ -1,4 +1,4 @@
-"""Labels in losses: same-class pairs, labelled logits and labelled negatives."""
+"""Labels in losses: label lookup, same-class masks and logits of labelled rows."""
 
 from __future__ import annotations
 
@@ -25,18 +25,20 @@ _log = logging.getLogger(__name__)
 
 
 class LabelTable(nn.Module):
-    """Labels of the training samples; -1 is unlabelled, and so is the sample -1.
+    """Lookup of the labels of training samples; -1 means unlabelled.
+
+    The sample -1 (unknown) is unlabelled too.
 
     Args:
-        owner: whose labels they are, for messages.
-        labels: one a sample, integers of shape (n,).
+        owner: name of the loss or transform, for error messages.
+        labels: the label of each sample, integers of shape (n,).
 
     Attributes:
-        note: what is wrong with labels that are all the same, all different or all missing; empty for others. It is
-            logged once as a warning.
+        note: a warning if the labels are all the same, all different or all missing; otherwise empty. It is also logged
+            once.
 
     Raises:
-        InputError: where there are none, for another shape or type, and for a label below -1.
+        InputError: if there are no labels; for another shape or dtype; for a label below -1.
 
     Example:
         >>> LabelTable("SupCon", torch.tensor([5, 3]))(torch.tensor([1, 0, -1]))
@@ -45,7 +47,7 @@ class LabelTable(nn.Module):
 
     table: Tensor
 
-    def __init__(self, owner: str, labels: Any) -> None:  # whatever it is, it is refused here in one line
+    def __init__(self, owner: str, labels: Any) -> None:  # any type: check_tensors refuses invalid labels
         super().__init__()
         self.owner = owner
         if labels is None:
@@ -58,7 +60,7 @@ class LabelTable(nn.Module):
         self.note = _note(labels)
         if self.note:
             _log.warning("%s: %s", owner, self.note)
-        # Not in checkpoints: they are the data's, and a run gets them from there again.
+        # Not in checkpoints: labels belong to the data, and every run reads them from the data.
         self.register_buffer("table", labels.clone(), persistent=False)
 
     def forward(self, index: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
@@ -69,7 +71,7 @@ class LabelTable(nn.Module):
 
 
 def _note(labels: Int[Tensor, " n"]) -> str:
-    """What a loss cannot learn from these labels, in one sentence; empty where it can."""
+    """Warning, in one sentence, if a loss cannot learn from these labels; otherwise empty."""
     known = labels[labels >= 0]
     classes = len(torch.unique(known))
     if classes == 0:
@@ -83,14 +85,15 @@ def _note(labels: Int[Tensor, " n"]) -> str:
 
 @dataclass(frozen=True)
 class LabelledLogits:
-    """Logits of queries with their own positives and with the shared rows, which may be of their class.
+    """Logits of queries with their own positives and with the shared rows, and masks of the same class.
 
     Attributes:
-        positive: of each query with its own positive, (*h, b).
-        score, logit: of each query with each shared row, (*h, b, k), before and after the temperature.
-        offered: which shared rows a query is offered, (b, k): those of other samples that `excluded` does not name.
-        same: which of them are of the query's class, (b, k); none of them where it or they have no label.
-        labelled: which shared rows have a label, (k,).
+        positive: logit of each query with its own positive, (*h, b).
+        score: score of each query with each shared row, before the temperature, (*h, b, k).
+        logit: logit of each query with each shared row, after the temperature, (*h, b, k).
+        offered: True where a shared row is of another sample and not in `excluded`, (b, k).
+        same: True where an offered row is of the query's class, (b, k). False if the query or the row has no label.
+        labelled: True where a shared row has a label, (k,).
     """
 
     positive: Float[Tensor, "*h b"]
@@ -102,16 +105,16 @@ class LabelledLogits:
 
 
 def labelled_logits(owner: str, pairs: Pairs, labels: LabelTable, temperature: Temperature) -> LabelledLogits:
-    """Logits and classes of these pairs; the whole (b, k) matrix is held.
+    """Logits and same-class masks of these pairs; the whole (b, k) matrix is held in memory.
 
     Args:
-        owner: the loss, for messages.
-        pairs: without own negatives and extra positives.
-        labels: of the training samples.
-        temperature: scores to logits.
+        owner: name of the loss, for error messages.
+        pairs: pairs without own negatives and extra positives.
+        labels: labels of the training samples.
+        temperature: maps scores to logits.
 
     Raises:
-        InputError: where there are own negatives or extra positives.
+        InputError: if there are own negatives or extra positives.
     """
     if pairs.own_negatives is not None or pairs.extra_positives is not None:
         raise InputError(
@@ -123,19 +126,19 @@ def labelled_logits(owner: str, pairs: Pairs, labels: LabelTable, temperature: T
     offered = ~left_out(pairs, 0, rows.shape[-2])
     of_query, of_rows = labels(pairs.index), labels(pairs.negative_index)
     of_rows = of_rows[:, None] if of_rows.ndim == 1 else of_rows
-    # A row that is made of two samples is of a class if both are.
+    # A row made of two samples is of a class only if both samples are.
     same = (of_query[:, None, None] == of_rows[None]).all(dim=-1) & (of_query[:, None] >= 0)
     labelled = (of_rows >= 0).all(dim=-1)
     return LabelledLogits(positive_logits(pairs, temperature).logit, score, logit, offered, same & offered, labelled)
 
 
 class LabelledNegatives(NegativeLogits):
-    """A part of the shared rows, chosen for each query and head.
+    """Negatives that are a subset of the shared rows, chosen for each query and head.
 
     Args:
         seen: scores and logits with all shared rows.
-        offered: which of them are negatives, (*h, b, k).
-        temperature: what made logits of scores.
+        offered: mask of the rows that are negatives, (*h, b, k).
+        temperature: the temperature that mapped the scores to logits.
     """
 
     def __init__(self, seen: LabelledLogits, offered: Bool[Tensor, "*h b k"], temperature: Temperature) -> None:

@@ -1,4 +1,4 @@
-"""Logits of positives and negatives: sums, hardest negative and tiles, without the score matrix."""
+"""Logits of positives and negatives: log-sum-exp, hardest negative and tiles, without the score matrix."""
 
 from __future__ import annotations
 
@@ -33,7 +33,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class PositiveLogits:
-    """Score (before the temperature) and logit (after it) of each query with its positive, (*h, b)."""
+    """Score and logit of each query with its positive.
+
+    Attributes:
+        score: (*h, b), before the temperature.
+        logit: (*h, b), after the temperature.
+    """
 
     score: Float[Tensor, "*h b"]
     logit: Float[Tensor, "*h b"]
@@ -44,10 +49,10 @@ class Tile(NamedTuple):
 
     Attributes:
         score: (*h, b, t), before the temperature.
-        logit: (*h, b, t), after it.
-        offered: (b, t), False where the query leaves the column out.
-        own: whether the columns are own negatives rather than shared ones.
-        start: the first column's place among them.
+        logit: (*h, b, t), after the temperature.
+        offered: (b, t), False where the column is excluded for the query.
+        own: whether the columns are own negatives rather than shared negatives.
+        start: position of the first column among the own or shared negatives.
     """
 
     score: Tensor
@@ -58,33 +63,33 @@ class Tile(NamedTuple):
 
 
 class NegativeLogits(ABC):
-    """All that an objective may ask of the negatives; it never sees the matrix.
+    """Base class of the negatives' logits, as an objective sees them: without the score matrix.
 
     Attributes:
-        count: how many negatives each query really has, (b,).
+        count: the number of valid negatives of each query, (b,).
     """
 
     count: Int[Tensor, " b"]
 
     @abstractmethod
     def logsumexp(self, scale: float = 1.0) -> Float[Tensor, "*h b"]:
-        """``log Σ_j exp(scale · logit_j)`` over each query's negatives; -inf where it has none."""
+        """``log Σ_j exp(scale · logit_j)`` over the negatives of each query; -inf for a query without negatives."""
 
     @abstractmethod
     def hardest(self) -> tuple[Float[Tensor, "*h b"], Float[Tensor, "*h b"]]:
-        """Score and logit of each query's hardest negative, chosen by the plain score."""
+        """Score and logit of each query's hardest negative, chosen by its score before the temperature."""
 
     @abstractmethod
     def logit_of(self, score: float) -> Float[Tensor, ""]:
-        """The logit that a score would have, live in a learned temperature."""
+        """Logit of a given score; gradient flows to a learned temperature."""
 
     @abstractmethod
     def tiles(self) -> Iterator[Tile]:
-        """The negatives block by block, without gradient, for observers."""
+        """Iterate over blocks of the negatives, without gradient, for observers."""
 
 
 class DenseNegatives(NegativeLogits):
-    """Negatives whose whole (b, k + s) matrix is held: exact, and the faster form where it is small."""
+    """Negatives with the whole (b, k + s) score matrix in memory; exact, and faster for small matrices."""
 
     def __init__(self, pairs: Pairs, temperature: Temperature) -> None:
         query, shared = wide(pairs.query), wide(pairs.negatives)
@@ -103,7 +108,7 @@ class DenseNegatives(NegativeLogits):
         self.count = offered.sum(dim=-1)
 
     def logsumexp(self, scale: float = 1.0) -> Float[Tensor, "*h b"]:
-        # Left out after the scale: 0 · -inf would be NaN.
+        # Mask after scaling: 0 · -inf would be NaN.
         return torch.logsumexp((self._logit * scale).masked_fill(~self._offered, -torch.inf), dim=-1)
 
     def hardest(self) -> tuple[Float[Tensor, "*h b"], Float[Tensor, "*h b"]]:
@@ -135,24 +140,28 @@ def positive_logits(pairs: Pairs, temperature: Temperature) -> PositiveLogits:
 
 
 def own_negatives_offered(pairs: Pairs) -> Bool[Tensor, "b s"]:
-    """Which of its own negatives each query is offered: rows that there are, and not of its own sample."""
+    """Mask of the valid own negatives of each query: not padding, and not of the query's own sample."""
     index = pairs.own_negative_index
     if index is None:
         return pairs.index.new_zeros((len(pairs.index), 0), dtype=torch.bool)
-    unknown = index == UNKNOWN  # equal to nothing, a query's own unknown index included
+    unknown = index == UNKNOWN  # an unknown index equals nothing, not even an unknown index of a query
     return (index != NOT_OFFERED) & (unknown | (index != pairs.index[:, None]))
 
 
 _DENSE = 1 << 26
-"""Scores (heads · queries · negatives) up to which the whole matrix is held: 256 MiB of float32."""
+"""Largest dense matrix if temperatures differ by pair, in scores (heads · queries · negatives): 256 MiB in float32."""
 _LOOKED_AT = 1 << 22
-"""The same where no gradient is asked for, as by who looks at the pairs: sums and tiles are both wanted then."""
+"""Largest dense matrix with a single temperature under no_grad: observers need both the sums and the tiles."""
 _TILE = 1 << 24
-"""Scores of one tile beyond that."""
+"""Number of scores in one tile."""
 
 
 def negative_logits(pairs: Pairs, temperature: Temperature) -> NegativeLogits:
-    """The negatives of these pairs in the form that suits them; the numbers are the same either way."""
+    """Dense or tiled logits of the negatives; both give the same numbers.
+
+    Small matrices are dense. With a single temperature and gradient, the logits are always tiled, because
+    `log_partition` needs no matrix.
+    """
     rows = pairs.query.shape[:-1].numel()
     several = temperature.single() is None
     most = _DENSE if several else 0 if torch.is_grad_enabled() else _LOOKED_AT
@@ -162,16 +171,16 @@ def negative_logits(pairs: Pairs, temperature: Temperature) -> NegativeLogits:
 
 
 class TiledNegatives(NegativeLogits):
-    """Negatives whose scores are made block by block when they are asked for, in forward and again in backward.
+    """Negatives whose scores are computed block by block in forward and again in backward.
 
-    Memory is that of a block, gradients of query, negatives and temperature are those of `DenseNegatives`. One
-    temperature for all pairs has a function of its own, `log_partition`; with temperatures of each pair, a tile is
-    computed again by autograd's checkpoints. Own negatives are held whole, since their rows are there anyway.
+    Memory holds one block. The gradients of query, negatives and temperature equal those of `DenseNegatives`. If all
+    pairs share one temperature, `log_partition` computes the sum. Otherwise autograd's checkpointing recomputes each
+    tile in backward. Own negatives are not tiled, because their rows are in memory anyway.
 
     Args:
-        pairs: transformed pairs.
-        temperature: scores to logits.
-        columns: shared negatives a tile, where tiles are looked at or have temperatures of their own.
+        pairs: pairs after the transforms.
+        temperature: maps scores to logits.
+        columns: number of shared negatives in a tile, for observers and for temperatures that differ by pair.
     """
 
     def __init__(self, pairs: Pairs, temperature: Temperature, columns: int) -> None:
@@ -183,7 +192,7 @@ class TiledNegatives(NegativeLogits):
         self._out = LeftOut(pairs)
 
     @cached_property
-    def count(self) -> Int[Tensor, " b"]:  # type: ignore[override]  # made when an objective asks: most do not
+    def count(self) -> Int[Tensor, " b"]:  # type: ignore[override]  # computed on request: most objectives do not ask
         shared = self._out.offered()
         return shared if self._own is None else shared + own_negatives_offered(self._pairs).sum(dim=-1)
 
@@ -192,14 +201,14 @@ class TiledNegatives(NegativeLogits):
         if tau is None:
             shared = self._in_checkpoints(scale)
         else:
-            # In float64 first, as 0.1 is no number of float32 and its inverse is one.
+            # Divide in float64 first: 0.1 is not exact in float32, but its inverse 10 is.
             inverse = (scale / tau).to(self._query.device, self._query.dtype)
             shared = log_partition(self._pairs.query, self._pairs.negatives, inverse, self._out)
         if self._own is None:
             return shared
         _, logit = self._scores(self._query, self._own, own=True)
         own = _partition(logit, ~own_negatives_offered(self._pairs), scale)
-        # Not logaddexp: its gradient is NaN where both are -inf.
+        # Not logaddexp: its gradient is NaN if both arguments are -inf.
         return torch.logsumexp(torch.stack([shared, own], dim=-1), dim=-1)
 
     def _in_checkpoints(self, scale: float) -> Tensor:
@@ -220,7 +229,7 @@ class TiledNegatives(NegativeLogits):
         row = torch.zeros_like(self._query)
         for tile in self.tiles():
             value, place = tile.score.masked_fill(~tile.offered, -torch.inf).max(dim=-1)
-            found = self._rows(tile, place)  # with gradient, though the search for them has none
+            found = self._rows(tile, place)  # the rows carry gradient, although the search does not
             row = torch.where((value > best)[..., None], found, row)
             best = torch.maximum(best, value)
         score = (self._query * row).sum(dim=-1)
@@ -243,7 +252,7 @@ class TiledNegatives(NegativeLogits):
             yield Tile(score, logit, own_negatives_offered(self._pairs), own=True, start=0)
 
     def _scores(self, query: Tensor, rows: Tensor, own: bool) -> tuple[Tensor, Tensor]:
-        # Here, since tiles are made when they are asked for, and that may be under autocast.
+        # Autocast is switched off here, because tiles are computed on request, possibly under autocast.
         with torch.autocast(query.device.type, enabled=False):
             if own:
                 score = torch.einsum("...bd,...bsd->...bs", query, rows)
@@ -252,7 +261,7 @@ class TiledNegatives(NegativeLogits):
             return score, self._temperature(score, query[..., :, None, :], rows[..., None, :, :])
 
     def _rows(self, tile: Tile, place: Int[Tensor, "*h b"]) -> Tensor:
-        """The row that `place` names in this tile, for each query."""
+        """The row at position `place` of this tile, for each query."""
         if tile.own and self._own is not None:
             chosen = place[..., None, None].expand(*place.shape, 1, self._own.shape[-1])
             return self._own.gather(-2, chosen).squeeze(-2)
@@ -261,5 +270,5 @@ class TiledNegatives(NegativeLogits):
 
 
 def _partition(logit: Tensor, out: Tensor, scale: float) -> Tensor:
-    # Left out after the scale: 0 · -inf would be NaN.
+    # Mask after scaling: 0 · -inf would be NaN.
     return torch.logsumexp((logit * scale).masked_fill(out, -torch.inf), dim=-1)

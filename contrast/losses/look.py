@@ -1,4 +1,4 @@
-"""LOOK: a query's nearest neighbours are to be of its class."""
+"""LOOK loss: the nearest neighbours of a query should be of its class."""
 
 from __future__ import annotations
 
@@ -19,26 +19,29 @@ __all__ = ["LOOK"]
 
 
 class LOOK(LogitLoss):
-    """LOOK: ``-log( Σ_{j∈kNN, same class} exp l_j / Σ_{j∈kNN} exp l_j )``, kNN the query's k nearest labelled rows.
+    """LOOK loss: leave-one-out k-nearest-neighbour classification of each query.
 
-    Leave-one-out: rows of the query's own sample are left out by index, and its own positive (the key) is no
-    neighbour either. A queue's random start and unlabelled rows are none, since they have no class to vote for. Where
-    none of the k is of the query's class, the nearest row that is joins them. Where there is no such row at all, and
-    for an unlabelled query, the query's own positive joins them: its loss is InfoNCE against the neighbours.
-    Neighbours are found by the plain score; several heads have neighbours of their own and are summed.
+    ``-log( Σ_{j∈kNN, same class} exp l_j / Σ_{j∈kNN} exp l_j )``, with kNN the k nearest labelled rows of the query
 
-    Source: Feng et al., ICLR 2022, arXiv 2110.06014, without public code. The formula is not checked against the paper;
-    the number of neighbours, τ and what stands in for missing neighbours are this project's choice.
+    Leave-one-out means that rows of the query's own sample are excluded by their sample index; the query's own positive
+    (the key) is not a neighbour either. Unlabelled rows and a queue's random start are not neighbours, because they
+    have no class to vote for. If no neighbour is of the query's class, the nearest row of that class is added. If there
+    is no such row, or if the query is unlabelled, the query's own positive is added; the loss is then InfoNCE against
+    the neighbours. Neighbours are found by the score before the temperature. Each head has its own neighbours, and the
+    losses of several heads are summed.
 
     Args:
-        labels: one a training sample, (n,), -1 where unlabelled; a configuration's data give them if left out.
-        neighbours: k, at least 1; where fewer rows are offered, all of them.
+        labels: the label of each training sample, (n,), -1 if unlabelled. If omitted, the configuration's data give
+            them.
+        neighbours: k, at least 1. If fewer rows are offered, all of them are neighbours.
         temperature: τ as a number, or a `Temperature`.
-        weighting: one weight a query; None weighs all alike.
+        weighting: computes one weight per query. None gives every query the weight 1.
 
     Raises:
-        InputError: where there are no labels, for neighbours below 1, and for pairs with own negatives or extra
-            positives.
+        InputError: if there are no labels; for neighbours below 1; for pairs with own negatives or extra positives.
+
+    Source: Feng et al., ICLR 2022, arXiv 2110.06014, without public code. The formula was not checked against the
+    paper. The number of neighbours, τ and the substitutes for missing neighbours are choices of this project.
 
     Example:
         >>> from contrast import queue_pairs
@@ -72,8 +75,9 @@ class LOOK(LogitLoss):
             return weighted_mean([self._losses(each) for each in pairs], pairs, self.weighting)
 
     def logits(self, pairs: Pairs) -> tuple[PositiveLogits, NegativeLogits]:
-        """The own positive's, which is in the loss only where no row is of the query's class; the neighbours' of other
-        classes.
+        """Logits of the query's own positive, and of the neighbours of other classes.
+
+        The own positive is part of the loss only if no row is of the query's class.
         """
         with torch.autocast(pairs.query.device.type, enabled=False):
             seen, near, alike = self._voters(pairs)
@@ -93,7 +97,10 @@ class LOOK(LogitLoss):
         return losses if losses.ndim == 1 else losses.flatten(0, -2).sum(dim=0)
 
     def _voters(self, pairs: Pairs) -> tuple[LabelledLogits, Bool[Tensor, "*h b k"], Bool[Tensor, "*h b k"]]:
-        """Logits, each query's neighbours, and the rows of its class that count: of them, or the nearest there is."""
+        """Logits, the neighbours of each query, and the rows of its class that count.
+
+        The rows that count are the neighbours of the query's class, or the nearest row of the class if no neighbour is.
+        """
         seen = labelled_logits("LOOK", pairs, self.labels, self.temperature)
         voting = seen.offered & seen.labelled
         if pairs.placeholder is not None:
@@ -120,13 +127,13 @@ def _partition(
     logit: Float[Tensor, "*h b k"], positive: Float[Tensor, "*h b"], rows: Bool[Tensor, "*h b k"],
     alike: Bool[Tensor, "*h b k"],
 ) -> Float[Tensor, "*h b"]:  # fmt: skip
-    """The logarithm of the sum over these rows, and over the own positive where no row is of the class."""
+    """Log-sum-exp over the selected rows, and over the own positive for queries without a row of their class."""
     own = torch.where(alike.any(dim=-1), -torch.inf, positive)[..., None]
     return torch.logsumexp(torch.cat([own, logit.masked_fill(~rows, -torch.inf)], dim=-1), dim=-1)
 
 
 def _best(score: Float[Tensor, "*h b k"], rows: Bool[Tensor, "b k"]) -> Bool[Tensor, "*h b k"]:
-    """Which one of these rows has the highest score, for each query; none where there is none."""
+    """The selected row with the highest score, for each query; no row if none is selected."""
     if not score.shape[-1]:
         return torch.zeros_like(score, dtype=torch.bool)
     column = score.masked_fill(~rows, -torch.inf).argmax(dim=-1, keepdim=True)

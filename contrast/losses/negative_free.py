@@ -1,4 +1,4 @@
-"""Losses of a query and its positive alone: SimSiam's and BYOL's."""
+"""Losses without negatives: SimSiam and BYOL."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ __all__ = ["BYOLLoss", "SimSiamLoss"]
 
 
 class SimSiamLoss(Loss):
-    """SimSiam: ``-s`` a query, s the score with its positive; with a temperature ``-2 · logit(s/2)``.
+    """SimSiam loss: negative cosine similarity of each query and its positive.
 
-    The mean over the 2N queries of both directions is ``½ D(p1, z2) + ½ D(p2, z1)``. With an `AdaptiveTemperature` a
-    query's loss is ``-s/τ + 2β Ω(τ)``, so that the same mean is AMCL's eq. 2.2 (scores halved, Ω not), summed over
-    heads. The gradient stops at the positive here, whatever a method hands over. Negatives are not looked at.
+    ``-s`` with the score s of the positive; with a temperature ``-2 · logit(s/2)``
 
-    Source: Chen and He, CVPR 2021, arXiv 2011.10566, eq. 4; AMCL is Wang et al., ECCV 2024, arXiv 2310.05615.
+    The mean over the 2N queries of both directions is ``½ D(p1, z2) + ½ D(p2, z1)``. With an `AdaptiveTemperature`, the
+    loss of a query is ``-s/τ + 2β Ω(τ)``. The same mean is then AMCL's eq. 2.2 (scores halved, Ω not), summed over
+    heads. The loss always stops the gradient at the positive, even if the method has not. It ignores negatives.
 
     Args:
-        temperature: τ as a number, or a `Temperature`; 1 is SimSiam.
-        weighting: one weight a query; None weighs all alike.
+        temperature: τ as a number, or a `Temperature`. 1 is SimSiam.
+        weighting: computes one weight per query. None gives every query the weight 1.
+
+    Source: Chen and He, CVPR 2021, arXiv 2011.10566, eq. 4; AMCL is Wang et al., ECCV 2024, arXiv 2310.05615.
 
     Example:
         >>> from contrast import in_batch_pairs
@@ -55,15 +57,18 @@ class SimSiamLoss(Loss):
 
 
 class BYOLLoss(Loss):
-    """BYOL: ``2 · ‖q - z‖² = 2 (2 - 2s)`` a query, of unit rows.
+    """BYOL loss: squared distance of each query to its positive, for unit rows.
 
-    The mean over the 2N queries is the sum of the two directions' means, as in the paper. The gradient stops at the
-    positive here, whatever a method hands over. Negatives are not looked at; several heads are summed.
+    ``2 · ‖q - z‖² = 2 (2 - 2s)`` for each query
 
-    Source: Grill et al., NeurIPS 2020, arXiv 2006.07733, eq. 2 and the symmetric sum below it.
+    The mean over the 2N queries is the sum of the means of the two directions, as in the paper. The loss always stops
+    the gradient at the positive, even if the method has not. It ignores negatives. The losses of several heads are
+    summed.
 
     Args:
-        weighting: one weight a query; None weighs all alike.
+        weighting: computes one weight per query. None gives every query the weight 1.
+
+    Source: Grill et al., NeurIPS 2020, arXiv 2006.07733, eq. 2 and the symmetric sum below it.
 
     Example:
         >>> from contrast import in_batch_pairs

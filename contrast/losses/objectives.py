@@ -1,4 +1,4 @@
-"""Objectives: InfoNCE, decoupled (DCL, DCLW), debiased, HCL, and the hardest negative."""
+"""Contrastive objectives: InfoNCE, decoupled (DCL, DCLW), debiased, HCL and hardest negative."""
 
 from __future__ import annotations
 
@@ -18,33 +18,35 @@ from contrast.losses.logits import NegativeLogits, PositiveLogits
 __all__ = ["DCL", "DCLW", "HCL", "Debiased", "HardestNegative", "InfoNCE", "Objective", "softplus"]
 
 _LINEAR_FROM = 50.0
-"""Beyond it log(1 + exp x) is x in float64: exp(-50) is below half a unit in the last place of 50."""
+"""Above this x, log(1 + exp x) equals x in float64: exp(-50) is below half a unit in the last place of 50."""
 
 
 class Objective(Piece):
-    """One loss a query (and head)."""
+    """Base class of objectives: one loss per query (and per head) from its logits."""
 
     @abstractmethod
     def forward(self, positive: PositiveLogits, negatives: NegativeLogits) -> Float[Tensor, "*h b"]:
-        """Each query's loss."""
+        """Loss of each query."""
 
 
 def softplus(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """``log(1 + exp x)``, to the last digit in float64.
+    """Numerically exact softplus, ``log(1 + exp x)``, to the last digit in float64.
 
-    Torch's default is x itself from 20 on, where exp(-x) still is a relative 1e-10 of the result.
+    By default torch returns x itself above 20, where the relative error exp(-x)/x is still about 1e-10.
     """
     return nn.functional.softplus(x, threshold=_LINEAR_FROM)
 
 
 class InfoNCE(Objective):
-    """InfoNCE, which is NT-Xent on in-batch pairs: ``-l⁺ + log(exp l⁺ + Σ_j exp l_j)``.
+    """InfoNCE loss, which is NT-Xent on in-batch pairs.
 
-    Computed as ``softplus(log Σ_j exp l_j - l⁺)``, the same number.
+    ``-l⁺ + log(exp l⁺ + Σ_j exp l_j)``, with l⁺ the positive's logit and l_j the negatives' logits.
 
-    Source: van den Oord et al., arXiv 1807.03748, eq. 4; NT-Xent is Chen et al., ICML 2020, arXiv 2002.05709, eq. 1.
-    The mean over the 2N queries is taken, as in the paper; the authors' code returns the sum of the two directions'
-    means, twice this value.
+    It is computed as ``softplus(log Σ_j exp l_j - l⁺)``, which is the same number.
+
+    Source: van den Oord et al., arXiv 1807.03748, eq. 4; NT-Xent is Chen et al., ICML 2020, arXiv 2002.05709, eq. 1. As
+    in the paper, the loss is the mean over the 2N queries. The authors' code returns the sum of the means of the two
+    directions, which is twice this value.
 
     Example:
         >>> from contrast import in_batch_pairs, losses
@@ -59,13 +61,17 @@ class InfoNCE(Objective):
 
 
 class DCL(Objective):
-    """Decoupled contrastive loss, InfoNCE without the positive in the denominator: ``-l⁺ + log Σ_j exp l_j``.
+    """Decoupled contrastive loss (DCL): InfoNCE without the positive in the softmax denominator.
 
-    Source: Yeh et al., ECCV 2022, arXiv 2110.06848, eq. 6. The sum runs over the negatives of both views inside one
-    logarithm. Hence NT-Xent = softplus(DCL), query by query. A negative loss is normal late in training.
+    ``-l⁺ + log Σ_j exp l_j``, with l⁺ the positive's logit and l_j the negatives' logits.
+
+    One logarithm holds the sum over the negatives of both views. Hence NT-Xent = softplus(DCL) for each query. A
+    negative loss is normal late in training.
 
     Raises:
-        InputError: where a query has no negative, as in a batch of one sample.
+        InputError: if a query has no negative, as in a batch of one sample.
+
+    Source: Yeh et al., ECCV 2022, arXiv 2110.06848, eq. 6.
     """
 
     def forward(self, positive: PositiveLogits, negatives: NegativeLogits) -> Float[Tensor, "*h b"]:
@@ -73,14 +79,18 @@ class DCL(Objective):
 
 
 def require_negatives(owner: str, partition: Float[Tensor, "*h b"]) -> Float[Tensor, "*h b"]:
-    """``log Σ_j exp l_j`` of queries that all have a negative: without one it is -inf, and so is the loss.
+    """Refuse queries without negatives, whose DCL loss would be -inf.
 
     Args:
-        owner: for messages.
-        partition: of each query. On a device, where looking would wait for it, only that of one sample is looked at.
+        owner: name of the objective, for error messages.
+        partition: ``log Σ_j exp l_j`` of each query, (*h, b); -inf if the query has no negative. On a device, only
+            batches of at most two values are checked, because the check needs a synchronisation.
+
+    Returns:
+        `partition`, unchanged.
 
     Raises:
-        InputError: where a query has no negative.
+        InputError: if a query has no negative.
     """
     looked_at = partition.device.type == "cpu" or partition.numel() <= 2
     if looked_at and bool((found := partition.detach().isneginf()).any()):
@@ -90,12 +100,20 @@ def require_negatives(owner: str, partition: Float[Tensor, "*h b"]) -> Float[Ten
 
 
 def refuse_one_sample(owner: str, partition: Float[Tensor, "*h b"]) -> Float[Tensor, "*h b"]:
-    """``log Σ_j exp l_j``, unless a whole batch of one sample has no negative: its loss would be 0 and teach nothing.
+    """Refuse a batch of one sample: without negatives its loss is 0, and nothing is learned.
 
-    A single query of many may be without negatives, where they were removed: its loss is 0.
+    A single query of a larger batch may have no negatives, for example after false-negative removal. Its loss is then
+    0.
+
+    Args:
+        owner: name of the objective, for error messages.
+        partition: ``log Σ_j exp l_j`` of each query, (*h, b); -inf if the query has no negative.
+
+    Returns:
+        `partition`, unchanged.
 
     Raises:
-        InputError: where there are one or two queries, and no negative for them.
+        InputError: if there are one or two queries, and none has a negative.
     """
     if partition.shape[-1] <= 2 and bool(partition.detach().isneginf().all()):
         raise InputError(f"{owner}: no query has a negative, so its loss is 0: give 2 samples or more")
@@ -103,19 +121,23 @@ def refuse_one_sample(owner: str, partition: Float[Tensor, "*h b"]) -> Float[Ten
 
 
 class DCLW(Objective):
-    """Weighted DCL: ``-w l⁺ + log Σ_j exp l_j`` with ``w = 2 - exp(s⁺/σ) / mean_b exp(s⁺_b/σ)``, w without gradient.
+    """Weighted decoupled contrastive loss (DCLW): DCL with a weight on the positive's logit.
 
-    Source: Yeh et al., ECCV 2022, arXiv 2110.06848, section 3 (the negative von Mises-Fisher weighting). The mean is
-    over the whole batch, of all processes. Whether gradient flows through w, the paper does not say, as far as a reader
-    of it reports (lightly's pull request #793); here w is a constant. A public implementation
-    (raminnakhli/Decoupled-Contrastive-Learning 0b9b76d, not by the paper's authors) lets gradient through. w can be
-    negative.
+    ``-w l⁺ + log Σ_j exp l_j`` with ``w = 2 - exp(s⁺/σ) / mean_b exp(s⁺_b/σ)``
+
+    s⁺ is the positive's score, l⁺ its logit. The mean is taken over the whole batch of all processes. The weight w
+    carries no gradient and can be negative.
 
     Args:
-        sigma: σ, above 0; the paper's 0.5.
+        sigma: σ, above 0. The paper uses 0.5.
 
     Raises:
-        InputError: for a sigma that is not above 0; where a query has no negative.
+        InputError: if sigma is not above 0; if a query has no negative.
+
+    Source: Yeh et al., ECCV 2022, arXiv 2110.06848, section 3 (the negative von Mises-Fisher weighting). According to a
+    reader of the paper (lightly's pull request #793), it does not say whether gradient flows through w; here w is a
+    constant. A public implementation (raminnakhli/Decoupled-Contrastive-Learning 0b9b76d, not by the paper's authors)
+    lets the gradient through.
     """
 
     @checked
@@ -139,16 +161,21 @@ class DCLW(Objective):
 
 
 class HardestNegative(Objective):
-    """``l_{j*} - l⁺`` with ``j* = argmax_j s_j``: hardest by the plain score, then at its own temperature.
+    """Hardest-negative loss: the logit of the hardest negative minus the positive's logit.
 
-    With an `AdaptiveTemperature` this is AMCL's loss: ``-s⁺/τ⁺ + β Ω(τ⁺) + s*/τ* - β Ω(τ*)``. It is not bounded below:
-    where s* is below β the loss falls as τ* goes to 0, so τ's lower bound is part of the method. InfoNCE over the same
-    logits is bounded, and what we take for AMCL unless told otherwise.
+    ``l_{j*} - l⁺`` with ``j* = argmax_j s_j``. The hardest negative is chosen by its plain score s, and its logit is
+    computed with its own temperature.
 
-    Source: Wang et al., ECCV 2024, arXiv 2310.05615, eq. 2.1; with the positive among the candidates, eq. 2.4.
+    With an `AdaptiveTemperature` this is the loss of AMCL: ``-s⁺/τ⁺ + β Ω(τ⁺) + s*/τ* - β Ω(τ*)``. That loss is not
+    bounded below: if s* is below β, the loss falls as τ* goes to 0. The lower bound of τ is therefore part of the
+    method. InfoNCE over the same logits is bounded; this project uses InfoNCE for AMCL unless another objective is
+    given.
 
     Args:
-        positive_competes: eq. 2.4; a query whose positive is hardest has loss 0.
+        positive_competes: whether the positive is among the candidates (eq. 2.4). A query whose positive is the hardest
+            candidate then has the loss 0.
+
+    Source: Wang et al., ECCV 2024, arXiv 2310.05615, eq. 2.1; with the positive among the candidates, eq. 2.4.
 
     Example:
         >>> from contrast import in_batch_pairs, losses
@@ -173,19 +200,21 @@ class HardestNegative(Objective):
 
 
 class Debiased(Objective):
-    """Debiased contrastive loss: ``-log(e⁺ / (e⁺ + G))``, ``G = max((Σ_j e_j - N τ⁺ e⁺)/(1 - τ⁺), N e^{-1/τ})``.
+    """Debiased contrastive loss: InfoNCE with the expected false negatives subtracted from the denominator.
 
-    τ⁺ is the share of negatives that are of the query's own class; e = exp(logit), N how many negatives a query has,
-    and -1/τ the logit of the score -1, below which no negative of unit rows lies. With τ⁺ = 0 it is InfoNCE.
+    ``-log(e⁺ / (e⁺ + G))``, ``G = max((Σ_j e_j - N τ⁺ e⁺)/(1 - τ⁺), N e^{-1/τ})``
 
-    Source: Chuang et al., NeurIPS 2020, arXiv 2007.00224, eqs. 7 and 8; one positive, as in the experiments. After a
-    transform that lets scores leave [-1, 1] the floor is no bound.
+    Here e = exp(logit) and N is the number of negatives of the query. τ⁺ is the probability that a negative is of the
+    query's own class. The floor of G uses -1/τ, the logit of the score -1: no negative of unit rows has a lower score.
+    With τ⁺ = 0 the loss is InfoNCE. If a transform lets scores leave [-1, 1], the floor is not a bound.
 
     Args:
-        positive_share: τ⁺, in [0, 1); the authors take 0.1 for CIFAR-10.
+        positive_share: τ⁺, in [0, 1). The authors use 0.1 for CIFAR-10.
 
     Raises:
-        InputError: where positive_share is outside [0, 1).
+        InputError: if positive_share is outside [0, 1).
+
+    Source: Chuang et al., NeurIPS 2020, arXiv 2007.00224, eqs. 7 and 8; one positive, as in the paper's experiments.
     """
 
     @checked
@@ -202,19 +231,22 @@ class Debiased(Objective):
 
 
 class HCL(Objective):
-    """Hard contrastive loss: `Debiased` with the negatives weighted by ``w_j = e_j^β / mean(e^β)``.
+    """Hard-negative contrastive loss (HCL): `Debiased` with larger weights for harder negatives.
 
-    ``-log(e⁺ / (e⁺ + G))`` with ``G = max((Σ_j w_j e_j - N τ⁺ e⁺)/(1 - τ⁺), N e^{-1/τ})``. Gradient flows through the
-    weights, as in the authors' code. With β = 0 it is the debiased loss, with τ⁺ = 0 too InfoNCE.
+    ``-log(e⁺ / (e⁺ + G))`` with ``G = max((Σ_j w_j e_j - N τ⁺ e⁺)/(1 - τ⁺), N e^{-1/τ})`` and
+    ``w_j = e_j^β / mean(e^β)``
 
-    Source: Robinson et al., ICLR 2021, arXiv 2010.04592.
+    Here e = exp(logit) and N is the number of negatives of the query. As in the authors' code, gradient flows through
+    the weights w. With β = 0 it is the debiased loss. With β = 0 and τ⁺ = 0 it is InfoNCE.
 
     Args:
-        positive_share: τ⁺, in [0, 1).
-        beta: β, how much harder negatives count; at least 0.
+        positive_share: τ⁺, the probability that a negative is of the query's own class, in [0, 1).
+        beta: β, at least 0. A larger β gives harder negatives a larger weight.
 
     Raises:
-        InputError: where positive_share is outside [0, 1), or beta is negative or infinite.
+        InputError: if positive_share is outside [0, 1); if beta is negative or infinite.
+
+    Source: Robinson et al., ICLR 2021, arXiv 2010.04592.
 
     Example:
         >>> from contrast import in_batch_pairs, losses
@@ -243,15 +275,28 @@ class HCL(Objective):
 def corrected_negatives(
     positive: PositiveLogits, negatives: NegativeLogits, positive_share: float, beta: float
 ) -> Float[Tensor, "*h b"]:
-    """``log G`` of `HCL`, computed from logarithms alone: raw exponentials overflow at low temperatures."""
+    """``log G`` of `HCL`: the logarithm of the debiased, hardness-weighted sum over the negatives.
+
+    It is computed from logarithms only, because plain exponentials overflow at low temperatures.
+
+    Args:
+        positive: logits of the positives.
+        negatives: logits of the negatives.
+        positive_share: τ⁺.
+        beta: β; 0 gives the G of `Debiased`.
+
+    Returns:
+        ``log G``, (*h, b); -inf for a query without negatives.
+    """
     some = negatives.count > 0
     log_count = negatives.count.clamp(min=1).to(positive.logit.dtype).log()
     # Σ w_j e_j = N · Σ e_j^{1+β} / Σ e_j^β
     total = log_count + _where_some(negatives.logsumexp(1 + beta), some) - _where_some(negatives.logsumexp(beta), some)
     if positive_share > 0:
-        taken = log_count + torch.log(total.new_tensor(positive_share)) + positive.logit - total  # log of the share
+        taken = log_count + torch.log(total.new_tensor(positive_share)) + positive.logit - total  # log(N τ⁺ e⁺ / total)
         below = taken < 0
-        # log(-expm1 x) is taken where it is finite alone: a NaN that `where` hides would be in the gradient.
+        # Replace x where log(-expm1 x) is not finite: `torch.where` would hide the NaN in the value, but not in the
+        # gradient.
         left = torch.log(-torch.expm1(torch.where(below, taken, -1.0)))
         corrected = total + left - torch.log1p(total.new_tensor(-positive_share))
         total = torch.where(below, corrected, -torch.inf)

@@ -1,4 +1,4 @@
-"""The one hot function: the logarithm of each query's sum over its negatives, with the matrix never there."""
+"""Softmax denominator: log-sum-exp of each query's negatives, without materialising the score matrix."""
 
 from __future__ import annotations
 
@@ -17,34 +17,39 @@ from contrast.losses.exclusion import LeftOut
 __all__ = ["log_partition"]
 
 HAS_TRITON = find_spec("triton") is not None
-"""Without it, as on Windows or a Mac, a device runs the blocks of the CPU."""
+"""Without Triton, as on Windows and macOS, a CUDA device runs the same blocks as the CPU."""
 
 _ROWS, _COLUMNS = 512, 1024
-"""Of a block where queries meet other rows."""
+"""Size of a block of queries and other rows."""
 _SQUARE = 512
-"""Of a block where queries meet each other."""
+"""Size of a block of queries among themselves."""
 _KEPT = 1 << 20
-"""Entries of the whole matrix up to which exponentials are kept for backward; beyond, they are made again."""
+"""Largest matrix, in entries, whose exponentials are kept for backward; a larger matrix computes them again."""
 _SAFE = {torch.float32: 60.0, torch.float64: 600.0}
-"""How large a logit may be for its exponential, and for a sum of billions of them, to be a normal number."""
+"""Largest logit for which its exponential, and a sum of billions of such exponentials, is a normal number."""
 
 
 def log_partition(
     query: Float[Tensor, "*h b d"], negatives: Float[Tensor, "*h k d"], inverse: Float[Tensor, ""], out: LeftOut
 ) -> Float[Tensor, "*h b"]:
-    """``log Σ_j exp(q·n_j / τ)`` over the negatives that a query meets; -inf where it meets none.
+    """Log-sum-exp over each query's negatives, ``log Σ_j exp(q·n_j / τ)``, computed block by block.
 
-    Scores are made, used and forgotten block by block, and made again in backward: memory is O(b + k), gradients of
-    query, negatives and τ are exact. Where query and negatives are one tensor (a batch on one process), half of the
-    blocks serve both. Where the negatives ask for no gradient (a queue), the query's is made in forward already.
+    Scores are computed and dropped block by block, and computed again in backward. Memory is O(b + k). The gradients of
+    query, negatives and τ are exact. If query and negatives are the same tensor (a batch on one process), each block
+    above the diagonal also serves for its mirror image. If the negatives need no gradient (a queue), the query's
+    gradient is already computed in forward.
 
-    On a CUDA device kernels do the same (`contrast.losses._partition_cuda`), and take rows in half precision as they
-    are; elsewhere these are widened first.
+    On a CUDA device, fused kernels do the same (`contrast.losses._partition_cuda`) and read half-precision rows
+    directly. Elsewhere, half-precision rows are converted to float32 first.
 
     Args:
-        query, negatives: rows; they need not be of unit length.
+        query: rows, (*h, b, d); unit length is not required.
+        negatives: rows, (*h, k, d); unit length is not required.
         inverse: 1/τ, at least float32.
-        out: which entries count for nothing.
+        out: the excluded entries.
+
+    Returns:
+        The logarithm of the sum, (*h, b); -inf for a query without negatives.
     """
     if query.ndim > 2:
         one = query is negatives
@@ -52,7 +57,7 @@ def log_partition(
         return torch.stack([log_partition(*rows, inverse, out) for rows in heads])
     within = query is negatives and out.symmetric
     if query.device.type == "cuda" and HAS_TRITON and query.dtype != torch.float64:
-        from contrast.losses._partition_cuda import fits, fused_log_partition  # loads Triton, which only a card needs
+        from contrast.losses._partition_cuda import fits, fused_log_partition  # loads Triton: GPUs only
 
         if fits(query):
             return fused_log_partition(query, negatives, inverse, out.pairs, within)
@@ -61,7 +66,7 @@ def log_partition(
 
 
 def _by_blocks(query: Tensor, negatives: Tensor, inverse: Tensor, out: LeftOut, within: bool) -> Tensor:
-    # Of a device's numbers none is waited for: maxima are taken there whatever they are.
+    # On a device we always subtract row maxima, to avoid a synchronisation.
     safe = query.device.type == "cpu" and _largest_logit(query, negatives, inverse) <= _SAFE[query.dtype]
     result: Tensor
     if within and safe:
@@ -72,7 +77,7 @@ def _by_blocks(query: Tensor, negatives: Tensor, inverse: Tensor, out: LeftOut, 
 
 
 class _Block(NamedTuple):
-    """Exponentials of one block of logits, 0 where a query leaves a negative out."""
+    """Exponentials of one block of logits; 0 where a query excludes a negative."""
 
     rows: slice
     columns: slice
@@ -80,7 +85,10 @@ class _Block(NamedTuple):
 
 
 class _Within(torch.autograd.Function):
-    """Rows among themselves: exp(logit) is symmetric, so blocks above the diagonal serve both of their sides."""
+    """Log-sum-exp of rows among themselves.
+
+    exp(logit) is symmetric, so each block above the diagonal also serves for its mirror image.
+    """
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, inverse: Tensor, out: LeftOut) -> Tensor:
@@ -105,17 +113,18 @@ class _Within(torch.autograd.Function):
         share = _over(gradient, total)
         by_row = torch.zeros_like(rows)
         for block in ctx.kept or ctx.blocks():
-            # x_i is a query and a negative: d/dx_i Σ_r g_r log Σ_j e_rj = Σ_j e_ij (g_i / Z_i + g_j / Z_j) x_j / τ.
+            # x_i is both a query and a negative:
+            # d/dx_i Σ_r g_r log Σ_j e_rj = Σ_j e_ij (g_i / Z_i + g_j / Z_j) x_j / τ.
             weight = block.values.mul_(share[block.rows, None] + share[block.columns])
             by_row[block.rows].addmm_(weight, rows[block.columns])
             if block.rows != block.columns:
                 by_row[block.columns].addmm_(weight.T, rows[block.rows])
-        of_inverse = (rows * by_row).sum() / 2 if ctx.needs_input_grad[1] else None  # 1/τ may be 0: HCL's at beta 0
+        of_inverse = (rows * by_row).sum() / 2 if ctx.needs_input_grad[1] else None  # 1/τ may be 0: HCL at β = 0
         return by_row.mul_(inverse), of_inverse, None
 
 
 class _Between(torch.autograd.Function):
-    """Queries and other rows."""
+    """Log-sum-exp of queries over other rows."""
 
     @staticmethod
     def forward(
@@ -159,7 +168,10 @@ def _exponentials(
     shift: Tensor | None = None,
     half: bool = False,
 ) -> Iterator[_Block]:
-    """Blocks of exp(logit - shift), one buffer for all of them; `half`: those on and above the diagonal alone."""
+    """Iterate over blocks of exp(logit - shift), all in one buffer; with `half`, over the upper triangle only.
+
+    The upper triangle holds the blocks on and above the diagonal.
+    """
     hidden = out.blocks(*shape)
     for rows, columns, values in _logits(scaled, negatives, shape, half):
         if shift is not None:
@@ -180,7 +192,7 @@ def _logits(scaled: Tensor, negatives: Tensor, shape: tuple[int, int], half: boo
 
 
 def _row_maxima(scaled: Tensor, negatives: Tensor, out: LeftOut) -> Tensor:
-    """Each query's largest logit, where one of them may be too large for its exponential; 0 where there is none."""
+    """Largest logit of each query, to subtract before the exponential; 0 for a query without negatives."""
     shape = (_ROWS, _COLUMNS)
     hidden = out.blocks(*shape)
     largest = scaled.new_full((len(scaled),), -torch.inf)
@@ -191,7 +203,7 @@ def _row_maxima(scaled: Tensor, negatives: Tensor, out: LeftOut) -> Tensor:
 
 
 def _largest_logit(query: Tensor, negatives: Tensor, inverse: Tensor) -> float:
-    """A bound by the longest rows; 0 where there are none."""
+    """Upper bound of the logits, from the longest rows; 0 if there are no rows."""
     longest = [
         torch.linalg.vector_norm(rows.detach(), dim=1).amax().item() if len(rows) else 0.0
         for rows in ((query,) if query is negatives else (query, negatives))
@@ -200,5 +212,5 @@ def _largest_logit(query: Tensor, negatives: Tensor, inverse: Tensor) -> float:
 
 
 def _over(gradient: Tensor, total: Tensor) -> Tensor:
-    """Gradient of the logarithm; 0 of a query that meets no negative."""
+    """Gradient of the logarithm, ``gradient / total``; 0 for a query without negatives."""
     return (gradient / total).masked_fill_(total == 0, 0.0)

@@ -1,4 +1,4 @@
-"""Redundancy reduction: Barlow Twins and VICReg."""
+"""Redundancy-reduction losses: Barlow Twins and VICReg."""
 
 from __future__ import annotations
 
@@ -16,23 +16,28 @@ __all__ = ["BarlowTwins", "VICReg", "amcl_barlow", "cross_correlation"]
 
 
 class BarlowTwins(Loss):
-    """Barlow Twins: ``Σ_l (1 - C_ll)² + λ Σ_{l≠m} C_lm²``, C the cross-correlation of the two views' dimensions.
+    """Barlow Twins loss: move the cross-correlation matrix of two views towards the identity.
 
-    It takes raw embeddings, one direction, and the batch of all processes. Several heads are summed. No query has a
-    loss of its own, so there is no weighting.
+    ``Σ_l (1 - C_ll)² + λ Σ_{l≠m} C_lm²``, with C the cross-correlation of the two views' dimensions
 
-    Source: Zbontar et al., ICML 2021, arXiv 2103.03230, eqs. 1 and 2; λ and the 1e-5 in the norm are the authors'
-    code's. With a temperature it is AMCL's form (Wang et al., ECCV 2024, arXiv 2310.05615, eq. 2.3; see `amcl_barlow`).
-    A pair there is two dimensions, each a vector of its values over the batch, brought to mean 0 and length 1: the
-    temperature's width is the global batch size, and the loss depends on the order of the samples, since its network
-    reads them in order.
+    It takes raw embeddings, one direction, and the batch of all processes. The losses of several heads are summed. A
+    query has no loss of its own, so there is no weighting.
+
+    With a temperature, the loss is AMCL's form; see `amcl_barlow`. A pair then consists of two dimensions. Each
+    dimension is a vector of its values over the batch, standardised to mean 0 and length 1. The temperature's `width`
+    is therefore the global batch size. The loss then depends on the order of the samples, because the temperature's
+    network reads them in order.
 
     Args:
         redundancy: λ, at least 0.
-        temperature: of each pair of dimensions, its `width` the global batch size; None for Barlow Twins itself.
+        temperature: temperature of each pair of dimensions, with the global batch size as `width`. None gives Barlow
+            Twins itself.
 
     Raises:
-        InputError: for a negative redundancy; for a batch of another size than the temperature's width.
+        InputError: for a negative redundancy; for a global batch size that differs from the temperature's width.
+
+    Source: Zbontar et al., ICML 2021, arXiv 2103.03230, eqs. 1 and 2; λ and the 1e-5 in the norm are from the authors'
+    code. AMCL's form is Wang et al., ECCV 2024, arXiv 2310.05615, eq. 2.3.
 
     Example:
         >>> from contrast import Pairs
@@ -84,12 +89,18 @@ class BarlowTwins(Loss):
 
 @checked
 def cross_correlation(z1: Float[Tensor, "*h n d"], z2: Float[Tensor, "*h n d"]) -> Float[Tensor, "*h d d"]:
-    """``C = BN(z1)ᵀ BN(z2) / N``, with ``BN(z) = (z - mean) / √(variance + 1e-5)``, the variance biased.
+    """Cross-correlation matrix of two views' embeddings, as in Barlow Twins.
 
-    Source: arXiv 2103.03230, eq. 2, by the authors' code; the paper's has no 1e-5.
+    ``C = BN(z1)ᵀ BN(z2) / N``, with ``BN(z) = (z - mean) / √(variance + 1e-5)`` and the biased variance
 
     Args:
-        z1, z2: raw embeddings of two views of the N samples.
+        z1: raw embeddings of the first view of N samples, (*h, n, d).
+        z2: raw embeddings of the second view of the same samples, (*h, n, d).
+
+    Returns:
+        C, (*h, d, d).
+
+    Source: arXiv 2103.03230, eq. 2, in the form of the authors' code; the paper has no 1e-5.
     """
     return _standardise(z1).transpose(-1, -2) @ _standardise(z2) / z1.shape[-2]
 
@@ -98,15 +109,18 @@ def cross_correlation(z1: Float[Tensor, "*h n d"], z2: Float[Tensor, "*h n d"]) 
 def amcl_barlow(
     correlation: Float[Tensor, "*h d d"], tau: Float[Tensor, "*h d d"], redundancy: float, beta: float
 ) -> Float[Tensor, ""]:
-    """``Σ_l [(1 - C_ll/τ_l)² + β Ω(τ_l)] + Σ_{l≠m} [λ C_lm²/τ_lm - β Ω(τ_lm)]``, summed over heads.
+    """Barlow Twins loss with a temperature for each pair of dimensions (AMCL), summed over heads.
 
-    Source: Wang et al., ECCV 2024, arXiv 2310.05615, eq. 2.3; ``Ω(τ) = (d/2) log τ + 1/τ``, d the embedding's width.
+    ``Σ_l [(1 - C_ll/τ_l)² + β Ω(τ_l)] + Σ_{l≠m} [λ C_lm²/τ_lm - β Ω(τ_lm)]``, with ``Ω(τ) = (d/2) log τ + 1/τ`` and d
+    the width of the embeddings
 
     Args:
-        correlation: C.
-        tau: τ_l on the diagonal, τ_lm off it, above 0.
+        correlation: C, (*h, d, d).
+        tau: τ, above 0, (*h, d, d): τ_l on the diagonal and τ_lm elsewhere.
         redundancy: λ.
         beta: β.
+
+    Source: Wang et al., ECCV 2024, arXiv 2310.05615, eq. 2.3.
     """
     cost = beta * temperature_cost(tau, correlation.shape[-1])
     alike = (1 - torch.diagonal(correlation / tau, dim1=-2, dim2=-1)).square()
@@ -120,15 +134,14 @@ def _standardise(rows: Tensor) -> Tensor:
 
 
 class VICReg(Loss):
-    """VICReg: ``λ mse(z1, z2) + μ ½ [v(z1) + v(z2)] + ν [c(z1) + c(z2)]``.
+    """VICReg loss: variance, invariance and covariance regularisation.
 
-    ``v(z) = mean_l max(0, 1 - √(var_l + 1e-4))`` and ``c(z) = Σ_{l≠m} cov_lm² / d``, variance and covariance unbiased
-    and over the batch of all processes; mse is the mean over samples and dimensions. It takes raw embeddings and one
-    direction. Several heads are summed. No query has a loss of its own, so there is no weighting.
+    ``λ mse(z1, z2) + μ ½ [v(z1) + v(z2)] + ν [c(z1) + c(z2)]``, with ``v(z) = mean_l max(0, 1 - √(var_l + 1e-4))`` and
+    ``c(z) = Σ_{l≠m} cov_lm² / d``
 
-    Source: Bardes et al., ICLR 2022, arXiv 2105.04906, eqs. 1 to 6, by the authors' code. The paper's total does not
-    halve the variance terms, and its distance is summed over dimensions; the code's form is the one whose weights are
-    the defaults.
+    Variance and covariance are unbiased and taken over the batch of all processes. The mse is the mean over samples and
+    dimensions. The loss takes raw embeddings and one direction. The losses of several heads are summed. A query has no
+    loss of its own, so there is no weighting.
 
     Args:
         similarity: λ, at least 0.
@@ -136,7 +149,11 @@ class VICReg(Loss):
         covariance: ν, at least 0.
 
     Raises:
-        InputError: for a negative weight, and a batch of one sample.
+        InputError: for a negative weight; for a batch of one sample.
+
+    Source: Bardes et al., ICLR 2022, arXiv 2105.04906, eqs. 1 to 6, in the form of the authors' code. The paper's total
+    does not halve the variance terms, and the paper sums the distance over dimensions. The default weights belong to
+    the code's form.
 
     Example:
         >>> from contrast import Pairs
@@ -173,7 +190,7 @@ class VICReg(Loss):
 
 
 def _hinge(rows: Float[Tensor, "*h n d"]) -> Float[Tensor, "*h"]:
-    """How far the dimensions' deviations are below 1, on the mean."""
+    """Mean over dimensions of how far the standard deviation is below 1."""
     return torch.relu(1 - torch.sqrt(rows.var(dim=-2) + 1e-4)).mean(dim=-1)
 
 

@@ -1,4 +1,4 @@
-"""SupCon: every row of the query's class is a positive."""
+"""Supervised contrastive loss (SupCon): all rows of the query's class are positives."""
 
 from __future__ import annotations
 
@@ -20,23 +20,26 @@ __all__ = ["SupCon"]
 
 
 class SupCon(LogitLoss):
-    """SupCon: ``-1/|P| Σ_{p∈P} log( exp l_p / Σ_{a∈A} exp l_a )``, P the query's positives, A all rows but itself.
+    """Supervised contrastive loss (SupCon): all rows with the query's label are positives.
 
-    P is the query's own positive and every shared row whose label is the query's; A is the own positive and every
-    shared row that is offered. On in-batch pairs this is the paper's loss over the 2N rows; on a queue, A is the key
-    and the queue. Rows of the query's own sample are left out by index, as everywhere. An unlabelled query (-1) has
-    its own positive alone, which makes its loss InfoNCE. Several heads are summed.
+    ``-1/|P| Σ_{p∈P} log( exp l_p / Σ_{a∈A} exp l_a )``
 
-    Source: Khosla et al., NeurIPS 2020, arXiv 2004.11362, eq. 2 (L_out), mean over the queries. The authors' code
-    multiplies it with τ/0.07.
+    P holds the query's own positive and every shared row with the query's label. A holds the query's own positive and
+    every shared row that is not excluded. On in-batch pairs, this is the paper's loss over the 2N rows. On a queue, A
+    is the key and the queue. Rows of the query's own sample are excluded by their sample index, as in every loss. An
+    unlabelled query (-1) has only its own positive, so its loss is InfoNCE. The losses of several heads are summed.
 
     Args:
-        labels: one a training sample, (n,), -1 where unlabelled; a configuration's data give them if left out.
+        labels: the label of each training sample, (n,), -1 if unlabelled. If omitted, the configuration's data give
+            them.
         temperature: τ as a number, or a `Temperature`.
-        weighting: one weight a query; None weighs all alike.
+        weighting: computes one weight per query. None gives every query the weight 1.
 
     Raises:
-        InputError: where there are no labels; for pairs with own negatives or extra positives.
+        InputError: if there are no labels; for pairs with own negatives or extra positives.
+
+    Source: Khosla et al., NeurIPS 2020, arXiv 2004.11362, eq. 2 (L_out), mean over the queries. The authors' code
+    multiplies the loss by τ/0.07.
 
     Example:
         >>> from contrast import in_batch_pairs
@@ -65,7 +68,7 @@ class SupCon(LogitLoss):
             return weighted_mean([self._losses(each) for each in pairs], pairs, self.weighting)
 
     def logits(self, pairs: Pairs) -> tuple[PositiveLogits, NegativeLogits]:
-        """The own positive's, and those of the rows in A that are not in P."""
+        """Logits of the query's own positive, and of the rows in A that are not in P."""
         with torch.autocast(pairs.query.device.type, enabled=False):
             seen = self._seen(pairs)
             negatives = LabelledNegatives(seen, seen.offered & ~seen.same, self.temperature)
@@ -91,13 +94,13 @@ class SupCon(LogitLoss):
 
 
 def _partition(seen: LabelledLogits, rows: Bool[Tensor, "b k"]) -> Float[Tensor, "*h b"]:
-    """The logarithm of the sum over the own positive and these rows."""
+    """Log-sum-exp over the query's own positive and the selected rows, (*h, b)."""
     everyone = torch.cat([seen.positive[..., None], seen.logit.masked_fill(~rows, -torch.inf)], dim=-1)
     return torch.logsumexp(everyone, dim=-1)
 
 
 def _attracted(seen: LabelledLogits, partition: Float[Tensor, "*h b"]) -> Float[Tensor, " b"]:
-    """Each query's loss, from the logarithm of its sum over A."""
+    """Loss of each query, from its log-sum-exp over A."""
     attracted = seen.positive + seen.logit.masked_fill(~seen.same, 0).sum(dim=-1)
     losses = partition - attracted / (1 + seen.same.sum(dim=-1))
     return losses if losses.ndim == 1 else losses.flatten(0, -2).sum(dim=0)

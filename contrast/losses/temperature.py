@@ -1,4 +1,4 @@
-"""Temperatures: fixed, learned, and adaptive per pair and head (AMCL)."""
+"""Temperatures of a contrastive loss: fixed, learned, and adaptive by pair and head (AMCL)."""
 
 from __future__ import annotations
 
@@ -28,28 +28,38 @@ __all__ = [
 
 
 class Temperature(Piece):
-    """Scores to logits; one that differs from pair to pair reads the embeddings."""
+    """Base class of temperatures: map scores to logits.
+
+    A temperature that differs from pair to pair reads the embeddings of the pair.
+    """
 
     @abstractmethod
     def forward(
         self, scores: Float[Tensor, "..."], query: Float[Tensor, "... d"], other: Float[Tensor, "... d"]
     ) -> Float[Tensor, "..."]:
-        """The logits of `scores`; `query` and `other` broadcast against each other to their shape, plus width d."""
+        """Logits of the scores.
+
+        Args:
+            scores: scores of any shape.
+            query: query embeddings with a last axis of width d.
+            other: embeddings of the positives or negatives with a last axis of width d. Without that axis, `query` and
+                `other` broadcast to the shape of `scores`.
+        """
 
     @abstractmethod
     def of_score(self, score: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """The logit of a score that belongs to no pair of embeddings."""
+        """Logit of a score that belongs to no pair of embeddings."""
 
     def single(self) -> Float[Tensor, ""] | None:
-        """τ where ``logit = score / τ`` with one number for all pairs, live where it is learned; None otherwise.
+        """The single τ of ``logit = score / τ``, if all pairs share one; otherwise None.
 
-        What a loss with one τ computes is done by a function made for it (`contrast.losses.partition`).
+        A learned τ carries its gradient. With a single τ, a loss uses the faster `contrast.losses.partition`.
         """
         return None
 
 
 class FixedTemperature(Temperature):
-    """One constant τ: ``logit = score / τ``.
+    """Fixed temperature: one constant τ, ``logit = score / τ``.
 
     Args:
         value: τ, above 0.
@@ -80,15 +90,22 @@ class FixedTemperature(Temperature):
 
 
 class LearnedTemperature(Temperature):
-    """One τ learned in log space and kept between bounds: ``logit = score / exp(θ)``.
+    """Learned temperature: one τ, learned in log space and kept between bounds.
 
-    The parameter is put back inside its bounds before each step, so that it is never stuck outside them with no
-    gradient. Learned in log space as in CLIP (Radford et al., ICML 2021, arXiv 2103.00020, section 2.4), whose lower
-    bound of 0.01 is the default.
+    ``logit = score / τ`` with ``τ = exp(θ)``
+
+    The parameter θ is clamped to its bounds before each step, so that it never stays outside them without a gradient.
 
     Args:
         initial: τ at the start.
-        lowest, highest: its bounds, 0 < lowest <= initial <= highest.
+        lowest: lower bound of τ, above 0.
+        highest: upper bound of τ; ``0 < lowest <= initial <= highest``.
+
+    Raises:
+        InputError: if the bounds are out of order.
+
+    Source: learned in log space as in CLIP, Radford et al., ICML 2021, arXiv 2103.00020, section 2.4, whose lower bound
+    of 0.01 is the default.
     """
 
     @checked
@@ -104,7 +121,7 @@ class LearnedTemperature(Temperature):
 
     @property
     def value(self) -> Float[Tensor, ""]:
-        """τ as it is now."""
+        """The current τ, within its bounds, with gradient."""
         return self.log_value.clamp(*self.bounds).exp()
 
     def forward(
@@ -128,7 +145,7 @@ class LearnedTemperature(Temperature):
 
 
 def as_temperature(temperature: float | Temperature) -> Temperature:
-    """A number as a fixed temperature; a `Temperature` as it is."""
+    """Convert a number to a `FixedTemperature`; a `Temperature` is returned unchanged."""
     return temperature if isinstance(temperature, Temperature) else FixedTemperature(temperature)
 
 
@@ -142,43 +159,46 @@ Form = Literal["concat", "product"]
 _FORMS = ("concat", "product")
 
 _CPU_BLOCK, _DEVICE_BLOCK = 1 << 18, 1 << 26
-"""Hidden activations (pairs times hidden units) that exist at one time: 1 MiB and 256 MiB of float32."""
+"""Hidden activations (pairs times hidden units) in memory at one time: 1 MiB and 256 MiB in float32."""
 
 
 class AdaptiveTemperature(Temperature):
-    """AMCL's temperature: ``logit = s/τ - β Ω(τ)``, ``τ = lowest + (highest - lowest) · sigmoid(a(z, z′))``.
+    """Adaptive temperature (AMCL): a learned τ for each pair of each head.
 
-    The agreement a comes from one small network that all heads share; each pair of each head has a τ of its own::
+    ``logit = s/τ - β Ω(τ)``, ``τ = lowest + (highest - lowest) · sigmoid(a(z, z′))``, ``Ω(τ) = (d/2) log τ + 1/τ``
+
+    The agreement a comes from one small network that all heads share::
 
         concat     a(z, z′) = ½ [ m([z; z′]) + m([z′; z]) ],   m = linear, ReLU, linear to one number
         product    a(z, z′) = φ(z) · φ(z′),                    φ = linear, ReLU, linear
 
-    Both forms are symmetric in the pair. The two orders of ``concat`` are averaged before the sigmoid, so that τ can
-    come as close to each bound as with one order. ``product`` gives a pair of equal rows a τ in the upper half of the
-    range, since φ(z) · φ(z) is at least 0, so positives that are alike cannot get a low τ.
+    Both forms are symmetric in the pair. ``concat`` averages its two orders before the sigmoid, so that τ can come as
+    close to each bound as with one order. ``product`` gives a pair of equal rows a τ in the upper half of the range,
+    because φ(z) · φ(z) is at least 0. Similar positives therefore cannot get a low τ.
 
-    ``Ω(τ) = (d/2) log τ + 1/τ`` keeps τ from a bound: for β = 1, ``-s/τ + Ω(τ)`` is the negative log-likelihood of a
-    Gaussian of variance τ.
+    Ω keeps τ away from its bounds: for β = 1, ``-s/τ + Ω(τ)`` is the negative log-likelihood of a Gaussian with
+    variance τ.
 
-    ``concat`` never holds its hidden activations for all pairs: the first layer is split into a part of each row, the
-    pairs' activations are made block by block and made again in backward. Memory is that of ``product``; the work is
-    two times `hidden_width` additions a pair, where ``product`` has one matrix product.
+    ``concat`` never holds its hidden activations for all pairs. The first layer is split into one part for each row of
+    the pair. The activations of the pairs are computed block by block, and again in backward. Memory is the same as for
+    ``product``. The work is two times `hidden_width` additions per pair, where ``product`` takes one matrix product.
+
+    Args:
+        width: d, the width of the embeddings; the head's `output_width`.
+        hidden_width: units of the network's hidden layer; with ``product``, also of its output.
+        lowest: lower bound of τ, above 0.
+        highest: upper bound of τ, above `lowest`.
+        beta: β, at least 0. 0 drops Ω.
+        form: how the network maps a pair to one number, ``concat`` or ``product``.
+
+    Raises:
+        InputError: for bounds out of order; for a negative or infinite beta; for an unknown form; for embeddings of
+            another width.
 
     Source: Wang et al., ECCV 2024, arXiv 2310.05615; the paper's section on τ was not read. ``concat`` follows the
     module that the authors published (github.com/LeiWangR/cl at 3318352, src/amcl_components/adaptive_temperature.py),
-    made symmetric; the bounds there are 1e-5 and 2, and β is 0.1. ``product`` follows third-party notes of the paper.
-    The bounds and β here are this project's choice.
-
-    Args:
-        width: d, the embeddings' width; the head's `output_width`.
-        hidden_width: units of the network's hidden layer, and with ``product`` of its output.
-        lowest, highest: bounds of τ, 0 < lowest < highest.
-        beta: β, at least 0; 0 leaves Ω out.
-        form: how a pair becomes one number.
-
-    Raises:
-        InputError: for bounds out of order, a negative or infinite beta, an unknown form, and embeddings of another
-            width.
+    made symmetric; the bounds there are 1e-5 and 2, and β is 0.1. ``product`` follows third-party notes on the paper.
+    The bounds and β here are choices of this project.
 
     Example:
         >>> temperature = AdaptiveTemperature(width=8)
@@ -224,7 +244,15 @@ class AdaptiveTemperature(Temperature):
         return amcl_logits(scores, self.of_pairs(query, other), self.beta, self.width)
 
     def of_pairs(self, query: Float[Tensor, "... d"], other: Float[Tensor, "... d"]) -> Float[Tensor, "..."]:
-        """τ of each pair; arguments as in `forward`."""
+        """τ of each pair.
+
+        Args:
+            query: query embeddings with a last axis of width d.
+            other: embeddings of the positives or negatives with a last axis of width d; broadcasts against `query`.
+
+        Raises:
+            InputError: for embeddings of another width.
+        """
         if query.shape[-1] != self.width:
             raise InputError(
                 f"AdaptiveTemperature of width {self.width} got embeddings of width {query.shape[-1]}: set its width "
@@ -245,7 +273,7 @@ class AdaptiveTemperature(Temperature):
         shape = _common_shape(query, other)
         query, other = (rows.view(*[1] * (max(len(shape), 2) + 1 - rows.ndim), *rows.shape) for rows in (query, other))
         with torch.autocast(query.device.type, enabled=False):
-            # Units of the one order, then units of the other: a single sum over both.
+            # Concatenate the hidden units of both orders, so that one sum covers both.
             left = nn.functional.linear(query, torch.cat([one, two]), torch.cat([first.bias, first.bias]))
             right = nn.functional.linear(other, torch.cat([two, one]))
             agreement: Tensor = _Agreement.apply(left, right, torch.cat([last.weight[0], last.weight[0]]) / 2)
@@ -265,24 +293,26 @@ class AdaptiveTemperature(Temperature):
 def amcl_logits(
     score: Float[Tensor, "..."], tau: Float[Tensor, "..."], beta: float, width: int
 ) -> Float[Tensor, "..."]:
-    """``s/τ - β Ω(τ)``: the logits of AMCL, arXiv 2310.05615.
+    """AMCL logits: ``s/τ - β Ω(τ)``, with ``Ω(τ) = (d/2) log τ + 1/τ``.
 
     Args:
         score: s, before the temperature.
-        tau: τ of each, above 0.
+        tau: τ of each score, above 0.
         beta: β.
-        width: d in Ω.
+        width: d, the width of the embeddings.
+
+    Source: Wang et al., ECCV 2024, arXiv 2310.05615.
     """
     return score / tau - beta * temperature_cost(tau, width)
 
 
 def temperature_cost(tau: Float[Tensor, "..."], width: int) -> Float[Tensor, "..."]:
-    """``Ω(τ) = (d/2) log τ + 1/τ``; smallest at τ = 2/d."""
+    """AMCL's cost of a temperature, ``Ω(τ) = (d/2) log τ + 1/τ``; smallest at τ = 2/d."""
     return width / 2 * torch.log(tau) + 1 / tau
 
 
 def _inner(query: Tensor, other: Tensor) -> Tensor:
-    """Inner products along the last axis of tensors that broadcast, by a matrix product where every row meets every."""
+    """Inner products along the last axis of tensors that broadcast; a matrix product if all rows meet all rows."""
     if query.ndim > 2 and query.shape[-2] == 1 and other.shape[-3] == 1:
         return query.squeeze(-2) @ other.squeeze(-3).transpose(-1, -2)
     if query.ndim > 2 and query.shape[-2] == 1:
@@ -291,10 +321,11 @@ def _inner(query: Tensor, other: Tensor) -> Tensor:
 
 
 class _Agreement(torch.autograd.Function):
-    """``Σ_u w_u relu(left_u + right_u)`` of rows that broadcast, block by block, without the sums' matrix in memory.
+    """``Σ_u w_u relu(left_u + right_u)`` of rows that broadcast, block by block, without materialising the sums.
 
-    With ``on = [left + right > 0]`` and g the incoming gradient, the gradients of left and right are w times
-    ``A = Σ g on`` over the axes along which each is repeated, and that of w is ``Σ left A_left + Σ right A_right``.
+    With ``on = [left + right > 0]`` and the incoming gradient g, the gradient of left is w times ``A_left = Σ g on``,
+    summed over the axes along which left is repeated. The same holds for right. The gradient of w is
+    ``Σ left A_left + Σ right A_right``.
     """
 
     @staticmethod
@@ -312,7 +343,7 @@ class _Agreement(torch.autograd.Function):
         of_left, of_right = torch.zeros_like(left), torch.zeros_like(right)
         reached = zip(_blocks(gradient, left, right), _blocks(gradient, of_left, of_right), strict=True)
         for (pulled, one, two), (_, to_left, to_right) in reached:
-            on = (one + two).gt_(0).mul_(pulled[..., None])  # in place: a mask and a cast take longer
+            on = (one + two).gt_(0).mul_(pulled[..., None])  # in place: faster than a mask and a cast
             to_left += on.sum_to_size(to_left.shape)
             to_right += on.sum_to_size(to_right.shape)
         of_weight = (left * of_left).flatten(0, -2).sum(dim=0) + (right * of_right).flatten(0, -2).sum(dim=0)
@@ -320,7 +351,10 @@ class _Agreement(torch.autograd.Function):
 
 
 def _blocks(total: Tensor, left: Tensor, right: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Views of the same block of pairs in all three, along the last two axes of pairs; rows keep axes of length 1."""
+    """Iterate over views of the same block of pairs in all three tensors.
+
+    Blocks run along the last two axes of pairs. Axes of length 1 in `left` and `right` are kept.
+    """
     if total.ndim > 2:
         for place in range(total.shape[0]):
             yield from _blocks(total[place], _at(left, place), _at(right, place))
@@ -336,7 +370,7 @@ def _blocks(total: Tensor, left: Tensor, right: Tensor) -> Iterator[tuple[Tensor
 
 
 def _at(rows: Tensor, place: int) -> Tensor:
-    """One place of the first axis, which a tensor of length 1 there has for all."""
+    """Index the first axis; an axis of length 1 stands for all positions."""
     return rows[place if rows.shape[0] > 1 else 0]
 
 
@@ -346,6 +380,6 @@ def _part(rows: Tensor, top: slice, side: slice) -> Tensor:
 
 
 def _common_shape(left: Tensor, right: Tensor) -> torch.Size:
-    """The shape of all pairs of rows that broadcast."""
+    """Shape of all pairs of rows that broadcast."""
     shape: torch.Size = torch.broadcast_shapes(left.shape[:-1], right.shape[:-1])  # type: ignore[no-untyped-call]
     return shape

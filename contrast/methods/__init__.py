@@ -1,4 +1,4 @@
-"""Methods: Lightning modules that differ in how a batch becomes pairs."""
+"""Self-supervised methods: Lightning modules that differ in how a batch becomes pairs."""
 
 from contrast.methods.base import ContrastiveMethod
 from contrast.methods.byol import BYOL

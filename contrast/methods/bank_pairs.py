@@ -1,4 +1,4 @@
-"""Pairs with the negatives of a bank, and pairs without negatives."""
+"""Pairs with negatives from a memory bank, and pairs without negatives."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ __all__ = ["negative_free_pairs", "with_offered"]
 
 
 def with_offered(pairs: Pairs, offered: Sequence[Negatives]) -> Pairs:
-    """The pairs with a bank's rows behind the negatives that there are.
+    """Add a memory bank's negatives to the pairs, after the existing negatives.
 
     Args:
-        pairs: whose own negatives are none yet.
-        offered: by the one bank, or by one bank a head, in the heads' order; banks of one method hold the same samples.
+        pairs: pairs without own negatives.
+        offered: negatives from a single bank, or from one bank per head in the order of the heads. All banks of a
+            method hold the same samples.
     """
     first = offered[0]
     changes: dict[str, Tensor] = {}
@@ -45,7 +46,7 @@ def with_offered(pairs: Pairs, offered: Sequence[Negatives]) -> Pairs:
 
 
 def _behind(before: Tensor, rows: Tensor, dim: int = 0) -> Tensor:
-    """Both, without a copy where there was nothing before: a bank's rows are many."""
+    """Concatenate, or return `rows` if there is nothing before them: a bank has many rows, so a copy is avoided."""
     return torch.cat([before, rows.to(before.dtype)], dim=dim) if before.shape[dim] else rows
 
 
@@ -58,8 +59,8 @@ def _by_head(pairs: Pairs, rows: Sequence[Tensor]) -> Tensor:
 
 
 def _common(index: Sequence[Tensor]) -> Tensor:
-    """Which samples own negatives are of, where all heads have the same: pairs keep one index for all."""
-    # Own-sample rows are left out by the banks already, and how many rows there are is the same in every head.
+    """Sample index of own negatives; unknown where the heads differ, because pairs keep one index for all heads."""
+    # The banks have already excluded rows of the query's own sample, and every head has the same number of rows.
     agreed = torch.stack(list(index))
     same = (agreed == agreed[0]).all(dim=0)
     return torch.where(same, agreed[0], UNKNOWN)
@@ -68,13 +69,13 @@ def _common(index: Sequence[Tensor]) -> Tensor:
 def negative_free_pairs(
     query: Float[Tensor, "*h n d"], positive: Float[Tensor, "... n d"], index: Int[Tensor, " n"], view: int = 0
 ) -> Pairs:
-    """One direction of queries and their positives, with no negatives.
+    """Pairs without negatives, in one direction, as in SimSiam and BYOL.
 
     Args:
-        query: (*h, n, d).
-        positive: rows of the same samples, (*h, n, d), or (n, d) for all heads alike.
-        index: which sample each row is of, (n,).
-        view: which view the queries are; it keys their random numbers.
+        query: the queries, (*h, n, d).
+        positive: rows of the same samples, (*h, n, d), or (n, d) for all heads.
+        index: the training sample of each row, (n,).
+        view: the view of the queries. It keys their random numbers.
 
     Example:
         >>> negative_free_pairs(torch.zeros(3, 4, 8), torch.zeros(4, 8), torch.arange(4)).positive.shape

@@ -1,4 +1,4 @@
-"""Base class of self-supervised methods."""
+"""Base class of self-supervised methods, with the optimiser, banks and momentum that they share."""
 
 from __future__ import annotations
 
@@ -40,13 +40,15 @@ __all__ = [
 
 
 def rising_momentum(start: float, progress: float) -> float:
-    """``m = 1 - (1 - m₀) ½ (1 + cos π p)``: from m₀ at the start to 1 at the end, where the target stands still.
+    """Cosine schedule of the target's momentum, from m₀ at the start of the run to 1 at its end.
 
-    Source: BYOL, Grill et al., NeurIPS 2020, arXiv 2006.07733, section 3.3; MoCo v3 does the same.
+    ``m = 1 - (1 - m₀) ½ (1 + cos π p)``; at m = 1 the target no longer moves
 
     Args:
         start: m₀, within [0, 1].
         progress: p, the share of the run that is done, within [0, 1].
+
+    Source: BYOL, Grill et al., NeurIPS 2020, arXiv 2006.07733, section 3.3; MoCo v3 does the same.
 
     Example:
         >>> [round(rising_momentum(0.99, progress), 4) for progress in (0, 0.5, 1)]
@@ -56,10 +58,10 @@ def rising_momentum(start: float, progress: float) -> float:
 
 
 def check_momentum(owner: str, momentum: float) -> float:
-    """`momentum`, where it is within [0, 1].
+    """Return `momentum` if it is within [0, 1].
 
     Raises:
-        InputError: where it is not.
+        InputError: if `momentum` is outside [0, 1].
     """
     if not 0 <= momentum <= 1:
         raise InputError(f"{owner}'s momentum {momentum:g} is outside [0, 1]: it is the share that the target keeps")
@@ -67,18 +69,25 @@ def check_momentum(owner: str, momentum: float) -> float:
 
 
 HeadFactory = Callable[[int], Head]
-"""From the backbone's width to a projection head; in a configuration, a head class without its first argument."""
+"""Makes a projection head from the backbone's width; in a configuration, a head class without its first argument."""
 BankFactory = Callable[[int], MemoryBank]
-"""From the embeddings' width to a memory bank; likewise."""
+"""Makes a memory bank from the embeddings' width; in a configuration, a bank class without its first argument."""
 OptimizerFactory = Callable[[Iterable[Any]], torch.optim.Optimizer]
-"""From parameter groups to an optimiser; in a configuration, any torch optimiser class without its parameters."""
+"""Makes an optimiser from parameter groups; in a configuration, any torch optimiser class without its parameters."""
 RateScaling = Literal["linear", "sqrt", "none"]
 Rates = Mapping[str, GroupRate]
-"""By the name of a group of parameters (`contrast.optim.parameter_groups`), its rate relative to the optimiser's."""
+"""Learning rates, relative to the optimiser's rate, by the name of a group (`contrast.optim.parameter_groups`)."""
 
 
 class Meeting(NamedTuple):
-    """A bank and what it offered to queries of a step."""
+    """A memory bank with the queries of a step and the negatives that it returned for them.
+
+    Attributes:
+        bank: the memory bank.
+        query: the queries, (b, d).
+        index: the training sample of each query, (b,).
+        offered: the negatives that the bank returned.
+    """
 
     bank: MemoryBank
     query: Float[Tensor, "b d"]
@@ -87,7 +96,13 @@ class Meeting(NamedTuple):
 
 
 class KeySource(NamedTuple):
-    """What a bank's keys are made by: an encoder to unit rows, which view it takes, and which of several heads."""
+    """How the keys of a memory bank are made.
+
+    Attributes:
+        encoder: module from images to embeddings.
+        view: number of the view that is encoded.
+        head: number of the head whose embeddings are the keys. None if there is only one head.
+    """
 
     encoder: nn.Module
     view: int
@@ -95,26 +110,29 @@ class KeySource(NamedTuple):
 
 
 class ContrastiveMethod(lightning.LightningModule, ABC):
-    """A method of contrastive pretraining; a subclass says how a batch becomes pairs, in `pairs`.
+    """Base class of self-supervised pretraining methods; a subclass defines in `pairs` how a batch becomes pairs.
 
     Args:
-        backbone: images to features; what is kept after pretraining.
-        head: features to embeddings; dropped after pretraining.
-        loss: from pairs to the number to minimise.
-        optimizer: the optimiser with its arguments, but for the parameters; norms and biases are not decayed.
-        schedule: the rate's course over the run.
-        rate_scaling: how the rate grows with the global batch size over `rate_reference`: linear, sqrt or none.
-        rate_reference: the batch size for which the optimiser's rate is meant.
-        rates: rates of groups of parameters relative to the optimiser's; one rate for all if left out.
+        backbone: from images to features; kept after pretraining.
+        head: the projection head, from features to embeddings; dropped after pretraining.
+        loss: from pairs to the scalar to minimise.
+        optimizer: the optimiser with all arguments except the parameters. Norms and biases get no weight decay.
+        schedule: the learning-rate schedule over the run.
+        rate_scaling: how the learning rate grows with the global batch size over `rate_reference`: linear, sqrt or
+            none.
+        rate_reference: the batch size that the learning rate is meant for.
+        rates: learning rates of parameter groups relative to the optimiser's rate. If omitted, all groups have one
+            rate.
 
     Attributes:
-        one_direction: whether it hosts losses that take one direction only.
-        seen: from the loss until after backward, what the loss saw. Observers that look at negatives do so then (in
-            `on_before_backward`): the pairs hold a bank's own rows, which the step's keys replace once it is over.
-        met: for as long, the banks that were asked, each with the queries, their samples and what it offered them.
+        one_direction: whether the method accepts losses that take one direction only.
+        seen: output of the loss in this step; None after backward. Observers must read the negatives before that, in
+            `on_before_backward`: the pairs hold the bank's own rows, which the step's keys overwrite afterwards.
+        met: memory banks queried in this step, with queries, sample indices and returned negatives; cleared after
+            backward.
 
     Raises:
-        InputError: for a loss of one direction where the method has both.
+        InputError: if the loss takes one direction and the method has two.
     """
 
     one_direction: ClassVar[bool] = False
@@ -148,23 +166,23 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
 
     @abstractmethod
     def pairs(self, batch: Batch) -> Sequence[Pairs]:
-        """The pairs of one batch of views: the one thing that methods differ in."""
+        """Pairs of one batch of views: the only part that every method must define."""
 
     def banks(self) -> Sequence[MemoryBank]:
-        """The memory banks that this method owns."""
+        """The memory banks of this method."""
         return [module for module in self.modules() if isinstance(module, MemoryBank)]
 
     def forward(self, images: Float[Tensor, "b *shape"]) -> Float[Tensor, "b d"]:
-        """Features of the backbone alone, for probes, kNN and export."""
+        """Features of the backbone, without the head, for probes, kNN and export."""
         features: Tensor = self.backbone(images)
         return features
 
     def embed(self, images: Float[Tensor, "b *shape"]) -> Float[Tensor, "*h b d"]:
-        """Embeddings of the head, at least float32; unit rows where the loss asks for them."""
+        """Embeddings of the head, in at least float32; unit rows if the loss asks for them."""
         return unit_rows(self.head(self.backbone(images)), self.loss)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        # Not in on_train_epoch_start, which Lightning leaves out where a run resumes in mid-epoch.
+        # Not in on_train_epoch_start: Lightning skips that hook if a run resumes in the middle of an epoch.
         if self._begun != self.current_epoch:
             self.loss.begin_epoch(self.current_epoch)
             self._begun = self.current_epoch
@@ -174,24 +192,27 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
         return {"loss": output.loss, "output": self.seen}
 
     def meet(self, bank: MemoryBank, query: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> Negatives:
-        """What a bank offers these queries, kept for observers until the step is over."""
+        """Query a memory bank for negatives, and keep the result for observers until the step is over."""
         offered = bank.negatives(query, index)
         self.met.append(Meeting(bank, query, index, offered))
         return offered
 
     def key_source(self, bank: int) -> KeySource:
-        """How the keys of the bank of this number are made: by default of first views, by the trained encoder."""
+        """How the keys of a memory bank are made, given the bank's number.
+
+        By default, the keys are first views, encoded by the trained encoder.
+        """
         return KeySource(nn.Sequential(self.backbone, self.head), view=0, head=self._head_of(bank))
 
     def _head_of(self, bank: int) -> int | None:
         return None if self.head.head_count is None else bank % self.head.head_count
 
     def remember(self, bank: MemoryBank, keys: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> None:
-        """Have `bank` store these keys once backward is done with its buffers."""
+        """Store keys in a memory bank after backward, when its buffers are no longer needed."""
         self._unstored.append((bank, keys.detach(), index))
 
     def on_after_backward(self) -> None:
-        # Not at the batch's end: checkpoints are taken there first, and would lack this step's keys.
+        # Not at the end of the batch: checkpoints are written there first, and would lack this step's keys.
         self.seen = None
         self.met.clear()
         for bank, keys, index in self._unstored:
@@ -202,7 +223,7 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
         groups = parameter_groups(self.trained(), self._rates)
         try:
             optimizer = self._optimizer(groups)
-        except (ValueError, TypeError, RuntimeError) as error:  # what torch's classes raise of their arguments
+        except (ValueError, TypeError, RuntimeError) as error:  # errors of torch's optimisers about their arguments
             raise InputError(f"model.optimizer: {error}") from error
         batch_size = self._global_batch_size()
         for group in optimizer.param_groups:
@@ -219,12 +240,12 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def trained(self) -> nn.Module:
-        """The modules that the optimiser trains: all that ask for a gradient, so no bank and no momentum encoder."""
+        """Modules that the optimiser trains: all that need a gradient, hence no banks and no momentum encoder."""
         asking = {name: child for name, child in self.named_children() if _asks_for_gradient(child)}
         return nn.ModuleDict(asking)
 
     def describe_rates(self) -> str:
-        """Groups of parameters whose rate differs from the optimiser's, in one line; empty if there are none."""
+        """Parameter groups whose rate differs from the optimiser's, in one line; empty if there are none."""
         return ", ".join(
             f"{name} at {rate.factor:g} times the optimiser's{'' if rate.scheduled else ', constant'}"
             for name, rate in self._rates.items()
@@ -233,20 +254,20 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
 
     @property
     def planned_steps(self) -> int:
-        """Optimiser steps of the whole run; 0 outside one."""
+        """Number of optimiser steps of the whole run; 0 outside a run."""
         return self._total_steps
 
     def run_length(self) -> RunLength:
-        """How long the run is that this method is being trained in; asked for inside a run."""
+        """Length of the current training run; valid only inside a run."""
         steps, per_epoch = self._steps()
         return RunLength(steps, per_epoch, self._global_batch_size())
 
     def pieces_that_may_start_late(self) -> list[MayStartLate]:
-        """The loss's pieces, the banks and the schedule."""
+        """All parts of the loss, the banks and the schedule that may start late in a run."""
         return [each for each in (*self.modules(), self._schedule) if isinstance(each, MayStartLate)]
 
     def progress(self) -> float:
-        """The share of the run's optimiser steps that are done, within [0, 1]; 0 outside a run."""
+        """Share of the run's optimiser steps that are done, within [0, 1]; 0 outside a run."""
         return min(1.0, self.global_step / self._total_steps) if self._total_steps else 0.0
 
     def setup(self, stage: str) -> None:
@@ -258,7 +279,8 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
         if stage == "fit":
             for bank in self.banks():
                 bank.begin(samples)
-            # Torch's own name. DistributedDataParallel would overwrite every process's part with the first one's.
+            # The attribute's name is torch's. Without it, DistributedDataParallel would overwrite each process's part
+            # of the keys with the part of the first process.
             stores = ((name, module) for name, module in self.named_modules() if isinstance(module, KeyStore))
             self._ddp_params_and_buffers_to_ignore = [f"{name}.keys" for name, store in stores if store.parts > 1]
 
@@ -269,13 +291,14 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
         return int(data.batch_size) * self.trainer.world_size * self.trainer.accumulate_grad_batches
 
     def _steps(self) -> tuple[int, int]:
-        """Optimiser steps of the whole run, and of an epoch.
+        """Number of optimiser steps of the whole run, and of one epoch.
 
-        Not Lightning's `estimated_stepping_batches`: it sets the loaders up before a checkpoint is restored, after
-        which Lightning no longer hands them their state, and a run resumed in mid-epoch replays the epoch.
+        Lightning's `estimated_stepping_batches` cannot be used: it sets up the loaders before a checkpoint is restored.
+        Lightning then no longer restores the loaders' state, and a run that resumes in the middle of an epoch repeats
+        it.
         """
         trainer = self.trainer
-        batches = trainer.datamodule.batches_per_epoch  # type: ignore[attr-defined]  # Lightning types no data module
+        batches = trainer.datamodule.batches_per_epoch  # type: ignore[attr-defined]  # Lightning does not type it
         limit = trainer.limit_train_batches
         batches = min(batches, limit) if isinstance(limit, int) else int(batches * (limit or 1.0))
         per_epoch = max(1, -(-batches // trainer.accumulate_grad_batches))
@@ -309,22 +332,22 @@ def _asks_for_gradient(module: nn.Module) -> bool:
 
 
 def unit_rows(embeddings: Tensor, loss: Loss) -> Tensor:
-    """Embeddings as the loss wants them: at least float32, and of unit length if it says so."""
+    """Embeddings as the loss needs them: in at least float32, and of unit length if the loss asks for unit rows."""
     wide = embeddings.float() if embeddings.dtype in (torch.float16, torch.bfloat16) else embeddings
     return nn.functional.normalize(wide, dim=-1) if loss.unit_embeddings else wide
 
 
 def build_predictor(owner: str, head: Head, factory: HeadFactory, several: bool = False) -> Head:
-    """The predictor, from embeddings to embeddings of the same width.
+    """Build a predictor: a head from embeddings to embeddings of the same width.
 
     Args:
-        owner: the method, for messages.
-        head: whose output it takes.
-        factory: makes it from that output's width.
-        several: whether the predictor may have several heads; the projection head may not.
+        owner: name of the method, for error messages.
+        head: the projection head whose output the predictor takes.
+        factory: makes the predictor from the width of that output.
+        several: whether the predictor may have several heads. The projection head never may.
 
     Raises:
-        InputError: for several heads where there may be one, and for a predictor of another width.
+        InputError: for several heads where only one is allowed; for a predictor of another width.
     """
     if head.head_count is not None:
         raise InputError(f"{owner} takes one projection head, not a MultiHead: use --model SimCLR or MoCo for several")
@@ -340,6 +363,16 @@ def build_predictor(owner: str, head: Head, factory: HeadFactory, several: bool 
 
 
 def refuse_losses(owner: str, loss: Loss, kinds: tuple[type[Loss], ...], reason: str) -> None:
-    """Refuse, in one line, a loss that would learn nothing from the method's pairs."""
+    """Refuse a loss that would learn nothing from the method's pairs, with a message of one line.
+
+    Args:
+        owner: name of the method.
+        loss: the loss to check.
+        kinds: classes of the refused losses.
+        reason: reason and fix, for the message.
+
+    Raises:
+        InputError: if `loss` is of one of the classes.
+    """
     if isinstance(loss, kinds):
         raise InputError(f"{owner} cannot host {type(loss).__name__}: {reason}")

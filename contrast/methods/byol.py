@@ -1,4 +1,4 @@
-"""BYOL: each view's prediction towards what a slowly moving copy makes of the other view."""
+"""BYOL: regression of a momentum target's embedding of the other view, without negatives."""
 
 from __future__ import annotations
 
@@ -31,32 +31,35 @@ __all__ = ["BYOL"]
 
 
 class BYOL(ContrastiveMethod):
-    """BYOL: ``L = ‖q1 - z2‖² + ‖q2 - z1‖²`` of unit rows, mean over the batch, z without gradient.
+    """BYOL: bootstrap your own latent, with a momentum target and without negatives.
 
-    q = predictor(head(backbone)); z is of the target, a slowly moving copy of backbone and head whose momentum rises
-    from `momentum` to 1 with the cosine of the run. The target is moved at the beginning of a step, by what the last
-    step made of the network: the order differs from the paper's in the checkpoint alone, where it is one move behind.
+    ``L = ‖q1 - z2‖² + ‖q2 - z1‖²`` of unit rows, mean over the batch, with z without gradient
 
-    Source: Grill et al., NeurIPS 2020, arXiv 2006.07733, algorithm 1. What is left out takes the paper's value, of the
-    1,000 epochs. The last layers of head and predictor have no bias, as in the authors' code (deepmind-research
-    f5de0ed, byol/utils/networks.py:44).
+    The prediction is q = predictor(head(backbone)). z comes from the target, a momentum copy of backbone and head. The
+    target's momentum rises from `momentum` to 1 by a cosine over the run. The target is updated at the start of a step,
+    from the network that the previous step left. This order differs from the paper's only in checkpoints, in which the
+    target is one update behind. An omitted argument takes the paper's value for 1,000 epochs.
 
     Args:
-        backbone: images to features.
-        head: the projection head; two layers of 4,096 and 256, a norm between them, if left out.
-        predictor: from embeddings to predictions; the same two layers if left out.
-        loss: BYOLLoss if left out.
-        momentum: the share of itself that the target keeps at the first step.
-        optimizer: LARS at 0.2 with weight decay 1.5e-6 if left out.
-        schedule: ten epochs of warm-up, then cosine, if left out.
-        rate_scaling: of the rate with the global batch size; linear in the paper.
-        rate_reference: the batch size that the rate is meant for.
-        rates: rates of groups of parameters relative to the optimiser's; one rate for all if left out.
-        final_bias: whether a head and a predictor that are left out end with a bias; runs of earlier versions have one.
+        backbone: from images to features.
+        head: the projection head. If omitted, two layers of 4,096 and 256 with a norm between them.
+        predictor: from embeddings to predictions. If omitted, the same two layers.
+        loss: the loss. If omitted, BYOLLoss.
+        momentum: share of itself that the target keeps at the first step, within [0, 1].
+        optimizer: the optimiser. If omitted, LARS at 0.2 with weight decay 1.5e-6.
+        schedule: the learning-rate schedule. If omitted, ten epochs of warm-up, then cosine.
+        rate_scaling: how the learning rate grows with the global batch size; linear in the paper.
+        rate_reference: the batch size that the learning rate is meant for.
+        rates: learning rates of parameter groups relative to the optimiser's rate. If omitted, all groups have one
+            rate.
+        final_bias: whether the default head and predictor end with a bias, as in runs of earlier versions.
 
     Raises:
-        InputError: where momentum is outside [0, 1]; for several heads, a predictor of another width, and a loss of
+        InputError: if momentum is outside [0, 1]; for several heads; for a predictor of another width; for a loss with
             negatives.
+
+    Source: Grill et al., NeurIPS 2020, arXiv 2006.07733, algorithm 1. The last layers of head and predictor have no
+    bias, as in the authors' code (deepmind-research f5de0ed, byol/utils/networks.py:44).
     """
 
     def __init__(

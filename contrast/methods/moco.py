@@ -1,4 +1,4 @@
-"""MoCo: queries against a queue of keys from a slowly moving encoder."""
+"""MoCo: contrastive learning with a momentum encoder and a queue of keys as negatives."""
 
 from __future__ import annotations
 
@@ -34,33 +34,38 @@ __all__ = ["MoCo"]
 
 
 class MoCo(ContrastiveMethod):
-    """MoCo: ``L = -q·k/τ + log(exp(q·k/τ) + Σ_Q exp(q·k_Q/τ))``, k and the queue Q without gradient.
+    """MoCo (v1, v2 and v2+): momentum contrast with a key queue.
 
-    The order of a step is the authors': query, moving average of the key encoder's *parameters* (it keeps its own batch
-    norm buffers), key, loss, and the keys enter the queue after backward. A queue row of the query's own sample is
-    never its negative (the authors' code keeps it; with a queue well under the data set's size it hardly occurs).
+    ``L = -q·k/τ + log(exp(q·k/τ) + Σ_Q exp(q·k_Q/τ))``, with the key k and the queue Q without gradient
 
-    Source: v1, He et al., CVPR 2020, arXiv 1911.05722, algorithm 1; v2, Chen et al., arXiv 2003.04297; v2+, symmetric
-    with one queue a view, is the form of solo-learn (da Costa et al., JMLR 2022, arXiv 2108.01775). What is left out
-    takes v2's value; v1 is a linear head, temperature 0.07 and MoCoV1Views.
+    A step has the authors' order: query, moving average of the key encoder, key, loss; the keys enter the queue after
+    backward. The moving average covers the *parameters* only: the key encoder keeps its own batch norm buffers. A row
+    of the queue that belongs to the query's own sample is never a negative of that query. The authors' code keeps such
+    rows; they hardly occur if the queue is much smaller than the data set. An omitted argument takes v2's value. For
+    v1, use a linear head, temperature 0.07 and MoCoV1Views.
 
     Args:
-        backbone: images to features.
-        head: the projection head; v2's two layers if left out.
-        loss: InfoNCE at temperature 0.2 if left out.
-        bank: the queue; 65,536 keys if left out. Several heads (`MultiHead`) have one each.
-        momentum: the share of itself that the key encoder keeps at each step.
-        symmetric: v2+, both views as queries, each against a queue of its own; the mean over all queries.
-        batch_norm_groups: on one device, normalise each of so many parts of a batch on its own, in place of shuffling
-            across devices; 1 leaves batch norm as it is.
-        optimizer: SGD at 0.03 with momentum 0.9 and weight decay 1e-4 if left out.
-        schedule: cosine without warm-up if left out.
-        rate_scaling: of the rate with the global batch size; linear in the paper.
-        rate_reference: the batch size that the rate is meant for.
-        rates: rates of groups of parameters relative to the optimiser's; one rate for all if left out.
+        backbone: from images to features.
+        head: the projection head. If omitted, v2's two layers.
+        loss: the loss. If omitted, InfoNCE at temperature 0.2.
+        bank: the key queue. If omitted, 65,536 keys. Several heads (`MultiHead`) have one queue each.
+        momentum: share of itself that the key encoder keeps at each step, within [0, 1].
+        symmetric: whether both views are queries (v2+), each against its own queue. The loss is the mean over all
+            queries.
+        batch_norm_groups: number of parts of a batch that batch norm normalises separately. On one device, this
+            replaces shuffling across devices. 1 leaves batch norm unchanged.
+        optimizer: the optimiser. If omitted, SGD at 0.03 with momentum 0.9 and weight decay 1e-4.
+        schedule: the learning-rate schedule. If omitted, cosine without warm-up.
+        rate_scaling: how the learning rate grows with the global batch size; linear in the paper.
+        rate_reference: the batch size that the learning rate is meant for.
+        rates: learning rates of parameter groups relative to the optimiser's rate. If omitted, all groups have one
+            rate.
 
     Raises:
-        InputError: where momentum is outside [0, 1].
+        InputError: if momentum is outside [0, 1].
+
+    Source: v1, He et al., CVPR 2020, arXiv 1911.05722, algorithm 1; v2, Chen et al., arXiv 2003.04297; v2+, symmetric
+    with one queue per view, is the form of solo-learn (da Costa et al., JMLR 2022, arXiv 2108.01775).
     """
 
     def __init__(
@@ -92,7 +97,7 @@ class MoCo(ContrastiveMethod):
         )
         self.key_encoder = momentum_copy(nn.Sequential(self.backbone, self.head))
         make_bank = bank or KeyQueue
-        # Direction by direction, and in each one for each head: heads are spaces of their own.
+        # Ordered by direction, then by head: each head has its own embedding space and needs its own queue.
         queues = (1 + symmetric) * (self.head.head_count or 1)
         self.queues = nn.ModuleList(make_bank(self.head.output_width) for _ in range(queues))
         self.momentum, self.symmetric, self.batch_norm_groups = momentum, symmetric, batch_norm_groups
@@ -122,10 +127,18 @@ class MoCo(ContrastiveMethod):
 
     @torch.no_grad()
     def embed_keys(self, images: Float[Tensor, "b *shape"], direction: int = 0) -> Float[Tensor, "*h b d"]:
-        """Keys of this rank's images, encoded in shuffled company so that batch norm gives no query away.
+        """Keys of this rank's images, encoded in shuffled batches (shuffling batch norm).
 
-        The shuffle is a function of (epoch, step, direction). It is made across devices where there are several, and
-        matters on one device with `batch_norm_groups` alone.
+        The shuffle prevents batch statistics from revealing which key belongs to a query. It is a function of (epoch,
+        step, direction). With several devices it runs across devices; on one device it has an effect only with
+        `batch_norm_groups`.
+
+        Args:
+            images: this rank's images, (b, *shape).
+            direction: number of the direction: 0, or 1 for the second one of a symmetric loss.
+
+        Returns:
+            The keys, (*h, b, d), in the order of `images`, without gradient.
         """
         if world_size() == 1 and self.batch_norm_groups == 1:
             return unit_rows(self.key_encoder(images), self.loss)

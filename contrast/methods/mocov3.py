@@ -1,4 +1,4 @@
-"""MoCo v3: each view's prediction against the other view's keys of the batch."""
+"""MoCo v3: momentum contrast without a queue, with the batch's keys of the other view as negatives."""
 
 from __future__ import annotations
 
@@ -29,32 +29,37 @@ __all__ = ["MoCoV3"]
 
 
 class MoCoV3(ContrastiveMethod):
-    """MoCo v3: ``L = ½ [CE(q1 · k2ᵀ/τ) + CE(q2 · k1ᵀ/τ)]`` over the N keys of a batch, without a queue.
+    """MoCo v3: symmetric momentum contrast without a queue.
 
-    q = predictor(head(backbone)), k from a slowly moving copy of backbone and head without gradient, all unit rows.
-    The keys are those of all processes. The copy's momentum rises from `momentum` to 1 with the cosine of the run.
+    ``L = ½ [CE(q1 · k2ᵀ/τ) + CE(q2 · k1ᵀ/τ)]``, cross-entropy over the N keys of a batch
 
-    Source: Chen et al., ICCV 2021, arXiv 2104.02057, algorithm 1. The paper sums the two directions and multiplies with
-    2τ: 4τ times our mean. LARS cancels a constant factor of the loss for weights, not for norms and biases, which take
-    a plain step: the authors' rate for those is ``rates={"norms_and_biases": GroupRate(4 * τ)}`` here. AdamW cancels
-    the factor for all, SGD for none. What is left out takes the values of the authors' code (facebookresearch/moco-v3
-    c349e6e) for a ResNet-50 and 100 epochs, but for these rates; for a ViT the paper has τ 0.2, three layers in the
-    head, AdamW and no LARS.
+    The query is q = predictor(head(backbone)). The key k comes from a momentum copy of backbone and head, without
+    gradient. All are unit rows. The keys are gathered from all processes. The copy's momentum rises from `momentum` to
+    1 by a cosine over the run. An omitted argument takes the value of the authors' code for a ResNet-50 and 100 epochs,
+    except the rates of norms and biases (see Source). For a ViT, the paper uses τ = 0.2, three layers in the head,
+    AdamW and no LARS.
 
     Args:
-        backbone: images to features.
-        head: the projection head; two layers of 4,096 and 256 with norms, the last without scale, if left out.
-        predictor: from embeddings to queries; two layers of 4,096 and 256 if left out.
-        loss: InfoNCE at temperature 1 if left out.
-        momentum: the share of itself that the key encoder keeps at the first step.
-        optimizer: LARS at 0.6 with weight decay 1e-6 if left out.
-        schedule: ten epochs of warm-up, then cosine, if left out.
-        rate_scaling: of the rate with the global batch size; linear in the paper.
-        rate_reference: the batch size that the rate is meant for.
-        rates: rates of groups of parameters relative to the optimiser's; one rate for all if left out.
+        backbone: from images to features.
+        head: the projection head. If omitted, two layers of 4,096 and 256 with norms, the last norm without scale.
+        predictor: from embeddings to queries. If omitted, two layers of 4,096 and 256.
+        loss: the loss. If omitted, InfoNCE at temperature 1.
+        momentum: share of itself that the key encoder keeps at the first step, within [0, 1].
+        optimizer: the optimiser. If omitted, LARS at 0.6 with weight decay 1e-6.
+        schedule: the learning-rate schedule. If omitted, ten epochs of warm-up, then cosine.
+        rate_scaling: how the learning rate grows with the global batch size; linear in the paper.
+        rate_reference: the batch size that the learning rate is meant for.
+        rates: learning rates of parameter groups relative to the optimiser's rate. If omitted, all groups have one
+            rate.
 
     Raises:
-        InputError: where momentum is outside [0, 1]; for several heads and a predictor of another width.
+        InputError: if momentum is outside [0, 1]; for several heads; for a predictor of another width.
+
+    Source: Chen et al., ICCV 2021, arXiv 2104.02057, algorithm 1; authors' code, facebookresearch/moco-v3 c349e6e. The
+    paper sums the two directions and multiplies by 2τ, which gives 4τ times our mean. LARS cancels a constant factor of
+    the loss for weights, but not for norms and biases, which take a plain step. Use
+    ``rates={"norms_and_biases": GroupRate(4 * τ)}`` for the authors' rate of those. AdamW cancels the factor for all
+    parameters, SGD for none.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""NNCLR: the positive is the nearest neighbour in a support set."""
+"""NNCLR: contrastive learning with the nearest neighbour in a support queue as the positive."""
 
 from __future__ import annotations
 
@@ -32,33 +32,37 @@ __all__ = ["NNCLR"]
 
 
 class NNCLR(ContrastiveMethod):
-    """NNCLR: ``L = ½ [CE(nn(z1) · p2ᵀ/τ) + CE(nn(z2) · p1ᵀ/τ)]`` over the N predictions of a batch.
+    """NNCLR: nearest-neighbour contrastive learning of visual representations.
 
-    z are embeddings, p = predictor(z), all of unit length; nn(z) is the support queue's nearest row, without gradient,
-    looked up before this step's embeddings of the first view enter the queue. While the queue is empty nn(z) is z.
-    Negatives are the other samples' predictions, of all processes. Any objective fits: with DCL it is the paper of
-    DCL's NNCLR + DCL. As in the paper, the nearest row may be of the query's own sample, of an earlier epoch.
+    ``L = ½ [CE(nn(z1) · p2ᵀ/τ) + CE(nn(z2) · p1ᵀ/τ)]``, cross-entropy over the N predictions of a batch
 
-    Source: Dwibedi et al., ICCV 2021, arXiv 2104.14548, eqs. 3 and 4 and the pseudo-code; there are published
-    implementations that take both views' 2N - 1 rows as candidates, which is another loss. What is left out takes the
-    paper's value; there is no official code, and whether the last layers have biases is not verified.
+    z are embeddings and p = predictor(z), all of unit length. nn(z) is the nearest row of the support queue, without
+    gradient. It is looked up before this step's embeddings of the first view enter the queue. While the queue is empty,
+    nn(z) is z. As in the paper, the nearest row may come from the query's own sample in an earlier epoch. The negatives
+    are the other samples' predictions, of all processes. Any objective can be used; with DCL it is NNCLR + DCL of the
+    DCL paper. An omitted argument takes the paper's value.
 
     Args:
-        backbone: images to features.
-        head: the projection head; three layers of 2,048, 2,048 and 256 with norms if left out.
-        predictor: from embeddings to predictions; two layers of 4,096 and 256 if left out.
-        loss: InfoNCE at temperature 0.1 if left out.
-        bank: the support queue; 98,304 rows if left out.
-        optimizer: LARS at 0.3 with weight decay 1e-6 if left out.
-        schedule: ten epochs of warm-up, then cosine, if left out.
-        rate_scaling: of the rate with the global batch size; linear in the paper.
-        rate_reference: the batch size that the rate is meant for.
-        nearest: how many nearest rows the positive is the mean of; 1 is the paper.
-        rates: rates of groups of parameters relative to the optimiser's; one rate for all if left out.
+        backbone: from images to features.
+        head: the projection head. If omitted, three layers of 2,048, 2,048 and 256 with norms.
+        predictor: from embeddings to predictions. If omitted, two layers of 4,096 and 256.
+        loss: the loss. If omitted, InfoNCE at temperature 0.1.
+        bank: the support queue. If omitted, 98,304 rows.
+        optimizer: the optimiser. If omitted, LARS at 0.3 with weight decay 1e-6.
+        schedule: the learning-rate schedule. If omitted, ten epochs of warm-up, then cosine.
+        rate_scaling: how the learning rate grows with the global batch size; linear in the paper.
+        rate_reference: the batch size that the learning rate is meant for.
+        nearest: number of nearest rows whose mean is the positive. 1 is the paper.
+        rates: learning rates of parameter groups relative to the optimiser's rate. If omitted, all groups have one
+            rate.
 
     Raises:
-        InputError: for nearest below 1, several heads, a predictor of another width, and a loss that stops the
+        InputError: for nearest below 1; for several heads; for a predictor of another width; for a loss that stops the
             gradient at positives.
+
+    Source: Dwibedi et al., ICCV 2021, arXiv 2104.14548, eqs. 3 and 4 and the pseudo-code. Some published
+    implementations take the 2N - 1 rows of both views as candidates, which is another loss. There is no official code,
+    and it is not verified whether the last layers have biases.
     """
 
     def __init__(
@@ -105,8 +109,11 @@ class NNCLR(ContrastiveMethod):
 
     @torch.no_grad()
     def neighbours(self, rows: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
-        """The support row nearest to each embedding, or the mean of the nearest; itself while there is none."""
-        nowhere = torch.full((len(rows),), UNKNOWN, device=rows.device)  # the paper leaves no own sample out
+        """Nearest row of the support queue for each embedding, or the mean of the nearest rows.
+
+        The embedding itself is returned while the queue is empty.
+        """
+        nowhere = torch.full((len(rows),), UNKNOWN, device=rows.device)  # the paper does not exclude own samples
         _, row = self.bank.neighbours(rows, nowhere, self.nearest)
         found = row >= 0
         if not found.any():

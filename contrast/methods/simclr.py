@@ -1,4 +1,4 @@
-"""SimCLR: two views of a batch, every other row a negative."""
+"""SimCLR: two views of each image, with all other rows of the batch as negatives."""
 
 from __future__ import annotations
 
@@ -20,26 +20,30 @@ __all__ = ["SimCLR"]
 
 
 class SimCLR(ContrastiveMethod):
-    """SimCLR: ``L = NT-Xent`` over the 2N rows of two views; negatives are the batch's, of all processes.
+    """SimCLR: contrastive learning with in-batch negatives.
 
-    With a memory bank, which is not the paper's, queries meet what it offers besides; it stores the first views.
+    ``L = NT-Xent`` over the 2N rows of two views. The negatives are the other rows of the batch, of all processes.
 
-    Source: Chen et al., ICML 2020, arXiv 2002.05709, algorithm 1. What is left out takes the paper's value. The code of
-    the authors (google-research/simclr 383d4143) minimises twice this loss: with LARS its norms and biases, and only
-    those, have twice the rate, ``rates={"norms_and_biases": GroupRate(2.0)}`` here.
+    With a memory bank, which is not in the paper, each query also gets the bank's negatives. The bank stores the
+    embeddings of the first views. An omitted argument takes the paper's value.
 
     Args:
-        backbone: images to features.
-        head: the projection head; the paper's two layers of the backbone's width to 128 if left out.
-        loss: InfoNCE at temperature 0.5 if left out, the paper's best on CIFAR-10.
-        optimizer: LARS at 0.3 with weight decay 1e-6 if left out.
-        schedule: ten epochs of warm-up, then cosine, if left out.
-        rate_scaling: of the rate with the global batch size; linear in the paper.
-        rate_reference: the batch size that the rate is meant for.
-        bank: past embeddings as further negatives, one bank a head; none if left out.
-        rates: rates of groups of parameters relative to the optimiser's; one rate for all if left out.
-        joint_batch_norm: encode both views as one batch, so that batch norm takes the statistics of both together, as
-            the authors' code does; if False, each view is encoded, and normalised, by itself.
+        backbone: from images to features.
+        head: the projection head. If omitted, the paper's two layers, from the backbone's width to 128.
+        loss: the loss. If omitted, InfoNCE at temperature 0.5, the paper's best on CIFAR-10.
+        optimizer: the optimiser. If omitted, LARS at 0.3 with weight decay 1e-6.
+        schedule: the learning-rate schedule. If omitted, ten epochs of warm-up, then cosine.
+        rate_scaling: how the learning rate grows with the global batch size; linear in the paper.
+        rate_reference: the batch size that the learning rate is meant for.
+        bank: memory bank of past embeddings as additional negatives, one bank per head. If omitted, there is none.
+        rates: learning rates of parameter groups relative to the optimiser's rate. If omitted, all groups have one
+            rate.
+        joint_batch_norm: whether both views are encoded as one batch, so that batch norm takes the statistics of both
+            together, as in the authors' code. If False, each view is encoded and normalised separately.
+
+    Source: Chen et al., ICML 2020, arXiv 2002.05709, algorithm 1. The authors' code (google-research/simclr 383d4143)
+    minimises twice this loss. With LARS this doubles the rate of norms and biases only: use
+    ``rates={"norms_and_biases": GroupRate(2.0)}`` for the same.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""SimSiam: each view's prediction towards the other view's embedding, which gets no gradient."""
+"""SimSiam: similarity of each view's prediction with the other view's embedding, without negatives."""
 
 from __future__ import annotations
 
@@ -28,28 +28,33 @@ __all__ = ["SimSiam"]
 
 
 class SimSiam(ContrastiveMethod):
-    """SimSiam: ``L = ½ D(p1, z2) + ½ D(p2, z1)``, ``D(p, z) = -p·z`` of unit rows, z without gradient.
+    """SimSiam: siamese learning without negatives, with a predictor and a stop-gradient.
 
-    p = predictor(z). A predictor of several heads (`MultiHead`) makes several predictions of the one z: with an
-    `AdaptiveTemperature` in the loss that is AMCL's SimSiam (arXiv 2310.05615, eq. 2.2).
+    ``L = ½ D(p1, z2) + ½ D(p2, z1)``, ``D(p, z) = -p·z`` of unit rows, with z without gradient
 
-    Source: Chen and He, CVPR 2021, arXiv 2011.10566, algorithm 1. The authors' command keeps the predictor's rate
-    constant (``--fix-pred-lr``, facebookresearch/simsiam a7bc177): ``rates={"predictor": GroupRate(scheduled=False)}``
-    here. What is left out takes the paper's value.
+    The prediction is p = predictor(z). A predictor with several heads (`MultiHead`) makes several predictions from the
+    same z. With an `AdaptiveTemperature` in the loss, this is AMCL's SimSiam (arXiv 2310.05615, eq. 2.2). An omitted
+    argument takes the paper's value.
 
     Args:
-        backbone: images to features.
-        head: the projection head; three layers of 2,048 with norms, the last without scale, if left out.
-        predictor: from embeddings to predictions; two layers, 512 wide in between, if left out.
-        loss: SimSiamLoss if left out.
-        optimizer: SGD at 0.05 with momentum 0.9 and weight decay 1e-4 if left out.
-        schedule: cosine without warm-up if left out.
-        rate_scaling: of the rate with the global batch size; linear in the paper.
-        rate_reference: the batch size that the rate is meant for.
-        rates: rates of groups of parameters relative to the optimiser's; one rate for all if left out.
+        backbone: from images to features.
+        head: the projection head. If omitted, three layers of 2,048 with norms, the last norm without scale.
+        predictor: from embeddings to predictions. If omitted, two layers with 512 hidden units.
+        loss: the loss. If omitted, SimSiamLoss.
+        optimizer: the optimiser. If omitted, SGD at 0.05 with momentum 0.9 and weight decay 1e-4.
+        schedule: the learning-rate schedule. If omitted, cosine without warm-up.
+        rate_scaling: how the learning rate grows with the global batch size; linear in the paper.
+        rate_reference: the batch size that the learning rate is meant for.
+        rates: learning rates of parameter groups relative to the optimiser's rate. If omitted, all groups have one
+            rate.
 
     Raises:
-        InputError: for a projection head of several heads, a predictor of another width, and a loss of negatives.
+        InputError: for a projection head with several heads; for a predictor of another width; for a loss with
+            negatives.
+
+    Source: Chen and He, CVPR 2021, arXiv 2011.10566, algorithm 1. The authors' command keeps the predictor's learning
+    rate constant (``--fix-pred-lr``, facebookresearch/simsiam a7bc177): use
+    ``rates={"predictor": GroupRate(scheduled=False)}`` for the same.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Two views, one encoder, no more: the host of Barlow Twins and VICReg."""
+"""Two views through one encoder: the method for Barlow Twins, VICReg and other joint-embedding losses."""
 
 from __future__ import annotations
 
@@ -17,25 +17,30 @@ __all__ = ["TwoView"]
 
 
 class TwoView(ContrastiveMethod):
-    """Both views through one encoder: ``L = loss(z1, z2)``, raw or unit rows as the loss asks.
+    """Joint embedding of two views with one encoder, for Barlow Twins, VICReg or any other loss.
 
-    A loss of one direction (`BarlowTwins`, `VICReg`) gets the first view as queries, the second as positives and no
-    negatives. Any other gets both directions and the batch's negatives, as in `SimCLR`.
+    ``L = loss(z1, z2)``, with raw or unit rows as the loss asks
 
-    Source: Barlow Twins, Zbontar et al., ICML 2021, arXiv 2103.03230, section 2.2, whose values what is left out takes;
-    VICReg, Bardes et al., ICLR 2022, arXiv 2105.04906, has the same head, optimiser and rate. Both papers' authors end
-    the cosine at a thousandth of the rate. Barlow Twins has a rate of its own, 0.0048, for norms and biases
-    (facebookresearch/barlowtwins 8e8d284, main.py:33-36): ``rates={"norms_and_biases": GroupRate(0.024)}`` here.
+    A loss of one direction (`BarlowTwins`, `VICReg`) gets the first view as queries, the second view as positives, and
+    no negatives. Any other loss gets both directions and the batch's negatives, as in `SimCLR`. An omitted argument
+    takes the value of the Barlow Twins paper.
 
     Args:
-        backbone: images to features.
-        head: the projection head; three layers of 8,192 with norms between them if left out.
-        loss: BarlowTwins if left out.
-        optimizer: LARS at 0.2 with weight decay 1e-6 if left out, as in the authors' code; the paper's is 1.5e-6.
-        schedule: ten epochs of warm-up, then cosine to a thousandth, if left out.
-        rate_scaling: of the rate with the global batch size; linear in the paper.
-        rate_reference: the batch size that the rate is meant for.
-        rates: rates of groups of parameters relative to the optimiser's; one rate for all if left out.
+        backbone: from images to features.
+        head: the projection head. If omitted, three layers of 8,192 with norms between them.
+        loss: the loss. If omitted, BarlowTwins.
+        optimizer: the optimiser. If omitted, LARS at 0.2 with weight decay 1e-6, as in the authors' code; the paper
+            uses 1.5e-6.
+        schedule: the learning-rate schedule. If omitted, ten epochs of warm-up, then cosine to a thousandth.
+        rate_scaling: how the learning rate grows with the global batch size; linear in the paper.
+        rate_reference: the batch size that the learning rate is meant for.
+        rates: learning rates of parameter groups relative to the optimiser's rate. If omitted, all groups have one
+            rate.
+
+    Source: Barlow Twins, Zbontar et al., ICML 2021, arXiv 2103.03230, section 2.2. VICReg, Bardes et al., ICLR 2022,
+    arXiv 2105.04906, has the same head, optimiser and rate. The authors of both papers end the cosine at a thousandth
+    of the rate. Barlow Twins has a separate rate of 0.0048 for norms and biases (facebookresearch/barlowtwins 8e8d284,
+    main.py:33-36): use ``rates={"norms_and_biases": GroupRate(0.024)}`` for the same.
     """
 
     one_direction = True
