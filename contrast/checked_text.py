@@ -137,7 +137,7 @@ def _line(node: yaml.Node) -> int:
 
 
 _JSON = json.JSONDecoder(parse_constant=lambda name: None)
-"""A decoder shared by all calls: `json.loads` would make a new one each time, as slow as parsing a row of metrics.jsonl."""
+"""A decoder shared by all calls: `json.loads` makes a new one per text, as slow as parsing a row of metrics.jsonl."""
 
 
 def parse_json(text: str | bytes) -> Any:

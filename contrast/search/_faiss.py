@@ -29,7 +29,7 @@ def faiss_library() -> Any:
     """Import FAISS on first use and return the ``faiss`` module."""
     # Not imported at the top of this file: the import takes a second, and most commands never search.
     faiss = importlib.import_module("faiss")
-    # By default faiss searches without BLAS where b · d < 128,000, which is slower. The value 1 enables BLAS for all sizes.
+    # By default faiss searches without BLAS where b · d < 128,000, which is slower; 1 enables BLAS for all sizes.
     faiss.cvar.distance_compute_blas_threshold = 1
     return faiss
 

@@ -49,8 +49,8 @@ def nearest(
         The inner products, and the rows of `keys` that they belong to (int64).
 
     Raises:
-        InputError: if `count` is not from 1 to k, the widths differ, there is no query, a value is NaN or infinite, the
-            budget is too small, or the engine does not support the search.
+        InputError: if `count` is not from 1 to k, the widths differ, there are no queries or no keys, a value is NaN or
+            infinite, the budget is too small, or the engine does not support the search.
 
     Example:
         >>> keys = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.8, 0.6]])
