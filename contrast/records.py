@@ -36,10 +36,15 @@ __all__ = [
 ]
 
 MOST_BYTES = 1 << 25
-"""Size in bytes up to which a file of large rows is read whole: some thousands of rows of scores.jsonl, more than any
-figure draws."""
+"""Size in bytes up to which a file of large rows is read whole.
+
+This is some thousands of rows of scores.jsonl, more than any figure draws.
+"""
 MOST_METRICS = 1 << 28
-"""The same limit for metrics.jsonl, whose rows are small and where some keys occur in few rows: some two million rows."""
+"""Size in bytes up to which metrics.jsonl is read whole: some two million rows.
+
+The limit is larger than `MOST_BYTES` because these rows are small, and some keys occur in only a few rows.
+"""
 _RESUMED = "resumed"
 _BEGIN = re.compile(rb'\{"step": ?(\d+)[,}]')
 _HEADERS = 16
@@ -207,8 +212,10 @@ class _Lines:
 
     @classmethod
     def found(cls, path: Path) -> _Lines:
-        """Find the rows of a file by the beginning of each line, where a row has its step; parse only lines that begin
-        otherwise."""
+        """Find the rows of a file without parsing most of them.
+
+        A row has its step at the beginning of its line; only a line that begins otherwise is parsed.
+        """
         starts, lengths, steps, place = array("q"), array("q"), array("d"), 0
         marks: dict[int, float] = {}  # step of each resume mark, by the number of rows before the mark
         with open(path, "rb") as file:
@@ -277,7 +284,14 @@ def _row_of(line: bytes) -> dict[str, Any] | None:
 
 
 def read_text(path: Path) -> str | None:
-    """Read a file as UTF-8 text; None if it is missing, is not text, or is much larger than any file that a run writes."""
+    """Read a file as UTF-8 text.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The text; None if the file is missing, is not text, or is much larger than any file that a run writes.
+    """
     try:  # `small_enough` refuses a pipe or a device, which may be endless
         return path.read_text(encoding="utf-8") if small_enough(path) else None
     except (OSError, UnicodeDecodeError):

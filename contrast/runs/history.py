@@ -160,7 +160,7 @@ def _at(rows: list[dict[str, Any]], step: int) -> Changed:
 
 
 def _joined(rows: list[dict[str, Any]], step: int, changed: Changed) -> Changed:
-    """Merge each change with an earlier change of the same setting at the same step."""
+    """Merge each change with an earlier change of the same setting at the same step; drop changes that cancel out."""
     joined: Changed = {}
     for key, value in changed.items():
         before = _at(rows, step).get(key)

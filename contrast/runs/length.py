@@ -45,9 +45,12 @@ class MayStartLate(Protocol):
     """Protocol of components that become active after some step: parts of losses, banks, schedules, callbacks."""
 
     def never_acts(self, run: RunLength) -> str | None:
-        """Return a sentence, without a full stop, if the component or a part of it is never active in this run; else None.
+        """Return a sentence without a full stop if the component, or a part of it, is never active in this run.
 
         Args:
             run: length of the run.
+
+        Returns:
+            The sentence; None if every part becomes active.
         """
         ...

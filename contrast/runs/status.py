@@ -19,8 +19,10 @@ __all__ = ["SILENT_AFTER", "STATES", "Standing", "State", "Status", "read_status
 State = Literal["starting", "running", "finished", "stopped", "failed"]
 """State that a training process writes; a process cannot write that it was killed."""
 Standing = Literal["starting", "running", "finished", "stopped", "failed", "killed", "silent"]
-"""State that a reader infers: `killed` if the process has ended without a final state, `silent` if it has not written for
-long."""
+"""State that a reader infers.
+
+`killed`: the process has ended without a final state. `silent`: the process has not written for a long time.
+"""
 
 STATES: tuple[State, ...] = ("starting", "running", "finished", "stopped", "failed")
 KILLED_AFTER = 60.0
@@ -150,7 +152,7 @@ def _moment(value: Any) -> str | None:
 
 
 def _lives(process: int) -> bool:
-    """Whether a process with this id exists on this machine; always True on Windows, where the check would signal it."""
+    """Whether a process with this id exists on this machine; on Windows always True, because the check would signal it."""
     if os.name == "nt":
         return True
     try:

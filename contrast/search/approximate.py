@@ -195,7 +195,7 @@ class NeighbourGraph(ApproximateIndex):
         return torch.from_numpy(faiss.serialize_index(index))
 
     def replace(self, row: Int[Tensor, " b"], keys: Float[Tensor, "b d"]) -> None:
-        """Write keys into rows of the index, as `ApproximateIndex.replace`; later searches compare these rows exactly."""
+        """Write keys into rows of the index, as `ApproximateIndex.replace`; later searches scan these rows exactly."""
         both = torch.unique(torch.cat([self._row, row]))
         later = torch.empty(len(both), self._later.shape[1])
         later[torch.searchsorted(both, self._row)] = self._later
