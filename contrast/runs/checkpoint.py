@@ -37,8 +37,8 @@ def write_checkpoint(content: Mapping[str, Any], path: Path, previous: Path | No
     Args:
         content: what `torch.save` accepts.
         path: the checkpoint file.
-        previous: path that the old checkpoint is moved to; None deletes it. With a path, at least one of the two files
-            exists and is complete at any time.
+        previous: path that keeps the old checkpoint; None keeps no old checkpoint. At any time, at least one complete
+            checkpoint exists.
     """
     with whole_file(path) as part:
         with open(part, "w+b") as file:

@@ -51,7 +51,7 @@ def resume_command(folder: RunFolder, flags: Sequence[str] = ()) -> str:
 
 
 def trust_flag(folder: RunFolder) -> tuple[str, ...]:
-    """``("--trust",)`` if the stored configuration names a class outside the packages that need no trust; else empty."""
+    """``("--trust",)`` if the stored configuration names a class outside the packages that need no trust, else ``()``."""
     try:
         named = _CLASS.findall(folder.config.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
@@ -74,7 +74,7 @@ def new_run_command(folder: RunFolder) -> str:
 
 
 def had_checkpoint(folder: RunFolder) -> bool:
-    """Whether the run ever had a checkpoint or an evaluation, so that starting again in its folder would erase records."""
+    """Whether the run ever had a checkpoint or an evaluation; a new start in its folder would then erase records."""
     status = read_status(folder.status)
     said = status is not None and (status.checkpoint or status.state == "finished")
     kept = any(folder.checkpoints.glob("*.ckpt")) or any(folder.evaluations.glob("*.json"))

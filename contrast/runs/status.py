@@ -152,7 +152,7 @@ def _moment(value: Any) -> str | None:
 
 
 def _lives(process: int) -> bool:
-    """Whether a process with this id exists on this machine; on Windows always True, because the check would signal it."""
+    """Whether a process with this id exists here; always True on Windows, where the check would signal the process."""
     if os.name == "nt":
         return True
     try:
