@@ -14,7 +14,7 @@ from contrast.errors import InputError
 __all__ = ["MOST_BYTES", "parse_json", "parse_yaml", "small_enough"]
 
 MOST_BYTES = 64 << 20
-"""Largest size in bytes of a JSON file in a run folder."""
+"""Largest size in bytes of a file that is parsed; no JSON file of a run folder is larger."""
 
 _YAML_CHARACTERS = 1_000_000
 _EXPANDED_CHARACTERS = 4_000_000  # after all aliases are expanded
