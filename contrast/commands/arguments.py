@@ -91,8 +91,10 @@ class Request:
 
 
 class _Parser(OneLineParser):
-    """Parser that lists the classes for its help text only on request, because reading all sources takes a third of a
-    second."""
+    """Parser that lists all classes in its help text.
+
+    The list is made only when help is requested, because reading all sources takes a third of a second.
+    """
 
     def format_help(self) -> str:
         listed = "\n".join(f"  {slot:<13}" + ", ".join(choices(slot)) for slot in _LISTED)

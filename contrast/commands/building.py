@@ -20,12 +20,12 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch.utils.data import Dataset
 
 from contrast import (
-    banks,  # noqa: F401  # jsonargparse resolves short names of imported classes only
-    data,  # noqa: F401  # jsonargparse resolves short names of imported classes only
-    losses,  # noqa: F401  # jsonargparse resolves short names of imported classes only
-    methods,  # noqa: F401  # jsonargparse resolves short names of imported classes only
-    models,  # noqa: F401  # jsonargparse resolves short names of imported classes only
-    optim,  # noqa: F401  # jsonargparse resolves short names of imported classes only
+    banks,  # noqa: F401  # jsonargparse only resolves short names of imported classes
+    data,  # noqa: F401  # jsonargparse only resolves short names of imported classes
+    losses,  # noqa: F401  # jsonargparse only resolves short names of imported classes
+    methods,  # noqa: F401  # jsonargparse only resolves short names of imported classes
+    models,  # noqa: F401  # jsonargparse only resolves short names of imported classes
+    optim,  # noqa: F401  # jsonargparse only resolves short names of imported classes
 )
 from contrast.callbacks import BankRecorder, Checkpoints, Metrics, OnlineKNN, PairRecorder, Recorder
 from contrast.commands.class_names import SLOTS, choices
@@ -140,7 +140,7 @@ _GIVEN = {"folder", "config", "max_seconds"}  # arguments of callbacks that the 
 
 
 class _Parser(jsonargparse.ArgumentParser):
-    """Parser that accepts any type for a constructor argument without a type annotation; the argument stays required."""
+    """Parser that accepts any type for a constructor argument without annotation; the argument stays required."""
 
     def _add_signature_parameter(self, container: Any, nested_key: Any, param: Any, *args: Any, **kwargs: Any) -> None:
         required = inspect.Parameter.empty in (param.default, kwargs.get("default", param.default))

@@ -20,7 +20,7 @@ _MOST_PROCESSES = 1024
 
 
 def complete(config: Config) -> Config:
-    """Fill in values that follow from a configuration: the seed, and the image size and channels where a class takes them.
+    """Fill in derived values of a configuration: the seed, and the image size and channels where a class takes them.
 
     Args:
         config: the configuration as composed from files and flags.

@@ -127,9 +127,9 @@ _FLAGS = (
     "trust",
     "print_config",
     "resume-on-changed-data",
-)  # flags of the command that are not sections
+)  # not sections
 
-# Default classes that a flag extends if no file names a class: `--model.loss.objective DCL` over a method's own default.
+# Classes that a flag extends if no file names a class: `--model.loss.objective DCL` over a method's own default.
 _UNSAID: dict[tuple[str, ...], Config] = {
     ("model", "backbone"): {"class_path": "ResNet"},
     ("model", "loss"): {"class_path": "ContrastiveLoss", "init_args": {"objective": {"class_path": "InfoNCE"}}},

@@ -91,8 +91,7 @@ def _card(run: LoadedRun) -> dict[str, Any]:
 
 
 def _data(run: LoadedRun) -> dict[str, Any]:
-    """Description of the data that the weights were trained on: the current data if unchanged, else the checkpoint's
-    record."""
+    """Description of the training data of the weights: the current data if unchanged, else the record in the checkpoint."""
     described = run.data.describe("train")
     if run.trained_on is None or run.changed_data() is None:
         return described
