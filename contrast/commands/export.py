@@ -91,7 +91,10 @@ def _card(run: LoadedRun) -> dict[str, Any]:
 
 
 def _data(run: LoadedRun) -> dict[str, Any]:
-    """Description of the training data of the weights: the current data if unchanged, else the record in the checkpoint."""
+    """Description of the data that the weights were trained on.
+
+    This is the current data if unchanged, otherwise the record in the checkpoint.
+    """
     described = run.data.describe("train")
     if run.trained_on is None or run.changed_data() is None:
         return described

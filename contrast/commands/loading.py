@@ -211,7 +211,7 @@ def _with_data(config: Config, files: Sequence[Path | str]) -> Config:
 
 
 def _with_scale_of(own: Config, config: Config) -> Config:
-    """Standardise images of another data set like the images that the encoder was trained on, unless its file says how."""
+    """Standardise images of another data set like the encoder's training images, unless its file gives mean or std."""
     trained, given = (each["data"] for each in (own, config))
     kinds = {short(each.get("class_path", "ImageData")) for each in (trained, given) if isinstance(each, dict)}
     arguments = given.get("init_args") if isinstance(given, dict) else None

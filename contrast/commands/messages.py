@@ -89,7 +89,7 @@ def _keys(config: Any, path: str) -> list[str]:
 
 
 def _place(config: Any, keys: list[str]) -> list[str] | None:
-    """The keys that lead to a value, including the `init_args` that messages leave out; None if the value does not exist."""
+    """Keys that lead to a value, with the `init_args` that messages leave out; None if the value does not exist."""
     place: list[str] = []
     for key in keys:
         holder = _at(config, place)

@@ -103,7 +103,13 @@ def _image_size(config: Config) -> Any:
 
 
 def _with_arguments(value: Any, fill: Callable[[str, Config], Config], slot: str = "") -> Any:
-    """Replace the arguments of every class of this package by `fill(short name, arguments)`, in a part of a configuration."""
+    """Replace the arguments of every class of this package in a part of a configuration.
+
+    Args:
+        value: the part of a configuration.
+        fill: function of the class's short name and its arguments, which returns the new arguments.
+        slot: the key that holds this part.
+    """
     if isinstance(value, list):
         return [_with_arguments(item, fill, slot) for item in value]
     if isinstance(value, str) and slot in SLOTS and _is_ours(value):
