@@ -365,9 +365,7 @@ def make_trainer(
     keep_freed_memory()
     settings = vars(built.trainer)
     given = settings.pop("callbacks") or []
-    limit = settings.pop(
-        "max_time"
-    )  # handled by Checkpoints: Lightning's timer would end an epoch early as if complete
+    limit = settings.pop("max_time")  # for Checkpoints: Lightning's own timer would end an epoch early, as if complete
     seconds = None if limit is None else time_limit(limit)
     callbacks = list(given) if isinstance(given, list) else [given]
     require_monitored(callbacks, built.model)
@@ -435,4 +433,4 @@ def _of_lightning(error: Exception, settings: dict[str, Any]) -> str:
 
 
 def _callback(name: str, settings: Any, folder: RunFolder) -> lightning.Callback:
-    return CALLBACKS[name](folder=folder, **vars(settings))  # type: ignore[call-arg]  # every such callback takes a folder
+    return CALLBACKS[name](folder=folder, **vars(settings))  # type: ignore[call-arg]  # each takes the folder first

@@ -68,7 +68,7 @@ _WRITTEN = (
     "version",
     "sub_dir",
     "log_dir",
-)  # arguments of loggers that are parts of the output path
+)  # loggers' arguments that set the output path
 _BY_KWARGS: dict[type, dict[str, type]] = {  # allowed keyword arguments that are not in a constructor's signature
     WandbLogger: {"entity": str, "group": str, "notes": str, "job_type": str, "tags": list, "mode": str},
     TensorBoardLogger: {"flush_secs": int, "max_queue": int, "filename_suffix": str, "purge_step": int, "comment": str},
@@ -241,7 +241,7 @@ class _Checker:
         return checked
 
     def _of_users_class(self, path: str, named: str, arguments: Config, given: Mapping[str, Any]) -> Config:
-        """Check the arguments of a class that the command line names: the user's own, and harmless ones from the file."""
+        """Check the arguments of a class that the command line names: its own are allowed, the file's must be harmless."""
         own = given.get("init_args") or {}
         checked = {}
         for name, value in arguments.items():
@@ -310,7 +310,7 @@ def _items(value: Any) -> list[Any]:
 
 
 def _is_plain(annotation: Any) -> bool:
-    """Whether a type annotation accepts only plain data, so that a text is never read as the name of a class to import."""
+    """Whether an annotation accepts only plain data, so that a text is never read as the name of a class to import."""
     if get_origin(annotation) is Literal:
         return True
     arguments = [each for each in get_args(annotation) if each is not Ellipsis]
@@ -322,7 +322,7 @@ def _is_plain(annotation: Any) -> bool:
 
 
 def _annotation(of: type, name: str) -> Any:
-    """Type of a constructor's argument, also if the class passes it on to a base class; None if there is no such argument."""
+    """Type of a constructor's argument, or of the base class's if the arguments are passed on; None if there is none."""
     for each in of.__mro__:
         constructor = each.__dict__.get("__init__")
         if constructor is None:
