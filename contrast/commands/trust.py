@@ -181,7 +181,7 @@ class _Checker:
         self._where = where
 
     def section(self, name: str, value: Any, given: Any) -> Any:
-        from contrast.commands.building import CALLBACKS  # a circular import otherwise
+        from contrast.commands.building import CALLBACKS
 
         if name == "seed_everything" or value is None:
             return self._plain(name, value)
@@ -241,7 +241,7 @@ class _Checker:
         return checked
 
     def _of_users_class(self, path: str, named: str, arguments: Config, given: Mapping[str, Any]) -> Config:
-        """Check the arguments of a class that the command line names: its own are allowed, the file's must be harmless."""
+        """Check the arguments of a class named on the command line: its own are allowed, the file's must be harmless."""
         own = given.get("init_args") or {}
         checked = {}
         for name, value in arguments.items():
@@ -322,7 +322,11 @@ def _is_plain(annotation: Any) -> bool:
 
 
 def _annotation(of: type, name: str) -> Any:
-    """Type of a constructor's argument, or of the base class's if the arguments are passed on; None if there is none."""
+    """Type of a constructor's argument, also if a class passes its arguments on to a base class.
+
+    Returns:
+        The annotation, or `inspect.Parameter.empty` if the argument has none; None if there is no such argument.
+    """
     for each in of.__mro__:
         constructor = each.__dict__.get("__init__")
         if constructor is None:
