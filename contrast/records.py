@@ -135,7 +135,7 @@ def rows_from(path: Path, place: int) -> Iterator[tuple[int | None, dict[str, An
         place: byte offset at which a line begins: 0, or an offset that this function yielded before.
 
     Yields:
-        The byte offset after the row's line, or None if the line has no newline yet and may still be being written; and
+        The byte offset after the row's line, or None if the line has no newline yet and may still be incomplete; and
         the row.
     """
     if not path.is_file():  # a pipe or a device may be endless
@@ -152,7 +152,7 @@ def read_some_rows(path: Path, most_bytes: int = MOST_BYTES) -> tuple[list[dict[
     """Read the rows of `read_rows`, or an evenly spaced sample of them if the file is large.
 
     In a large file, a first pass finds the lines without parsing them, and then only the sampled lines are parsed. The
-    sample always contains the first row, the last row, and rows without a step, such as a header.
+    sample always contains the first row, the last row, and the first 16 rows without a step, such as a header.
 
     Args:
         path: the record file.

@@ -128,8 +128,9 @@ CALLBACKS: dict[str, type[lightning.Callback]] = {
 }
 """Sections of a configuration that configure a callback, and the callback's class; every run has these callbacks."""
 
-# jsonargparse has a deny list of modules such as os and subprocess, and enforces it once a setting is made. The entries
-# below also unpickle, compile or download, and torchvision's data sets accept functions as arguments.
+# jsonargparse has a deny list of modules such as os and subprocess, and enforces it once a setting is made. We add
+# functions that unpickle, compile or download: torchvision's data sets take functions as arguments, so a configuration
+# could pass these.
 _MORE_DENIED = (
     *("torch.load", "torch.serialization", "torch.hub", "torch.jit", "torch.package", "torch.multiprocessing"),
     *("torch.utils.cpp_extension", "torch.utils.model_zoo", "numpy.load", "numpy.fromfile", "joblib", "cloudpickle"),

@@ -94,8 +94,8 @@ def changed_data(checkpoint: Path, model: nn.Module, data: TrainingData, allowed
         How the samples moved; None if the training data are the same, or if the checkpoint does not identify its data.
 
     Raises:
-        InputError: if the data differ and `allowed` is False, if their samples cannot be matched, or if
-            the checkpoint does not identify its data and has another number of samples.
+        InputError: if the data differ and `allowed` is False, if their samples cannot be matched, or if the checkpoint
+            does not identify its data and has another number of samples.
     """
     content = read_checkpoint(checkpoint)
     old, new = DataIdentity.from_state(content["contrast"].get("data")), data.identity

@@ -120,14 +120,7 @@ SECTIONS = (
     *("metrics", "scores", "pairs", "online_knn", "bank", "checkpoints"),
 )
 """Top-level sections of a configuration."""
-_FLAGS = (
-    "config",
-    "run",
-    "resume",
-    "trust",
-    "print_config",
-    "resume-on-changed-data",
-)  # not sections
+_FLAGS = ("config", "run", "resume", "trust", "print_config", "resume-on-changed-data")  # these are not sections
 
 # Classes that a flag extends if no file names a class: `--model.loss.objective DCL` over a method's own default.
 _UNSAID: dict[tuple[str, ...], Config] = {
@@ -223,7 +216,7 @@ def compose(
         files: YAML files. In the ``config.yaml`` of a run folder, a missing key has the default from the time when the
             file was written.
         flags: pairs of name and text as given, for example ``("model.loss.objective", "DCL")``.
-        base: configuration under the first file.
+        base: configuration that the first file overrides; None starts with an empty one.
 
     Raises:
         InputError: if a file is missing or not a mapping, or a value is not YAML.

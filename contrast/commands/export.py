@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
         InputError: if the run or checkpoint does not exist, or no output folder is known.
     """
     arguments = _parser().parse_args(argv)
-    from contrast.commands.loading import load_run  # imports torch and Lightning: seconds
+    from contrast.commands.loading import load_run  # takes seconds: imports torch and Lightning
 
     run = load_run(arguments.source, trust=arguments.trust)
     if arguments.output is None and run.folder is None:

@@ -73,7 +73,7 @@ class LoadedRun:
     own_data: bool = False
 
     def changed_data(self) -> str | None:
-        """Describe how the run's data, as its configuration names them, differ from the data it was trained on.
+        """Describe how the data that the run's configuration names differ from the data that the run was trained on.
 
         Returns:
             The difference in words; None if there is none, if `data` are not the run's own, or if the checkpoint does

@@ -107,7 +107,8 @@ def _pretrain(request: Request, stored: Stored | None) -> RunFolder:
 def _received(request: Request, config: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     """Check the settings that come from a run folder against the allow list.
 
-    The current folder is searched for classes only if the user names some, because it may be a received run folder.
+    Classes are only imported from the current folder if the user names some, because the current folder may be a
+    received run folder.
 
     Returns:
         The checked configuration, and whether it was received, that is, read from a run folder without `--trust`.

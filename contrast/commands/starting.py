@@ -91,7 +91,7 @@ def only_training() -> Iterator[None]:
 def usable_streams() -> None:
     """Open standard input, output and error if the process was started without them, for example by ``2>&-``.
 
-    For a closed stream, Python sets `sys.stderr` or the like to None, so every write fails. The system also gives the
+    Python sets a closed stream, for example `sys.stderr`, to None, so every write fails. The system also gives the
     stream's number to the next opened file, so a library's message could be written into a checkpoint. Characters that
     standard output cannot encode are escaped.
     """

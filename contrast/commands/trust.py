@@ -1,4 +1,4 @@
-"""Security check of received configurations: the allow list of classes that apply without `--trust`.
+"""Security check of received configurations: an allow list of classes, in force unless `--trust` is given.
 
 A configuration that the user passes on the command line may name any class. A configuration that is read from a run
 folder or a checkpoint may come from a stranger, and each class in it would be imported and called with its arguments.
@@ -61,14 +61,7 @@ _WORDS = {
 """Words that a trainer argument accepts besides a class, by the argument's name."""
 
 _NEVER = {"trainer.model_registry"}  # it uploads checkpoints
-_WRITTEN = (
-    "save_dir",
-    "dir",
-    "name",
-    "version",
-    "sub_dir",
-    "log_dir",
-)  # loggers' arguments that set the output path
+_WRITTEN = ("save_dir", "dir", "name", "version", "sub_dir", "log_dir")  # loggers' arguments that set the output path
 _BY_KWARGS: dict[type, dict[str, type]] = {  # allowed keyword arguments that are not in a constructor's signature
     WandbLogger: {"entity": str, "group": str, "notes": str, "job_type": str, "tags": list, "mode": str},
     TensorBoardLogger: {"flush_secs": int, "max_queue": int, "filename_suffix": str, "purge_step": int, "comment": str},
@@ -241,7 +234,7 @@ class _Checker:
         return checked
 
     def _of_users_class(self, path: str, named: str, arguments: Config, given: Mapping[str, Any]) -> Config:
-        """Check the arguments of a class named on the command line: its own are allowed, the file's must be harmless."""
+        """Check arguments of a class named on the command line: its own are allowed, the file's must be harmless."""
         own = given.get("init_args") or {}
         checked = {}
         for name, value in arguments.items():
