@@ -67,8 +67,8 @@ def stop_signals_blocked() -> Iterator[None]:
     """Context manager: child processes started inside it have all stop signals blocked from their start.
 
     A signal to the whole process group (from `timeout`, a terminal, or the end of a job) would otherwise end the loader
-    workers before the main process has finished its step. The main process receives signals that arrived meanwhile when
-    the context ends.
+    workers before the main process has finished its step. When the context ends, the main process receives the
+    signals that arrived inside it.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield

@@ -31,7 +31,7 @@ _FIXES = {
     "trainer.accelerator": "give auto, cpu, gpu or mps",
     "trainer.strategy": "give auto or ddp",
 }
-"""Suggested values by setting, for settings whose type alone gives no useful suggestion."""
+"""Suggested values by setting, for settings whose type gives no useful suggestion."""
 
 _NOISE = re.compile(
     r"Expected a <class 'NoneType'>|Given value|Subtypes:|Errors:$|Does not validate against any of the Union|"

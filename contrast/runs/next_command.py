@@ -51,7 +51,7 @@ def resume_command(folder: RunFolder, flags: Sequence[str] = ()) -> str:
 
 
 def trust_flag(folder: RunFolder) -> tuple[str, ...]:
-    """``("--trust",)`` if the stored configuration names a class that is imported only with trust, else ``()``."""
+    """``("--trust",)`` if the stored configuration names a class that is only imported with trust, else ``()``."""
     try:
         named = _CLASS.findall(folder.config.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):

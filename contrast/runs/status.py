@@ -71,7 +71,7 @@ class Status:
         """State of the run as far as this machine can tell.
 
         A process can only be looked up on its own host. A process that exists but has written nothing for ten minutes
-        counts as `silent`, like one on another host: it hangs, or another process has received its id.
+        counts as `silent`, like a process on another host: it hangs, or another process has received its id.
 
         Args:
             now: the current time, with a time zone.

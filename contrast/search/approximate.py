@@ -27,8 +27,8 @@ class ApproximateIndex(ABC):
         """Write keys into rows of the index.
 
         Args:
-            row: row numbers (int64), each at most once, in any order. A number is either that of an existing row, or
-                one of the next rows to be appended.
+            row: row numbers (int64), each at most once, in any order. Each number is an existing row, or one of the
+                next rows to be appended.
             keys: the new keys of these rows.
         """
 
