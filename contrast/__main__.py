@@ -1,4 +1,4 @@
-"""`python -m contrast`."""
+"""Entry point of `python -m contrast`."""
 
 from contrast.cli import main
 

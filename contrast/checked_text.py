@@ -1,4 +1,4 @@
-"""YAML and JSON from files that anybody may have written, with limits on size, depth and repetition."""
+"""Safe parsing of untrusted YAML and JSON, with limits on size, nesting depth and repetition."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from contrast.errors import InputError
 __all__ = ["MOST_BYTES", "parse_json", "parse_yaml", "small_enough"]
 
 MOST_BYTES = 64 << 20
-"""No JSON file of a run folder is larger."""
+"""Largest size in bytes of a file that is parsed; no JSON file of a run folder is larger."""
 
 _YAML_CHARACTERS = 1_000_000
-_EXPANDED_CHARACTERS = 4_000_000  # where every alias is written out
-_DEEPEST = 40
-_NODES = 25_000  # where every alias is written out
+_EXPANDED_CHARACTERS = 4_000_000  # after all aliases are expanded
+_DEEPEST = 40  # levels of nesting
+_NODES = 25_000  # after all aliases are expanded
 _LONGEST_NUMBER = 60  # characters
 
 _OCTAL, _SEXAGESIMAL = re.compile(r"[-+]?0[0-7_]+"), re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
 
-# What PyYAML was seen to raise: its own errors, and Python's for a tag that its text does not fit, say `!!int x`.
+# Exceptions observed from PyYAML: its own errors, and Python's for a tag whose text is invalid, for example `!!int x`.
 _NOT_YAML = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader that stops at what is nested too deeply while it reads."""
+    """PyYAML's safe loader, which stops during reading if the nesting is too deep or there are too many nodes."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -45,14 +45,17 @@ class _Loader(yaml.SafeLoader):
 
 
 def parse_yaml(text: str) -> Any:
-    """The value of a YAML text, every key written once and every alias small when it is written out.
+    """Parse YAML safely: duplicate keys are refused, and the size is limited after all aliases are expanded.
 
     Args:
         text: the YAML, of at most a million characters.
 
+    Returns:
+        The value as plain Python data; None for an empty text.
+
     Raises:
-        InputError: one line without the file's name: for what is not YAML, a key that is written twice (with both
-            line numbers), numbers that YAML 1.1 reads as octal or sexagesimal, and texts beyond the limits.
+        InputError: one line, without a file name, for text that is not YAML, a duplicate key (with both line numbers),
+            a number that YAML 1.1 reads as octal or sexagesimal, and text beyond the limits.
 
     Example:
         >>> parse_yaml("a: {b: [1, 2.5, yes]}")
@@ -77,8 +80,8 @@ def parse_yaml(text: str) -> Any:
 
 
 def _check(root: yaml.Node) -> None:
-    """Look at every node once, children first, and add up what the text is when its aliases are written out."""
-    sizes: dict[int, tuple[int, int] | None] = {}  # None of the nodes that hold the one that is looked at
+    """Check every node once, children first, and limit the size that the text has after all aliases are expanded."""
+    sizes: dict[int, tuple[int, int] | None] = {}  # None for the ancestors of the current node
     waiting = [(root, False)]
     while waiting:
         node, done = waiting.pop()
@@ -134,14 +137,17 @@ def _line(node: yaml.Node) -> int:
 
 
 _JSON = json.JSONDecoder(parse_constant=lambda name: None)
-"""Made once: json.loads makes one for each text, which takes as long as a row of metrics.jsonl."""
+"""A decoder shared by all calls: `json.loads` makes a new one per text, as slow as parsing a row of metrics.jsonl."""
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text; NaN and infinities, which JSON does not have, are null.
+    """Parse JSON safely; NaN and infinities, which JSON does not define, become None.
+
+    Args:
+        text: the JSON, as text or bytes.
 
     Raises:
-        ValueError: for what is not JSON, and for what is longer or nested more deeply than this project writes.
+        ValueError: if the text is not JSON, or is longer or more deeply nested than any file that this project writes.
     """
     if len(text) > MOST_BYTES:
         raise ValueError("too long")
@@ -162,5 +168,5 @@ def _deeper(value: Any, levels: int) -> bool:
 
 
 def small_enough(path: Path, most: int = MOST_BYTES) -> bool:
-    """Whether a path is a file of at most so many bytes; not a pipe or a device, which may have no end."""
+    """Whether a path is a regular file of at most `most` bytes; False for a pipe or a device, which may be endless."""
     return path.is_file() and path.stat().st_size <= most

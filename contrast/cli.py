@@ -1,4 +1,4 @@
-"""The `contrast` command: a table of subcommands, each imported only when it is called."""
+"""Command-line entry point `contrast`: a table of subcommands, each imported only when it is called."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ COMMANDS = {
     "export": "the backbone as safetensors with a card, for plain torchvision or timm",
     "demo": "pretrain on the digits, probe, compare with baselines, report: the whole tour",
 }
-"""Subcommands and their one-line help; `contrast.commands.NAME.main` runs each."""
+"""Subcommands and their one-line help texts; `contrast.commands.NAME.main` runs the subcommand NAME."""
 
 _LONGEST = 1500
-"""Characters of an error line: a value of thousands is named by its ends."""
+"""Maximum number of characters in an error line; a longer line is cut in the middle."""
 
 _EXAMPLES = """\
 examples:
@@ -45,7 +45,14 @@ examples:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one subcommand; what the user gave wrongly ends in one line on standard error and exit code 2."""
+    """Run one subcommand; a user error prints one line on standard error and gives exit code 2.
+
+    Args:
+        arguments: words of the command line; None reads `sys.argv`.
+
+    Returns:
+        The exit code.
+    """
     usable_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help"):
@@ -62,9 +69,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with restored_environment(), _terminated():
             code = int(importlib.import_module(f"contrast.commands.{name}").main(rest))
-            sys.stdout.flush()  # here, where a full disk is still told in one line
+            sys.stdout.flush()  # inside the try, so that a full disk is reported in one line
             return code
-    except SystemExit:  # after --help
+    except SystemExit:  # argparse exits after --help
         if reason := _unwritable_output():
             return _refuse(f"contrast {name}", reason)
         raise
@@ -76,10 +83,10 @@ def main(arguments: list[str] | None = None) -> int:
         return _refuse(f"contrast {name}", f"stopped by {signal.Signals(by.number).name}", 128 + by.number)
     except KeyboardInterrupt:
         return _refuse(f"contrast {name}", "interrupted", 130)
-    except BrokenPipeError:  # the reader of our output has gone: `contrast … | head`
+    except BrokenPipeError:  # the reader of our output has ended: `contrast … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:  # a full disk, a folder that is not ours, a path with a file in it
+    except OSError as error:  # a full disk, no permission, a file where a folder is needed
         if error.errno == errno.ENOSPC and error.filename is None and (reason := _unwritable_output("\n")):
             return _refuse(f"contrast {name}", reason)
         outside = isinstance(error, ConnectionError | TimeoutError) or error.errno is None
@@ -92,13 +99,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _told(text: str) -> int:
-    """Print, and give the exit code."""
+    """Print the text and return the exit code."""
     reason = _unwritable_output(f"{text}\n")
     return _refuse("contrast", reason) if reason else 0
 
 
 def _unwritable_output(text: str = "") -> str:
-    """Write to standard output; the refusal where it takes no more, which then goes nowhere, else empty."""
+    """Write to standard output; return an error message if that fails, else an empty text.
+
+    After a failure, later output is discarded. A closed pipe is not an error.
+    """
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -112,9 +122,9 @@ def _unwritable_output(text: str = "") -> str:
 
 @contextlib.contextmanager
 def _terminated() -> Iterator[None]:
-    """While this lasts SIGTERM and SIGHUP are exceptions: else they would leave files half written.
+    """Context manager: SIGTERM and SIGHUP raise exceptions, so that they do not leave partly written files.
 
-    A signal that somebody else handles, or that is ignored, as SIGHUP is under `nohup`, stays as it is.
+    A signal that is ignored (SIGHUP under `nohup`) or already has another handler is left unchanged.
     """
     ours = threading.current_thread() is threading.main_thread()
     asked = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]

@@ -1,8 +1,9 @@
-"""Append-only rows of JSON: what a run writes while it trains and everything else reads.
+"""Append-only JSON-lines records (metrics.jsonl, scores.jsonl, ...): written during training, read by everything else.
 
-One row a line, flushed as it is written. A process killed in mid-write leaves at most one cut line, which reading
-drops. A resumed run says from which step it goes on, ``{"resumed": step}``: what was recorded of later steps before
-that line happened to a run that is no more, and reading drops it too.
+Each row is one line, which is flushed when it is written. A process that is killed during a write leaves at most one
+incomplete line, which readers drop. A resumed run appends a mark, ``{"resumed": step}``, with the step that it
+continues from. Rows of later steps that stand before the mark belong to steps that the resumed run replaces, and
+readers drop them too.
 """
 
 from __future__ import annotations
@@ -35,9 +36,15 @@ __all__ = [
 ]
 
 MOST_BYTES = 1 << 25
-"""Of a file of large rows: some thousands of rows of scores.jsonl, which are more than any figure draws."""
+"""Size in bytes up to which a file of large rows is read whole.
+
+This is some thousands of rows of scores.jsonl, more than any figure draws.
+"""
 MOST_METRICS = 1 << 28
-"""Of metrics.jsonl, whose rows are small and where some keys are in few rows: some two million rows."""
+"""Size in bytes up to which metrics.jsonl is read whole: some two million rows.
+
+The limit is larger than `MOST_BYTES` because these rows are small, and some keys occur in only a few rows.
+"""
 _RESUMED = "resumed"
 _BEGIN = re.compile(rb'\{"step": ?(\d+)[,}]')
 _HEADERS = 16
@@ -45,10 +52,18 @@ _BLOCK = 1 << 16
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
-    """Append one row; a cut line left by a killed process is closed first, so that it damages no row of ours."""
+    """Append one row to a record file.
+
+    An incomplete last line, left by a killed process, is first ended with a newline, so that it does not damage the new
+    row. NaN and infinities are written as null.
+
+    Args:
+        path: the record file.
+        row: names and JSON values.
+    """
     try:
         line = json.dumps(row, separators=(",", ":"), allow_nan=False)
-    except ValueError:  # NaN or an infinity, which few rows have
+    except ValueError:  # NaN or infinity, which is rare
         line = json.dumps(_plain(row), separators=(",", ":"), allow_nan=False)
     with open(path, "a+b", opener=_not_through_a_link) as file:
         if file.tell() > 0:
@@ -59,27 +74,42 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def _not_through_a_link(path: str, flags: int) -> int:
-    """For `open`: a link in a run folder from elsewhere may lead to any file of whoever goes on with the run."""
+    """Opener for `open` that refuses symbolic links: a received run folder could link to any file of the user."""
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def mark_resumed(path: Path, step: int) -> None:
-    """Say that the run goes on from here with the steps after this one; where there is no file yet, nothing."""
+    """Append the mark of a resume: the run continues after this step. Do nothing if the file does not exist yet.
+
+    Args:
+        path: the record file.
+        step: optimiser step of the checkpoint that the run resumes from.
+    """
     if path.exists():
         append_row(path, {_RESUMED: step})
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """All whole rows of the run as it went on, in the order written; an empty list where there is no file yet.
+    """Read all complete rows in the order written, without rows that a resumed run replaced.
 
-    A row that a resumed run has replaced is one whose step is after the step of some later ``{"resumed": step}``: one
-    pass from the end, whatever the number of resumes.
+    A row is replaced if its step is greater than the step of some later ``{"resumed": step}`` mark. One pass from the
+    end finds these rows, for any number of resumes.
+
+    Args:
+        path: the record file.
+
+    Returns:
+        The rows; an empty list if the file does not exist yet.
     """
     return without_replaced(every_row(path))
 
 
 def without_replaced(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows without those that a resumed run has replaced, and without the marks of resumes."""
+    """Drop rows that a resumed run replaced, and the marks of resumes.
+
+    Args:
+        rows: all rows of a file, in the order written.
+    """
     kept: list[dict[str, Any]] = []
     until = math.inf
     for row in reversed(rows):
@@ -93,22 +123,22 @@ def without_replaced(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def every_row(path: Path) -> list[dict[str, Any]]:
-    """All whole rows of the file, those too that a resumed run has replaced, and what says so."""
+    """Read all complete rows of a file, including replaced rows and the marks of resumes."""
     return [row for _, row in rows_from(path, 0)]
 
 
 def rows_from(path: Path, place: int) -> Iterator[tuple[int | None, dict[str, Any]]]:
-    """Whole rows behind a place in a file, one by one, so that a reader that comes back reads only what is new.
+    """Read complete rows from a byte offset on, so that a reader that returns reads only new rows.
 
     Args:
-        path: of the file; no file, a pipe or a device has no rows.
-        place: bytes from the file's start at which a line begins: 0, or what this function gave before.
+        path: the record file; a missing file, a pipe or a device gives no rows.
+        place: byte offset at which a line begins: 0, or an offset that this function yielded before.
 
     Yields:
-        The place behind the row's line, or None where the line has no end yet because it may still be written; and
+        The byte offset after the row's line, or None if the line has no newline yet and may still be incomplete; and
         the row.
     """
-    if not path.is_file():  # nor a pipe or a device, which may have no end
+    if not path.is_file():  # a pipe or a device may be endless
         return
     with open(path, "rb") as file:
         file.seek(place)
@@ -119,17 +149,18 @@ def rows_from(path: Path, place: int) -> Iterator[tuple[int | None, dict[str, An
 
 
 def read_some_rows(path: Path, most_bytes: int = MOST_BYTES) -> tuple[list[dict[str, Any]], int]:
-    """The rows of `read_rows`, or evenly spread ones of a file that is larger than a reader has time and memory for.
+    """Read the rows of `read_rows`, or an evenly spaced sample of them if the file is large.
 
-    Of a large file the lines are found first, which takes no parsing; only those that are chosen are parsed. The first
-    and the last row are always among them, and so are rows without a step, such as a header.
+    In a large file, a first pass finds the lines without parsing them, and then only the sampled lines are parsed. The
+    sample always contains the first row, the last row, and the first 16 rows without a step, such as a header.
 
     Args:
-        path: of the file.
-        most_bytes: a file up to this size is read whole; of a larger one about this much is parsed.
+        path: the record file.
+        most_bytes: size in bytes up to which the file is read whole; of a larger file, about this many bytes are
+            parsed.
 
     Returns:
-        The rows in the order written, and how many there are in the file, those that were chosen or not.
+        The rows in the order written, and the number of rows in the file, sampled or not.
     """
     if not path.is_file() or path.stat().st_size <= most_bytes:
         rows = read_rows(path)
@@ -146,7 +177,14 @@ def read_some_rows(path: Path, most_bytes: int = MOST_BYTES) -> tuple[list[dict[
 
 
 def last_row(path: Path) -> dict[str, Any] | None:
-    """The last row that `read_rows` gives and that has a step, found from the file's end; None where there is none."""
+    """Find the last row that `read_rows` would give and that has a step, reading from the end of the file.
+
+    Args:
+        path: the record file.
+
+    Returns:
+        The row; None if there is no such row.
+    """
     until = math.inf
     for line in _lines_from_the_end(path):
         row = _row_of(line)
@@ -161,12 +199,12 @@ def last_row(path: Path) -> dict[str, Any] | None:
 
 
 class _Lines:
-    """Where the rows of a file begin that no resumed run has replaced.
+    """Positions of the rows in a file that no resumed run has replaced.
 
     Args:
-        starts: bytes from the file's start.
-        lengths: bytes.
-        stepless: which of them are rows without a step.
+        starts: byte offset of each row from the start of the file.
+        lengths: length of each row in bytes.
+        stepless: indices of the rows that have no step.
     """
 
     def __init__(self, starts: array[int], lengths: array[int], stepless: set[int]) -> None:
@@ -174,9 +212,12 @@ class _Lines:
 
     @classmethod
     def found(cls, path: Path) -> _Lines:
-        """Look at the beginning of each line only, where a row has its step; parse a line that begins otherwise."""
+        """Find the rows of a file without parsing most of them.
+
+        A row has its step at the beginning of its line; only a line that begins otherwise is parsed.
+        """
         starts, lengths, steps, place = array("q"), array("q"), array("d"), 0
-        marks: dict[int, float] = {}  # by the number of rows before it
+        marks: dict[int, float] = {}  # step of each resume mark, by the number of rows before the mark
         with open(path, "rb") as file:
             for line in file:
                 begun = _BEGIN.match(line)
@@ -188,7 +229,7 @@ class _Lines:
                     if isinstance(resumed, int):
                         marks[len(starts)] = min(resumed, marks.get(len(starts), math.inf))
                     else:
-                        step = float(of) if isinstance(of, int) else -math.inf  # which no resume replaces
+                        step = float(of) if isinstance(of, int) else -math.inf  # no resume replaces it
                 if step is not None:
                     starts.append(place)
                     lengths.append(len(line))
@@ -204,7 +245,7 @@ class _Lines:
         return cls(array("q", (starts[at] for at in kept)), array("q", (lengths[at] for at in kept)), stepless)
 
     def some(self, most_bytes: int) -> list[tuple[int, int]]:
-        """Start and length of evenly spread rows that have about so many bytes together."""
+        """Start and length of evenly spaced rows that together have about `most_bytes` bytes."""
         last = len(self.starts) - 1
         count = max(2, most_bytes * len(self.starts) // max(1, sum(self.lengths)))
         chosen = {round(place * last / (count - 1)) for place in range(count)} if last > 0 else set(range(last + 1))
@@ -217,7 +258,7 @@ def _lines_from_the_end(path: Path) -> Iterator[bytes]:
         return
     with open(path, "rb") as file:
         left, rest = file.seek(0, os.SEEK_END), b""
-        parts: list[bytes] = []  # of a line that is longer than a block, the last part first
+        parts: list[bytes] = []  # parts of a line that is longer than a block, the last part first
         while left > 0:
             size = min(_BLOCK, left)
             left -= size
@@ -237,21 +278,28 @@ def _lines_from_the_end(path: Path) -> Iterator[bytes]:
 def _row_of(line: bytes) -> dict[str, Any] | None:
     try:
         row = parse_json(line)
-    except ValueError:  # a cut line, an empty one, or endless nesting
+    except ValueError:  # an incomplete line, an empty line, or nesting that is too deep
         return None
     return row if isinstance(row, dict) else None
 
 
 def read_text(path: Path) -> str | None:
-    """A file's text; None where there is no file to read, it is not text, or far larger than any that a run writes."""
-    try:  # a pipe or a device may have no end
+    """Read a file as UTF-8 text.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The text; None if the file is missing, is not text, or is much larger than any file that a run writes.
+    """
+    try:  # `small_enough` refuses a pipe or a device, which may be endless
         return path.read_text(encoding="utf-8") if small_enough(path) else None
     except (OSError, UnicodeDecodeError):
         return None
 
 
 def read_object(path: Path) -> dict[str, Any] | None:
-    """The JSON object that a file holds; None where it holds none, or a cut one."""
+    """Read a file that holds one JSON object; None if the file holds none or is incomplete."""
     try:
         content = parse_json(read_text(path) or "")
     except ValueError:
@@ -260,7 +308,14 @@ def read_object(path: Path) -> dict[str, Any] | None:
 
 
 def read_mapping(path: Path) -> tuple[dict[Any, Any], str]:
-    """The mapping that a YAML file holds, and why there is none: an empty one then, with the reason in one line."""
+    """Read a YAML file that holds a mapping.
+
+    Args:
+        path: the YAML file.
+
+    Returns:
+        The mapping and an empty text; or an empty mapping and the reason for the failure in one line.
+    """
     try:
         content = parse_yaml(read_text(path) or "")
     except InputError as error:
@@ -269,7 +324,7 @@ def read_mapping(path: Path) -> tuple[dict[Any, Any], str]:
 
 
 def last_row_per_step(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row a step, in order of step: rows of one step put together, and of one key the value written last.
+    """Merge the rows of each step into one row, in order of step; for a key that occurs twice, the last value remains.
 
     Rows without a step are left out.
     """
@@ -286,7 +341,7 @@ def _after(row: Mapping[str, Any], step: float) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """NaN and infinities have no JSON; they are written as null."""
+    """Replace NaN and infinities by None, because JSON cannot represent them."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

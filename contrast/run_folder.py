@@ -1,4 +1,4 @@
-"""The run folder: where a run keeps everything, and the only thing that reports and evaluations need."""
+"""Layout of a run folder: a run writes all its files there, and reports and evaluations read nothing else."""
 
 from __future__ import annotations
 
@@ -12,37 +12,40 @@ __all__ = ["RunFolder"]
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths inside one run's folder.
+    """Paths of the files in one run's folder.
 
     Layout::
 
-        config.yaml            the resolved configuration as of now; starts the same run again
-        history.jsonl          append-only: which settings changed at which step, if any did
-        status.json            where the run is: running or how it ended, and its step
-        input.json             statistics of some raw samples, taken when the run started
-        inactive.json          the pieces that never act in a run of this length, written at each start
-        metrics.jsonl          append-only scalars, one row a logged step
-        metrics.csv            the same as a table, derived
-        scores.jsonl           append-only: what positives and negatives do, one row an observed step
-        pairs/*.safetensors    every sample's loss and positive score, of some epochs
-        gallery.jsonl          append-only: pairs that stand out and queries with their hardest negatives
-        gallery/*.png          their pictures
-        flagged.jsonl          append-only: the samples that bad-pair mining flagged, one row an epoch
+        config.yaml            the resolved configuration, as it is now; starts the same run again
+        history.jsonl          append-only: settings that changed at a resume, and at which step
+        status.json            state of the run: running or how it ended, and its step
+        input.json             statistics of some raw samples, measured at the start of the run
+        inactive.json          components that never become active in a run of this length, written at each start
+        metrics.jsonl          append-only scalars, one row per logged step
+        metrics.csv            the same scalars as a table, derived from metrics.jsonl
+        scores.jsonl           append-only: statistics of positive and negative scores, one row per observed step
+        pairs/*.safetensors    loss and positive score of every sample, for some epochs
+        gallery.jsonl          append-only: pairs that stand out, and queries with their hardest negatives
+        gallery/*.png          pictures of the samples in gallery.jsonl
+        flagged.jsonl          append-only: samples that bad-pair mining flagged, one row per epoch
         bank.jsonl             append-only: ages, recall and freshness of a memory bank's keys
-        checkpoints/*.ckpt     last.ckpt, previous.ckpt, the one before it, and what was asked for
+        checkpoints/*.ckpt     last.ckpt, the one before it as previous.ckpt, and the checkpoints that were requested
         features/              cached features, keyed by checkpoint, data and transform
         evaluations/*.json     results of `contrast probe` and `contrast knn`, each with its protocol
-        duplicates/            what `contrast duplicates` found, and pictures of it
-        export/                what `contrast export` wrote
-        report.html            what `contrast report` wrote
-        summary.json           the demo's table
-        wandb.json             the run's id at W&B, and how often it was started
+        duplicates/            results of `contrast duplicates`, with pictures
+        export/                files written by `contrast export`
+        report.html            page written by `contrast report`
+        summary.json           table of results of `contrast demo`
+        wandb.json             id of the run at W&B, and number of times the run was started
+
+    Attributes:
+        path: the run folder; a string is converted to a `Path`.
     """
 
     path: Path
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "path", Path(self.path))  # a text does as well
+        object.__setattr__(self, "path", Path(self.path))  # accepts a string too
 
     @property
     def config(self) -> Path:
@@ -110,7 +113,7 @@ class RunFolder:
 
     @property
     def records(self) -> tuple[Path, ...]:
-        """The files of rows that training appends to."""
+        """The append-only record files (JSON lines) that training writes."""
         return (self.metrics, self.scores, self.gallery, self.flagged, self.bank)
 
     @property
@@ -149,8 +152,11 @@ class RunFolder:
     def existing(cls, path: Path | str) -> RunFolder:
         """The folder of a run that has started.
 
+        Args:
+            path: the run folder.
+
         Raises:
-            InputError: where there is no such folder or it holds no config.yaml.
+            InputError: if the folder does not exist or has no config.yaml.
         """
         folder = cls(Path(path))
         if not folder.path.is_dir():

@@ -1,4 +1,4 @@
-"""Signals that ask a process to stop: which are one request, and child processes that leave them to their parent."""
+"""Stop signals (Ctrl-C, SIGTERM, SIGHUP, SIGUSR1): grouping into one request, and shielding of loader workers."""
 
 from __future__ import annotations
 
@@ -21,22 +21,32 @@ __all__ = [
 ]
 
 SAME_REQUEST = 1.0
-"""Seconds within which a second signal belongs to the first request: `timeout` sends SIGTERM to the process, and then
-to its whole group."""
+"""Seconds within which a second signal belongs to the same request to stop.
+
+`timeout` sends SIGTERM to the process first, and then to its whole process group.
+"""
 
 _STOP_SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
 ]
 _SECONDS = 2.0
-"""Between two looks at whether the parent lives."""
+"""Seconds between two checks whether the parent process is alive."""
 
-_ended = -SAME_REQUEST  # when a signal has last been raised
+_ended = -SAME_REQUEST  # time of the last signal that was raised as an exception, by time.monotonic
 
 
 def end_at_once(number: int) -> None:
-    """Raise what ends a command for a signal: KeyboardInterrupt for Ctrl-C, `Terminated` for any other.
+    """Raise the exception that ends a command: KeyboardInterrupt for Ctrl-C, `Terminated` for any other signal.
 
-    The second of two other signals in succession is not raised: it would hit the handling of the first.
+    If two signals other than Ctrl-C arrive within `SAME_REQUEST` seconds, only the first raises: the second would
+    interrupt the handling of the first.
+
+    Args:
+        number: the signal's number.
+
+    Raises:
+        KeyboardInterrupt: for SIGINT.
+        Terminated: for any other signal.
     """
     global _ended
     if number == signal.SIGINT:
@@ -47,17 +57,18 @@ def end_at_once(number: int) -> None:
 
 
 def new_request() -> None:
-    """Forget the last signal: what comes from now on is meant for something else."""
+    """Forget the last signal, so that the next signal counts as a new request to stop."""
     global _ended
     _ended = -SAME_REQUEST
 
 
 @contextlib.contextmanager
 def stop_signals_blocked() -> Iterator[None]:
-    """Processes that are started within this have the signals that ask a run to stop blocked from their first moment.
+    """Context manager: child processes started inside it have all stop signals blocked from their start.
 
-    A signal to the whole process group, as of `timeout`, a terminal or a job's end, would else end loader workers
-    before the main process has finished its step. The main process gets what came meanwhile on leaving.
+    A signal to the whole process group (from `timeout`, a terminal, or the end of a job) would otherwise end the loader
+    workers before the main process has finished its step. When the context ends, the main process receives the
+    signals that arrived inside it.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
@@ -70,17 +81,22 @@ def stop_signals_blocked() -> Iterator[None]:
 
 
 def leave_signals_to_the_parent() -> None:
-    """In a loader worker: only the parent's own SIGTERM, or its death, ends this process."""
+    """Call in a loader worker: only SIGTERM from the parent process, or the parent's death, ends the worker."""
     if not hasattr(signal, "pthread_sigmask"):
         return
-    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)  # a process of a fork server has the server's mask
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)  # a fork server's child inherits the server's mask
     parent = multiprocessing.parent_process()
     if parent is not None and parent.pid is not None:
         threading.Thread(target=_listen_to, args=(parent.pid, os.getppid()), daemon=True).start()
 
 
 def _listen_to(parent: int, forked_from: int) -> None:
-    """End this process when the parent says so by SIGTERM, as torch and multiprocessing do, or when it has gone."""
+    """End this process when the parent has died, or sends SIGTERM as torch and multiprocessing do.
+
+    Args:
+        parent: process id of the parent.
+        forked_from: process id of the process that forked this one, which may be a fork server.
+    """
     while os.getppid() == forked_from:
         if not hasattr(signal, "sigtimedwait"):  # macOS
             time.sleep(_SECONDS)

@@ -1,4 +1,4 @@
-"""Parse command lines: `contrast pretrain`, and an argument parser that refuses in one line."""
+"""Command-line parsing: the arguments of `contrast pretrain`, and an argument parser with one-line errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["OneLineParser", "Request", "read_request"]
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """`argparse.ArgumentParser` without the lines of usage that argparse prints before an error.
+    """`argparse.ArgumentParser` with one-line errors: an error does not print the usage.
 
     Example:
         >>> parser = OneLineParser(prog="contrast knn")
@@ -28,6 +28,7 @@ class OneLineParser(argparse.ArgumentParser):
     """
 
     def error(self, message: str) -> NoReturn:
+        """Raise an `InputError` with the message, instead of printing the usage and exiting."""
         raise InputError(f"{message} (see {self.prog} --help)")
 
 
@@ -64,17 +65,18 @@ _LISTED = (
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks for.
+    """Parsed command line of `contrast pretrain`.
 
     Attributes:
-        files: configurations, in their order.
-        flags: dotted names and their texts.
-        run: the new run's folder; None makes a name.
-        resume: the folder of a run to go on with; ``auto`` is the folder of `run`, if it has a checkpoint.
-        on_changed_data: whether to go on although the training data are not those of the checkpoint.
-        print_config: whether only the resolved configuration is wanted.
-        trust: whether the configuration of a run that is resumed may name any class.
-        again: whether the run's folder is that of a run that ended before its first checkpoint.
+        files: configuration files in the order given.
+        flags: pairs of a dotted setting name and its value as text.
+        run: folder of the new run; None generates a name.
+        resume: folder of the run to resume; ``auto`` means the folder `run`, if it has a checkpoint.
+        on_changed_data: whether to resume although the training data differ from the checkpoint's.
+        print_config: whether to print the resolved configuration and stop.
+        typed_help: the words of a request for the arguments of a class, such as ``--model.help MoCo``; otherwise empty.
+        trust: whether the configuration of a resumed run may name any class.
+        again: whether the folder holds a run that ended before its first checkpoint.
     """
 
     files: Sequence[Path] = ()
@@ -89,7 +91,10 @@ class Request:
 
 
 class _Parser(OneLineParser):
-    """Finds the classes that its help names when that is asked for: reading all sources takes a third of a second."""
+    """Parser that lists all classes in its help text.
+
+    The list is made only when help is requested, because reading all sources takes a third of a second.
+    """
 
     def format_help(self) -> str:
         listed = "\n".join(f"  {slot:<13}" + ", ".join(choices(slot)) for slot in _LISTED)
@@ -98,7 +103,14 @@ class _Parser(OneLineParser):
 
 
 def read_request(arguments: list[str]) -> Request:
-    """Split the command line into what this command reads itself and the flags of a configuration."""
+    """Parse the command line of `contrast pretrain` into its own options and the flags of a configuration.
+
+    Args:
+        arguments: words after the subcommand.
+
+    Raises:
+        InputError: one line, for an unknown option, a flag without a value, or options that exclude each other.
+    """
     parser = _Parser(
         prog="contrast pretrain",
         usage="contrast pretrain [--config FILE]... [--SECTION.NAME VALUE]... [--run FOLDER] [--resume FOLDER]",
@@ -138,7 +150,7 @@ def read_request(arguments: list[str]) -> Request:
 
 
 def _resumed(text: str) -> Path:
-    """A folder may be named auto as well: ``./auto``."""
+    """Path of `--resume`; the word ``auto`` stays as it is, and a folder named auto is given as ``./auto``."""
     return Path(text) if text in ("auto", "") else Path(text).absolute() if Path(text) == Path("auto") else Path(text)
 
 
@@ -160,7 +172,7 @@ def _flags(rest: list[str]) -> list[tuple[str, str]]:
 
 
 def _meant(word: str) -> str:
-    """What a word that follows no flag is most likely for."""
+    """Suggestion for a word that follows no flag."""
     path = Path(word)
     if path.suffix in (".yaml", ".yml"):
         return f"did you mean --config {word}?"

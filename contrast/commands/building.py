@@ -1,4 +1,4 @@
-"""Build model, data and trainer from a typed configuration."""
+"""Build model, data and trainer from a typed configuration (jsonargparse)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch.utils.data import Dataset
 
 from contrast import (
-    banks,  # noqa: F401  # short names are of imported classes
-    data,  # noqa: F401  # short names are of imported classes
-    losses,  # noqa: F401  # short names are of imported classes
-    methods,  # noqa: F401  # short names are of imported classes
-    models,  # noqa: F401  # short names are of imported classes
-    optim,  # noqa: F401  # short names are of imported classes
+    banks,  # noqa: F401  # jsonargparse only resolves short names of imported classes
+    data,  # noqa: F401  # jsonargparse only resolves short names of imported classes
+    losses,  # noqa: F401  # jsonargparse only resolves short names of imported classes
+    methods,  # noqa: F401  # jsonargparse only resolves short names of imported classes
+    models,  # noqa: F401  # jsonargparse only resolves short names of imported classes
+    optim,  # noqa: F401  # jsonargparse only resolves short names of imported classes
 )
 from contrast.callbacks import BankRecorder, Checkpoints, Metrics, OnlineKNN, PairRecorder, Recorder
 from contrast.commands.class_names import SLOTS, choices
@@ -51,17 +51,20 @@ __all__ = [
     "run_parser",
 ]
 
-# What torchvision's classes raise of files that are missing, cut or of another format.
+# Exceptions that torchvision's data sets raise for files that are missing, truncated or in another format.
 _OF_FILES = (RuntimeError, OSError, ValueError, LookupError, EOFError, AssertionError, UnpicklingError, struct.error)
 
 Instantiator = tuple[Callable[..., Any], type, bool]
 
 
 class TrainingFacts:
-    """Fills `samples` and `labels` of pieces from the data that were built just before them.
+    """Instantiators that pass the number of training samples and the labels to components of the loss.
+
+    The data set is built first. A component whose constructor has an argument `samples` or `labels`, and was given no
+    value for it, receives the value of the training set.
 
     Args:
-        received: whether the configuration came out of a file, so that no data set is downloaded.
+        received: whether the configuration was read from a file, so that no data set is downloaded.
     """
 
     def __init__(self, received: bool = False) -> None:
@@ -69,7 +72,7 @@ class TrainingFacts:
         self._received = received
 
     def instantiators(self) -> list[Instantiator]:
-        """For jsonargparse: how data and pieces are built."""
+        """Functions for jsonargparse that build the data, the components of the loss and the data sets."""
         return [
             (self._build_data, TrainingData, True),
             (self._build_piece, Piece, True),
@@ -97,7 +100,7 @@ class TrainingFacts:
         return labels
 
     def _build_set(self, class_type: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """A data set; what its class raises of its files becomes one line that names the class."""
+        """Build a data set; an exception about its files becomes a one-line error that names the class."""
         refused = self._received and bool(kwargs.get("download"))
         if refused:
             kwargs["download"] = False
@@ -123,21 +126,22 @@ CALLBACKS: dict[str, type[lightning.Callback]] = {
     "bank": BankRecorder,
     "checkpoints": Checkpoints,
 }
-"""Sections of a configuration that set a callback which every run has."""
+"""Sections of a configuration that configure a callback, and the callback's class; every run has these callbacks."""
 
-# A configuration may name any class but those of modules such as os and subprocess: jsonargparse has the list, and
-# enforces it once settings are made. These unpickle, compile or fetch too, and data sets of torchvision take functions.
+# jsonargparse has a deny list of modules such as os and subprocess, and enforces it once a setting is made. We add
+# functions that unpickle, compile or download: torchvision's data sets take functions as arguments, so a configuration
+# could pass these.
 _MORE_DENIED = (
     *("torch.load", "torch.serialization", "torch.hub", "torch.jit", "torch.package", "torch.multiprocessing"),
     *("torch.utils.cpp_extension", "torch.utils.model_zoo", "numpy.load", "numpy.fromfile", "joblib", "cloudpickle"),
 )
 jsonargparse.set_parsing_settings(import_path_denylist=list(_MORE_DENIED))
 
-_GIVEN = {"folder", "config", "max_seconds"}  # arguments of callbacks that the command fills
+_GIVEN = {"folder", "config", "max_seconds"}  # arguments of callbacks that the command itself passes
 
 
 class _Parser(jsonargparse.ArgumentParser):
-    """Takes an argument of a user's class that has no annotation for one of any type; it stays required."""
+    """Parser that accepts any type for a constructor argument without annotation; the argument stays required."""
 
     def _add_signature_parameter(self, container: Any, nested_key: Any, param: Any, *args: Any, **kwargs: Any) -> None:
         required = inspect.Parameter.empty in (param.default, kwargs.get("default", param.default))
@@ -147,10 +151,10 @@ class _Parser(jsonargparse.ArgumentParser):
 
 
 def run_parser() -> jsonargparse.ArgumentParser:
-    """The parser of a whole run: seed, model, data, trainer and the sections of the callbacks."""
+    """Parser of a whole run's configuration: seed, model, data, trainer and the sections of the callbacks."""
     parser = _Parser(prog="contrast pretrain", exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--seed_everything", type=int, default=0, help="the one seed of the run")
-    # Data first: they are built first, and pieces of a loss may ask for what they say.
+    # Data come first, so that they are built first: components of a loss may need the number of samples or the labels.
     parser.add_subclass_arguments(TrainingData, "data", required=True)
     parser.add_subclass_arguments(ContrastiveMethod, "model", required=True)
     parser.add_class_arguments(lightning.Trainer, "trainer", instantiate=False)
@@ -160,7 +164,11 @@ def run_parser() -> jsonargparse.ArgumentParser:
 
 
 def evaluation_parser(with_model: bool) -> jsonargparse.ArgumentParser:
-    """The parser of what an evaluation needs: seed and data, and the model unless weights come from elsewhere."""
+    """Parser of an evaluation's configuration: seed, data, and optionally the model.
+
+    Args:
+        with_model: whether the configuration has a model; False for weights from another source.
+    """
     parser = _Parser(prog="contrast", exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--seed_everything", type=int, default=0)
     parser.add_subclass_arguments(TrainingData, "data", required=True)
@@ -170,10 +178,17 @@ def evaluation_parser(with_model: bool) -> jsonargparse.ArgumentParser:
 
 
 def check(parser: jsonargparse.ArgumentParser, config: Config) -> Any:
-    """A configuration by the types.
+    """Check a configuration against the types of all arguments.
+
+    Args:
+        parser: the parser of this kind of configuration.
+        config: the configuration as plain data.
+
+    Returns:
+        The typed configuration.
 
     Raises:
-        InputError: one line, for what does not fit, up to three mistakes.
+        InputError: one line that names up to three mistakes.
     """
     typed = every_mistake(config, lambda given: refused_in_one_line(lambda: parser.parse_object(given)))
     _refuse_nothing(typed)
@@ -181,7 +196,14 @@ def check(parser: jsonargparse.ArgumentParser, config: Config) -> Any:
 
 
 def resolve(parser: jsonargparse.ArgumentParser, config: Config) -> tuple[Any, Config]:
-    """Check a configuration against the types; also give it back with every default written out.
+    """Check a configuration against the types, and write out every default.
+
+    Args:
+        parser: the parser of this kind of configuration.
+        config: the configuration as plain data.
+
+    Returns:
+        The typed configuration, and the configuration as plain data with every default.
 
     Raises:
         InputError: as in `check`.
@@ -191,7 +213,7 @@ def resolve(parser: jsonargparse.ArgumentParser, config: Config) -> tuple[Any, C
 
 
 def _refuse_nothing(typed: Any) -> None:
-    """The parser takes null for any argument of a section, and the callbacks would fail at it."""
+    """Refuse null for an argument of a callback that does not accept None: the parser would accept it."""
     for section, callback in CALLBACKS.items():
         kinds = get_type_hints(callback.__init__)
         given = vars(typed[section]) if section in typed else {}
@@ -201,19 +223,19 @@ def _refuse_nothing(typed: Any) -> None:
 
 
 def build(parser: jsonargparse.ArgumentParser, typed: Any, received: bool = False) -> Any:
-    """The objects of a resolved configuration.
+    """Build the objects of a resolved configuration.
 
-    A piece of a loss that takes `samples` or `labels` and was given none gets the training set's: the one way in which
-    a label reaches a loss.
+    A component of a loss that has an argument `samples` or `labels`, and was given no value for it, receives the
+    training set's. This is the only way in which labels reach a loss.
 
     Args:
-        parser: of the configuration.
-        typed: as `check` gives it.
-        received: whether it came out of a run folder or a checkpoint without `--trust`: then nothing is downloaded, and
-            no file is written outside of the run folder.
+        parser: the parser of this kind of configuration.
+        typed: the typed configuration from `check`.
+        received: whether the configuration was read from a run folder or a checkpoint without `--trust`. If so, nothing
+            is downloaded, and no file is written outside the run folder.
 
     Raises:
-        InputError: one line, for what a constructor refused.
+        InputError: one line, if a constructor refuses its arguments.
     """
     facts = TrainingFacts(received)
     with caches_only_read() if received else contextlib.nullcontext():
@@ -221,7 +243,7 @@ def build(parser: jsonargparse.ArgumentParser, typed: Any, received: bool = Fals
 
 
 def refused_in_one_line(action: Callable[[], Any]) -> Any:
-    """What `action` returns; what it raises of a configuration, as an `InputError` of one line."""
+    """Return the result of `action`; convert its exceptions about a configuration into a one-line `InputError`."""
     try:
         return action()
     except (jsonargparse.ArgumentError, MisconfigurationException, TypeError, ValueError, ImportError) as error:
@@ -230,9 +252,9 @@ def refused_in_one_line(action: Callable[[], Any]) -> Any:
         if out_of_memory(error):
             raise InputError(MEMORY) from error
         raise InputError(one_line(str(error), {slot: choices(slot) for slot in SLOTS} | _optimizers())) from error
-    except IndexError as error:  # jsonargparse's, where what a constructor raised has no words: MemoryError for one
+    except IndexError as error:  # jsonargparse raises it if a constructor's exception has no text, such as MemoryError
         raise InputError("a class cannot be built, most likely for want of memory: give smaller numbers") from error
-    except (MemoryError, RuntimeError, OSError) as error:  # what data set classes raise of their files
+    except (MemoryError, RuntimeError, OSError) as error:  # data set classes raise these about their files
         if out_of_memory(error):
             raise InputError(MEMORY) from error
         raise construction_error("data", {}, error) from error
@@ -248,7 +270,7 @@ def _is_ours(error: BaseException) -> bool:
 
 
 def import_from_here() -> None:
-    """Let a configuration name classes in files of the folder where the command was started."""
+    """Let a configuration name classes in files of the current folder."""
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)

@@ -1,4 +1,4 @@
-"""Whether a resumed run has the training data of its checkpoint, and how state by sample moves where it has not."""
+"""Detect changed training data at a resume, and renumber per-sample state to match the new data."""
 
 from __future__ import annotations
 
@@ -21,31 +21,32 @@ from contrast.runs.checkpoint import read_checkpoint
 
 __all__ = ["ChangedData", "changed_data"]
 
-_PAIRS = PairRecorder.__qualname__  # Lightning's name for its state
+_PAIRS = PairRecorder.__qualname__  # Lightning's key of this callback's state in a checkpoint
 
 
 @runtime_checkable
 class _MovesSamples(Protocol):
-    """A module whose state knows samples by their numbers."""
+    """A module whose state refers to samples by their numbers."""
 
     def move_samples(self, state: dict[str, Any], prefix: str, old_of: Tensor, new_of: Tensor) -> None: ...
 
 
 @runtime_checkable
 class _CountsSamples(Protocol):
-    """A module whose state has an entry for each sample."""
+    """A module whose state has one entry per sample."""
 
     def samples_in(self, state: dict[str, Any], prefix: str) -> int | None: ...
 
 
 @dataclass(frozen=True, eq=False)
 class ChangedData:
-    """The training data of a checkpoint and those of now, sample by sample.
+    """Mapping from the samples of a checkpoint's training data to the samples of the current training data.
 
     Attributes:
-        matching: which samples are the same ones.
-        before, after: what samples' numbers refer to in the checkpoint and now.
-        model: the method whose state is moved.
+        matching: which samples are the same.
+        before: what sample numbers refer to in the checkpoint.
+        after: what sample numbers refer to now.
+        model: the method whose state is renumbered.
     """
 
     matching: Matching
@@ -54,8 +55,13 @@ class ChangedData:
     model: nn.Module
 
     def move(self, content: dict[str, Any]) -> None:
-        """Number the samples in a checkpoint's content as the data do now; what is of a new sample starts as never
-        seen, and what was of one that is gone goes."""
+        """Renumber the per-sample state in a checkpoint's content, in place, to match the current data.
+
+        State of a new sample starts as never seen; state of a removed sample is dropped.
+
+        Args:
+            content: the checkpoint's content.
+        """
         state = content["state_dict"]
         for prefix, module in _by_prefix(self.model):
             if isinstance(module, _MovesSamples):
@@ -65,23 +71,31 @@ class ChangedData:
             content["callbacks"][_PAIRS] = moved_state(pairs, self.matching.old_of)
 
     def move_records(self, folder: RunFolder) -> None:
-        """Number the samples in the run folder's files of pairs as the data do now."""
+        """Renumber the samples in the run folder's files of pairs to match the current data.
+
+        Args:
+            folder: the run folder.
+        """
         if is_first_process():
             count = len(self.matching.new_of)
             move_histories(folder.pairs, self.matching.old_of, count, self.before, self.after)
 
 
 def changed_data(checkpoint: Path, model: nn.Module, data: TrainingData, allowed: bool) -> ChangedData | None:
-    """How samples have moved since a checkpoint was written; None where the training data are the same.
+    """Compare the current training data with the data of a checkpoint.
 
     Args:
-        checkpoint: that the run goes on from.
-        model: built for the data of now.
-        data: of now.
-        allowed: whether other data than the checkpoint's are wanted.
+        checkpoint: the checkpoint that the run resumes from.
+        model: the method, built for the current data.
+        data: the current data.
+        allowed: whether the user accepts data that differ from the checkpoint's.
+
+    Returns:
+        How the samples moved; None if the training data are the same, or if the checkpoint does not identify its data.
 
     Raises:
-        InputError: for other data that are not wanted, or whose samples cannot be matched.
+        InputError: if the data differ and `allowed` is False, if their samples cannot be matched, or if the checkpoint
+            does not identify its data and has another number of samples.
     """
     content = read_checkpoint(checkpoint)
     old, new = DataIdentity.from_state(content["contrast"].get("data")), data.identity
@@ -104,7 +118,7 @@ def changed_data(checkpoint: Path, model: nn.Module, data: TrainingData, allowed
 def _matched(old: DataIdentity, new: DataIdentity, data: TrainingData, said: str) -> Matching:
     matching = match_samples(old, new)
     if matching is None and old.contents is not None and new.samples >= old.samples:
-        # Without names a sample is known by its number, if all samples before are where they were.
+        # Without names, a sample is identified by its number. This requires that all old samples kept their numbers.
         before = identity_of(data.train_set, thorough=False, first=old.samples)
         matching = appended(old.samples, new.samples) if before.contents == old.contents else None
     if matching is None:
@@ -125,7 +139,7 @@ def _counts(matching: Matching) -> str:
 
 
 def _of_the_epoch(content: dict[str, Any]) -> str:
-    """Of a checkpoint within an epoch, what becomes of the rest of it."""
+    """For a checkpoint within an epoch: note on how the rest of the epoch is trained; otherwise empty."""
     epochs = content["contrast"].get("epochs")
     within = isinstance(epochs, int) and content["epoch"] >= epochs
     return (
@@ -134,7 +148,7 @@ def _of_the_epoch(content: dict[str, Any]) -> str:
 
 
 def _refuse_other_sizes(content: dict[str, Any], model: nn.Module, data: TrainingData, checkpoint: Path) -> None:
-    """Of a checkpoint that does not say on which data it was written, see that its state fits the number of samples."""
+    """For a checkpoint that does not identify its training data: check that its state fits the number of samples."""
     counts = [
         module.samples_in(content["state_dict"], prefix)
         for prefix, module in _by_prefix(model)
@@ -152,5 +166,5 @@ def _refuse_other_sizes(content: dict[str, Any], model: nn.Module, data: Trainin
 
 
 def _by_prefix(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Every module with what its entries in a state begin with."""
+    """Every module with the prefix of its entries in a state dict."""
     return ((f"{name}." if name else "", module) for name, module in model.named_modules())

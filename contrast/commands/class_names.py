@@ -1,4 +1,4 @@
-"""Class names in configurations: which classes fit a slot, and what a wrong name may have meant."""
+"""Class names in configurations: the classes that fit each slot, and suggestions for a wrong name."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SLOTS = {
     "train": "Dataset",
     "test": "Dataset",
 }
-"""Keys of a configuration that take a class, and what it must be a subclass of."""
+"""Keys of a configuration that take a class, with the required base class."""
 
 _OF_LOADERS = {"IndexedImages", "IndexedSeries", "TrainingImages", "TrainingSeries", "CentreImages"}
 
@@ -41,16 +41,24 @@ _FOLDERS = ("methods", "losses", "models", "banks", "data", "data/views", "data/
 
 @cache
 def choices(slot: str) -> list[str]:
-    """Names of the package's classes that fit a slot, sorted; a class from elsewhere fits by its dotted path."""
+    """Sorted names of this package's concrete classes that fit a slot; any other class fits by its dotted path.
+
+    Args:
+        slot: a key of `SLOTS`.
+    """
     base = SLOTS[slot]
     names = {name for name, parents in _classes().items() if base in _ancestors(name) and not _abstract(parents)}
     return sorted(names - {base} - (_OF_LOADERS if base == "Dataset" else set()))
 
 
 def own_classes(config: Any, slot: str = "") -> Any:
-    """A configuration in which each short name that `choices` lists is this package's class, by its dotted path.
+    """Replace each short class name that `choices` lists by the dotted path of this package's class.
 
-    Libraries have classes of the same names (torchvision's ImageFolder): ours are meant.
+    Other libraries have classes with the same names, for example torchvision's ImageFolder; a short name means ours.
+
+    Args:
+        config: a configuration or a part of one.
+        slot: the key that holds this part.
     """
     if isinstance(config, list):
         return [own_classes(item, slot) for item in config]
@@ -84,7 +92,7 @@ def _classes() -> dict[str, tuple[str, ...]]:
 
 @cache
 def _packages() -> dict[str, str]:
-    """Each class's package, which has its name: views and series are of `contrast.data`."""
+    """Public package of each class, by class name: classes of views and series belong to `contrast.data`."""
     package = files("contrast")
     found: dict[str, str] = {}
     for folder in _FOLDERS:
@@ -132,24 +140,24 @@ _PLACES = {
     "views": ("views", "--data.views {}"),
     "train": ("a data set", "--data.train {}"),
 }
-"""What each slot of `choices.SLOTS` takes in words, and the flag that names it."""
+"""Description of the class that each slot of `SLOTS` takes, and the flag that sets it."""
 
 _EXAMPLES = {
     **{"optimizer": "torch.optim.SGD", "schedule": "WarmupCosine", "head": "SimCLRHead", "bank": "KeyQueue"},
     **{"views": "SimCLRViews", "train": "ImageFolder", "test": "ImageFolder"},
 }
-"""Classes to name in a message, for slots that have no class until one is named."""
+"""Example classes for messages about slots that have no class until the user names one."""
 
 _RESNETS = re.compile(r"(wide_)?resne(x)?t\d+\w*", re.IGNORECASE)
 
 
 def no_class(path: str, name: str, known: Iterable[str] = ()) -> str:
-    """The reason why a short name is refused: it is of another slot, a network's name, or misspelt.
+    """Message for an unknown short name: it belongs to another slot, is a network's name, or is misspelt.
 
     Args:
-        path: where it was given, ``model.loss``.
-        name: as given.
-        known: the names that fit, where `choices` does not list them.
+        path: the setting where the name was given, for example ``model.loss``.
+        name: the name as given.
+        known: names that fit, if `choices` does not list them.
 
     Example:
         >>> no_class("model.loss", "DCL")
@@ -167,7 +175,13 @@ def no_class(path: str, name: str, known: Iterable[str] = ()) -> str:
 
 
 def not_of_kind(path: str, name: str, base: str) -> str:
-    """The reason why a class that exists is refused: it is no subclass of what belongs in its place."""
+    """Message for an existing class that is not a subclass of the required base class.
+
+    Args:
+        path: the setting where the class was given.
+        name: the class's name as given.
+        base: name of the required base class.
+    """
     slot = path.rpartition(".")[2]
     if name.startswith("contrast.") and (other := _elsewhere(slot, name.rpartition(".")[2])):
         return other
@@ -176,14 +190,23 @@ def not_of_kind(path: str, name: str, base: str) -> str:
 
 
 def abstract_class(path: str, name: str) -> str:
-    """The reason why a class is refused that leaves methods to its subclasses."""
+    """Message for an abstract class.
+
+    Args:
+        path: the setting where the class was given.
+        name: the class's name as given.
+    """
     slot = path.rpartition(".")[2]
     known = f"; known: {', '.join(choices(slot))}" if slot in SLOTS else ""
     return f"{name} is abstract: give a subclass that defines its abstract methods{known}"
 
 
 def require_named(config: Mapping[str, Any], path: tuple[str, ...] = ()) -> None:
-    """Refuse arguments of a class where no class is named, as ``model.optimizer.lr`` over a method's own default.
+    """Refuse arguments of a class if no class is named, such as ``model.optimizer.lr`` over a method's own default.
+
+    Args:
+        config: the configuration or a part of one.
+        path: keys that lead to this part.
 
     Raises:
         InputError: one line with the flag that names a class.
@@ -208,7 +231,7 @@ def _unnamed(path: tuple[str, ...], argument: str) -> str:
 
 
 def _elsewhere(slot: str, name: str) -> str:
-    """That a class belongs to another slot, and its flag; empty where it does not."""
+    """Message with the right flag if a class belongs to another slot; otherwise empty."""
     for other, (kind, flag) in _PLACES.items():
         if SLOTS.get(other) != SLOTS.get(slot) and name in choices(other):
             return f"{name!r} is {kind}, which does not fit here: give {flag.format(name)}"

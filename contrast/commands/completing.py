@@ -1,4 +1,4 @@
-"""What follows from what a configuration says: seeds, and the sizes that a backbone is built for."""
+"""Complete a configuration with derived values: seeds, and the image size and channels of the backbone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from jsonargparse._common import denying_import_path_entry  # it has no public name
+from jsonargparse._common import denying_import_path_entry  # jsonargparse has no public name for it
 
 from contrast import banks, data, losses, methods, models
 from contrast.commands.class_names import SLOTS, own_classes, require_named
@@ -20,10 +20,16 @@ _MOST_PROCESSES = 1024
 
 
 def complete(config: Config) -> Config:
-    """Fill what follows from what is said: the seed and the size and channels of images, where a class takes them.
+    """Fill in derived values of a configuration: the seed, and the image size and channels where a class takes them.
+
+    Args:
+        config: the configuration as composed from files and flags.
+
+    Returns:
+        The completed configuration.
 
     Raises:
-        InputError: where a section is none, a seed out of range, or the model has no class.
+        InputError: if a section is unknown or not a mapping, the seed is out of range, or the model has no class.
     """
     require_plain(config, "configuration")
     config = own_classes(config)
@@ -60,12 +66,12 @@ def _require_sections(config: Config) -> None:
         if not isinstance(config[name], dict):
             raise InputError(f"{name}: {config[name]!r:.60} is no section: give names and values")
     devices, nodes = (config.get("trainer", {}).get(name) for name in ("devices", "num_nodes"))
-    if isinstance(devices, int) and devices > _MOST_PROCESSES:  # each would be started before anything is refused
+    if isinstance(devices, int) and devices > _MOST_PROCESSES:  # each would start before any error
         raise InputError(f"trainer.devices {devices} is above {_MOST_PROCESSES}: give how many there are")
-    if isinstance(nodes, int) and nodes != 1:  # the others would be waited for, and nothing here starts them
+    if isinstance(nodes, int) and nodes != 1:  # nothing starts the other nodes' processes
         raise InputError(f"trainer.num_nodes {nodes}: a run is of one machine's processes; leave it at 1")
     seed = config["seed_everything"]
-    if not isinstance(seed, int) or isinstance(seed, bool):  # told here, as sections take the seed over
+    if not isinstance(seed, int) or isinstance(seed, bool):  # checked here, because sections copy the seed
         read = f"{str(seed).lower()} (as YAML reads {'yes and on' if seed else 'no and off'})"
         read = read if isinstance(seed, bool) else f"{seed!r:.60}"
         raise InputError(f"seed_everything: {read} is not an integer: give one from 0 to {2**32 - 1}")
@@ -74,7 +80,7 @@ def _require_sections(config: Config) -> None:
 
 
 def _spec(value: Any) -> Config:
-    """A class as a mapping, whether it was named by a string, a mapping or not at all."""
+    """A class as a mapping with ``class_path``, whether the value is a string, a mapping or missing."""
     if isinstance(value, str):
         return {"class_path": value}
     return dict(value) if isinstance(value, dict) else {}
@@ -89,7 +95,7 @@ def _with(spec: Config, **values: Any) -> Config:
 
 
 def _seeded(value: Any, seed: int, slot: str = "") -> Any:
-    """A part of a configuration in which every class that takes a seed, and has none, gets the run's."""
+    """Give the run's seed to every class in a part of a configuration that takes a seed and has none."""
     if isinstance(value, list):
         return [_seeded(item, seed, slot) for item in value]
     if isinstance(value, str) and slot in SLOTS and _takes(value, "seed"):
@@ -111,7 +117,12 @@ def _takes(class_path: Any, argument: str) -> bool:
 
 
 def default_of(class_path: Any, argument: str) -> Any:
-    """The default of an argument of a class, which is imported; None where it has none."""
+    """Default value of a constructor argument; the class is imported. None if the argument has no default.
+
+    Args:
+        class_path: the class's name, short or dotted.
+        argument: the argument's name.
+    """
     parameter = _parameters(class_path).get(argument)
     return None if parameter is None or parameter.default is parameter.empty else parameter.default
 
@@ -120,18 +131,18 @@ def _parameters(class_path: Any) -> Mapping[str, inspect.Parameter]:
     found = _find(class_path) if isinstance(class_path, str) else None
     try:
         return inspect.signature(found).parameters if found is not None else {}
-    except ValueError:  # a class of C's, which has none
+    except ValueError:  # a class written in C has no signature
         return {}
 
 
 def _find(class_path: str) -> type | None:
     module, _, name = class_path.rpartition(".")
     if module:
-        if denying_import_path_entry(class_path):  # the parser refuses it; until then it is not even imported
+        if denying_import_path_entry(class_path):  # the parser refuses it later; do not import it before
             return None
         try:
             found = getattr(importlib.import_module(module), name, None)
-        except (ImportError, TypeError, ValueError):  # of a name that is none, say ".."
+        except (ImportError, TypeError, ValueError):  # an invalid module name such as ".."
             return None
         return found if isinstance(found, type) else None
     places = (models, data, losses, banks, methods)

@@ -1,8 +1,8 @@
-"""Read, check and merge YAML configurations and flags.
+"""Read, check and merge YAML configurations and command-line flags.
 
-A configuration names classes: ``{class_path: DCL, init_args: {...}}``, or just ``DCL``. What later files and flags say
-is laid over what earlier ones said, key by key, with one rule: where another class is named, the earlier class's
-arguments go, all of them, and a note says so. Flags are applied from the outside in, so ``--model MoCo
+A configuration names classes: ``{class_path: DCL, init_args: {...}}``, or just ``DCL``. Later files and flags override
+earlier ones key by key, with one special rule: if a different class is named, all arguments of the earlier class are
+dropped, and a note says so. Flags are applied from the shortest path to the longest, so ``--model MoCo
 --model.loss.objective DCL`` means the same in either order.
 """
 
@@ -31,22 +31,22 @@ __all__ = [
     "shipped_configuration",
 ]
 
-_DEEPEST, _MOST = 40, 20_000
+_DEEPEST, _MOST = 40, 20_000  # levels of nesting; number of values
 _OF_CLASSES = {"class_path", "init_args", "dict_kwargs"}
-_INTEGERS = range(-(2**63), 2**64)  # what torch and numpy count with
-_LARGEST = 3.4e38  # of the float32 in which networks are trained
+_INTEGERS = range(-(2**63), 2**64)  # integers that torch and numpy can represent
+_LARGEST = 3.4e38  # largest float32, because networks are trained in float32
 
 
 def require_plain(value: Any, where: str) -> None:
-    """See that a value out of a file, a flag or a checkpoint is no more than a configuration needs.
+    """Check that a value from a file, a flag or a checkpoint contains only what a configuration needs.
 
     Args:
-        value: as YAML or a checkpoint gave it.
-        where: it is from, for messages.
+        value: the value as YAML or a checkpoint gave it.
+        where: source of the value, for messages.
 
     Raises:
-        InputError: for keys that are no names, classes that are no dotted names, arguments that are no mapping, numbers
-            beyond 64 bits, texts that no file can be called, and what is nested endlessly or grows beyond all measure.
+        InputError: if a key is not a name, a class is not a dotted name, arguments are not a mapping, a number is
+            beyond 64 bits, a text cannot be a file name, or the nesting or the number of values exceeds the limit.
     """
     waiting: list[tuple[str, Any, int]] = [("", value, 0)]
     seen = 0
@@ -75,7 +75,7 @@ def _require_mapping(found: dict[Any, Any], where: str) -> None:
             f"{where}: class_path {named!r:.60} is no class: give its name, dotted if it is from elsewhere"
         )
     beside = sorted(found.keys() - _OF_CLASSES) if found.keys() & _OF_CLASSES else []
-    if beside:  # it would be left out in silence
+    if beside:  # such a key would be ignored without a message
         raise InputError(f"{where}: {beside[0]!r} stands beside class_path or init_args: arguments belong in init_args")
     if not isinstance(found.get("init_args"), dict | None):
         raise InputError(f"{where}: init_args {found['init_args']!r:.60} is no mapping of names to values")
@@ -96,12 +96,18 @@ def _unfit(item: Any) -> str:
 
 
 def is_text(word: str) -> bool:
-    """Whether a word can be a file's name and stand on a page: no zero byte, and no bytes that are not of UTF-8."""
+    """Whether a word can be a file name and appear on a page: no zero byte, and no bytes that are invalid UTF-8."""
     return not any(each == "\0" or "\ud800" <= each <= "\udfff" for each in word)
 
 
 def shipped_configuration(name: str) -> Path:
-    """The path of a configuration such as ``demo.yaml``: inside an installed wheel, or beside a checkout's package."""
+    """Path of a configuration file shipped with the package, such as ``demo.yaml``.
+
+    The file is inside the package in an installed wheel, and beside the package in a source checkout.
+
+    Args:
+        name: the file's name.
+    """
     package = Path(str(files("contrast")))
     inside = package / "configs" / name
     return inside if inside.is_file() else package.parent / "configs" / name
@@ -113,10 +119,10 @@ SECTIONS = (
     *("seed_everything", "model", "data", "trainer"),
     *("metrics", "scores", "pairs", "online_knn", "bank", "checkpoints"),
 )
-"""The first names of all paths of a configuration."""
-_FLAGS = ("config", "run", "resume", "trust", "print_config", "resume-on-changed-data")  # that are no sections
+"""Top-level sections of a configuration."""
+_FLAGS = ("config", "run", "resume", "trust", "print_config", "resume-on-changed-data")  # these are not sections
 
-# What a flag may go into where the files say nothing: `--model.loss.objective DCL` over a method's own default.
+# Classes that a flag extends if no file names a class: `--model.loss.objective DCL` over a method's own default.
 _UNSAID: dict[tuple[str, ...], Config] = {
     ("model", "backbone"): {"class_path": "ResNet"},
     ("model", "loss"): {"class_path": "ContrastiveLoss", "init_args": {"objective": {"class_path": "InfoNCE"}}},
@@ -127,11 +133,11 @@ _UNSAID: dict[tuple[str, ...], Config] = {
 
 
 class Composition:
-    """A configuration as it is being laid together.
+    """Merge of configuration files and flags.
 
     Attributes:
-        config: what has been said so far.
-        notes: one line for each class that replaced another, naming the arguments that went with it.
+        config: the configuration merged so far.
+        notes: one line for each class that replaced another class; it names the dropped arguments.
     """
 
     def __init__(self) -> None:
@@ -139,11 +145,23 @@ class Composition:
         self.notes: list[str] = []
 
     def lay(self, over: Mapping[str, Any]) -> None:
-        """Lay one file's mapping over what there is."""
+        """Merge one file's mapping over the current configuration.
+
+        Args:
+            over: the file's content.
+        """
         self.config = self._merge(self.config, dict(over), ())
 
     def set(self, flag: str, value: Any) -> None:
-        """Set what one flag names, say ``model.loss.objective``, passing through classes' arguments by their names."""
+        """Set the value of one flag; the dotted name may pass through a class's arguments without ``init_args``.
+
+        Args:
+            flag: dotted name, for example ``model.loss.objective``.
+            value: the parsed value.
+
+        Raises:
+            InputError: if a part of the name is empty.
+        """
         over: Any = value
         names = flag.split(".")
         if not all(names):
@@ -192,17 +210,18 @@ class Composition:
 def compose(
     files: Sequence[Path], flags: Sequence[tuple[str, str]], base: Mapping[str, Any] | None = None
 ) -> Composition:
-    """Lay files over each other in their order, and flags over them from the outside in.
+    """Merge configuration files in order, then flags from the shortest path to the longest.
 
     Args:
-        files: YAML files; in a run folder's own ``config.yaml`` a missing key means what it meant when it was written.
-        flags: (name, text) as given, ``("model.loss.objective", "DCL")``.
-        base: what the first file is laid over.
+        files: YAML files. In the ``config.yaml`` of a run folder, a missing key has the default from the time when the
+            file was written.
+        flags: pairs of name and text as given, for example ``("model.loss.objective", "DCL")``.
+        base: configuration that the first file overrides; None starts with an empty one.
 
     Raises:
-        InputError: for a file that is missing or no mapping, or a value that is no YAML.
+        InputError: if a file is missing or not a mapping, or a value is not YAML.
     """
-    from contrast.commands.stored_defaults import with_stored_defaults  # which reads configurations by this module
+    from contrast.commands.stored_defaults import with_stored_defaults  # it imports this module
 
     composition = Composition()
     if base is not None:
@@ -224,9 +243,16 @@ def _is_of_a_run(file: Path) -> bool:
 
 
 def read_yaml(file: Path) -> dict[Any, Any]:
-    """One YAML file as a mapping, of whatever keys it has: `require_plain` sees that they are names."""
+    """Read one YAML file as a mapping, with keys of any type: `require_plain` checks that they are names.
+
+    Args:
+        file: the YAML file.
+
+    Raises:
+        InputError: if the file cannot be read, is not YAML, or is not a mapping.
+    """
     try:
-        if file.exists() and not file.is_file() and not file.is_dir():  # a pipe or a device may have no end
+        if file.exists() and not file.is_file() and not file.is_dir():  # a pipe or a device may be endless
             raise InputError(f"cannot read configuration {str(file)!r}: it is not a regular file")
         if file.is_file() and file.stat().st_size > MOST_BYTES:
             raise InputError(f"cannot read configuration {str(file)!r}: it has {file.stat().st_size:,} bytes")
@@ -245,14 +271,14 @@ def read_yaml(file: Path) -> dict[Any, Any]:
 
 
 def require_section(path: str, of_flag: bool) -> None:
-    """Refuse a path that begins with no section.
+    """Refuse a setting whose first name is not a section.
 
     Args:
-        path: ``model.loss``, say.
-        of_flag: whether it was given as a flag, which may be a misspelt one of the command's own.
+        path: dotted name, for example ``model.loss``.
+        of_flag: whether the name was given as a flag. If so, it may be a misspelt option of the command itself.
 
     Raises:
-        InputError: one line with the name that was most likely meant.
+        InputError: one line that suggests the most similar name.
     """
     name = path.partition(".")[0]
     if name in SECTIONS:
@@ -265,14 +291,14 @@ def require_section(path: str, of_flag: bool) -> None:
 
 
 def same_class(one: str, other: str) -> bool:
-    """Whether two spellings may be of one class: a short name is the last part of a dotted one."""
+    """Whether two class names may mean the same class; a short name is the last part of a dotted name."""
     if "." in one and "." in other:
         return one == other or (one.split(".")[0] == other.split(".")[0] == "contrast" and short(one) == short(other))
     return short(one) == short(other)
 
 
 def short(class_path: str) -> str:
-    """The last part of a dotted name."""
+    """Last part of a dotted class name."""
     return class_path.rpartition(".")[2]
 
 

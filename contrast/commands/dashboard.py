@@ -1,4 +1,4 @@
-"""`contrast dashboard`: all runs of a folder as a local web page, live while they train."""
+"""`contrast dashboard`: a local web page of all runs in a folder, updated live during training."""
 
 from __future__ import annotations
 
@@ -22,16 +22,19 @@ LAST_PORT = 65535
 
 
 def main(argv: list[str]) -> int:
-    """Serve until Ctrl-C.
+    """Serve the dashboard until Ctrl-C.
+
+    Args:
+        argv: words after the subcommand.
 
     Raises:
-        InputError: for a folder that holds no runs by its nature, and an address that cannot be listened at.
+        InputError: if the folder cannot hold runs, or the server cannot listen at the address.
     """
     arguments = _parser().parse_args(argv)
     folder, port = _folder(arguments.runs), _port(arguments.port)
-    from contrast.dashboard import serve  # after the checks: a wrong path is answered at once
+    from contrast.dashboard import serve  # imported after the checks, so that a wrong path fails at once
 
-    with contextlib.suppress(KeyboardInterrupt):  # the way to stop it, and no failure
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is the normal way to stop
         serve(folder, arguments.host, port)
     return 0
 

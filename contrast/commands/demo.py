@@ -1,4 +1,4 @@
-"""`contrast demo`: pretrain, evaluate against baselines, write the report; on the digits, or by a configuration."""
+"""`contrast demo`: pretrain, evaluate against baselines and write a report, on the digits or with a configuration."""
 
 from __future__ import annotations
 
@@ -35,7 +35,14 @@ The data need labels and a test set."""
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command."""
+    """Run the demo.
+
+    Args:
+        arguments: words after the subcommand.
+
+    Returns:
+        The exit code.
+    """
     parser = OneLineParser(
         prog="contrast demo",
         description="Pretrain, probe the encoder beside its raw input and a random encoder, and write the report. "
@@ -65,14 +72,21 @@ def main(arguments: list[str]) -> int:
 
 
 def _check(files: Sequence[Path]) -> None:
-    """Refuse data without a test set before they are trained on."""
+    """Refuse a configuration without a test set before training begins."""
     data = compose(files, ()).config.get("data") or {}
     if isinstance(data, dict) and not data.get("init_args", {}).get("test"):
         raise InputError("the demo evaluates on data.test, and the configuration names none: give a test set")
 
 
 def evaluate(folder: RunFolder) -> dict[str, Any]:
-    """The demo's numbers: a probe on all labels, probes on few, and kNN, each beside its baselines."""
+    """Evaluate the demo's run: linear probe on all labels, probes on few labels, and kNN, each with its baselines.
+
+    Args:
+        folder: folder of the finished run.
+
+    Returns:
+        The content of ``summary.json``.
+    """
     from contrast.commands.loading import load_run
     from contrast.evaluation import write_result
 
@@ -82,7 +96,7 @@ def evaluate(folder: RunFolder) -> dict[str, Any]:
         write_result(folder.evaluations, result)
     summary = _accuracies("", results)
     gains = {}
-    # The names that summary.json has had from the start.
+    # summary.json keeps the names of its first version.
     for name, key in ((f"raw_{run.data.value_name}", "raw_input"), ("random_init", "random_weights")):
         baselines = {kind: _baseline(result, key) for kind, result in results.items()}
         summary |= _accuracies(f"{name}_", {kind: baseline.result for kind, baseline in baselines.items()})
@@ -103,7 +117,7 @@ def _results(run: LoadedRun, folder: RunFolder) -> dict[str, Result]:
     from contrast.evaluation import choose_device, evaluate_knn, evaluate_probe, measure_baselines, with_notes
 
     data, device, cache, about = run.data, choose_device("auto"), folder.features, told(run)
-    # Half a class at most: with all of it, five choices of labels would be one.
+    # At most half of a class: with all of its samples, the five random choices of labels would be identical.
     few, neighbours = min(_PER_CLASS, max(1, _smallest_class(data) // 2)), min(_NEIGHBOURS, data.train_samples)
     results = {
         "linear": evaluate_probe(run.encoder, data, cache, device, [0], fraction=1.0, told=about),
@@ -149,14 +163,14 @@ def _finish(folder: RunFolder, summary: dict[str, Any]) -> None:
 
 
 def _least_gain(low: float) -> str:
-    """What the lowest end of the intervals of the gains over all baselines says."""
+    """Phrase for the lowest lower bound of the gains' confidence intervals over all baselines."""
     if low >= 0:
         return f"the gain over each baseline is at least {100 * low:.1f} points"
     return f"a loss of up to {-100 * low:.1f} points against a baseline cannot be excluded"
 
 
 def table(summary: dict[str, Any]) -> str:
-    """The summary as a small table of top-1 accuracies in percent."""
+    """Format the summary as a small table of top-1 accuracies in percent."""
     samples, value = summary["samples_name"], summary["value_name"]
     few, neighbours = summary["few_labels_per_class"], summary["neighbours"]
     rows = [("features", "linear probe", f"{few} labels a class", f"kNN-{neighbours}")]

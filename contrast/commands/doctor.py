@@ -1,4 +1,4 @@
-"""`contrast doctor`: what is wrong with a run, in plain words."""
+"""`contrast doctor`: diagnose problems of a run in plain words."""
 
 from __future__ import annotations
 
@@ -22,10 +22,13 @@ docs/doctor.md has the bounds, and the runs that they were set by."""
 
 
 def main(argv: list[str]) -> int:
-    """Print the findings of each run.
+    """Print the findings for each run.
+
+    Args:
+        argv: words after the subcommand.
 
     Raises:
-        InputError: for a folder that is no run.
+        InputError: if a folder is not a run folder.
     """
     arguments = _parser().parse_args(argv)
     folders = [RunFolder.existing(path) for path in arguments.runs]

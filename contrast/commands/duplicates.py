@@ -1,4 +1,4 @@
-"""`contrast duplicates`: near-duplicates within a train set, and between train and test set."""
+"""`contrast duplicates`: find near-duplicates within the training set, and between training and test set."""
 
 from __future__ import annotations
 
@@ -28,15 +28,18 @@ EPILOG = """examples:
 Features are what an encoder makes of unaugmented samples, so a pair is as alike as the encoder can tell: look at the
 picture before samples are thrown away. Labels are not needed; with them, pairs of two classes are counted."""
 
-_LISTED = 100_000  # pairs of each kind in the file
+_LISTED = 100_000  # maximum number of pairs of each kind in the file
 _SHOWN = 40
 
 
 def main(argv: list[str]) -> int:
-    """Search, print what was found, and write pairs and a picture of the closest ones.
+    """Find near-duplicates, print their number, and write the pairs and a picture of the closest pairs.
+
+    Args:
+        argv: words after the subcommand.
 
     Raises:
-        InputError: for anything wrong with the source, the data or the options.
+        InputError: for any mistake in the source, the data or the options.
     """
     arguments = _parser().parse_args(argv)
     run, root = load_source(arguments)
@@ -102,7 +105,11 @@ def _search(run: LoadedRun, root: RunFolder, arguments: argparse.Namespace) -> N
 def _described(
     pairs: NearPairs, first: Features, second: Features, data: TrainingData, sides: tuple[Split, Split]
 ) -> dict[str, Any]:
-    """Counts, the pairs as [sample, sample, cosine] and, where there are any, their files and their classes' names."""
+    """Content of duplicates.json for one kind of pairs.
+
+    It holds the counts, the pairs as [sample, sample, cosine] and, where available, the files and class names of the
+    pairs.
+    """
     from contrast.evaluation import of_two_classes
 
     paired = {*pairs.first.tolist(), *(pairs.second.tolist() if sides[0] == sides[1] else ())}
@@ -140,7 +147,7 @@ def _draw(
     first: Tensor,
     second: Tensor,
 ) -> None:
-    """The closest pairs as a picture, where samples are images."""
+    """Write a picture of the closest pairs, if the samples are images."""
     from contrast.data import ImageData
     from contrast.evaluation.duplicates import Shown, pairs_sheet
 
@@ -162,7 +169,7 @@ def _draw(
 
 
 def _classes(data: TrainingData, labels: tuple[int, int]) -> str:
-    """The classes of a pair, by name where the data set names them."""
+    """The classes of a pair in words: their names if the data set has names, else their numbers."""
     names = [data.class_name(label) or "" for label in labels]
     if not all(names) or any(name.isdecimal() for name in names):
         names = [f"class {label}" if label >= 0 else "" for label in labels]

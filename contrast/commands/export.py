@@ -1,4 +1,4 @@
-"""`contrast export`: the backbone as safetensors with a card, for plain torchvision or timm."""
+"""`contrast export`: write the backbone as safetensors with a model card, for use with plain torchvision or timm."""
 
 from __future__ import annotations
 
@@ -26,13 +26,16 @@ The card's `rebuild` is Python that makes the network again without this package
 
 
 def main(argv: list[str]) -> int:
-    """Write weights and card, print the weights' path.
+    """Write the weights and the card, and print the path of the weights.
+
+    Args:
+        argv: words after the subcommand.
 
     Raises:
-        InputError: where there is no such run or checkpoint, or no folder to write to.
+        InputError: if the run or checkpoint does not exist, or no output folder is known.
     """
     arguments = _parser().parse_args(argv)
-    from contrast.commands.loading import load_run  # imports torch and Lightning: seconds
+    from contrast.commands.loading import load_run  # takes seconds: imports torch and Lightning
 
     run = load_run(arguments.source, trust=arguments.trust)
     if arguments.output is None and run.folder is None:
@@ -88,7 +91,10 @@ def _card(run: LoadedRun) -> dict[str, Any]:
 
 
 def _data(run: LoadedRun) -> dict[str, Any]:
-    """The data that the weights were trained with: those of now where they are the same, else the checkpoint's."""
+    """Description of the data that the weights were trained on.
+
+    This is the current data if unchanged, otherwise the record in the checkpoint.
+    """
     described = run.data.describe("train")
     if run.trained_on is None or run.changed_data() is None:
         return described
@@ -101,7 +107,7 @@ def _data(run: LoadedRun) -> dict[str, Any]:
 
 
 def _evaluations(run: LoadedRun) -> list[dict[str, Any]]:
-    """Results of exactly these weights, in order of file name."""
+    """Results of evaluations of exactly these weights, in order of file name."""
     files = sorted(run.folder.evaluations.glob("*.json")) if run.folder else []
     results = [_result(path) for path in files]
     return [result for result in results if result.get("fingerprint") == run.encoder.fingerprint]

@@ -1,4 +1,4 @@
-"""`contrast knn`: weighted nearest-neighbour accuracy of an encoder on a labelled set."""
+"""`contrast knn`: weighted k-nearest-neighbour accuracy of an encoder on a labelled data set."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ encoder the command measures what it must beat: majority class, raw input and th
 
 
 def main(argv: list[str]) -> int:
-    """Evaluate, print accuracy, interval and protocol in short, and the result's path.
+    """Evaluate the encoder, print accuracy, interval and a short protocol, and print the path of the result.
+
+    Args:
+        argv: words after the subcommand.
 
     Raises:
-        InputError: for anything wrong with the source, the data or the options.
+        InputError: for any mistake in the source, the data or the options.
     """
     arguments = _parser().parse_args(argv)
     run, root = load_source(arguments)

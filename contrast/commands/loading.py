@@ -44,20 +44,20 @@ _SCALE = ("mean", "std")
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A backbone with trained weights and the data to evaluate it on.
+    """A backbone with trained weights, and the data to evaluate it on.
 
     Attributes:
-        folder: the run's folder; None for weights from elsewhere and for checkpoints outside one.
-        config: the run's configuration; of weights from elsewhere the data's alone.
-        backbone: on the CPU, with its weights.
-        data: train and test sets, and the shape and standardisation of their samples.
-        encoder: the backbone as evaluations take it.
-        untrained: the same architecture with the random weights that a new network starts from, as a baseline.
-        trained_on: identity of the training data, as the checkpoint has it; None if unknown.
-        own_data: whether `data` are those that the run's own configuration names.
-        method: the class that trained it; None if unknown.
-        epoch: how many epochs it was trained; None if unknown.
-        checkpoint: the file that the weights are from.
+        folder: the run folder; None for weights from another source and for a checkpoint outside a run folder.
+        config: the configuration of the run; empty for weights from another source.
+        backbone: the backbone with its weights, on the CPU.
+        data: training and test set, with the shape and the standardisation of their samples.
+        encoder: the backbone in the form that evaluations take.
+        untrained: the same architecture with the random weights of a new network, as a baseline.
+        trained_on: identity of the training data according to the checkpoint; None if unknown.
+        own_data: whether `data` come from the run's own configuration.
+        method: name of the class that trained the backbone; None if unknown.
+        epoch: number of epochs trained; None if unknown.
+        checkpoint: the file that the weights were read from.
     """
 
     folder: RunFolder | None
@@ -73,9 +73,11 @@ class LoadedRun:
     own_data: bool = False
 
     def changed_data(self) -> str | None:
-        """How the data that the run's own configuration names differ from those it was trained on; None if they do not.
+        """Describe how the data that the run's configuration names differ from the data that the run was trained on.
 
-        None also for other data than the run's own, and where the checkpoint does not say what it was trained on.
+        Returns:
+            The difference in words; None if there is none, if `data` are not the run's own, or if the checkpoint does
+            not identify its training data.
         """
         if self.trained_on is None or not self.own_data:
             return None
@@ -83,16 +85,20 @@ class LoadedRun:
 
 
 def load_run(source: Path | str, data_config: Sequence[Path | str] = (), trust: bool = False) -> LoadedRun:
-    """The backbone of a run, from its folder (the last checkpoint) or from one of its checkpoints.
+    """Load the backbone of a run from its folder (last checkpoint) or from one of its checkpoint files.
 
     Args:
         source: a run folder or a ``.ckpt`` file.
-        data_config: YAML files with a ``data`` section to evaluate on in place of the run's own.
-        trust: whether the configuration in the checkpoint may name any class, of any module: it is imported and called.
+        data_config: YAML files with a ``data`` section to evaluate on instead of the run's own data.
+        trust: whether the configuration in the checkpoint may name any class of any module. Such a class is imported
+            and called.
+
+    Returns:
+        The backbone and its data.
 
     Raises:
-        InputError: one line, for anything that is missing, damaged or does not fit, and for a class of the checkpoint's
-            configuration that is not on the list of `contrast.commands.trust`.
+        InputError: one line, if something is missing, damaged or does not fit, or if the checkpoint's configuration
+            names a class that is not on the allow list of `contrast.commands.trust`.
     """
     path = Path(source)
     checkpoint = path if path.is_file() else RunFolder.existing(path).last_checkpoint
@@ -108,7 +114,8 @@ def load_run(source: Path | str, data_config: Sequence[Path | str] = (), trust: 
     _load_strictly(built.model, content["state_dict"], checkpoint)
     inside = checkpoint.parent.parent
     folder = RunFolder(inside) if RunFolder(inside).config.is_file() else None
-    # Lightning's own `epoch` is the one it was in, which is one less once that is over.
+    # Lightning's own `epoch` is the index of the current epoch: after the end of an epoch it is one less than the
+    # number of epochs trained.
     method, epoch = short(own["model"]["class_path"]), int(content["contrast"].get("epochs", content["epoch"]))
     description = {"method": method, "epoch": epoch, "step": int(content["global_step"])}
     encoder = _encoder(built.model.backbone, built.data, description)
@@ -131,16 +138,19 @@ def load_run(source: Path | str, data_config: Sequence[Path | str] = (), trust: 
 def load_foreign(
     weights: Path | str, architecture: str, data_config: Sequence[Path | str], prefix: str | None = None
 ) -> LoadedRun:
-    """A backbone with weights from elsewhere: official MoCo checkpoints, torchvision and timm state dicts.
+    """Load a backbone with pretrained weights from another source: official MoCo, torchvision or timm.
 
     Args:
-        weights: the file.
-        architecture: a torchvision ResNet's name, say ``resnet50``, or ``timm/NAME``.
+        weights: the weights file.
+        architecture: name of a torchvision ResNet, for example ``resnet50``, or ``timm/NAME``.
         data_config: YAML files with the ``data`` section to evaluate on.
-        prefix: what stands before the network's names in the file; None to look for it.
+        prefix: prefix of the backbone's parameter names in the file; None detects it.
+
+    Returns:
+        The backbone and the data.
 
     Raises:
-        InputError: where the architecture is unknown, or weights and architecture do not match key by key.
+        InputError: if the architecture is unknown, or weights and architecture do not match key by key.
     """
     if not data_config:
         raise InputError("weights from elsewhere say nothing of data: give --data FILE.yaml with a data section")
@@ -168,9 +178,10 @@ def load_foreign(
 def _resnet_with(
     weights: Path | str, architecture: str, size: int, channels: int, prefix: str | None
 ) -> tuple[ResNet, ResNet]:
-    """A ResNet with weights from elsewhere, by the stem for images of this size, or by the other if only that fits.
+    """Load a ResNet from foreign weights, with the usual stem for this image size, or the other stem if only that fits.
 
-    The second one is the same network before the weights were loaded.
+    Returns:
+        The network with the weights, and a copy from before the weights were loaded.
     """
     usual = ResNet(architecture, image_size=size, channels=channels)
     started = copy.deepcopy(usual)
@@ -200,7 +211,7 @@ def _with_data(config: Config, files: Sequence[Path | str]) -> Config:
 
 
 def _with_scale_of(own: Config, config: Config) -> Config:
-    """Images of another data set are standardised as those the encoder was trained on, unless the file says how."""
+    """Standardise images of another data set like the encoder's training images, unless its file gives mean or std."""
     trained, given = (each["data"] for each in (own, config))
     kinds = {short(each.get("class_path", "ImageData")) for each in (trained, given) if isinstance(each, dict)}
     arguments = given.get("init_args") if isinstance(given, dict) else None
@@ -214,7 +225,7 @@ def _with_scale_of(own: Config, config: Config) -> Config:
 
 
 def _build(config: Config, with_model: bool, received: bool, own: bool) -> Any:
-    if own:  # classes of the user's: never because a file asks for it, since the folder may be a stranger's
+    if own:  # only for classes that the user names: the current folder may be a received run folder
         import_from_here()
     parser = evaluation_parser(with_model)
     typed, _ = resolve(parser, complete(config))
@@ -245,7 +256,7 @@ def _untrained(encoder: Encoder, backbone: Backbone, seed: int) -> Encoder:
 
 def _load_strictly(method: torch.nn.Module, state: Mapping[str, torch.Tensor], checkpoint: Path) -> None:
     try:
-        # A backbone that torch.compile wraps when it is trained is stored with `_orig_mod.` in its names.
+        # If torch.compile wrapped the backbone in training, its parameter names contain `_orig_mod.`.
         method.load_state_dict({name.replace("_orig_mod.", ""): tensor for name, tensor in state.items()})
     except RuntimeError as error:
         lines = [" ".join(line.split()) for line in str(error).splitlines()[1:]]
@@ -261,7 +272,11 @@ if TYPE_CHECKING:
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
-    """The options that say what is evaluated, on what, and where results go."""
+    """Add the options that select the encoder, the data and the output folder of an evaluation.
+
+    Args:
+        parser: the parser that gets the options.
+    """
     parser.add_argument(
         "source", nargs="?", type=Path, metavar="RUN", help="run folder (its last checkpoint) or .ckpt file"
     )
@@ -298,7 +313,7 @@ def add_source(parser: argparse.ArgumentParser) -> None:
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
-    """The option `--trust`."""
+    """Add the option `--trust`."""
     parser.add_argument(
         "--trust",
         action="store_true",
@@ -307,7 +322,7 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
 
 
 def add_baselines(parser: argparse.ArgumentParser) -> None:
-    """The option that leaves baselines out."""
+    """Add the option `--no-baselines`."""
     parser.add_argument(
         "--no-baselines",
         action="store_true",
@@ -316,10 +331,16 @@ def add_baselines(parser: argparse.ArgumentParser) -> None:
 
 
 def load_source(arguments: argparse.Namespace) -> tuple[LoadedRun, RunFolder]:
-    """What the options of `add_source` name, and the folder that gets the results.
+    """Load the encoder and data that the options of `add_source` select.
+
+    Args:
+        arguments: the parsed options.
+
+    Returns:
+        The loaded run, and the folder for the results.
 
     Raises:
-        InputError: where they name nothing or two things, or what they name cannot be loaded.
+        InputError: if the options select no encoder or two, or if loading fails.
     """
     if (arguments.source is None) == (arguments.weights is None):
         raise InputError("give either RUN or --weights FILE")
@@ -328,14 +349,14 @@ def load_source(arguments: argparse.Namespace) -> tuple[LoadedRun, RunFolder]:
     if arguments.weights_prefix is not None and arguments.weights is None:
         raise InputError("--weights-prefix belongs to --weights FILE: leave it out for a run")
     if arguments.source is not None and not arguments.source.is_file():
-        RunFolder.existing(arguments.source)  # refused before torch is imported
-    from contrast.commands.loading import load_foreign, load_run  # imports torch and Lightning: seconds
+        RunFolder.existing(arguments.source)  # fails before the slow import of torch
+    from contrast.commands.loading import load_foreign, load_run  # takes seconds: imports torch and Lightning
 
     if arguments.weights is not None:
         run = load_foreign(arguments.weights, arguments.backbone, arguments.data, arguments.weights_prefix)
     else:
         run = load_run(arguments.source, arguments.data, arguments.trust)
-    run.data.setup("test")  # refuses sets whose classes differ
+    run.data.setup("test")  # raises if the classes of training and test set differ
     if run.folder is not None and not arguments.trust:
         from contrast.commands.trust import require_no_links
 
@@ -345,20 +366,25 @@ def load_source(arguments: argparse.Namespace) -> tuple[LoadedRun, RunFolder]:
 
 
 def told(run: LoadedRun) -> dict[str, Any]:
-    """Where the encoder is from, for a result."""
+    """Origin of the encoder (run and checkpoint), as stored in a result."""
     if run.folder is None or not run.checkpoint.is_relative_to(run.folder.path):
         return {"run": None, "checkpoint": str(run.checkpoint)}
     return {"run": run.folder.path.name, "checkpoint": str(run.checkpoint.relative_to(run.folder.path))}
 
 
 def report(result: Result, root: RunFolder, run: LoadedRun, arguments: argparse.Namespace) -> Result:
-    """Write the result, measure its baselines, and print accuracy, protocol in short, baselines and the file's path.
+    """Write an evaluation's result and its baselines, and print a summary.
+
+    The summary has the accuracy, a short protocol, the baselines and the path of the file.
 
     Args:
-        result: the encoder's.
-        root: gets the file and the cached features of the baselines.
-        run: what was evaluated.
-        arguments: with `device` and `no_baselines`, of `add_source` and `add_baselines`.
+        result: result of the encoder.
+        root: folder for the file and the cached features of the baselines.
+        run: the loaded run that was evaluated.
+        arguments: parsed options of `add_source` and `add_baselines`, with `device` and `no_baselines`.
+
+    Returns:
+        The result with its notes and, if measured, its baselines.
     """
     from contrast.evaluation import choose_device, measure_baselines, with_notes, write_result
     from contrast.report.overview import data_in_words
@@ -366,7 +392,7 @@ def report(result: Result, root: RunFolder, run: LoadedRun, arguments: argparse.
     changed = run.changed_data()
     also = (f"the train set is not the one that the encoder was pretrained on: {changed}",) if changed else ()
     result = with_notes(result, run.data, also)
-    path = write_result(root.evaluations, result)  # before the baselines, which take time
+    path = write_result(root.evaluations, result)  # written before the baselines, which take time
     protocol = result.protocol
     balanced = "" if result.balanced is None else f"; balanced accuracy {100 * result.balanced:.2f} %"
     print(f"{result.command}: top-1 {_percent(*vars(result.interval).values())}{balanced}{_auroc(result)}")
@@ -394,7 +420,7 @@ def report(result: Result, root: RunFolder, run: LoadedRun, arguments: argparse.
 
 
 def _tell(baseline: Baseline) -> None:
-    """A row of the table of baselines, as soon as there is one."""
+    """Print one row of the table of baselines as soon as it is measured."""
     own, difference = baseline.result.interval, baseline.difference
     points = f"{100 * difference.mean:+.2f} [{100 * difference.low:+.2f}, {100 * difference.high:+.2f}]"
     print(f"  {baseline.words:<16}{_percent(own.mean, own.low, own.high):<28}{points}", flush=True)

@@ -1,4 +1,4 @@
-"""One line out of the parser's nested explanations."""
+"""Convert jsonargparse's nested multi-line error messages into one-line messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contrast.errors import InputError, did_you_mean
 __all__ = ["every_mistake", "one_line"]
 
 TypedT = TypeVar("TypedT")
-_MOST = 3  # mistakes that are told at once
+_MOST = 3  # maximum number of mistakes in one message
 _NULL = re.compile(r"(none|nil|nan|undefined|na|n/a)", re.IGNORECASE)
 _TYPES = {
     **{"int": "an integer", "float": "a number", "bool": "true or false", "str": "text"},
@@ -24,14 +24,14 @@ _SHAPES = {
     "tuple": "write values in brackets, as in [0.5, 1.0]",
     "dict": "write names and values in braces, {name: value}",
 }
-_NEEDED = {"model", "data", "objective", "train", "views"}  # classes that cannot be left out
+_NEEDED = {"model", "data", "objective", "train", "views"}  # slots whose class is required
 _FIXES = {
     "trainer.precision": "give 32-true, 16-mixed or bf16-mixed",
     "trainer.max_time": "give days, hours, minutes and seconds, as in 00:12:00:00 for 12 hours",
     "trainer.accelerator": "give auto, cpu, gpu or mps",
     "trainer.strategy": "give auto or ddp",
 }
-"""What to give where the alternatives of a type say too little, by the path."""
+"""Suggested values by setting, for settings whose type gives no useful suggestion."""
 
 _NOISE = re.compile(
     r"Expected a <class 'NoneType'>|Given value|Subtypes:|Errors:$|Does not validate against any of the Union|"
@@ -40,16 +40,19 @@ _NOISE = re.compile(
 
 
 def every_mistake(config: dict[str, Any], check: Callable[[dict[str, Any]], TypedT]) -> TypedT:
-    """What `check` makes of a configuration; where it refuses it, all that it refuses, in one line.
+    """Run `check` on a configuration; if it fails, report up to three mistakes in one line.
 
-    After a mistake the checker stops, so the value is taken away and the rest checked again.
+    `check` stops at the first mistake. So we remove the wrong value and check the rest again.
 
     Args:
-        config: plain values by their keys.
-        check: raises an `InputError` that begins with the path of the value that does not fit.
+        config: the configuration as plain data.
+        check: function that raises an `InputError` whose message begins with the path of the wrong value.
+
+    Returns:
+        The result of `check`.
 
     Raises:
-        InputError: one line that names up to three mistakes, each with the value as it was written.
+        InputError: one line that names up to three mistakes, each with the value as written.
     """
     left, said = config, list[str]()
     while True:
@@ -61,7 +64,7 @@ def every_mistake(config: dict[str, Any], check: Callable[[dict[str, Any]], Type
             if said:
                 raise InputError("; ".join(said))
             return typed
-        if said and "required" in message:  # for want of what was taken away
+        if said and "required" in message:  # an error caused by our removal of a value
             raise InputError("; ".join(said))
         path, _, reason = message.partition(": ")
         keys = _keys(left, path)
@@ -77,7 +80,7 @@ def every_mistake(config: dict[str, Any], check: Callable[[dict[str, Any]], Type
 
 
 def _keys(config: Any, path: str) -> list[str]:
-    """The keys of a message's path, without the last ones that alternatives of a type repeat."""
+    """The keys of a message's path, without repeated last keys that come from the alternatives of a type."""
     given = path.split(".")
     keys = given
     while _place(config, keys) is None and len(keys) > 1 and keys[-1] == keys[-2]:
@@ -86,7 +89,7 @@ def _keys(config: Any, path: str) -> list[str]:
 
 
 def _place(config: Any, keys: list[str]) -> list[str] | None:
-    """The keys that lead to a value, with the `init_args` that a message leaves out; None where there is no value."""
+    """Keys that lead to a value, with the `init_args` that messages leave out; None if the value does not exist."""
     place: list[str] = []
     for key in keys:
         holder = _at(config, place)
@@ -106,7 +109,7 @@ def _at(config: Any, place: list[str]) -> Any:
 
 
 def _as_written(path: str, reason: str, value: Any) -> str:
-    """The message with the value as it was written, and what the traps of YAML 1.1 ask for."""
+    """Message with the value as written, and with a fix for the pitfalls of YAML 1.1."""
     wanted = re.search(r"is not an? (int|float|bool|str|list|tuple|dict): give", reason)
     if path in _FIXES and (wanted or "known:" in reason):
         return f"{path}: {'null' if value is None else value!r:.60} does not fit: {_FIXES[path]}"
@@ -133,7 +136,7 @@ def _as_written(path: str, reason: str, value: Any) -> str:
 
 
 def _whole(text: str) -> str:
-    """The integer that a text such as 1e1 or 0o10 means; empty where it means none."""
+    """The integer that a text such as 1e1 or 0o10 means; empty if it is not an integer."""
     for read in (lambda: int(text, 0), lambda: float(text)):
         try:
             number = read()
@@ -145,11 +148,11 @@ def _whole(text: str) -> str:
 
 
 def one_line(message: str, classes: dict[str, list[str]] | None = None) -> str:
-    """The path of keys and the innermost reason of a message that jsonargparse made of nested alternatives.
+    """Shorten a nested jsonargparse message to the path of the setting and the innermost reason.
 
     Args:
-        message: as jsonargparse words it, over many lines.
-        classes: names of the classes that a key takes, by the key's last name, for a hint at a misspelt one.
+        message: jsonargparse's message of many lines.
+        classes: names of classes that fit a slot, by the last key of the path, to suggest a fix for a misspelt name.
     """
     keys = re.findall(r'Parser key "([^"]+)"', message)
     reasons = [re.sub(r"^[-\s]+", "", line).strip() for line in message.splitlines()]
@@ -161,13 +164,13 @@ def one_line(message: str, classes: dict[str, list[str]] | None = None) -> str:
     if "Expected a <class" not in reason:
         reason = next((each for each in reasons if "is not accepted" in each), reason)
         reason = next((each for each in reasons if "dot import path" in each), reason)
-    if "subclass of Dataset" in reason:  # a class may be one by its methods
+    if "subclass of Dataset" in reason:  # a class with the methods of a data set is accepted too
         reason = next((each for each in reasons if "arguments are required" in each), reason)
     path = ".".join(key.removesuffix(".init_args") for key in keys)
     if named := re.search(r"Expected a dot import path string: (\S+)", message):
         reason = _instead(reason, path, named[1])
     if typed := re.fullmatch(r"Expected an? <class '(\w+)'>", reason.rstrip(".")):
-        # Where a value may also be left out, the value stands on a line of its own, the innermost one first.
+        # If None is allowed too, the given value is on a line of its own, with the innermost value first.
         given = re.search(r"Given value: (.*)", message)
         kind = typed[1]
         if kind == "int" and any("Expected a <class 'float'>" in each for each in reasons):
@@ -177,7 +180,7 @@ def one_line(message: str, classes: dict[str, list[str]] | None = None) -> str:
 
 
 def _instead(reason: str, path: str, name: str) -> str:
-    """The reason to tell where a place takes a class, perhaps beside a number: a name is likely meant for a class."""
+    """Better reason for a setting that takes a class or a number: a name was probably meant as a class."""
     if _NULL.fullmatch(name) and path.rpartition(".")[2] not in _NEEDED:
         return f"{name!r} is text to YAML: write null for no value"
     if "Expected a <class 'float'>" in reason and "does not fit here" in (other := no_class(path, name)):

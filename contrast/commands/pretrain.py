@@ -1,4 +1,4 @@
-"""`contrast pretrain`: from a configuration to a run folder."""
+"""`contrast pretrain`: train an encoder from a configuration, or resume a run."""
 
 from __future__ import annotations
 
@@ -26,17 +26,30 @@ __all__ = ["Request", "main", "pretrain", "read_request"]
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command; exit code 0 when the run reached its end."""
+    """Run the command.
+
+    Args:
+        arguments: words after the subcommand.
+
+    Returns:
+        Exit code 0 if the run reached its end; other ends raise an exception.
+    """
     pretrain(read_request(arguments))
     return 0
 
 
 def pretrain(request: Request) -> RunFolder:
-    """Do what the request says; the run's folder.
+    """Start or resume a run as requested.
+
+    Args:
+        request: the parsed command line.
+
+    Returns:
+        The run folder.
 
     Raises:
-        InputError: for anything wrong with the configuration, the data or the run folder.
-        RunStopped: where the run ended before its last step.
+        InputError: for any mistake in the configuration, the data or the run folder.
+        RunStopped: if the run ended before its last step.
     """
     with only_training(), restored_environment():
         request = _found(request)
@@ -48,7 +61,7 @@ def pretrain(request: Request) -> RunFolder:
         if not request.trust:
             from contrast.commands.trust import require_no_links
 
-            require_no_links(folder)  # before anything is written there
+            require_no_links(folder)  # before any file is written there
         if request.print_config or request.typed_help:
             return _pretrain(request, checkpoint_to_resume(folder, set_aside=False))
         with alone_in(folder):
@@ -58,7 +71,7 @@ def pretrain(request: Request) -> RunFolder:
 def _pretrain(request: Request, stored: Stored | None) -> RunFolder:
     composition = _compose(request, stored)
     _quieten()
-    from contrast.commands import building as typed_side  # imports torch and Lightning: seconds
+    from contrast.commands import building as typed_side  # takes seconds: imports torch and Lightning
     from contrast.commands import starting
     from contrast.commands.completing import complete
     from contrast.commands.stored_defaults import with_chosen_stem
@@ -78,7 +91,8 @@ def _pretrain(request: Request, stored: Stored | None) -> RunFolder:
     if stored is not None:
         from contrast.commands.resuming import require_same_batches, require_same_method
 
-        # Before any note, and before anything is built: data and model would be refused for what follows from these.
+        # Checked before any note and before anything is built: building data and model would fail with a less direct
+        # message.
         require_same_method(folder, stored, plain)
         require_same_batches(stored, plain)
     for note in (*composition.notes, *chosen):
@@ -91,9 +105,13 @@ def _pretrain(request: Request, stored: Stored | None) -> RunFolder:
 
 
 def _received(request: Request, config: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-    """The configuration after the check of what a run folder adds to it, and whether it was received.
+    """Check the settings that come from a run folder against the allow list.
 
-    The current folder is searched for classes only where the user names some: it may be the stranger's folder.
+    Classes are only imported from the current folder if the user names some, because the current folder may be a
+    received run folder.
+
+    Returns:
+        The checked configuration, and whether it was received, that is, read from a run folder without `--trust`.
     """
     from contrast.commands import building as typed_side
     from contrast.commands.trust import names_own_classes, note_online_logger, receive
@@ -156,10 +174,10 @@ def _resume(
 
 
 def _found(request: Request) -> Request:
-    """The request with `--resume auto` decided: on with the run, or from its beginning.
+    """Resolve `--resume auto`: resume the run if it has a checkpoint, else start it from the beginning.
 
     Raises:
-        InputError: where a start would erase the records of a run that once had a checkpoint.
+        InputError: if a start would erase the records of a run that once had a checkpoint.
     """
     if request.resume != Path("auto"):
         return request
@@ -219,8 +237,8 @@ def _as_yaml(config: dict[str, Any]) -> str:
 
 
 def _quieten() -> None:
-    """Leave out what Lightning says of itself: what it found on the machine, and advice that does not apply here."""
-    import lightning  # noqa: F401  # it sets the levels of its loggers when imported, so that ours come after
+    """Silence Lightning's messages about the machine, and its advice that does not apply here."""
+    import lightning  # noqa: F401  # its import sets log levels; ours must come after
 
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""`contrast probe`: linear probe, few-label probe or fine-tuning of an encoder on a labelled set."""
+"""`contrast probe`: linear probe, few-label probe or fine-tuning of an encoder on a labelled data set."""
 
 from __future__ import annotations
 
@@ -29,10 +29,13 @@ measures what it must beat: the majority class, raw input and the same network w
 
 
 def main(argv: list[str]) -> int:
-    """Evaluate, print one line and the result's path.
+    """Evaluate the encoder, print accuracy, interval and a short protocol, and print the path of the result.
+
+    Args:
+        argv: words after the subcommand.
 
     Raises:
-        InputError: for anything wrong with the source, the data or the options.
+        InputError: for any mistake in the source, the data or the options.
     """
     arguments = _parser().parse_args(argv)
     _check(arguments)
@@ -68,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """Refuse at once what needs no loading to be seen wrong; fill the default amount of labels."""
+    """Check the options that need no loading, and set the default amount of labels."""
     if arguments.fraction is not None and arguments.per_class is not None:
         raise InputError("--fraction and --per-class exclude each other: give one")
     if arguments.fraction is None and arguments.per_class is None:
@@ -106,6 +109,6 @@ def _settings(run: LoadedRun, arguments: argparse.Namespace) -> FineTuning:
             raise InputError(f"--flip is of images, and the data are {run.data.samples_name}: leave it out")
         return FineTuning(epochs=arguments.epochs or 20, crop_scale=None)
     views = run.config.get("data", {}).get("init_args", {}).get("views", {}).get("init_args", {})
-    # A recipe that does not flip says that a mirror image is of another class.
+    # If the pretraining recipe has no flip, a mirror image may belong to another class: do not flip here either.
     flip = views.get("flip", 0.5) if arguments.flip is None else arguments.flip
     return FineTuning(epochs=arguments.epochs or 20, flip=flip)

@@ -1,4 +1,4 @@
-"""`contrast report`: one HTML page from run folders."""
+"""`contrast report`: write one HTML page about one or several runs."""
 
 from __future__ import annotations
 
@@ -23,14 +23,17 @@ The page holds everything it needs: open it in any browser, offline, or send it 
 def main(argv: list[str]) -> int:
     """Write the page and print its path.
 
+    Args:
+        argv: words after the subcommand.
+
     Raises:
-        InputError: for a folder that is no run, a run given twice, or an output that cannot be a file.
+        InputError: if a folder is not a run folder, a run is given twice, or the output path cannot be a file.
     """
     arguments = _parser().parse_args(argv)
     folders = [RunFolder.existing(path) for path in arguments.runs]
     _refuse_twice(folders)
     output = _output(arguments.output, folders)
-    from contrast.report import build_page, read_runs  # after the checks: a wrong path is answered at once
+    from contrast.report import build_page, read_runs  # imported after the checks, so that a wrong path fails at once
 
     page = build_page(read_runs(folders))
     _write(output, page)
@@ -65,7 +68,7 @@ def _refuse_twice(folders: Sequence[RunFolder]) -> None:
 
 
 def _write(output: Path, page: str) -> None:
-    """Whole or not at all: a reader who reloads while a run trains never sees half a page."""
+    """Write the page atomically, so that a reader who reloads it during training never sees an incomplete page."""
     try:
         with whole_file(output) as part:
             part.write_text(page, encoding="utf-8")

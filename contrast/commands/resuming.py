@@ -1,4 +1,4 @@
-"""What a run goes on from, with which settings it may, and that no other process is writing the run folder."""
+"""Resume a run: choice of the checkpoint, checks of the new settings, and a lock on the run folder."""
 
 from __future__ import annotations
 
@@ -33,22 +33,24 @@ __all__ = [
 
 
 def is_first_process() -> bool:
-    """Whether this is the process that was started by hand, which sees to the run folder, and not one of its further
-    ones; these are started with the same words."""
+    """Whether this process is the one that the user started.
+
+    A run's further processes are started with the same words. Only the first process writes the run folder.
+    """
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What a run goes on from.
+    """The checkpoint that a run resumes from.
 
     Attributes:
-        path: the checkpoint.
+        path: path of the checkpoint.
         step: optimiser steps done.
-        epochs: epochs that have begun, the one under way included.
-        within: whether the last of them is not over.
-        ours: what this project keeps in a checkpoint, under "contrast".
-        groups: by optimiser, the names of the settings of its first group of parameters.
+        epochs: epochs begun, including a current one.
+        within: whether the last of these epochs is incomplete.
+        ours: this project's entry in the checkpoint, under "contrast".
+        groups: for each optimiser, the names of the settings of its first parameter group.
     """
 
     path: Path
@@ -60,20 +62,20 @@ class Stored:
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """The resolved configuration of the steps that were done last."""
+        """The resolved configuration of the most recent steps."""
         return with_stored_defaults(self.ours["config"])
 
 
 def checkpoint_to_resume(folder: RunFolder, set_aside: bool = True) -> Stored:
-    """The last checkpoint, or the one before where the last is damaged, which is printed.
+    """Read the last checkpoint; if it is damaged, read the previous one and print a note.
 
     Args:
         folder: the run folder.
-        set_aside: whether a damaged one is renamed to ``damaged.ckpt``, so that the next write does not replace the
-            good one by it.
+        set_aside: whether to rename a damaged checkpoint to ``damaged.ckpt``. Otherwise the next write would replace
+            the good previous checkpoint with the damaged one.
 
     Raises:
-        InputError: where none of them can be read.
+        InputError: if neither checkpoint can be read.
     """
     last, previous = folder.last_checkpoint, folder.previous_checkpoint
     try:
@@ -110,10 +112,14 @@ def _stored(path: Path) -> Stored:
 
 
 def settings_to_resume(folder: RunFolder, stored: Stored) -> dict[str, Any]:
-    """The configuration that a resume starts from, before files and flags: ``config.yaml``.
+    """The stored configuration that files and flags of a resume override: ``config.yaml``.
 
-    Versions that wrote no "batch" into their checkpoints left config.yaml as it was at the start, whatever a resume
-    changed: there the last checkpoint has the settings, which is printed where the two differ.
+    Versions that wrote no "batch" entry into their checkpoints never updated config.yaml at a resume. For these, the
+    last checkpoint has the current settings, and a note is printed if the two differ.
+
+    Args:
+        folder: the run folder.
+        stored: the checkpoint that the run resumes from.
     """
     kept = with_stored_defaults(read_yaml(folder.config))
     if "batch" in stored.ours:
@@ -129,11 +135,11 @@ def settings_to_resume(folder: RunFolder, stored: Stored) -> dict[str, Any]:
 
 
 def require_same_method(folder: RunFolder, stored: Stored, config: Mapping[str, Any]) -> None:
-    """Refuse a resume by another method or another optimiser than the checkpoint is of.
+    """Refuse to resume with another method or optimiser than the checkpoint's.
 
     Args:
         folder: the run folder.
-        stored: what the run goes on from.
+        stored: the checkpoint that the run resumes from.
         config: the resolved configuration from now on.
 
     Raises:
@@ -151,14 +157,14 @@ def require_same_method(folder: RunFolder, stored: Stored, config: Mapping[str, 
 
 
 def require_same_batches(stored: Stored, config: Mapping[str, Any], processes: int | None = None) -> None:
-    """Refuse a resume that would share out the samples of an epoch otherwise than the steps before.
+    """Refuse to resume with settings that would distribute the samples of an epoch differently than before.
 
-    Positions within an epoch are counted in batches of each process, and schedules in steps.
+    Positions within an epoch are counted in batches per process, and schedules are counted in steps.
 
     Args:
-        stored: what the run goes on from.
+        stored: the checkpoint that the run resumes from.
         config: the resolved configuration from now on.
-        processes: of this start; None before they are known, which compares the settings alone.
+        processes: number of processes of this start; None if not known yet. With None, only the settings are compared.
 
     Raises:
         InputError: one line with both values.
@@ -185,7 +191,7 @@ _ACCUMULATED = "trainer.accumulate_grad_batches"
 
 
 def _shared_out(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that say which samples a step sees; what means the same is one value."""
+    """The settings that determine which samples a step sees; equivalent settings get equal values."""
     flat = settings_by_flag(config)
     limit, overfit = flat.get("trainer.limit_train_batches"), flat.get("trainer.overfit_batches")
     return {
@@ -199,7 +205,7 @@ def _shared_out(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _processes(config: Mapping[str, Any]) -> int | None:
-    """How many processes a configuration starts; None where that depends on the machine."""
+    """Number of processes that a configuration starts; None if it depends on the machine."""
     trainer = config.get("trainer")
     trainer = trainer if isinstance(trainer, Mapping) else {}
     devices = trainer.get("devices")
@@ -211,18 +217,18 @@ def _processes(config: Mapping[str, Any]) -> int | None:
 
 
 def require_ahead(folder: RunFolder, stored: Stored, trainer: Mapping[str, Any]) -> str:
-    """Refuse an end of the run that lies before what is trained already.
+    """Refuse an end of the run before the step or epoch that it has already reached.
 
     Args:
         folder: the run folder.
-        stored: what the run goes on from.
-        trainer: the section of the resolved configuration.
+        stored: the checkpoint that the run resumes from.
+        trainer: the trainer section of the resolved configuration.
 
     Returns:
-        Empty, or a sentence where the run is at its end already: nothing is left to train.
+        A sentence if the run is already at its end, so that nothing is left to train; otherwise empty.
 
     Raises:
-        InputError: where ``max_epochs`` or ``max_steps`` are fewer than were trained.
+        InputError: if ``max_epochs`` or ``max_steps`` is below the number already trained.
     """
     ends = {"max_epochs": stored.epochs, "max_steps": stored.step}
     reached: list[str] = []
@@ -250,16 +256,19 @@ def _text(value: Any) -> str:
 
 @contextlib.contextmanager
 def alone_in(folder: RunFolder) -> Iterator[None]:
-    """While this lasts no other process trains in the folder; what killed ones left half-written there is removed.
+    """Context manager: lock the run folder, so that no other process trains in it, and delete leftover temporary files.
+
+    Args:
+        folder: the run folder.
 
     Raises:
-        InputError: where another process does.
+        InputError: if another process trains in the folder.
     """
     if not is_first_process():
         yield
         return
     folder.path.mkdir(parents=True, exist_ok=True)
-    # Not through a link: whoever made the folder may have put one there.
+    # Never follow a symbolic link: a received run folder may contain one.
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
     with open(folder.lock, "a", opener=lambda path, _: os.open(path, flags, 0o666)) as file:
         _lock(file.fileno(), folder)
@@ -268,7 +277,7 @@ def alone_in(folder: RunFolder) -> Iterator[None]:
 
 
 def _lock(file: int, folder: RunFolder) -> None:
-    """By a record lock: it is this process's alone, forked loader workers do not have it, and it ends with it."""
+    """Lock the file with a POSIX record lock: forked loader workers do not inherit it, and it ends with the process."""
     try:
         import fcntl
     except ImportError:  # Windows

@@ -1,4 +1,4 @@
-"""Run a training and report how it ended."""
+"""Run a training from start to end, and report how it ended."""
 
 from __future__ import annotations
 
@@ -65,21 +65,21 @@ from contrast.runtime import keep_freed_memory
 __all__ = ["by_the_first_process", "fit", "in_words", "make_trainer"]
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
-_GONE = ("closed by peer", "reset by peer", "Broken pipe")  # what gloo says of a process that has ended
+_GONE = ("closed by peer", "reset by peer", "Broken pipe")  # gloo's messages about a process that has ended
 
 
 @contextlib.contextmanager
 def in_words(trainer: lightning.Trainer, folder: RunFolder, checkpoint: Path | None) -> Iterator[None]:
-    """Around `trainer.fit`: what it raises as what the user should read.
+    """Context manager around `trainer.fit`: convert exceptions into messages for the user.
 
     Args:
-        trainer: the run's.
+        trainer: the run's trainer.
         folder: the run folder.
-        checkpoint: that the run goes on from, if any.
+        checkpoint: the checkpoint that the run resumes from, if any.
 
     Raises:
-        InputError: for anything wrong with the configuration, the data or the checkpoint.
-        RunStopped: where the run ended before its last step.
+        InputError: for any mistake in the configuration, the data or the checkpoint.
+        RunStopped: if the run ended before its last step.
     """
     interrupted = signal.getsignal(signal.SIGINT)
     try:
@@ -109,7 +109,7 @@ def in_words(trainer: lightning.Trainer, folder: RunFolder, checkpoint: Path | N
             raise RunStopped(f"the run failed at step {trainer.global_step} ({said}); {_kept(folder)}") from error
         raise _unwritable(error, folder, trainer.global_step) from error
     except SystemExit as error:
-        # What Lightning makes of a Ctrl-C; from then on it ignores any other.
+        # Lightning converts Ctrl-C into SystemExit and ignores every later Ctrl-C: we restore the handler.
         by = error.__context__
         if not isinstance(by, KeyboardInterrupt):
             raise
@@ -119,10 +119,14 @@ def in_words(trainer: lightning.Trainer, folder: RunFolder, checkpoint: Path | N
 
 @contextlib.contextmanager
 def by_the_first_process(trainer: lightning.Trainer) -> Iterator[None]:
-    """Of several processes that stop for one reason the first one says it, and the others end in silence.
+    """Context manager: if several processes stop for the same reason, only the first process reports it.
 
-    With exit code 0: for any other Lightning kills the first process, which may still be at its last words. What is
-    wrong with one process's data it says itself; on a CPU the first one sees at once that it has gone.
+    The other processes exit with code 0, because for any other code Lightning kills the first process, which may still
+    be printing its message. An error that concerns the data of one process is reported by that process; on a CPU
+    (gloo), the first process notices at once that the other has ended.
+
+    Args:
+        trainer: the run's trainer.
     """
     try:
         yield
@@ -161,7 +165,7 @@ def _unwritable(error: OSError, folder: RunFolder, step: int) -> RunStopped:
 
 
 def _interrupted(by: KeyboardInterrupt, folder: RunFolder, step: int) -> RunStopped:
-    """Outside of a step, or by a second signal: nothing more is saved."""
+    """The exception for a signal outside a training step, or for a second signal: nothing more is saved."""
     number = by.number if isinstance(by, Terminated) else signal.SIGINT
     how = "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
     return RunStopped(f"{how} at step {step}, at once; {_kept(folder)}", exit_code=128 + number)
@@ -170,15 +174,15 @@ def _interrupted(by: KeyboardInterrupt, folder: RunFolder, step: int) -> RunStop
 def _kept(folder: RunFolder) -> str:
     if not folder.last_checkpoint.exists():
         kept = "no checkpoint had been written yet"
-        # Without rows `cleared_if_refused` takes the folder away.
+        # Without rows, `cleared_if_refused` deletes the folder, so there is nothing to continue.
         return f"{kept}: {how_to_go_on(folder)}" if folder.metrics.exists() else kept
     return f"go on from the last checkpoint with: {resume_command(folder)}"
 
 
-_SHOWN = 4  # channels
+_SHOWN = 4  # maximum number of channels whose mean and std are printed
 _MUCH_STATE = 1_000_000_000
-"""Bytes of state by sample from which a run says what its checkpoints hold."""
-_MANY = 2000  # training samples, below which the 200 neighbours that are usual are too many
+"""Bytes of per-sample state above which a run prints the size of its checkpoints."""
+_MANY = 2000  # training samples; with fewer, the usual 200 neighbours are too many
 _UNFIT = (64, "64", "64-true", "16-true", "bf16-true", "transformer-engine", "transformer-engine-float16")
 
 
@@ -191,21 +195,22 @@ def fit(
     received: bool = False,
     on_changed_data: bool = False,
 ) -> None:
-    """Build everything and train to the end.
+    """Build model, data and trainer, and train to the end.
 
     Args:
-        parser: of whole runs.
-        config: the resolved configuration, kept in every checkpoint; ``{run}`` in a text stands for the run's folder.
-        folder: where everything goes.
-        stored: the checkpoint to go on from; None starts from the beginning.
-        resumption: what is written down once a resumed run has begun.
-        received: whether the configuration came out of the run folder without `--trust`.
-        on_changed_data: whether to go on with other training data than the checkpoint was written on.
+        parser: the parser of whole runs.
+        config: the resolved configuration, which every checkpoint stores. ``{run}`` in a text stands for the run
+            folder.
+        folder: the run folder.
+        stored: the checkpoint to resume from; None starts from the beginning.
+        resumption: records to write once a resumed run has begun.
+        received: whether the configuration was read from the run folder without `--trust`.
+        on_changed_data: whether to resume with training data that differ from the checkpoint's.
 
     Raises:
-        InputError: for anything wrong with the configuration, the data or the checkpoint, and for a resume that would
-            go on with other samples a step.
-        RunStopped: where the run ended before its last step.
+        InputError: for any mistake in the configuration, the data or the checkpoint, and for a resume in which a step
+            would see other samples.
+        RunStopped: if the run ended before its last step.
     """
     lightning.seed_everything(config["seed_everything"], workers=True, verbose=False)
     placed = _in_folder(config, folder)
@@ -218,7 +223,7 @@ def fit(
         write_config(folder, config)
     changed = None if checkpoint is None else changed_data(checkpoint, built.model, built.data, on_changed_data)
     trainer = make_trainer(built, config, folder, resumption, changed)
-    if stored is not None:  # checks of what the checkpoint and this start disagree in
+    if stored is not None:  # now the number of processes is known
         require_same_batches(stored, config, trainer.world_size)
     if changed is not None:
         changed.move_records(folder)
@@ -249,7 +254,17 @@ def _in_folder(value: Any, folder: RunFolder) -> Any:
 
 
 def describe(model: ContrastiveMethod, data: TrainingData, config: dict[str, Any], folder: RunFolder) -> str:
-    """What is about to run, as resolved: method, loss, data, course and folder."""
+    """Summary of a run before it starts: method, loss, learning rates, data, standardisation and folder.
+
+    Args:
+        model: the method.
+        data: the training data.
+        config: the resolved configuration.
+        folder: the run folder.
+
+    Returns:
+        The lines of the summary.
+    """
     count = sum(parameter.numel() for parameter in model.trained().parameters())
     source = short(config["data"]["init_args"]["train"]["class_path"])
     supervised = [module for module in model.loss.modules() if isinstance(module, LabelTable)]
@@ -280,7 +295,7 @@ def _scale(data: TrainingData) -> str:
 
 
 def _state_by_sample(model: ContrastiveMethod, samples: int, config: dict[str, Any]) -> str:
-    """A line about what each checkpoint holds by training sample, where that is more than a gigabyte; else empty."""
+    """A line with the size of the per-sample state in each checkpoint, if it exceeds a gigabyte; otherwise empty."""
     history = PairHistory(1, torch.device("cpu")).state() if config.get("pairs", {}).get("epochs", 1) else {}
     size = samples * sum(tensor.nbytes for tensor in history.values())
     minings = (piece for piece in model.loss.modules() if isinstance(piece, BadPairMining))
@@ -293,7 +308,16 @@ def _state_by_sample(model: ContrastiveMethod, samples: int, config: dict[str, A
 
 
 def ended(trainer: lightning.Trainer, data: TrainingData, folder: RunFolder) -> str:
-    """What a run that reached its end has come to, where it is, and what can be done with it, as commands."""
+    """Summary of a finished run: steps, loss, online kNN accuracy, folder, and commands to run next.
+
+    Args:
+        trainer: the run's trainer.
+        data: the training data.
+        folder: the run folder.
+
+    Returns:
+        The lines of the summary.
+    """
     rows = last_row_per_step(read_rows(folder.metrics))
     reached = f"done    {trainer.global_step:,} step{'s' if trainer.global_step != 1 else ''}"
     losses = [row for row in rows if isinstance(row.get("train/loss"), float)]
@@ -326,17 +350,29 @@ def make_trainer(
     resumption: Resumption | None = None,
     changed: ChangedData | None = None,
 ) -> lightning.Trainer:
+    """Make the Lightning trainer of a run, with this project's callbacks after the user's.
+
+    Args:
+        built: the built objects of the configuration.
+        config: the resolved configuration.
+        folder: the run folder.
+        resumption: records to write once a resumed run has begun.
+        changed: how the training data differ from the checkpoint's, if they do.
+
+    Raises:
+        InputError: if a setting of the trainer is not supported, or Lightning refuses it.
+    """
     keep_freed_memory()
     settings = vars(built.trainer)
     given = settings.pop("callbacks") or []
-    limit = settings.pop("max_time")  # ours: Lightning's would end the run within an epoch as if the epoch were over
+    limit = settings.pop("max_time")  # for Checkpoints: Lightning's own timer would end an epoch early, as if complete
     seconds = None if limit is None else time_limit(limit)
     callbacks = list(given) if isinstance(given, list) else [given]
     require_monitored(callbacks, built.model)
     plugins = settings.pop("plugins") or []
     plugins = plugins if isinstance(plugins, list) else [plugins]
     if not any(isinstance(each, ClusterEnvironment) for each in plugins):
-        # Else Lightning takes a job's environment for one in which somebody else starts the processes.
+        # Otherwise Lightning may read a cluster job's environment and expect the scheduler to start the processes.
         plugins = [*plugins, LightningEnvironment()]
     ours: list[lightning.Callback] = [
         ResumedRecords(folder, resumption),
@@ -346,11 +382,11 @@ def make_trainer(
         RunStatus(folder),
         Inactive(folder),
         *(_callback(name, getattr(built, name), folder) for name in CALLBACKS if name != "checkpoints"),
-        # After those whose rows they read.
+        # After the callbacks whose rows these read.
         Mirror(folder, config),
         DoctorLog(folder),
         Progress(),
-        # Last, so that a checkpoint is taken when everybody else has seen the step.
+        # Last, so that a checkpoint is taken after every other callback has processed the step.
         Checkpoints(folder, config, **vars(built.checkpoints), max_seconds=seconds),
     ]
     settings |= {
@@ -358,9 +394,9 @@ def make_trainer(
         "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
         "enable_progress_bar": False,
         "enable_model_summary": False,
-        "use_distributed_sampler": False,  # EpochBatches shares out the samples
+        "use_distributed_sampler": False,  # EpochBatches shards the samples over the processes
         "num_sanity_val_steps": 0,
-        "log_every_n_steps": 1,  # of Lightning's own logging, which only the progress bar reads
+        "log_every_n_steps": 1,  # applies to Lightning's own logging, which only the progress bar reads
     }
     if settings["precision"] in _UNFIT:
         raise InputError(f"trainer.precision {settings['precision']}: inputs are float32; give 32-true or bf16-mixed")
@@ -379,7 +415,7 @@ def make_trainer(
 
 
 def _of_lightning(error: Exception, settings: dict[str, Any]) -> str:
-    """What Lightning refuses of the trainer's settings, with values that work."""
+    """Message for settings of the trainer that Lightning refuses, with values that work."""
     said = " ".join(str(error).split())
     fixes = {
         "accelerator": "give --trainer.accelerator cpu or auto",

@@ -1,4 +1,4 @@
-"""Start of a run: folder name, stored files, environment, checks of settings and input."""
+"""Start of a run: choice of the folder, stored files, process environment, and checks of settings and input."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ __all__ = [
 ]
 
 _OURS = ("PL_", "WANDB_", "MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE", "CONTRAST_RUN")
-"""How names of variables begin that Lightning, W&B and contrast set for one run."""
+"""Prefixes of the environment variables that Lightning, W&B and contrast set for one run."""
 
 _TRAINING = threading.Lock()
 
 
 @contextlib.contextmanager
 def restored_environment() -> Iterator[None]:
-    """On leaving, the variables that a run sets for its further processes are as they were."""
+    """Context manager: restore the environment variables that a run sets for its further processes."""
     before = {name: value for name, value in os.environ.items() if name.startswith(_OURS)}
     try:
         yield
@@ -69,13 +69,13 @@ def restored_environment() -> Iterator[None]:
 
 @contextlib.contextmanager
 def only_training() -> Iterator[None]:
-    """While this lasts no other training starts in this process.
+    """Context manager: only one training may run in this process at a time.
 
-    Two threads would share torch's random generator, which each step seeds, and signals, the environment and W&B's run
-    are the process's: neither run could be repeated.
+    Two trainings in threads would share torch's random generator, which each step seeds, and neither run could be
+    repeated. They would also share signals, environment variables and the W&B run.
 
     Raises:
-        InputError: where one is under way.
+        InputError: if another training is running.
     """
     if not _TRAINING.acquire(blocking=False):
         raise InputError(
@@ -89,10 +89,11 @@ def only_training() -> Iterator[None]:
 
 
 def usable_streams() -> None:
-    """Give the process standard streams where it was started without, as by ``2>&-``.
+    """Open standard input, output and error if the process was started without them, for example by ``2>&-``.
 
-    Python has None for them, at which every writer fails, and the system gives their numbers to the next files that are
-    opened: a library's message would be written into a checkpoint. What a stream's encoding lacks is escaped.
+    Python sets a closed stream, for example `sys.stderr`, to None, so every write fails. The system also gives the
+    stream's number to the next opened file, so a library's message could be written into a checkpoint. Characters that
+    standard output cannot encode are escaped.
     """
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         try:
@@ -113,10 +114,16 @@ _OFFERED = "train/loss, train/rate, and with labels online/knn_top1; metrics.csv
 
 
 def require_monitored(callbacks: Sequence[lightning.Callback], model: lightning.LightningModule) -> None:
-    """Refuse a callback that monitors what no run has; a user's own method or callback may log more.
+    """Refuse a callback that monitors a metric that no run records.
+
+    If the method or any callback is the user's own class, nothing is refused, because it may log more metrics.
+
+    Args:
+        callbacks: the user's callbacks.
+        model: the method.
 
     Raises:
-        InputError: one line with the callback, the name and names that there are.
+        InputError: one line with the callback, the metric's name and the available names.
     """
     if not all(type(each).__module__.partition(".")[0] in ("lightning", "contrast") for each in (*callbacks, model)):
         return
@@ -127,7 +134,16 @@ def require_monitored(callbacks: Sequence[lightning.Callback], model: lightning.
 
 
 def unknown_metric(error: Exception, known: Iterable[str], step: int) -> RunStopped | None:
-    """A run's end where Lightning found no metric of the name that a callback monitors; None for any other error."""
+    """Convert Lightning's error about an unknown monitored metric into the end of a run.
+
+    Args:
+        error: the exception that Lightning raised.
+        known: names of the recorded metrics.
+        step: the current optimiser step.
+
+    Returns:
+        The exception to raise; None for any other error.
+    """
     said = re.search(r"conditioned on metric `([^`]+)`|monitor='([^']+)'\) could not find", str(error))
     if said is None:
         return None
@@ -140,17 +156,17 @@ def _unknown(callback: str, name: str, known: Iterable[str]) -> str:
     return f"trainer.callbacks: {callback} monitors {name!r}, which is not recorded: give one of {offered}"
 
 
-_CLAIMED = "CONTRAST_RUN"  # by which further processes of a run, which have the same words, learn its folder
+_CLAIMED = "CONTRAST_RUN"  # tells the run's further processes the run folder
 
 
 def require_own_processes() -> None:
-    """Refuse to be one of several processes that somebody else has started.
+    """Refuse to run as one of several processes that srun or torchrun has started.
 
     Raises:
-        InputError: where srun or torchrun has.
+        InputError: if srun or torchrun has started this process as one of several.
     """
     own = "contrast starts the processes of a run itself, as many as --trainer.devices says"
-    # The step's number, which srun tells; a job's number of tasks says nothing of how many were started.
+    # srun sets the number of tasks of this step. The job's number of tasks does not tell how many were started.
     tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
     if tasks.isdecimal() and int(tasks) > 1:
         raise InputError(f"srun has started {tasks} tasks: {own}; start one, with srun --ntasks=1")
@@ -159,12 +175,12 @@ def require_own_processes() -> None:
 
 
 def require_port() -> None:
-    """Refuse an address of the environment at which a run of several processes cannot meet.
+    """Check that MASTER_ADDR and MASTER_PORT in the environment let the processes of a run connect.
 
     Raises:
-        InputError: for a MASTER_PORT that is not a free port, and a MASTER_ADDR of another machine.
+        InputError: if MASTER_PORT is not a free port, or MASTER_ADDR belongs to another machine.
     """
-    if not is_first_process():  # the first one listens there by then
+    if not is_first_process():  # the first process already listens at the port
         return
     address, port = os.environ.get("MASTER_ADDR", "127.0.0.1"), os.environ.get("MASTER_PORT", "0")
     if not (port.isascii() and port.isdigit() and len(port) < 6 and int(port) < 2**16):
@@ -180,7 +196,15 @@ def require_port() -> None:
 
 
 def claimed(runs: Path, name: str) -> Path:
-    """A folder of this name, or with a number behind it, that this process has made and no other has."""
+    """Create a new folder with this name, or with a number appended; no other process can claim the same folder.
+
+    Args:
+        runs: the parent folder.
+        name: the preferred name.
+
+    Returns:
+        The folder; in a further process of the run, the folder that the first process claimed.
+    """
     if not is_first_process() and _CLAIMED in os.environ:
         return Path(os.environ[_CLAIMED])
     runs.mkdir(parents=True, exist_ok=True)
@@ -195,14 +219,20 @@ def claimed(runs: Path, name: str) -> Path:
 
 @contextlib.contextmanager
 def said_to_start(folder: RunFolder) -> Iterator[None]:
-    """While a run is built its status is `starting`; where it does not come to train, what it was before."""
+    """Context manager: the run's status is `starting` while the run is built.
+
+    If training does not begin, the previous status is restored.
+
+    Args:
+        folder: the run folder.
+    """
     if not is_first_process():
         yield
         return
     before = read_status(folder.status)
     now = utc_now()
     status = Status("starting", 0, None, 0, None, now, now, socket.gethostname(), os.getpid())
-    if before is not None:  # a run that goes on
+    if before is not None:  # a resumed run
         status = dataclasses.replace(
             status, step=before.step, steps=before.steps, epoch=before.epoch, epochs=before.epochs
         )
@@ -220,7 +250,10 @@ def said_to_start(folder: RunFolder) -> Iterator[None]:
 
 
 def require_steps(config: Mapping[str, Any]) -> None:
-    """Refuse a configuration that trains nothing, or that Lightning would cut to a trial of its own.
+    """Refuse trainer settings that train nothing, or that Lightning would turn into its own trial run.
+
+    Args:
+        config: the resolved configuration.
 
     Raises:
         InputError: one line that names the setting.
@@ -254,10 +287,13 @@ def require_steps(config: Mapping[str, Any]) -> None:
 
 
 def time_limit(given: Any) -> float:
-    """Seconds of ``trainer.max_time``, which is DD:HH:MM:SS, or hours, minutes and so on by name.
+    """Parse ``trainer.max_time`` into seconds.
+
+    Args:
+        given: text as DD:HH:MM:SS, or a mapping with hours, minutes and so on.
 
     Raises:
-        InputError: where it is not one of these.
+        InputError: if the value has another form.
     """
     from lightning.fabric.utilities.exceptions import MisconfigurationException
     from lightning.pytorch.callbacks import Timer
@@ -270,10 +306,13 @@ def time_limit(given: Any) -> float:
 
 
 def require_new(folder: RunFolder) -> None:
-    """Refuse a folder in which anything is but what a start leaves that was killed.
+    """Refuse a run folder that contains anything except leftovers of a killed start.
+
+    Args:
+        folder: the run folder.
 
     Raises:
-        InputError: where something is.
+        InputError: if the folder is in use.
     """
     path = folder.path
     if not is_first_process() or not path.exists():
@@ -290,7 +329,12 @@ def _of_a_start(path: Path, folder: RunFolder) -> bool:
 
 
 def begin(folder: RunFolder, config: str) -> None:
-    """Write the configuration, and take away what a run recorded that was killed here before its first checkpoint."""
+    """Write the configuration, and delete the records of a run that was killed here before its first checkpoint.
+
+    Args:
+        folder: the run folder.
+        config: the resolved configuration as YAML text.
+    """
     if not is_first_process():
         return
     for file in (*folder.records, folder.history, folder.metrics_table, folder.status, folder.input, folder.inactive):
@@ -303,18 +347,18 @@ def begin(folder: RunFolder, config: str) -> None:
 
 
 def write_config(folder: RunFolder, config: Config) -> None:
-    """Write the configuration as it is now that the training set has been looked at."""
+    """Write the configuration again, now that statistics of the training set are known."""
     if is_first_process():
         with whole_file(folder.config) as part:
             part.write_text(yaml.safe_dump(config, sort_keys=False))
 
 
 def with_measured(config: Config, data: TrainingData) -> Config:
-    """The configuration with the mean and the deviation that were measured on the training set, where none is given.
+    """Add the mean and standard deviation measured on the training set to the configuration, where none is given.
 
     Args:
         config: the resolved configuration of a new run.
-        data: that were built from it.
+        data: the data built from it.
     """
     measured = data.measured()
     if not measured:
@@ -324,7 +368,15 @@ def with_measured(config: Config, data: TrainingData) -> Config:
 
 
 def look_at_input(data: TrainingData, folder: RunFolder) -> list[str]:
-    """Write ``input.json``; what is wrong with the input, a line each."""
+    """Measure statistics of the input samples and write them to ``input.json``.
+
+    Args:
+        data: the training data.
+        folder: the run folder.
+
+    Returns:
+        Problems of the input, one line each.
+    """
     statistics = data.input_statistics()
     with whole_file(folder.input) as part:
         part.write_text(json.dumps(statistics) + "\n")
@@ -335,16 +387,18 @@ def look_at_input(data: TrainingData, folder: RunFolder) -> list[str]:
 
 @contextlib.contextmanager
 def cleared_if_refused(folder: RunFolder, again: bool) -> Iterator[None]:
-    """Refused or interrupted before there is anything to keep, a run leaves nothing in the way of the next try.
+    """Context manager: delete the run folder if the run fails before there is anything to keep.
+
+    The next try can then use the same folder name.
 
     Args:
         folder: the run folder.
-        again: whether it was there before, and stays.
+        again: whether the folder existed before; if so, it is kept.
     """
     try:
         yield
-    except BaseException as error:  # a Ctrl-C too; it goes on its way below
-        failed = isinstance(error, RunStopped) and error.exit_code == 1  # on its way: what it says is kept
+    except BaseException as error:  # includes Ctrl-C; raised again below
+        failed = isinstance(error, RunStopped) and error.exit_code == 1  # failed in training: keep the records
         kept = failed or folder.metrics.exists() or folder.last_checkpoint.exists()
         if is_first_process() and not again and not kept:
             shutil.rmtree(folder.path, ignore_errors=True)

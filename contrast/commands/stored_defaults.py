@@ -1,11 +1,11 @@
-"""What a key that a stored configuration lacks meant when that configuration was written.
+"""Former defaults of classes: values of the keys that a stored configuration lacks.
 
-The defaults of classes change from one version to the next, and a run keeps those it began with. A new run writes every
-argument into its configuration, so a key is missing there only if the version that wrote it did not know the key.
-`with_stored_defaults` writes such keys out. Apply it to every configuration that is read from a run folder or from a
-checkpoint, and to no configuration that a user wrote: there a missing key means today's default.
+Defaults of classes change between versions, and a run keeps the defaults it began with. A new run writes every argument
+into its configuration, so a key is missing only if the version that wrote the configuration did not have it.
+`with_stored_defaults` adds such keys. Apply it to every configuration read from a run folder or a checkpoint. Do not
+apply it to a configuration written by a user: there, a missing key means today's default.
 
-To change a default, add the former one to `_FORMER`.
+To change a default, add the former value to `_FORMER`.
 """
 
 from __future__ import annotations
@@ -23,20 +23,26 @@ _FORMER: dict[str, Config] = {
     "BYOL": {"final_bias": True},
     "ImageData": {"mean": [0.5], "std": [0.25]},
 }
-"""Arguments of a class, by the class's short name, with the value that their absence meant."""
+"""Former default values of arguments, by the short name of the class."""
 
 _FORMER_SMALL_IMAGE = 64
-"""Pixels up to which ``stem: auto`` meant the small stem; new runs store "small" or "large", never "auto"."""
+"""Image size in pixels up to which ``stem: auto`` meant the small stem.
+
+New runs store "small" or "large", never "auto".
+"""
 
 
 def with_stored_defaults(config: Config) -> Config:
-    """A configuration read from a run folder or a checkpoint, with what its missing keys meant written out.
+    """Add former defaults to a configuration that was read from a run folder or a checkpoint.
 
     Args:
-        config: the configuration as it was stored; it is left as it is.
+        config: the configuration as stored; it is not modified.
+
+    Returns:
+        The configuration with the values that its missing keys had when it was written.
 
     Raises:
-        InputError: where it is nested too deeply or holds what no configuration does.
+        InputError: if the configuration is nested too deeply or has values that no configuration can have.
     """
     require_plain(config, "configuration")
     size = _image_size(config)
@@ -46,19 +52,22 @@ def with_stored_defaults(config: Config) -> Config:
         return _former_stem(filled, size) if name == "ResNet" else filled
 
     data = config.get("data")
-    if isinstance(data, dict) and "class_path" not in data:  # the data of most runs
+    if isinstance(data, dict) and "class_path" not in data:  # the default class
         config = {**config, "data": {"class_path": "ImageData"} | data}
     filled: Config = _with_arguments(config, fill)
     return filled
 
 
 def with_chosen_stem(config: Config) -> tuple[Config, list[str]]:
-    """The configuration of a new run with ``stem: auto`` replaced by the stem that it stands for.
+    """Replace ``stem: auto`` in the configuration of a new run by the stem chosen for the image size.
+
+    Args:
+        config: the resolved configuration.
 
     Returns:
-        The configuration, and a note for each stem that was chosen at a size where both are in use.
+        The configuration, and one note for each stem chosen at an image size for which both stems are in use.
     """
-    from contrast.models.resnet import SMALL_IMAGE, choose_stem  # imports torch: seconds
+    from contrast.models.resnet import SMALL_IMAGE, choose_stem  # takes seconds: imports torch
 
     size, notes = _image_size(config), []
 
@@ -86,7 +95,7 @@ def _former_stem(arguments: Config, size: Any) -> Config:
 
 
 def _image_size(config: Config) -> Any:
-    """The size that a backbone is built for where it says none: that of the views, or ResNet's own default."""
+    """Image size for backbones that name none: the size of the views, or ResNet's own default."""
     found: Any = config
     for name in ("data", "init_args", "views", "init_args", "size"):
         found = found.get(name) if isinstance(found, dict) else None
@@ -94,7 +103,13 @@ def _image_size(config: Config) -> Any:
 
 
 def _with_arguments(value: Any, fill: Callable[[str, Config], Config], slot: str = "") -> Any:
-    """A part of a configuration with `fill(short name, arguments)` for the arguments of every class of this package."""
+    """Replace the arguments of every class of this package in a part of a configuration.
+
+    Args:
+        value: the part of a configuration.
+        fill: function of the class's short name and its arguments, which returns the new arguments.
+        slot: the key that holds this part.
+    """
     if isinstance(value, list):
         return [_with_arguments(item, fill, slot) for item in value]
     if isinstance(value, str) and slot in SLOTS and _is_ours(value):

@@ -1,8 +1,9 @@
-"""Allow list for configurations that come out of a run folder or a checkpoint: what they may name without `--trust`.
+"""Security check of received configurations: an allow list of classes, in force unless `--trust` is given.
 
-A configuration that the user passes on the command line may name any class. One that is read from a file may come from
-a stranger, and a class it names would be imported and called with the arguments it gives. So each class must be on the
-list here, and each argument must be plain data or another class of the list. Nothing is imported to find that out.
+A configuration that the user passes on the command line may name any class. A configuration that is read from a run
+folder or a checkpoint may come from a stranger, and each class in it would be imported and called with its arguments.
+So each class must be on the allow list in this module, and each argument must be plain data or another allowed class.
+The check itself imports nothing.
 """
 
 from __future__ import annotations
@@ -43,8 +44,11 @@ _TORCHVISION = (
     *("Flowers102", "Food101", "GTSRB", "INaturalist", "LFWPeople", "OxfordIIITPet", "PCAM", "Places365"),
     *("RenderedSST2", "SUN397", "StanfordCars", "SEMEION", "USPS", "Omniglot", "FER2013"),
 )
-"""Data sets of torchvision. Left out: LSUN unpickles a file beside its data, ImageNet unpacks archives into its folder,
-DatasetFolder exists to be given a function. CIFAR unpickles too, after it has compared the files' MD5."""
+"""Allowed data sets of torchvision.
+
+Not allowed: LSUN unpickles a file beside its data, ImageNet unpacks archives into its folder, and DatasetFolder takes a
+function as an argument. CIFAR also unpickles, but only after it has compared the MD5 of the files.
+"""
 
 _WORDS = {
     "accelerator": ("auto", "cpu", "gpu", "cuda", "mps"),
@@ -54,11 +58,11 @@ _WORDS = {
     ),
     "profiler": ("simple", "advanced", "pytorch"),
 }
-"""Words that the trainer takes where it also takes a class."""
+"""Words that a trainer argument accepts besides a class, by the argument's name."""
 
 _NEVER = {"trainer.model_registry"}  # it uploads checkpoints
-_WRITTEN = ("save_dir", "dir", "name", "version", "sub_dir", "log_dir")  # of loggers: parts of where they write
-_BY_KWARGS: dict[type, dict[str, type]] = {  # arguments that no signature lists
+_WRITTEN = ("save_dir", "dir", "name", "version", "sub_dir", "log_dir")  # loggers' arguments that set the output path
+_BY_KWARGS: dict[type, dict[str, type]] = {  # allowed keyword arguments that are not in a constructor's signature
     WandbLogger: {"entity": str, "group": str, "notes": str, "job_type": str, "tags": list, "mode": str},
     TensorBoardLogger: {"flush_secs": int, "max_queue": int, "filename_suffix": str, "purge_step": int, "comment": str},
     DDPStrategy: {"find_unused_parameters": bool, "static_graph": bool, "gradient_as_bucket_view": bool},
@@ -68,22 +72,22 @@ _KINDS: tuple[type, ...] = (
     *(torch.nn.Module, torch.utils.data.Dataset, torch.optim.Optimizer, data.TrainingData, data.RandomViews),
     *(views.Step, views.RandomResizedCrop, series.SeriesStep, optim.Schedule, banks.Mining, banks.Approximate),
 )
-_OF_LOADERS = ("IndexedImages", "IndexedSeries", "IndexedSamples")  # they wrap data sets inside `TrainingData`
+_OF_LOADERS = ("IndexedImages", "IndexedSeries", "IndexedSamples")  # internal wrappers of data sets in `TrainingData`
 
 
 def receive(config: Config, where: str, given: Config | None = None) -> Config:
-    """Check a configuration out of a file against the allow list; classes are written by their full names.
+    """Check a received configuration against the allow list, and write classes by their full names.
 
-    A class that the user names again on the command line, at the same place, may be any: the arguments that the file
-    adds to it must then be numbers, or equal to the defaults of that class.
+    If the command line names the same class at the same place, any class is allowed there. The arguments that the file
+    adds to that class must then be numbers, or equal to the class's defaults.
 
     Args:
-        config: as read, with what the command line changes laid over it.
+        config: the configuration as read, merged with the changes of the command line.
         where: the file, for messages.
-        given: what the command line gives by itself.
+        given: the part that comes from the command line.
 
     Returns:
-        The configuration, in which each class on the list has the name that Python imports it by.
+        The configuration, in which each class on the list has its full import name.
 
     Raises:
         InputError: for the first class or value that is not allowed, with its path.
@@ -94,7 +98,11 @@ def receive(config: Config, where: str, given: Config | None = None) -> Config:
 
 
 def names_own_classes(given: Any) -> bool:
-    """Whether what the user gives names a class that is not on the list, so that the current folder may hold it."""
+    """Whether the user names a class that is not on the allow list, which may be in a file of the current folder.
+
+    Args:
+        given: the part of the configuration that comes from the command line.
+    """
     if isinstance(given, Mapping):
         return any(names_own_classes(each) for each in given.values())
     if isinstance(given, list | tuple):
@@ -104,10 +112,13 @@ def names_own_classes(given: Any) -> bool:
 
 
 def allowed_class(name: str) -> type | None:
-    """The class of the list that a name in a file stands for; None for every other name.
+    """Look up a class name on the allow list.
 
     Args:
-        name: a short name (``SimCLR``) of this package's, or a dotted one (``torchvision.datasets.CIFAR10``).
+        name: a short name of a class of this package (``SimCLR``), or a dotted name (``torchvision.datasets.CIFAR10``).
+
+    Returns:
+        The class; None if the name is not on the list.
     """
     top, _, _ = name.partition(".")
     if top == name or top == "contrast":
@@ -116,7 +127,12 @@ def allowed_class(name: str) -> type | None:
 
 
 def note_online_logger(config: Config, where: str) -> None:
-    """Say on standard error that a logger out of a file sends records to a server, before it does."""
+    """Print a warning, before the run starts, if a received configuration has a logger that sends records to a server.
+
+    Args:
+        config: the received configuration.
+        where: the file, for messages.
+    """
     loggers = (config.get("trainer") or {}).get("logger")
     for logger in loggers if isinstance(loggers, list) else [loggers]:
         if not isinstance(logger, dict):
@@ -134,10 +150,13 @@ def note_online_logger(config: Config, where: str) -> None:
 
 
 def require_no_links(folder: RunFolder) -> None:
-    """Refuse a run folder with a link to a folder elsewhere: what a command writes would go there.
+    """Refuse a run folder with a symbolic link to a folder outside it, because commands would write there.
+
+    Args:
+        folder: the run folder.
 
     Raises:
-        InputError: naming the link.
+        InputError: one line that names the link.
     """
     inside = folder.path.resolve()
     for path in sorted(folder.path.iterdir()) if folder.path.is_dir() else ():
@@ -149,13 +168,13 @@ def require_no_links(folder: RunFolder) -> None:
 
 
 class _Checker:
-    """One walk over a received configuration."""
+    """Recursive check of one received configuration."""
 
     def __init__(self, where: str) -> None:
         self._where = where
 
     def section(self, name: str, value: Any, given: Any) -> Any:
-        from contrast.commands.building import CALLBACKS  # that module needs this one
+        from contrast.commands.building import CALLBACKS
 
         if name == "seed_everything" or value is None:
             return self._plain(name, value)
@@ -215,7 +234,7 @@ class _Checker:
         return checked
 
     def _of_users_class(self, path: str, named: str, arguments: Config, given: Mapping[str, Any]) -> Config:
-        """Arguments of a class that the command line names: its own, and of the file's what names nothing else."""
+        """Check arguments of a class named on the command line: its own are allowed, the file's must be harmless."""
         own = given.get("init_args") or {}
         checked = {}
         for name, value in arguments.items():
@@ -284,7 +303,7 @@ def _items(value: Any) -> list[Any]:
 
 
 def _is_plain(annotation: Any) -> bool:
-    """Whether what fits an annotation is plain data, so that no text in its place is taken for a name to import."""
+    """Whether an annotation accepts only plain data, so that a text is never read as the name of a class to import."""
     if get_origin(annotation) is Literal:
         return True
     arguments = [each for each in get_args(annotation) if each is not Ellipsis]
@@ -296,7 +315,11 @@ def _is_plain(annotation: Any) -> bool:
 
 
 def _annotation(of: type, name: str) -> Any:
-    """The type of a constructor's argument, also where a class hands arguments on to its base; None for no such one."""
+    """Type of a constructor's argument, also if a class passes its arguments on to a base class.
+
+    Returns:
+        The annotation, or `inspect.Parameter.empty` if the argument has none; None if there is no such argument.
+    """
     for each in of.__mro__:
         constructor = each.__dict__.get("__init__")
         if constructor is None:
@@ -314,7 +337,7 @@ def _annotation(of: type, name: str) -> Any:
 
 @cache
 def _hints(constructor: Any) -> dict[str, Any]:
-    """Types of a constructor's arguments; without those that only a type checker can name."""
+    """Types of a constructor's arguments, without types that are only importable for a type checker."""
     found: dict[str, Any] = {}
     names = inspect.unwrap(constructor).__globals__
     for name, annotation in constructor.__annotations__.items():
@@ -324,14 +347,14 @@ def _hints(constructor: Any) -> dict[str, Any]:
 
 
 def _default(named: str, argument: str) -> Any:
-    """The default of an argument of a class that the user has named, which the run is about to import anyway."""
+    """Default value of an argument of a class that the user has named, and that the run will import anyway."""
     from contrast.commands.completing import default_of
 
     return default_of(named, argument)
 
 
 def _default_function(of: type, argument: str) -> str | None:
-    """The name that a resolved configuration writes for an argument whose default is a function."""
+    """The name that a resolved configuration has for an argument whose default value is a function."""
     for each in of.__mro__:
         constructor = each.__dict__.get("__init__")
         parameter = inspect.signature(constructor).parameters.get(argument) if constructor else None
@@ -343,7 +366,7 @@ def _default_function(of: type, argument: str) -> str | None:
 
 @cache
 def _own_classes() -> dict[str, type]:
-    """This package's classes by their short names: all concrete ones that a configuration is made of."""
+    """This package's concrete classes that a configuration can name, by short name."""
     places = (models, data, series, views, losses, banks, methods, optim)
     found = {name: getattr(place, name) for place in places for name in place.__all__ if name not in _OF_LOADERS}
     return {
@@ -355,7 +378,7 @@ def _own_classes() -> dict[str, type]:
 
 @cache
 def _outer_classes() -> dict[str, type]:
-    """Other packages' classes, by each dotted name that jsonargparse may write of them."""
+    """Allowed classes of other packages, by every dotted name that jsonargparse may write for them."""
     listed: list[type] = [getattr(torchvision.datasets, name) for name in _TORCHVISION]
     optimizers = (getattr(torch.optim, name) for name in torch.optim.__all__)
     listed += [each for each in optimizers if inspect.isclass(each) and issubclass(each, torch.optim.Optimizer)]
@@ -364,7 +387,7 @@ def _outer_classes() -> dict[str, type]:
 
 
 def _full_name(of: type) -> str:
-    """The name by which a class is imported from the package that exports it."""
+    """The dotted name of a class in the outermost package that exports it."""
     module = of.__module__.split(".")
     for depth in range(1, len(module) + 1):
         package = sys.modules.get(".".join(module[:depth]))

@@ -1,1 +1,1 @@
-"""The files of a run folder: atomic writes, status, checkpoints and history."""
+"""The files of a run folder: atomic writes, status, checkpoints and history of settings."""

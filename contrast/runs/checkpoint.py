@@ -1,7 +1,7 @@
-"""Checkpoint files: written with a checksum, read without running code.
+"""Checkpoint files: written atomically with a SHA-256 checksum, and read without executing code.
 
-The file is torch's own zip archive and anybody's `torch.load` reads it. The archive's comment, its very end, holds the
-SHA-256 of all that torch wrote.
+A checkpoint is torch's own zip archive, which any `torch.load` can read. The archive's comment, at the very end of the
+file, holds the SHA-256 of everything that torch wrote.
 """
 
 from __future__ import annotations
@@ -23,21 +23,22 @@ from contrast.runs.files import whole_file
 __all__ = ["FORMAT", "read_checkpoint", "write_checkpoint"]
 
 FORMAT = 2
-"""Version of what a checkpoint holds under "contrast". Format 1 is the same without a checksum."""
+"""Version of the content under "contrast" in a checkpoint. Format 1 is the same without a checksum."""
 
 _NAME = b"sha256:"
 _COMMENT = len(_NAME) + 64
-_NO_COMMENT = b"\0\0"  # the last two bytes of an archive without one: its length
+_NO_COMMENT = b"\0\0"  # the last two bytes of an archive without a comment: the comment's length, 0
 _CHUNK = 1 << 20
 
 
 def write_checkpoint(content: Mapping[str, Any], path: Path, previous: Path | None = None) -> None:
-    """Write a checkpoint in one piece, flushed to disk before it takes the old one's place.
+    """Write a checkpoint atomically; it is flushed to disk before it replaces the old one.
 
     Args:
-        content: what `torch.save` takes.
-        path: the file.
-        previous: where the old one is kept; None drops it. One of the two is there and whole at any moment.
+        content: what `torch.save` accepts.
+        path: the checkpoint file.
+        previous: path that keeps the old checkpoint; None keeps no old checkpoint. At any time, at least one complete
+            checkpoint exists.
     """
     with whole_file(path) as part:
         with open(part, "w+b") as file:
@@ -52,10 +53,17 @@ def write_checkpoint(content: Mapping[str, Any], path: Path, previous: Path | No
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """One of this project's checkpoints, read without running anything that it may contain.
+    """Read a checkpoint of this project without executing any code that it may contain.
+
+    Args:
+        path: the checkpoint file.
+
+    Returns:
+        The checkpoint's content, with all tensors on the CPU.
 
     Raises:
-        InputError: where it is missing, damaged, of a version that this one does not read, or from elsewhere.
+        InputError: if the file is missing or damaged, has a format that this version cannot read, or was not written by
+            this project.
     """
     path = Path(path)
     if not path.is_file():
@@ -63,8 +71,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         sealed = _check_seal(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of whatever kind: anybody's bytes are read, and all of them mean the same
-        # torch's own words go on to say how to load it all the same, and run what it holds.
+    except Exception as error:  # untrusted bytes can raise any exception, and each means that the file is unreadable
+        # torch's message is not repeated: it explains how to load the file with its code executed.
         why = "it is not of tensors and plain data" if isinstance(error, pickle.UnpicklingError) else str(error)
         raise _unreadable(path, why) from error
     ours = content.get("contrast") if isinstance(content, Mapping) else None
@@ -99,8 +107,8 @@ def _unreadable(path: Path, why: str) -> InputError:
 
 
 def _flush_names(folder: Path) -> None:
-    """That a file has another name now is on disk only when its folder is."""
-    with contextlib.suppress(OSError):  # Windows, or a file system that has no such thing
+    """Flush a folder's entries to disk: only then is a renamed file durable under its new name."""
+    with contextlib.suppress(OSError):  # Windows, or a file system without fsync of folders
         number = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(number)
@@ -109,7 +117,7 @@ def _flush_names(folder: Path) -> None:
 
 
 class _Digested:
-    """A file that only takes what is appended, and sums it up."""
+    """An append-only file that computes the SHA-256 of everything written to it."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -131,7 +139,14 @@ def _seal(file: BinaryIO, checksum: str) -> None:
 
 
 def _check_seal(path: Path) -> bool:
-    """Whether there is a checksum; it has to fit."""
+    """Verify the checksum of a checkpoint file.
+
+    Returns:
+        Whether the file has a checksum.
+
+    Raises:
+        ValueError: if the checksum does not match.
+    """
     end = len(_NO_COMMENT) + _COMMENT
     with open(path, "rb") as file:
         size = file.seek(0, os.SEEK_END)
@@ -155,6 +170,6 @@ def _keep(path: Path, previous: Path) -> None:
     try:
         with whole_file(previous) as part:
             part.unlink(missing_ok=True)
-            os.link(path, part)  # a second name: at no moment is there no checkpoint
-    except OSError:  # a file system without such links
+            os.link(path, part)  # a hard link, so that a checkpoint exists at any time
+    except OSError:  # a file system without hard links
         os.replace(path, previous)

@@ -1,4 +1,4 @@
-"""Atomic writes: a file is replaced in one piece or not at all."""
+"""Atomic writes: a file is replaced completely or not at all."""
 
 from __future__ import annotations
 
@@ -14,10 +14,16 @@ _PART = ".part"
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A path beside `path`, in its folder, which is made; what was written there takes its place on leaving.
+    """Atomic write: a context manager that yields a temporary path beside `path`, and renames it to `path` at the end.
 
-    A reader sees the old file or the new one, and a failure leaves the old one. A process that is killed leaves its
-    part: `remove_parts` takes it away.
+    The folder is created if it is missing. A reader sees either the old file or the new file. If the block raises, the
+    old file remains. If the process is killed, the temporary file remains: `remove_parts` deletes it.
+
+    Args:
+        path: the file to write or replace.
+
+    Yields:
+        The temporary path to write to, in the same folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}{_PART}")
@@ -29,12 +35,16 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def remove_parts(folders: Iterable[Path]) -> None:
-    """Take away what killed processes left in these folders. Nobody else may be writing there."""
+    """Delete temporary files that killed processes left in these folders.
+
+    Args:
+        folders: folders to clean. No other process may be writing there.
+    """
     for folder in folders:
         for part in folder.glob(f".*{_PART}"):
             part.unlink(missing_ok=True)
 
 
 def is_part(path: Path) -> bool:
-    """Whether a file is what a process leaves that was killed while it wrote."""
+    """Whether a file is a temporary file of an atomic write."""
     return path.name.startswith(".") and path.name.endswith(_PART)

@@ -1,14 +1,14 @@
-"""history.jsonl: the settings of a run that changed at a resume, and at which step.
+"""history.jsonl: the settings of a run that changed at a resume, and the step of each change.
 
-``config.yaml`` is the configuration as of now. A resume with other settings rewrites it, and appends one row here once
-the resumed run has begun::
+``config.yaml`` is the current configuration. A resume with other settings rewrites it, and appends one row to
+``history.jsonl`` as soon as the resumed run has begun::
 
     {"step": 40, "epoch": 2, "when": "2026-03-01T12:00:00+00:00",
      "changed": {"model.loss.temperature": {"old": 0.9, "new": 0.2}}}
 
-Steps up to 40 had the old value, later steps have the new one. A run that falls back to an earlier checkpoint replaces
-its later steps, so a row takes the place of all rows of the same and of later steps. ``old`` or ``new`` is left out
-where the setting did not exist.
+In this example, steps up to 40 had the old value, and later steps have the new value. A run that resumes from an
+earlier checkpoint replaces its later steps, so a row replaces all earlier rows of the same step or of later steps.
+``old`` or ``new`` is left out if the setting did not exist.
 """
 
 from __future__ import annotations
@@ -25,21 +25,22 @@ from contrast.runs.status import utc_now
 __all__ = ["Change", "changed_settings", "describe_changes", "read_history", "settings_by_flag", "write_history"]
 
 Changed = dict[str, dict[str, Any]]
-"""By the setting's name as a flag has it: ``{"old": value, "new": value}``, each left out where there was none."""
+"""Changed settings by flag name: ``{"old": value, "new": value}``; a value is left out if the setting did not exist."""
 
 UNSET = "not set"
 
 
 @dataclass(frozen=True)
 class Change:
-    """One setting that changed.
+    """One change of a setting at a resume.
 
     Attributes:
-        step: the last step with the old value.
+        step: the last optimiser step with the old value.
         epoch: the epoch, from 0, of the first step with the new value.
-        when: ISO 8601, UTC.
-        key: the setting's name as a flag has it, ``model.loss.temperature``.
-        old, new: its values as text.
+        when: time of the resume, ISO 8601 in UTC.
+        key: the setting's flag name, for example ``model.loss.temperature``.
+        old: the old value as text.
+        new: the new value as text.
     """
 
     step: int
@@ -51,7 +52,7 @@ class Change:
 
 
 def settings_by_flag(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Every setting of a configuration by the name of its flag; a class by its path, a list as one value.
+    """Flatten a configuration into a mapping from flag name to value; a class is its path, a list is one value.
 
     Example:
         >>> settings_by_flag({"model": {"class_path": "MoCo", "init_args": {"momentum": 0.9}}})
@@ -63,15 +64,19 @@ def settings_by_flag(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any], given: Mapping[str, Any]) -> Changed:
-    """What differs between two configurations.
+    """Difference between two configurations.
 
-    A setting that only `after` has counts where it was given, not where it is a default that was written out: a newer
-    version of contrast may have settings that `before` was written without.
+    A setting that exists only in `after` counts as changed if the user gave it. It does not count if it is a default
+    that was written out, because a newer version of contrast may have settings that did not exist when `before` was
+    written.
 
     Args:
         before: the configuration of the steps so far.
-        after: the resolved configuration of the steps to come.
+        after: the resolved configuration of the next steps.
         given: `after` before its defaults were written out.
+
+    Returns:
+        The changed settings by flag name.
     """
     old, new = settings_by_flag(before), settings_by_flag(after)
     said = settings_by_flag(given)
@@ -88,7 +93,12 @@ def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any], given:
 
 
 def describe_changes(changed: Changed, step: int) -> list[str]:
-    """One line a setting: ``seed_everything 0 -> 1 from step 40``."""
+    """Describe each change in one line, for example ``seed_everything 0 -> 1 from step 40``.
+
+    Args:
+        changed: the changed settings by flag name.
+        step: the last optimiser step with the old values.
+    """
     return [
         f"{key} {_text(each.get('old', UNSET))} -> {_text(each.get('new', UNSET))} from step {step}"
         for key, each in changed.items()
@@ -96,13 +106,15 @@ def describe_changes(changed: Changed, step: int) -> list[str]:
 
 
 def write_history(path: Path, step: int, epoch: int, changed: Changed, after: Mapping[str, Any]) -> None:
-    """Append a row, unless there is nothing to say: no change, and no row that this one takes the place of.
+    """Append a row of changed settings to ``history.jsonl``.
+
+    Nothing is written if no setting changed and the row would replace no earlier row.
 
     Args:
-        path: ``history.jsonl``.
-        step: of the checkpoint that the run goes on from.
-        epoch: the epoch, from 0, in which it goes on.
-        changed: what differs from the configuration in that checkpoint.
+        path: path of ``history.jsonl``.
+        step: optimiser step of the checkpoint that the run resumes from.
+        epoch: the epoch, from 0, in which the run resumes.
+        changed: settings that differ from the configuration in that checkpoint.
         after: the configuration from now on.
     """
     earlier = _kept_rows(path)
@@ -112,7 +124,14 @@ def write_history(path: Path, step: int, epoch: int, changed: Changed, after: Ma
 
 
 def read_history(path: Path) -> list[Change]:
-    """The changes of the run as it went on, in order of step; empty where there is no file or none that can be read."""
+    """Read the changes of settings in order of step, without rows that a later resume replaced.
+
+    Args:
+        path: path of ``history.jsonl``.
+
+    Returns:
+        The changes; an empty list if the file is missing or unreadable.
+    """
     return [change for row in _kept_rows(path) for change in _changes(row)]
 
 
@@ -130,7 +149,7 @@ def _kept_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _at(rows: list[dict[str, Any]], step: int) -> Changed:
-    """What changed at this very step before: a checkpoint of the step may have been written again since."""
+    """Changes that were already recorded at exactly this step; the step's checkpoint may have been rewritten since."""
     return {
         key: value
         for row in rows
@@ -141,7 +160,7 @@ def _at(rows: list[dict[str, Any]], step: int) -> Changed:
 
 
 def _joined(rows: list[dict[str, Any]], step: int, changed: Changed) -> Changed:
-    """Two changes of one setting at one step as one."""
+    """Merge each change with an earlier change of the same setting at the same step; drop changes that cancel out."""
     joined: Changed = {}
     for key, value in changed.items():
         before = _at(rows, step).get(key)
@@ -153,7 +172,7 @@ def _joined(rows: list[dict[str, Any]], step: int, changed: Changed) -> Changed:
 
 
 def _still_true(rows: list[dict[str, Any]], step: int, changed: Changed, after: Mapping[str, Any]) -> Changed:
-    """What changed at this step before, is in the checkpoint already and stays as it is."""
+    """Changes recorded at this step that the checkpoint already contains and that remain in effect."""
     return {
         key: value
         for key, value in _at(rows, step).items()
@@ -185,7 +204,7 @@ def _collect(value: Any, key: str, found: dict[str, Any]) -> None:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Equal, or two spellings of one class of this package, whose modules may move."""
+    """Whether two values are equal, or are two paths of one class of this package (its modules may move)."""
     if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         return all(map(_same, one, other))
     if isinstance(one, Mapping) and isinstance(other, Mapping):

@@ -1,4 +1,4 @@
-"""Length of a run in steps and epochs, and which pieces never act within it."""
+"""Length of a run in steps and epochs, and detection of components that never become active in it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["MayStartLate", "RunLength"]
 
 @dataclass(frozen=True)
 class RunLength:
-    """The length of a run from its first step to its last; a run that is resumed for longer has the new length.
+    """Length of a run from its first step to its last; a run that is resumed to train longer has the new length.
 
-    Args:
-        steps: optimiser steps.
-        steps_per_epoch: optimiser steps of an epoch.
-        samples_per_step: of all processes and of all batches whose gradients are added up.
+    Attributes:
+        steps: number of optimiser steps.
+        steps_per_epoch: optimiser steps per epoch.
+        samples_per_step: samples per optimiser step, over all processes and all accumulated batches.
     """
 
     steps: int
@@ -24,16 +24,16 @@ class RunLength:
 
     @property
     def epochs(self) -> int:
-        """How many epochs the run begins."""
+        """Number of epochs that the run begins."""
         return -(-self.steps // self.steps_per_epoch)
 
     def before_epoch(self, name: str, epoch: float, consequence: str) -> str | None:
-        """One sentence where the run ends before an epoch begins; None where it does not.
+        """Return a warning sentence if the run ends before an epoch begins, else None.
 
         Args:
-            name: of the piece.
-            epoch: from which it acts, counted from 0.
-            consequence: what it never does.
+            name: name of the component in the sentence.
+            epoch: the epoch, from 0, from which the component is active.
+            consequence: what the component never does in this run.
         """
         if epoch * self.steps_per_epoch < self.steps:
             return None
@@ -42,8 +42,15 @@ class RunLength:
 
 @runtime_checkable
 class MayStartLate(Protocol):
-    """A piece that acts from some step on: losses' pieces, banks, schedules, callbacks."""
+    """Protocol of components that become active after some step: parts of losses, banks, schedules, callbacks."""
 
     def never_acts(self, run: RunLength) -> str | None:
-        """One sentence without a full stop where the piece, or a part of it, never acts in this run; else None."""
+        """Return a sentence without a full stop if the component, or a part of it, is never active in this run.
+
+        Args:
+            run: length of the run.
+
+        Returns:
+            The sentence; None if every part becomes active.
+        """
         ...

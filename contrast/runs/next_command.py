@@ -1,4 +1,4 @@
-"""The commands that messages print: each works exactly as printed."""
+"""Shell commands that messages suggest as the next step; each command works exactly as printed."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]|  ")
 
 
 def shell_command(name: str, *words: str | Path) -> str:
-    """A `contrast` command for a POSIX shell, every word quoted where the shell would change it.
+    """Format a `contrast` command for a POSIX shell, with every word quoted that needs it.
 
     Args:
         name: the subcommand.
-        words: its arguments, unquoted; a `Path` never reads as an option or as the word ``auto``.
+        words: its arguments, unquoted. A `Path` is written so that it cannot be read as an option or as the word
+            ``auto``.
 
     Example:
         >>> shell_command("pretrain", "--resume", Path("runs/my run"))
@@ -40,17 +41,17 @@ def shell_command(name: str, *words: str | Path) -> str:
 
 
 def resume_command(folder: RunFolder, flags: Sequence[str] = ()) -> str:
-    """Go on from the run's last checkpoint.
+    """Command that resumes the run from its last checkpoint.
 
     Args:
         folder: the run folder.
-        flags: further words, as ``("--trainer.max_epochs", "20")``.
+        flags: additional words, for example ``("--trainer.max_epochs", "20")``.
     """
     return shell_command("pretrain", "--resume", folder.path, *flags, *trust_flag(folder))
 
 
 def trust_flag(folder: RunFolder) -> tuple[str, ...]:
-    """``--trust`` if the stored configuration names a class of another package than those that need none."""
+    """``("--trust",)`` if the stored configuration names a class that is only imported with trust, else ``()``."""
     try:
         named = _CLASS.findall(folder.config.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
@@ -60,12 +61,12 @@ def trust_flag(folder: RunFolder) -> tuple[str, ...]:
 
 
 def restart_command(folder: RunFolder) -> str:
-    """Start a run again in its own folder, from its own settings: for a run that has not written a checkpoint yet."""
+    """Command that starts a run again in its own folder with its own settings; for a run that has no checkpoint yet."""
     return shell_command("pretrain", "--config", folder.config, "--run", folder.path, "--resume", "auto")
 
 
 def new_run_command(folder: RunFolder) -> str:
-    """Start a run of the same settings in a folder of its own, which leaves this folder as it is."""
+    """Command that starts a run with the same settings in a new folder, and leaves this folder unchanged."""
     number = 2
     while (path := folder.path.with_name(f"{_name(folder.path)}-{number}")).exists():
         number += 1
@@ -73,7 +74,7 @@ def new_run_command(folder: RunFolder) -> str:
 
 
 def had_checkpoint(folder: RunFolder) -> bool:
-    """Whether the run once had a checkpoint or an evaluation: starting again in its folder would erase its records."""
+    """Whether the run ever had a checkpoint or an evaluation; a new start in its folder would then erase records."""
     status = read_status(folder.status)
     said = status is not None and (status.checkpoint or status.state == "finished")
     kept = any(folder.checkpoints.glob("*.ckpt")) or any(folder.evaluations.glob("*.json"))
@@ -81,10 +82,13 @@ def had_checkpoint(folder: RunFolder) -> bool:
 
 
 def how_to_go_on(folder: RunFolder) -> str:
-    """The phrase, with a command, for the state that the run folder is in now.
+    """Phrase with the command that continues or restarts the run, depending on the files in its folder.
 
-    With a checkpoint: resume. Without one, and never had one: start again in the same folder. Without one, but with
-    records that a start would erase: start under another name.
+    With a checkpoint, the command resumes the run. If there never was a checkpoint, it starts the run again in the same
+    folder. If the checkpoints are gone, but a start would erase records, it starts the run under another name.
+
+    Args:
+        folder: the run folder.
     """
     if folder.last_checkpoint.is_file() or folder.previous_checkpoint.is_file():
         return f"go on with: {resume_command(folder)}"
@@ -100,12 +104,12 @@ def _name(path: Path) -> str:
 def _quoted(word: str | Path) -> str:
     text = str(word)
     if isinstance(word, Path):
-        if text == "auto":  # which `--resume` takes for a word of its own
+        if text == "auto":  # a keyword of `--resume`
             text = str(word.absolute())
         elif text.startswith("-"):
             text = f"./{text}"
     if not _CONTROL.search(text):
         return shlex.quote(text)
-    # A message is printed in one line, each run of white space as one space: such characters are written as escapes.
+    # A message is printed in one line with white space collapsed. So control characters and double spaces are escaped.
     escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("  ", " \\040")
     return "$'" + re.sub(r"[\x00-\x1f\x7f]", lambda found: f"\\{ord(found[0]):03o}", escaped) + "'"

@@ -1,4 +1,4 @@
-"""status.json: what a training process says about its run, and what a reader concludes."""
+"""status.json: state of a run as its training process reports it, and detection of killed or silent processes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ from contrast.runs.files import whole_file
 __all__ = ["SILENT_AFTER", "STATES", "Standing", "State", "Status", "read_status", "utc_now", "write_status"]
 
 State = Literal["starting", "running", "finished", "stopped", "failed"]
-"""What a process says of its run; it cannot say that it was killed."""
+"""State that a training process writes; a process cannot write that it was killed."""
 Standing = Literal["starting", "running", "finished", "stopped", "failed", "killed", "silent"]
-"""What a reader sees: `killed` where the process is gone without a word, `silent` where nothing was heard for long."""
+"""State that a reader infers.
+
+`killed`: the process has ended without a final state. `silent`: the process has not written for a long time.
+"""
 
 STATES: tuple[State, ...] = ("starting", "running", "finished", "stopped", "failed")
 KILLED_AFTER = 60.0
@@ -28,20 +31,20 @@ SILENT_AFTER = 600.0
 
 @dataclass(frozen=True)
 class Status:
-    """The content of ``status.json``.
+    """Content of ``status.json``.
 
-    Args:
-        state: what the process says; `starting` while data and network are built.
+    Attributes:
+        state: the state that the process reports; `starting` while data and network are built.
         step: optimiser steps done.
-        steps: optimiser steps planned, None where nobody knows.
-        epoch: the epoch that is being trained, from 0.
-        epochs: epochs planned, None where the run is measured in steps.
-        started: when this process began to train, ISO 8601 in UTC.
-        updated: when this was written, likewise.
-        host: the machine's name.
-        process: the process's number on it.
-        message: why it failed or stopped, in one line; else empty.
-        checkpoint: whether the run had a checkpoint by then.
+        steps: optimiser steps planned; None if unknown.
+        epoch: the current epoch, from 0.
+        epochs: epochs planned; None if the run's length is given in steps.
+        started: time when this process began to train, ISO 8601 in UTC.
+        updated: time when this status was written, ISO 8601 in UTC.
+        host: name of the machine.
+        process: process id on that machine.
+        message: reason of a failure or stop, in one line; otherwise empty.
+        checkpoint: whether the run had a checkpoint at that time.
     """
 
     state: State
@@ -57,14 +60,21 @@ class Status:
     checkpoint: bool = False
 
     def age(self, now: datetime) -> float:
-        """Seconds since it was written, at least 0: clocks of two machines may differ."""
+        """Seconds since the status was written; at least 0, because the clocks of two machines may differ.
+
+        Args:
+            now: the current time, with a time zone.
+        """
         return max(0.0, (now - datetime.fromisoformat(self.updated)).total_seconds())
 
     def standing(self, now: datetime) -> Standing:
-        """What the run is doing as far as can be told from here.
+        """State of the run as far as this machine can tell.
 
-        A process is looked for on its own host alone. One that lives but has written nothing for ten minutes is as
-        silent as one elsewhere: it hangs, or another has got its number.
+        A process can only be looked up on its own host. A process that exists but has written nothing for ten minutes
+        counts as `silent`, like a process on another host: it hangs, or another process has received its id.
+
+        Args:
+            now: the current time, with a time zone.
         """
         if self.state not in ("starting", "running"):
             return self.state
@@ -75,18 +85,30 @@ class Status:
 
 
 def utc_now() -> str:
-    """Now, as the file writes it."""
+    """Current UTC time as ISO 8601 text with seconds, as ``status.json`` stores it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def write_status(path: Path, status: Status) -> None:
-    """Replace the file in one piece: a reader sees the old one or the new one."""
+    """Write ``status.json`` atomically: a reader sees either the old file or the new file.
+
+    Args:
+        path: path of ``status.json``.
+        status: the new content.
+    """
     with whole_file(path) as part:
         part.write_text(json.dumps(dataclasses.asdict(status), indent=1) + "\n", encoding="utf-8")
 
 
 def read_status(path: Path) -> Status | None:
-    """What the file says; None where there is none, or one that is not what it should be."""
+    """Read ``status.json``.
+
+    Args:
+        path: path of ``status.json``.
+
+    Returns:
+        The status; None if the file is missing or invalid.
+    """
     try:
         content = parse_json(path.read_bytes()) if small_enough(path) else None
     except (OSError, ValueError):
@@ -121,7 +143,7 @@ def _count(value: Any) -> int | None:
 
 
 def _moment(value: Any) -> str | None:
-    """The text where it is a moment of a known time zone."""
+    """Return the text if it is an ISO 8601 time with a time zone, else None."""
     try:
         known = isinstance(value, str) and datetime.fromisoformat(value).tzinfo is not None
     except ValueError:
@@ -130,12 +152,12 @@ def _moment(value: Any) -> str | None:
 
 
 def _lives(process: int) -> bool:
-    """Whether there is a process of this number here; on Windows, where asking would signal it, always."""
+    """Whether a process with this id exists here; always True on Windows, where the check would signal the process."""
     if os.name == "nt":
         return True
     try:
         os.kill(process, 0)
-    except PermissionError:  # it is there and somebody else's
+    except PermissionError:  # the process exists and belongs to another user
         return True
     except (ProcessLookupError, OverflowError):
         return False

@@ -1,4 +1,4 @@
-"""FAISS, imported when it is first needed."""
+"""Lazy import of FAISS, and its settings for CPU threads and CUDA."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ __all__ = ["faiss_library", "on_cuda", "with_torch_threads"]
 
 
 def with_torch_threads() -> Any:
-    """The faiss module, told to take as many threads as torch does: its pool is its own."""
+    """Import FAISS and set its OpenMP thread count to torch's.
+
+    FAISS has its own thread pool, which does not follow `torch.set_num_threads`.
+
+    Returns:
+        The ``faiss`` module.
+    """
     faiss = faiss_library()
     faiss.omp_set_num_threads(torch.get_num_threads())
     return faiss
@@ -20,23 +26,26 @@ def with_torch_threads() -> Any:
 
 @functools.cache
 def faiss_library() -> Any:
-    """The faiss module."""
-    # Not at the top: it takes a second to import, and most commands search nothing.
+    """Import FAISS on first use and return the ``faiss`` module."""
+    # Not imported at the top of this file: the import takes a second, and most commands never search.
     faiss = importlib.import_module("faiss")
-    # By default faiss searches without BLAS where b · d < 128,000, the slower way.
+    # By default faiss searches without BLAS where b · d < 128,000, which is slower; 1 enables BLAS for all sizes.
     faiss.cvar.distance_compute_blas_threshold = 1
     return faiss
 
 
 @functools.cache
 def on_cuda(temporary_bytes: int) -> tuple[Any, Any]:
-    """The faiss module that takes CUDA tensors, and the resources of this process's searches.
+    """Import FAISS for CUDA tensors, and allocate the GPU resources of this process's searches.
 
     Args:
-        temporary_bytes: device memory that a search may take.
+        temporary_bytes: device memory that a search may allocate, in bytes.
+
+    Returns:
+        The ``faiss`` module, whose ``knn_gpu`` then accepts CUDA tensors, and a ``StandardGpuResources``.
     """
     faiss = faiss_library()
-    importlib.import_module("faiss.contrib.torch_utils")  # it teaches faiss.knn_gpu to take tensors, on torch's stream
+    importlib.import_module("faiss.contrib.torch_utils")  # lets faiss.knn_gpu accept tensors on torch's stream
     resources = faiss.StandardGpuResources()
     resources.setTempMemory(temporary_bytes)
     return faiss, resources

@@ -1,4 +1,4 @@
-"""Approximate top-k search: inverted lists (IVF) and a neighbour graph (HNSW), by FAISS."""
+"""Approximate top-k search with FAISS: inverted lists (IVF) and a neighbour graph (HNSW)."""
 
 from __future__ import annotations
 
@@ -17,44 +17,57 @@ __all__ = ["ApproximateIndex", "InvertedLists", "NeighbourGraph", "train_centroi
 
 
 class ApproximateIndex(ABC):
-    """Keys by row number, of which a search looks at few."""
+    """Base class of approximate top-k indexes, which store keys by row number.
+
+    A search compares a query with only a few of the keys.
+    """
 
     @abstractmethod
     def replace(self, row: Int[Tensor, " b"], keys: Float[Tensor, "b d"]) -> None:
-        """Put keys into these rows, each named once: rows that are there already, and the next ones, in any order."""
+        """Write keys into rows of the index.
+
+        Args:
+            row: row numbers (int64), each at most once, in any order. Each number is an existing row, or one of the
+                next rows to be appended.
+            keys: the new keys of these rows.
+        """
 
     @abstractmethod
     def search(
         self, query: Float[Tensor, "b d"], count: int, effort: int
     ) -> tuple[Float[Tensor, "b {count}"], Int[Tensor, "b {count}"]]:
-        """The nearest keys that were looked at, best first; -inf and -1 where there were fewer.
+        """Approximate top-k search by inner product, best first.
 
         Args:
             query: float32 rows on the CPU.
-            count: neighbours a query.
-            effort: how much is looked at, in the index's own measure.
+            count: number of neighbours per query (k).
+            effort: amount of the index that is searched; its unit depends on the index.
+
+        Returns:
+            The inner products, and the rows of their keys (int64). Where fewer than `count` keys were compared, the
+            remaining places hold -inf and -1.
         """
 
     @abstractmethod
     def state(self) -> Tensor:
-        """What a checkpoint keeps: with the keys, all that a search depends on."""
+        """The part of the index that a checkpoint stores: together with the keys, it determines every search."""
 
 
-_WIDENED = 1 << 18  # rows of half precision that are widened at once
+_WIDENED = 1 << 18  # half-precision rows that are converted to float32 at a time
 
 
 class InvertedLists(ApproximateIndex):
-    """Keys by row number, each in the list of the centroid of largest inner product (IVF).
+    """Inverted file index (IVF): each key is in the list of the centroid with the largest inner product.
 
-    ``search(q) = top-k { k_j : list(k_j) among the p centroids nearest to q }``. Which keys are found is a function of
-    centroids and keys alone, not of the order in which keys came.
+    ``search(q) = top-k { k_j : list(k_j) among the p centroids nearest to q }``. The keys that a search finds depend
+    only on the centroids and the keys, not on the order in which the keys were added.
+
+    Args:
+        centroids: one row per list, on the CPU.
+        keys: the initial keys, stored in rows 0, 1, and so on.
 
     Source: Jégou et al., Product Quantization for Nearest Neighbor Search, TPAMI 2011, section IV, without the
     quantisation; FAISS's IndexIVFFlat, Douze et al., arXiv 2401.08281.
-
-    Args:
-        centroids: of the lists, on the CPU.
-        keys: rows 0 and on.
 
     Example:
         >>> lists = InvertedLists(torch.eye(2), torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.8, 0.6]]))
@@ -73,6 +86,7 @@ class InvertedLists(ApproximateIndex):
         self._add(keys)
 
     def replace(self, row: Int[Tensor, " b"], keys: Float[Tensor, "b d"]) -> None:
+        """Write keys into rows of the index, as `ApproximateIndex.replace`."""
         row, order = row.sort()
         keys = keys[order].float()
         there = row < self._index.ntotal
@@ -84,7 +98,13 @@ class InvertedLists(ApproximateIndex):
     def search(
         self, query: Float[Tensor, "b d"], count: int, effort: int
     ) -> tuple[Float[Tensor, "b {count}"], Int[Tensor, "b {count}"]]:
-        """As `ApproximateIndex.search`; the effort is how many lists are looked through."""
+        """Approximate top-k search as in `ApproximateIndex.search`; `effort` is the number of lists searched per query.
+
+        Args:
+            query: float32 rows on the CPU.
+            count: number of neighbours per query (k).
+            effort: number of lists searched per query, FAISS's ``nprobe``.
+        """
         faiss = with_torch_threads()
         settings = faiss.SearchParametersIVF(nprobe=effort)
         score, row = self._index.search(query.numpy(), count, params=settings)
@@ -92,6 +112,7 @@ class InvertedLists(ApproximateIndex):
         return torch.from_numpy(score).masked_fill(row < 0, -torch.inf), row
 
     def state(self) -> Tensor:
+        """The centroids."""
         return self._centroids
 
     def _add(self, keys: Tensor) -> None:
@@ -101,15 +122,17 @@ class InvertedLists(ApproximateIndex):
 
 
 def train_centroids(sample: Float[Tensor, "n d"], lists: int, seed: int) -> Float[Tensor, "{lists} d"]:
-    """Unit centroids of the sample's rows by spherical k-means, ten rounds: a function of its arguments.
+    """Unit-norm centroids by spherical k-means, ten iterations.
+
+    The result depends only on the arguments.
 
     Args:
-        sample: rows on the CPU, at least one a list.
-        lists: how many.
-        seed: of the start.
+        sample: training rows on the CPU, at least as many as `lists`.
+        lists: number of centroids.
+        seed: seed of the initial centroids.
 
     Raises:
-        InputError: where there are fewer rows than lists.
+        InputError: if there are fewer rows than lists.
     """
     if len(sample) < lists:
         raise InputError(f"{lists} lists of {len(sample)} keys: ask for {len(sample)} lists or fewer")
@@ -123,15 +146,16 @@ def train_centroids(sample: Float[Tensor, "n d"], lists: int, seed: int) -> Floa
 
 
 class NeighbourGraph(ApproximateIndex):
-    """A hierarchical navigable small world graph (HNSW) of the keys that it was built from.
+    """Hierarchical navigable small world graph (HNSW) over a fixed set of keys.
 
-    A graph forgets no key. Rows that are replaced afterwards are left out of what the walk finds and searched exactly,
-    so that a search sees today's keys; the more of them there are, the slower it is, until a new graph is built.
-
-    Source: Malkov and Yashunin, TPAMI 2020, arXiv 1603.09320; FAISS's IndexHNSWFlat, Douze et al., arXiv 2401.08281.
+    A key cannot be removed from the graph. Rows that are replaced after the graph was built are filtered out of its
+    results, and their new keys are searched exactly, so a search always uses the current keys. The more rows were
+    replaced, the slower a search is, until a new graph is built.
 
     Args:
-        graph: from `build` or another one's `state`.
+        graph: serialised graph (uint8), from `build` or from the `state` of another `NeighbourGraph`.
+
+    Source: Malkov and Yashunin, TPAMI 2020, arXiv 1603.09320; FAISS's IndexHNSWFlat, Douze et al., arXiv 2401.08281.
 
     Example:
         >>> keys = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.8, 0.6]])
@@ -143,17 +167,22 @@ class NeighbourGraph(ApproximateIndex):
 
     def __init__(self, graph: UInt8[Tensor, " n"]) -> None:
         self._index = with_torch_threads().deserialize_index(graph.numpy())
-        self._kept = torch.ones(self._index.ntotal, dtype=torch.bool)  # rows whose key is still the graph's
-        self._row = torch.empty(0, dtype=torch.int64)  # the others, in order: however they came, a search is the same
+        self._kept = torch.ones(self._index.ntotal, dtype=torch.bool)  # rows whose key in the graph is current
+        self._row = torch.empty(0, dtype=torch.int64)  # replaced rows, sorted: a search does not depend on their order
         self._later = torch.empty(0, self._index.d)
 
     @staticmethod
     def build(keys: Float[Tensor, "k d"], links: int) -> UInt8[Tensor, " n"]:
-        """The graph of these keys, as bytes: a function of its arguments, since one thread makes it.
+        """Build the graph of these keys and serialise it to bytes.
+
+        The result depends only on the arguments, because a single thread builds the graph.
 
         Args:
-            keys: rows 0 and on, on the CPU.
-            links: of a node to others, on all levels but the lowest, which has twice as many.
+            keys: the keys of rows 0, 1, and so on, on the CPU.
+            links: number of links per node on every level except the lowest, where a node has twice as many.
+
+        Returns:
+            The serialised graph (uint8).
         """
         faiss, threads = with_torch_threads(), torch.get_num_threads()
         index = faiss.IndexHNSWFlat(keys.shape[1], links, faiss.METRIC_INNER_PRODUCT)
@@ -162,10 +191,11 @@ class NeighbourGraph(ApproximateIndex):
         try:
             index.add(keys.float().contiguous().numpy())
         finally:
-            faiss.omp_set_num_threads(threads)  # where both have one OpenMP, torch's number too
+            faiss.omp_set_num_threads(threads)  # restores torch's number too, where both libraries share one OpenMP
         return torch.from_numpy(faiss.serialize_index(index))
 
     def replace(self, row: Int[Tensor, " b"], keys: Float[Tensor, "b d"]) -> None:
+        """Write keys into rows of the index, as `ApproximateIndex.replace`; later searches scan these rows exactly."""
         both = torch.unique(torch.cat([self._row, row]))
         later = torch.empty(len(both), self._later.shape[1])
         later[torch.searchsorted(both, self._row)] = self._later
@@ -176,7 +206,14 @@ class NeighbourGraph(ApproximateIndex):
     def search(
         self, query: Float[Tensor, "b d"], count: int, effort: int
     ) -> tuple[Float[Tensor, "b {count}"], Int[Tensor, "b {count}"]]:
-        """As `ApproximateIndex.search`; the effort is how many nodes the walk keeps in view, at least the count."""
+        """Approximate top-k search as in `ApproximateIndex.search`.
+
+        Args:
+            query: float32 rows on the CPU.
+            count: number of neighbours per query (k).
+            effort: number of candidate nodes that the graph search keeps, FAISS's ``efSearch``; at least `count` is
+                used.
+        """
         faiss = with_torch_threads()
         bits = np.packbits(self._kept.numpy(), bitorder="little")
         kept = faiss.IDSelectorBitmap(len(self._kept), faiss.swig_ptr(bits))
@@ -191,4 +228,5 @@ class NeighbourGraph(ApproximateIndex):
         return score, row
 
     def state(self) -> UInt8[Tensor, " n"]:
+        """The serialised graph (uint8)."""
         return torch.from_numpy(with_torch_threads().serialize_index(self._index))

@@ -16,12 +16,12 @@ __all__ = ["BUDGET_MIB", "Engine", "nearest"]
 Engine = Literal["faiss", "torch"]
 Found = tuple[Tensor, Tensor]
 BUDGET_MIB = 512.0
-"""What a search may take beside its queries and keys, in MiB."""
+"""Default memory limit of a search in MiB, in addition to its queries and keys."""
 _MIB = 1 << 20
-_MANY, _LARGE = 1024, 65_536  # neighbours and keys from which faiss is the faster one on a CPU
-_AT_ONCE = 1024  # queries a block of scores: enough for a matrix product, so that all keys often fit in one block
-_SUMMED = 1 << 17  # rows whose numbers are checked at once
-_FAISS_ON_CUDA = 2048  # neighbours; faiss's limit on a GPU
+_MANY, _LARGE = 1024, 65_536  # number of neighbours and of keys from which faiss is faster on a CPU
+_AT_ONCE = 1024  # queries per block: enough for a fast matrix product; all keys then often fit in one block
+_SUMMED = 1 << 17  # rows that are checked for NaN and infinity at a time
+_FAISS_ON_CUDA = 2048  # faiss's limit of neighbours per query on a GPU
 
 
 def nearest(
@@ -31,25 +31,26 @@ def nearest(
     engine: Engine | None = None,
     budget_mib: float = BUDGET_MIB,
 ) -> tuple[Float[Tensor, "b {count}"], Int[Tensor, "b {count}"]]:
-    """The `count` keys of largest inner product with each query, exact, best first, without a gradient.
+    """Exact top-k search by inner product: the `count` nearest keys of each query, best first, without a gradient.
 
-    Both engines give the same neighbours in the same order, but for exact ties, which come in any. Half precision is
-    searched as float32, a block of keys at a time, and never widened as a whole.
+    Both engines give the same neighbours in the same order, except for exact ties, whose order is undefined.
+    Half-precision keys are converted to float32 one block at a time, never all at once.
 
     Args:
-        query: rows to find neighbours for; unit rows make the inner product a cosine.
-        keys: rows to search, on the queries' device.
-        count: neighbours a query.
-        engine: faiss or torch; left out, the one that was measured to be faster: on a CPU torch, but faiss for 1,024
-            neighbours and more of 65,536 keys and more. On CUDA, where faiss was not measured, and in float64, torch.
-        budget_mib: what results, a block of scores and a block of widened keys may take together, in MiB.
+        query: rows to find neighbours for. With unit-norm rows the inner product is the cosine similarity.
+        keys: rows to search, on the same device as the queries.
+        count: number of neighbours per query (k).
+        engine: "faiss" or "torch"; None selects the faster engine as measured. On a CPU this is torch, except for at
+            least 1,024 neighbours of at least 65,536 keys, where it is faiss. On CUDA, where faiss was not measured,
+            and for float64 it is torch.
+        budget_mib: memory limit in MiB for the results, one block of scores and one block of converted keys together.
 
     Returns:
-        The inner products, and which rows of `keys` they belong to (int64).
+        The inner products, and the rows of `keys` that they belong to (int64).
 
     Raises:
-        InputError: where `count` is not from 1 to k, the widths differ, there is no query, a number is not finite, the
-            budget does not do, or the engine cannot.
+        InputError: if `count` is not from 1 to k, the widths differ, there are no queries or no keys, a value is NaN or
+            infinite, the budget is too small, or the engine does not support the search.
 
     Example:
         >>> keys = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.8, 0.6]])
@@ -71,7 +72,7 @@ def nearest(
 
 
 def _faster(query: Tensor, keys: Tensor, count: int) -> Engine:
-    """What tools/search_benchmark.py found faster on a CPU; docs/banks.md has its table."""
+    """Select the faster engine, as measured on a CPU by tools/search_benchmark.py; the table is in docs/banks.md."""
     faiss_knows = query.dtype == torch.float32 and keys.dtype != torch.float64 and not query.is_cuda
     return "faiss" if faiss_knows and count >= _MANY and len(keys) >= _LARGE else "torch"
 
@@ -79,14 +80,14 @@ def _faster(query: Tensor, keys: Tensor, count: int) -> Engine:
 def _search_torch(query: Tensor, keys: Tensor, count: int, budget_mib: float) -> Found:
     rows, columns = _blocks(query, keys, count, budget_mib, scores=True)
     found = []
-    scores = query.new_empty(rows * columns)  # one for all blocks: fresh memory costs a tenth of the matrix product
+    scores = query.new_empty(rows * columns)  # reused by all blocks: allocating costs a tenth of the product
     for chunk in torch.split(query, rows):
         best: Found | None = None
         for start in range(0, len(keys), columns):
             block = keys[start : start + columns].to(query.dtype)
             tile = scores[: len(chunk) * len(block)].view(len(chunk), len(block))
             score, column = torch.topk(torch.mm(chunk, block.T, out=tile), min(count, len(block)), dim=1)
-            del block  # or two would be held while the next one is widened
+            del block  # otherwise two blocks are in memory while the next block is converted
             best = _merged(best, (score, column + start), count)
         assert best is not None
         found.append(best)
@@ -134,14 +135,14 @@ def _merged(best: Found | None, more: Found, count: int) -> Found:
 
 
 def _blocks(query: Tensor, keys: Tensor, count: int, budget_mib: float, scores: bool) -> tuple[int, int]:
-    """How many queries and how many keys meet at once, the most that the budget allows."""
+    """Number of queries and number of keys per block: the largest that the memory limit allows."""
     number, (queries, width) = query.dtype.itemsize, query.shape
     widened = width * number if keys.dtype != query.dtype else 0
     found = number + 8  # a score and its int64 column
     budget = int(budget_mib * _MIB) - queries * count * found
     rows = min(queries, _AT_ONCE) if scores else queries
     while True:
-        merging = 4 * rows * count * found  # two results, side by side, and the best of both
+        merging = 4 * rows * count * found  # two results, their concatenation, and the best of both
         columns = (budget - merging) // max(1, widened + rows * number * scores)
         if columns >= min(len(keys), max(count, 4096)):
             return rows, min(columns, len(keys)) if widened or scores else len(keys)
@@ -162,9 +163,9 @@ def _check(query: Tensor, keys: Tensor, count: int) -> None:
     if not 1 <= count <= len(keys):
         raise InputError(f"{count} neighbours of {len(keys)} keys: ask for 1 to {len(keys)}")
     for name, rows in (("queries", query), ("keys", keys)):
-        # faiss would drop a NaN row in silence. The sum finds one in a thirtieth of the time that asking each number
-        # takes, and only a sum beyond the type's range needs the slow answer. Block by block: torch widens half
-        # precision whole before it sums.
+        # faiss silently drops a row with NaN. Summing finds NaN in a thirtieth of the time of an elementwise check; the
+        # elementwise check runs only if a sum is not finite, because a sum may overflow. We sum block by block, because
+        # torch converts a whole half-precision tensor before it sums.
         dtype = torch.float32 if _is_half(rows) else rows.dtype
         sums = torch.stack([block.sum(dtype=dtype) for block in torch.split(rows, _SUMMED)])
         if not torch.isfinite(sums).all() and not torch.isfinite(rows).all():
