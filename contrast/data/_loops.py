@@ -77,7 +77,7 @@ def _threads(process: int, count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count)
 
 
-# Compiled from this text for the types of a call: numba takes no annotations, and mypy knows no function of its.
+# numba infers the types from each call and rejects annotations, so mypy cannot check the functions below.
 
 
 @compiled
@@ -116,9 +116,6 @@ def _colours(image, red_mean, green_mean, blue_mean, red_std, green_std, blue_st
             row[x, 0] = (red[x] - red_mean) / red_std
             row[x, 1] = (green[x] - green_mean) / green_std
             row[x, 2] = (blue[x] - blue_mean) / blue_std
-
-
-# Compiled from this text for the types of a call: numba takes no annotations, and mypy knows no function of its.
 
 
 _F = np.float32
@@ -210,9 +207,6 @@ def _triangles(length, size, mirrored):
                 else:
                     total += weight
     return start, weights
-
-
-# Compiled from this text for the types of a call: numba takes no annotations, and mypy knows no function of its.
 
 
 _ZERO, _ONE = _F(0), _F(1)
@@ -320,9 +314,6 @@ def grey(images, chosen):
                     red[x] = luminance
                     green[x] = luminance
                     blue[x] = luminance
-
-
-# Compiled from this text for the types of a call: numba takes no annotations, and mypy knows no function of its.
 
 
 _ZERO, _ONE = np.float32(0), np.float32(1)

@@ -20,10 +20,8 @@ __all__ = ["State", "read_states"]
 
 State = dict[str, Tensor]
 
-_ZIP, _LEGACY = (
-    b"PK\x03\x04",
-    b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.",
-)  # first bytes of torch.save's new and old format
+# The first bytes of a file in the new and in the old format of torch.save.
+_ZIP, _LEGACY = b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _DEEPEST = 4  # nested mappings, as in {"model": {"state_dict": {...}}}
 
 # Exceptions that torch's unpickler was seen to raise on truncated or corrupted files.
