@@ -88,7 +88,7 @@ def _threads(process: int, count: int) -> ThreadPoolExecutor:
 @compiled
 @no_type_check
 def standardise(images, mean, std, out):
-    """``out[b, y, x, c] = (images[b, c, y, x] − mean[c]) / std[c]``."""
+    """Standardise images into channels-last order: ``out[b, y, x, c] = (images[b, c, y, x] − mean[c]) / std[c]``."""
     for i in range(len(images)):
         for channel in range(images.shape[1]):
             _channel(images[i, channel], mean[channel], std[channel], out[i, :, :, channel])
@@ -164,7 +164,13 @@ def boxes(draws, tries, height, width, scale, log_ratio, central):
 def resize(images, first, boxes, flip, unit, out):
     """Resize each image from its own box to a square, bilinear with antialiasing: along the rows, then the columns.
 
-    ``out[i]`` comes from the image ``(first + i) mod len(images)``. `unit` is the pixel value that becomes 1.
+    Args:
+        images: (k, c, h, w), uint8 or float.
+        first: number of the first result. ``out[i]`` comes from the image ``(first + i) mod k``.
+        boxes: top, left, height and width of each box in pixels, (b, 4).
+        flip: which results are mirrored left to right, (b,).
+        unit: pixel value that becomes 1.
+        out: (b, c, size, size) float32, overwritten.
     """
     # One function body: in separate functions the compiler knows less about aliasing, and takes a third longer.
     size, upright = out.shape[2], np.bool_(False)

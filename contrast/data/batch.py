@@ -41,12 +41,22 @@ class LabelledBatch(NamedTuple):
 
 
 def collate_training(samples: Sequence[tuple[Tensor, int]] | Batch) -> Batch:
+    """Collate training samples (sample, index) to a `Batch`; a batch made by the data set is returned unchanged.
+
+    Raises:
+        InputError: if the samples differ in shape.
+    """
     if isinstance(samples, Batch):  # the data set returned a whole batch
         return samples
     return Batch(_stack([sample for sample, _ in samples]), torch.tensor([index for _, index in samples]))
 
 
 def collate_labelled(samples: Sequence[tuple[Tensor, int, int]]) -> LabelledBatch:
+    """Collate samples (sample, index, label) to a `LabelledBatch`.
+
+    Raises:
+        InputError: if the samples differ in shape.
+    """
     inputs, index, label = zip(*samples, strict=True)
     return LabelledBatch(_stack(inputs), torch.tensor(index), torch.tensor(label))
 

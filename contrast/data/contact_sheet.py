@@ -48,7 +48,7 @@ def contact_sheet(
     if len(images) == 0:
         raise InputError("a contact sheet of 0 images: give at least one")
     cell = views.size * max(1, math.ceil(_LEGIBLE / views.size))
-    left = [_GAP]  # of each column
+    left = [_GAP]  # left edge of each column, in pixels
     for column in range(epochs * views.count):
         left.append(left[-1] + cell + (3 * _GAP if column % views.count == 0 else _GAP))
     sheet = Image.new("RGB", (left[-1] + cell + _GAP, _GAP + len(images) * (cell + _GAP)), "white")

@@ -99,8 +99,11 @@ def scale_to_uint8(values: npt.NDArray[Any]) -> Pixels:
     uint8 is unchanged. bool becomes 0 and 255. uint16 is divided by 257 and rounded. Other integers must lie in 0..255.
     Floats must lie in [0, 1]; they are multiplied by 255 and rounded.
 
+    Args:
+        values: an array of any shape.
+
     Raises:
-        InputError: for a value outside its range, naming the first, and for a dtype that is not numeric.
+        InputError: for a value outside its range, naming the first such value, and for a dtype that is not numeric.
     """
     kind = values.dtype.kind
     if values.dtype == np.uint8:
@@ -120,7 +123,8 @@ def scale_to_uint8(values: npt.NDArray[Any]) -> Pixels:
 
 
 def _refuse_outside(values: npt.NDArray[Any], lowest: float, highest: float, rule: str) -> None:
-    inside = (values >= lowest) & (values <= highest)  # False for NaN
+    inside = (values >= lowest) & (values <= highest)  # False for NaN, which is therefore refused too
+
     if not inside.all():
         raise InputError(f"a pixel of {values.dtype} is {values[~inside][0]}: {_advice(values[~inside], rule)}")
 
@@ -254,6 +258,9 @@ class CorruptImageError(ValueError):
 
 def read_image(path: str) -> Image.Image:
     """Read and fully decode the first image of a file.
+
+    Args:
+        path: the file.
 
     Raises:
         CorruptImageError: for a file that is missing, empty, truncated, damaged, of another format, or a decompression

@@ -131,7 +131,12 @@ def identity_of(samples: IndexedSamples, thorough: bool, first: int | None = Non
 
 
 def match_samples(old: DataIdentity, new: DataIdentity) -> Matching | None:
-    """Match the samples of two data sets by name; None if a set has no names or has a name twice."""
+    """Match the samples of two data sets by name; None if a set has no names or has a name twice.
+
+    Args:
+        old: fingerprint of the old data set.
+        new: fingerprint of the new data set.
+    """
     if old.name_keys is None or new.name_keys is None:
         return None
     place = {key: number for number, key in enumerate(old.name_keys.tolist())}
@@ -204,7 +209,7 @@ def _content(source: object, index: Sequence[int], times: bool) -> Content | Non
     if isinstance(source, HasContent) and "content" in vars(type(source)):
         return source.content(index, times)
     if type(source) is TensorDataset:
-        arrays = [tensor.numpy(force=True) for tensor in source.tensors]  # labels too
+        arrays = [tensor.numpy(force=True) for tensor in source.tensors]  # all tensors, labels included
         return Content("all bytes of the tensors", (part for array in arrays for part in array_rows(array, index)))
     if not type(source).__module__.startswith("torchvision.datasets.") or _is_transformed(source):
         return None

@@ -29,6 +29,9 @@ def labels_of(source: Dataset[Any] | Source) -> Int64[Tensor, " n"] | None:
     ConcatDataset, and go through the data set's `target_transform`. If a data set has none of these attributes, all its
     samples are read once.
 
+    Args:
+        source: any map-style data set.
+
     Raises:
         InputError: if the number of labels differs from the number of samples, or a label is not a class number.
     """
@@ -98,6 +101,9 @@ def check_same_classes(train: Dataset[Any] | Source, test: Dataset[Any] | Source
 
     The check passes if one of the sets has no labels.
 
+    Args:
+        train: the training set.
+        test: the test set.
 
     Raises:
         InputError: for a class of the test set without a sample in the training set, and for a class with different

@@ -39,6 +39,7 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         self.sampler = self
 
     def set_epoch(self, epoch: int) -> None:
+        """Set the epoch of the next iteration; called by Lightning."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -84,9 +85,11 @@ class ResumableLoader(WorkerLoader):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
+        """Position for a checkpoint: the epoch, and the number of batches handed out in it."""
         return {"epoch": self._batches.epoch, "batch": self._handed_out}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
+        """Resume at a saved position; after a complete epoch, start at the first batch."""
         whole = state["batch"] >= len(self._batches)
         self._batches.epoch = state["epoch"]
         self._batches.start = 0 if whole else state["batch"]

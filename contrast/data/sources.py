@@ -230,6 +230,10 @@ def stacked(source: Source, index: Sequence[int]) -> UInt8[Tensor, "b c h w"] | 
 def map_style(source: Dataset[Any] | Source, kind: Kind = _ANY) -> Source:
     """Check that a data set is map-style (it has a length and items) and not empty.
 
+    Args:
+        source: the data set.
+        kind: kind of its samples, for error messages.
+
     Returns:
         The same data set.
 

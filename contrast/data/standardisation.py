@@ -68,9 +68,10 @@ class Standardisation:
     def __call__(
         self, inputs: UInt8[Tensor, "b c *space"] | Float[Tensor, "b c *space"]
     ) -> Float[Tensor, "b c *space"]:
-        """Standardise a batch; uint8 becomes float32.
+        """Standardise a batch; uint8 becomes float32, and images are returned in the channels_last layout.
 
-        Images are returned in the channels_last layout.
+        Args:
+            inputs: images or series, (b, c, ...), uint8 or float.
         """
         # Views on a CPU are float32, contiguous and without gradient: compiled loops standardise them.
         plain = inputs.dtype == torch.float32 and inputs.is_contiguous() and not inputs.requires_grad

@@ -112,7 +112,12 @@ class TrainingData(lightning.LightningDataModule, ABC):
 
     @abstractmethod
     def make_views(self, batch: Batch, epoch: int) -> Batch:
-        """The batch with its samples replaced by standardised views."""
+        """The batch with its samples replaced by standardised views.
+
+        Args:
+            batch: samples on the device.
+            epoch: number of the epoch.
+        """
 
     @abstractmethod
     def picture(self, sample: Tensor) -> Image.Image:
@@ -292,6 +297,11 @@ class TrainingData(lightning.LightningDataModule, ABC):
         return f"raise data.limit to {needed} or more, or give data of as many samples"
 
     def setup(self, stage: str) -> None:
+        """Check the data at the start of training or of an evaluation; called by Lightning.
+
+        Raises:
+            InputError: if a batch is larger than the training set, or training and test set use different classes.
+        """
         _, world = self._processes()
         if stage == "fit" and self.batch_size * world > self.train_samples:
             raise InputError(
@@ -311,6 +321,7 @@ class TrainingData(lightning.LightningDataModule, ABC):
         return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
 
     def train_dataloader(self) -> ResumableLoader:
+        """Resumable loader of training batches; called by Lightning."""
         rank, world = self._processes()
         return ResumableLoader(
             self._trained_on(),

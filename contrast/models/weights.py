@@ -28,9 +28,9 @@ _PREFIXES = {"moco": "encoder_q", "moco_v3": "base_encoder", "lightning": "backb
 _WRAPPERS = frozenset({"_orig_mod", "module"})
 """Name parts that torch.compile and DistributedDataParallel insert, anywhere in a name."""
 _HEAD = re.compile(r"head|^fc|classif|project|predict|prototype|^linear|^queue|^last_layer$")
-"""First part of a name that belongs to a classifier, a projection head or a key queue."""
+"""Pattern for the first part of names that belong to a classifier, a projection head or a key queue."""
 _SLOW = re.compile(r"momentum|encoder_k|^key|target|(^|_)ema($|_)")
-"""Part of a name that belongs to a moving average of the trained network."""
+"""Pattern for a part of names that belong to a moving average of the trained network."""
 _SPELLINGS = {"shortcut": "downsample"}
 """Name parts that other ResNets spell differently from torchvision."""
 _COUNTER = "num_batches_tracked"
@@ -45,7 +45,7 @@ class _Candidate:
         place: keys that lead to the network's state dict in the file.
         prefix: name parts before the backbone's own names in that state dict.
         target: module that would be filled.
-        names: from each name of the target to the name of its tensor in the state dict.
+        names: the target's names, each with the name of its tensor in the state dict.
         heads: names below the prefix that belong to a head.
         missing: names that only the target has.
         unexpected: names that only the file has.
@@ -102,17 +102,18 @@ def load_weights(backbone: Backbone, path: str | Path, layout: Layout = "auto", 
     Args:
         backbone: filled in place.
         path: the file.
-        layout: "moco", "moco_v3" or "lightning" (this package) for names below ``encoder_q.``, ``base_encoder.`` or
-            ``backbone.`` only; "plain" for names without a prefix only; "auto" to search for the prefix.
+        layout: prefix by the kind of checkpoint. "moco" takes only names below ``encoder_q.``, "moco_v3" names below
+            ``base_encoder.``, "lightning" (this package) names below ``backbone.``, and "plain" names without a prefix.
+            "auto" searches for the prefix.
         prefix: an explicit prefix, for example ``student.``. It may begin with the keys that lead to a state dict.
 
     Returns:
         Names in the state dict that were not loaded: other networks, key queues, classifiers and projection heads.
 
     Raises:
-        InputError: if the file is missing or damaged, or holds anything but tensors and plain containers. If several
-            networks match equally well. If none matches; the message names the nearest fit. If a tensor has no plain,
-            finite numbers. In each case nothing is loaded.
+        InputError: if the file is missing or damaged, holds anything but tensors and plain containers, or has a tensor
+            without plain finite numbers. If several networks match equally well. If none matches, with the nearest
+            match in the message. In each case nothing is loaded.
     """
     path = Path(path)
     states = read_states(path)

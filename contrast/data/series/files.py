@@ -102,6 +102,13 @@ def series_content(series: Sequence[Tensor], index: Sequence[int]) -> Content:
 def resample(series: Float[Tensor, "c t"], steps: int) -> Float[Tensor, "c {steps}"]:
     """Resample a series to `steps` evenly spaced positions from its first to its last step, by linear interpolation.
 
+    Args:
+        series: (c, t).
+        steps: number of positions.
+
+    Returns:
+        (c, steps).
+
     Example:
         >>> resample(torch.tensor([[0.0, 2.0]]), 3).tolist()
         [[0.0, 1.0, 2.0]]

@@ -25,7 +25,16 @@ __all__ = ["GaussianBlur", "full_precision", "gaussian_blur", "separable"]
 def separable(
     rows: Float[Tensor, "b y h"], images: Float[Tensor, "b c h w"], columns: Float[Tensor, "b x w"]
 ) -> Float[Tensor, "b c y x"]:
-    """Apply a separable filter to every image with its own two matrices: ``rows @ image @ columns.T``."""
+    """Apply a separable filter to every image with its own two matrices: ``rows @ image @ columns.T``.
+
+    Args:
+        rows: vertical filter of each image, (b, y, h).
+        images: (b, c, h, w).
+        columns: horizontal filter of each image, (b, x, w).
+
+    Returns:
+        (b, c, y, x).
+    """
     with full_precision(images.device):
         narrow = (images.flatten(1, 2) @ columns.mT).reshape(*images.shape[:3], -1)
         wide: Tensor = rows[:, None] @ narrow

@@ -74,10 +74,14 @@ def blend_(images: Float[Tensor, "b c h w"], share: Shares) -> Float[Tensor, "b 
 
 
 def adjust_hue(images: Float[Tensor, "b c h w"], shift: Float[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
-    """Rotate the hue of HSV by `shift` turns, from -0.5 to 0.5; value and saturation stay the same.
+    """Rotate the hue of HSV by `shift` turns; value and saturation stay the same.
 
     With value v, chroma c = max - min and hue u in sixths of a turn from -3 to 3, red is ``v - c · clamp(|u| - 1, 0,
     1)``. Green and blue are ``v - c + c · clamp(|u ± 1| - 1, 0, 1)``: green is least at hue -1, blue is least at hue 1.
+
+    Args:
+        images: values in [0, 1].
+        shift: rotation of each image, in turns from -0.5 to 0.5.
     """
     if images.shape[1] == 1:
         return images

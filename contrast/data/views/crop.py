@@ -20,7 +20,7 @@ from contrast.data.views.step import OnCpu
 __all__ = ["RandomResizedCrop", "resize_boxes", "to_float"]
 
 _TRIES = 10
-_LARGEST = 16_384  # a larger view would fill a device's memory alone
+_LARGEST = 16_384  # one larger view would fill a device's memory
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,17 @@ class Views(RandomViews, ABC):
     def crop_sample(
         self, image: UInt8[Tensor, "c h w"], index: int, epoch: int, seed: int
     ) -> UInt8[Tensor, "views c s s"]:
-        """Crop, resize and flip one image, rounded to uint8; used in a loader's worker if images differ in size."""
+        """Crop, resize and flip one image, rounded to uint8; used in a loader's worker if images differ in size.
+
+        Args:
+            image: uint8, 1 or 3 channels.
+            index: index of the image in the training set.
+            epoch: number of the epoch.
+            seed: seed of the run.
+
+        Returns:
+            One crop per view, (views, c, size, size).
+        """
         _check_channels(image.shape[0])
         row = torch.tensor([index], device=image.device)
         draws = [_draw(row, epoch, seed, view, self._crop.draws) for view in range(self.count)]

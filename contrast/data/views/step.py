@@ -40,10 +40,12 @@ class Step(ABC):
     def on_cpu(self, draws: Float[Tensor, "b n"]) -> OnCpu:
         """CPU version of the step: a function that changes one part of a batch at a time, called from several threads.
 
-
         A step without its own CPU version is called on one part after another, under a lock. The lock is needed because
         torch's operations have their own threads, and because a torch setting such as a precision applies to all
         threads.
+
+        Args:
+            draws: random numbers of the whole batch, uniform in [0, 1).
         """
         alone = Lock()
 
