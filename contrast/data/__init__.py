@@ -1,4 +1,4 @@
-"""Data: images and time series from files and data set classes, with their indices, and their views on the device."""
+"""Data for pretraining: images and time series with their sample indices, and random views made on the device."""
 
 from contrast.data import contact_sheet
 from contrast.data.arrays import ArrayImages

@@ -1,9 +1,9 @@
-"""Compiled loops (numba) for image views and standardisation on a CPU.
+"""Compiled CPU loops (numba) for image views and standardisation.
 
-A step of a view in torch is some twenty operations, each of which goes through memory; compiled, it is one loop that
-the processor does several pixels at a time, and an image stays in the cache from the crop to the last step.
+In torch, one step of a view is about twenty operations, and each of them goes through main memory. Compiled, a step is
+one vectorised loop, and an image stays in the cache from the crop to the last step.
 
-What a run does not need is not compiled: hence functions of their own for one channel.
+Code that a run does not need is not compiled: this is why images of one channel have their own functions.
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
@@ -35,27 +35,32 @@ __all__ = [
 ]
 
 PIECE = 2**15
-"""Pixels of images that a thread takes at a time: few enough to stay in its cache from step to step."""
+"""Number of pixels that a thread processes at a time; small enough for the thread's cache in all steps."""
 
-# Sums may be reordered and products fused with sums, which vector instructions need. NaN and infinity keep their sense.
+# Vector instructions need reordered sums and fused multiply-adds. NaN and infinity keep their meaning.
 _FLOATS = {"reassoc", "contract", "nsz", "arcp"}
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile for the types it is called with, to run without Python's lock; kept on the disk for the next process."""
+    """Compile a function by numba for the types of each call, without the GIL; the result is cached on disk."""
     options: dict[str, Any] = {"nogil": True, "fastmath": _FLOATS, "error_model": "numpy"}
     try:
         made = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written to
+    except RuntimeError:  # neither the package's folder nor the user's cache folder is writable
         made = numba.njit(**options)(function)
     return made  # type: ignore[no-any-return]  # numba has no types
 
 
 def by_pieces(count: int, rows: int, work: Callable[[slice], None]) -> None:
-    """``work(piece)`` for every `rows` of `count` rows, on as many threads as torch takes for an operation.
+    """Call ``work(piece)`` for slices of `rows` out of `count` rows, on as many threads as torch uses for an operation.
 
-    Each thread, this one too, takes the next piece when it is done with one: where torch's own threads still spin after
-    an operation, another one of these does the work.
+    Each thread, including the calling thread, takes the next slice when it has finished one. If a core is still busy
+    with a spinning torch thread after an operation, the other threads take over its share.
+
+    Args:
+        count: number of rows.
+        rows: largest number of rows per slice.
+        work: function of a slice; it must be safe to call from several threads.
     """
     pieces = iter([slice(first, min(first + rows, count)) for first in range(0, count, rows)])
 
@@ -67,23 +72,23 @@ def by_pieces(count: int, rows: int, work: Callable[[slice], None]) -> None:
     taken = [_threads(os.getpid(), helpers).submit(take) for _ in range(helpers)]
     take()
     for helper in taken:
-        if not helper.cancel():  # it has begun
+        if not helper.cancel():  # the helper has started
             helper.result()
 
 
 @cache
 def _threads(process: int, count: int) -> ThreadPoolExecutor:
-    """Of this process: one that was forked from another has none of its threads."""
+    """Thread pool of this process; a forked process needs its own, because threads do not survive a fork."""
     return ThreadPoolExecutor(count)
 
 
-# Compiled from this text for the types of a call: numba takes no annotations, and mypy knows no function of its.
+# numba infers the types from each call and rejects annotations, so mypy cannot check the functions below.
 
 
 @compiled
 @no_type_check
 def standardise(images, mean, std, out):
-    """``out[b, y, x, c] = (images[b, c, y, x] − mean[c]) / std[c]``."""
+    """Standardise images into channels-last order: ``out[b, y, x, c] = (images[b, c, y, x] − mean[c]) / std[c]``."""
     for i in range(len(images)):
         for channel in range(images.shape[1]):
             _channel(images[i, channel], mean[channel], std[channel], out[i, :, :, channel])
@@ -92,7 +97,7 @@ def standardise(images, mean, std, out):
 @compiled
 @no_type_check
 def standardise_colours(images, mean, std, out):
-    """The same of three channels at once, so that what is stored lies together."""
+    """`standardise` for three channels in one loop, so that memory is written contiguously."""
     for i in range(len(images)):
         _colours(images[i], mean[0], mean[1], mean[2], std[0], std[1], std[2], out[i])
 
@@ -109,16 +114,13 @@ def _channel(plane, mean, std, out):
 @compiled
 @no_type_check
 def _colours(image, red_mean, green_mean, blue_mean, red_std, green_std, blue_std, out):
-    # Numbers of their own: an array of them could be what is written to, and would be read again for every pixel.
+    # Means and deviations are scalars: the compiler would read an array again for every pixel, as `out` might alias it.
     for y in range(image.shape[1]):
         red, green, blue, row = image[0, y], image[1, y], image[2, y], out[y]
         for x in range(len(row)):
             row[x, 0] = (red[x] - red_mean) / red_std
             row[x, 1] = (green[x] - green_mean) / green_std
             row[x, 2] = (blue[x] - blue_mean) / blue_std
-
-
-# Compiled from this text for the types of a call: numba takes no annotations, and mypy knows no function of its.
 
 
 _F = np.float32
@@ -128,7 +130,17 @@ _ZERO, _ONE = _F(0), _F(1)
 @compiled
 @no_type_check
 def boxes(draws, tries, height, width, scale, log_ratio, central):
-    """Top, left, height and width of each box: the first try that fits in the image, else the `central` one."""
+    """Crop boxes as top, left, height and width: the first try that fits in the image, else the `central` box.
+
+    Args:
+        draws: uniform in [0, 1), (b, n): areas and ratios of all tries, then top and left.
+        tries: number of tries.
+        height: height of the images in pixels.
+        width: width of the images in pixels.
+        scale: smallest and largest share of the image's area.
+        log_ratio: logarithms of the smallest and largest width / height.
+        central: height and width of the box if no try fits.
+    """
     found = np.empty((len(draws), 4), np.int64)
     for i in range(len(draws)):
         of_image, box = draws[i], found[i]
@@ -150,17 +162,23 @@ def boxes(draws, tries, height, width, scale, log_ratio, central):
 @compiled
 @no_type_check
 def resize(images, first, boxes, flip, unit, out):
-    """Resize to a square, each image from its own box, bilinear with antialiasing: along its rows, then down them.
+    """Resize each image from its own box to a square, bilinear with antialiasing: along the rows, then the columns.
 
-    ``out[i]`` is of the image ``first + i``, counted round and round; `unit` is the value that stands for 1.
+    Args:
+        images: (k, c, h, w), uint8 or float.
+        first: number of the first result. ``out[i]`` comes from the image ``(first + i) mod k``.
+        boxes: top, left, height and width of each box in pixels, (b, 4).
+        flip: which results are mirrored left to right, (b,).
+        unit: pixel value that becomes 1.
+        out: (b, c, size, size) float32, overwritten.
     """
-    # One body: what is compiled apart knows less of which arrays can overlap, and takes a third longer.
+    # One function body: in separate functions the compiler knows less about aliasing, and takes a third longer.
     size, upright = out.shape[2], np.bool_(False)
     for i in range(len(out)):
         top, left, height, width = boxes[i]
         above, rows = _triangles(height, size, upright)
         before, columns = _triangles(width, size, flip[i])
-        # Beyond a box's end are zeros, where a weight is zero too.
+        # Zeros beyond the end of a box, where the weights are zero too.
         line = np.zeros(width + len(columns), np.float32)
         narrow = np.zeros((height + len(rows), size), np.float32)
         for channel in range(out.shape[1]):
@@ -193,7 +211,7 @@ def resize(images, first, boxes, flip, unit, out):
 @compiled
 @no_type_check
 def _triangles(length, size, mirrored):
-    """Of each of `size` results its first pixel and the weights (taps, size) of that and of those after it."""
+    """Triangle filter: for each of `size` results its first pixel, and the weights (taps, size) from that pixel on."""
     pitch = length / size
     reach = max(pitch, 1.0)
     taps = ceil(2 * reach)
@@ -202,7 +220,7 @@ def _triangles(length, size, mirrored):
         centre = pitch * ((size - 1 - place if mirrored else place) + 0.5)
         low, total = max(0, floor(centre - reach + 0.5)), 0.0
         start[place] = low
-        for turn in range(2):  # their sum, then their shares of it
+        for turn in range(2):  # first the sum of the weights, then the normalised weights
             for tap in range(min(taps, length - low)):
                 weight = max(0.0, 1 - abs(low + tap + 0.5 - centre) / reach)
                 if turn:
@@ -212,9 +230,6 @@ def _triangles(length, size, mirrored):
     return start, weights
 
 
-# Compiled from this text for the types of a call: numba takes no annotations, and mypy knows no function of its.
-
-
 _ZERO, _ONE = _F(0), _F(1)
 _RED, _GREEN, _BLUE = _F(0.2989), _F(0.587), _F(0.114)
 
@@ -222,7 +237,14 @@ _RED, _GREEN, _BLUE = _F(0.2989), _F(0.587), _F(0.114)
 @compiled
 @no_type_check
 def adjust(images, chosen, order, amount):
-    """Brightness (0), contrast (1), saturation (2) and hue (3) by the amounts (b, 4), in the order (b, 4)."""
+    """Colour jitter in place: brightness (0), contrast (1), saturation (2) and hue (3), by `amount` and in `order`.
+
+    Args:
+        images: (b, 3, h, w), float32 in [0, 1].
+        chosen: which images are changed, (b,).
+        order: numbers of the adjustments, the first applied first, (b, 4).
+        amount: factor or shift of each adjustment, by its number, (b, 4).
+    """
     for i in range(len(images)):
         if chosen[i]:
             for number in order[i]:
@@ -235,7 +257,7 @@ def adjust(images, chosen, order, amount):
 @compiled
 @no_type_check
 def adjust_one(images, chosen, order, amount):
-    """The same of a single channel, which is its own luminance: brightness and contrast alone change it."""
+    """`adjust` for a single channel, which is its own luminance: only brightness and contrast change it."""
     for i in range(len(images)):
         if chosen[i]:
             for number in order[i]:
@@ -246,7 +268,7 @@ def adjust_one(images, chosen, order, amount):
 @compiled
 @no_type_check
 def _blend(image, factor, number):
-    """``factor · image + (1 - factor) · other``, the other being black, the mean luminance or the luminance."""
+    """``factor · image + (1 - factor) · other``; other is black (0), the mean luminance (1) or the luminance (2)."""
     other = _ZERO
     if number == 1:
         total = 0.0
@@ -270,7 +292,7 @@ def _blend(image, factor, number):
 @compiled
 @no_type_check
 def _blend_one(image, factor, by_mean):
-    """Likewise of a single channel."""
+    """`_blend` for a single channel, with black or with the mean."""
     other = _ZERO
     if by_mean:
         total = 0.0
@@ -288,7 +310,7 @@ def _blend_one(image, factor, by_mean):
 @compiled
 @no_type_check
 def _turn(image, shift):
-    """Turn the hue by `shift` turns: the formulas of `contrast.data.views.colour.adjust_hue`."""
+    """Rotate the hue by `shift` turns, by the formulas of `contrast.data.views.colour.adjust_hue`."""
     turn = _F(6) * shift
     for y in range(image.shape[1]):
         reds, greens, blues = image[0, y], image[1, y], image[2, y]
@@ -310,7 +332,7 @@ def _turn(image, shift):
 @compiled
 @no_type_check
 def grey(images, chosen):
-    """The luminance in all three channels."""
+    """Grayscale in place: the luminance in all three channels of the chosen images."""
     for i in range(len(images)):
         if chosen[i]:
             for y in range(images.shape[2]):
@@ -322,16 +344,13 @@ def grey(images, chosen):
                     blue[x] = luminance
 
 
-# Compiled from this text for the types of a call: numba takes no annotations, and mypy knows no function of its.
-
-
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
 
 @compiled
 @no_type_check
 def blur(images, chosen, sigma, radius):
-    """Convolve with a Gaussian of `sigma` pixels, cut off at `radius`; borders are reflected."""
+    """Gaussian blur in place, with a deviation of `sigma` pixels, cut off at `radius`; borders are reflected."""
     height, width = images.shape[2:]
     wide, blurred = np.empty(width + 2 * radius, np.float32), np.empty((height, width), np.float32)
     middle = wide[radius : radius + width]
@@ -371,8 +390,8 @@ def blur(images, chosen, sigma, radius):
 @compiled
 @no_type_check
 def _bell(sigma, radius):
-    """``exp(-t² / 2σ²)`` for t from 0 on, over its sum on both sides; only as far as a weight counts for anything."""
-    reach = min(radius, ceil(7.5 * sigma))  # beyond that it is below 1e-12
+    """Kernel ``exp(-t² / 2σ²)`` for t from 0 up, normalised over both sides, without the negligible tail."""
+    reach = min(radius, ceil(7.5 * sigma))  # farther weights are below 1e-12
     weights = np.empty(reach + 1, np.float32)
     total = -1.0
     for away in range(reach + 1):

@@ -1,4 +1,4 @@
-"""Image data sets in .npz and .npy files."""
+"""Image data sets from .npz and .npy files."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ _OBJECTS = (
 
 
 def require_file(path: str) -> None:
-    """Raise InputError for a pipe or a device, which may have no end; what is not there is left to the reader."""
+    """Raise InputError for a pipe or a device, which may have no end. A missing file is left to the reader."""
     if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
         raise InputError(f"{path!r} is a pipe or a device: give a file")
 
 
 def map_array(path: str, samples: str) -> Array:
-    """The array of an ``.npy``, memory-mapped.
+    """Memory-map the array of an ``.npy`` file.
 
     Args:
         path: the file.
-        samples: what it holds, for messages, say "images".
+        samples: noun for its content in error messages, for example "images".
 
     Raises:
-        InputError: for a missing or damaged file, and one with pickled objects.
+        InputError: for a missing or damaged file, and for a file with pickled objects.
     """
     require_file(path)
     try:
@@ -63,15 +63,15 @@ def map_array(path: str, samples: str) -> Array:
 
 
 def read_arrays(path: str, names: Sequence[str], samples: str) -> list[Array]:
-    """The arrays of these names in an ``.npz``.
+    """Read named arrays from an ``.npz`` file.
 
     Args:
         path: the file. Pickled objects in it are never loaded.
-        names: of the arrays.
-        samples: what they hold, for messages.
+        names: names of the arrays.
+        samples: noun for their content in error messages, for example "images".
 
     Raises:
-        InputError: for a missing or damaged file, and a name that is not in it.
+        InputError: for a missing or damaged file, and for a name that is not in it.
     """
     if not path.lower().endswith(".npz"):
         raise InputError(f"{path!r} is neither .npz nor .npy: write it by numpy.savez(path, {samples}=..., labels=...)")
@@ -105,27 +105,29 @@ def _unreadable(path: str, samples: str, error: OSError) -> InputError:
 
 
 _CHANNELS = (1, 3)
-_MOST_BANDS = 16  # of a picture that is taken for one of several bands
+_MOST_BANDS = 16  # an axis of at most this length is taken for the bands of an image
 
 
 class ArrayImages(Dataset[tuple[Tensor, int | None]]):
-    """The images of an ``.npz`` with named arrays, or of an ``.npy``, which is memory-mapped and has no labels.
+    """Images from an ``.npz`` file with named arrays, or from a memory-mapped ``.npy`` file without labels.
 
-    Images are (n, h, w), (n, h, w, c) or (n, c, h, w) with c of 1 (grey) or 3 (RGB), in uint8, floats in [0, 1], or
-    another type that `scale_to_uint8` takes. What is not uint8 is read once now, so that no bad pixel turns up later.
+    The array is (n, h, w), (n, h, w, c) or (n, c, h, w), with c of 1 (grey) or 3 (RGB). Its values are uint8, floats in
+    [0, 1], or of another type that `scale_to_uint8` accepts. Arrays that are not uint8 are read once by the
+    constructor, so that an invalid pixel is found before training.
 
     Args:
         path: the file. Pickled objects in it are never loaded.
-        images: the name of the images in an ``.npz``.
-        labels: the name of the labels, (n,) integers or texts, in an ``.npz``; None where there are none.
+        images: name of the array of images in an ``.npz``.
+        labels: name of the array of labels in an ``.npz``: (n,) integers or texts. None if there are no labels.
 
     Attributes:
         labels: int64, (n,), or None.
-        classes: their names where they are texts, in the order of the labels; else empty.
-        stored_type: type and shape of the stored images, in words.
+        classes: class names in the order of their labels, if the labels are texts; else empty.
+        stored_type: dtype and shape of the stored images, in words.
 
     Raises:
-        InputError: for a missing or damaged file, names that are not in it, and arrays that are no images or labels.
+        InputError: for a missing or damaged file, a name that is not in it, and an array that cannot hold images or
+            labels.
     """
 
     @checked
@@ -154,16 +156,16 @@ class ArrayImages(Dataset[tuple[Tensor, int | None]]):
         return image, None if self.labels is None else int(self.labels[index])
 
     def images_at(self, index: Sequence[int]) -> UInt8[Tensor, "b c h w"]:
-        """These images in one call, for loaders."""
+        """A batch of images in one call, for loaders."""
         pixels = scale_to_uint8(self._images[np.asarray(index)])
         return torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy())
 
     def content(self, index: Sequence[int], times: bool) -> Content:
-        """All bytes of these images as the file has them."""
+        """All bytes of these images, as stored in the file."""
         return Content("all bytes of the array", array_rows(self._images, index))
 
     def __getstate__(self) -> dict[str, Any]:
-        # A pickled memory map is the whole array: a worker that is not forked maps the file again instead.
+        # Pickling a memory map would copy the whole array. A worker that is not forked maps the file again instead.
         return self.__dict__ | ({"_images": None} if self._mapped else {})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -173,7 +175,7 @@ class ArrayImages(Dataset[tuple[Tensor, int | None]]):
 
 
 def _channels_last(images: Array, path: str) -> Array:
-    """The array as (n, h, w, c), a view of the one given."""
+    """View of the array as (n, h, w, c)."""
     if images.ndim == 3 and images.size:
         return images[:, :, :, None]
     if images.ndim != 4 or not images.size:

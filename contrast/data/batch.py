@@ -1,4 +1,4 @@
-"""A batch of samples with their indices, and how a loader collates it."""
+"""Batches of samples with their indices, and the collate functions of the loaders."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["Batch", "LabelledBatch", "collate_labelled", "collate_training"]
 
 
 class Batch(NamedTuple):
-    """One training batch. It has no label: a loss cannot see one.
+    """A training batch. It has no labels, so a loss cannot see them.
 
     Attributes:
-        inputs: uint8 images (b, c, h, w) as they leave the loader; a tuple of float views, each (b, c, size, size),
-            once the data module has made them on the device.
-        index: which training sample each row is, (b,) int64.
+        inputs: uint8 images (b, c, h, w) from the loader. Later, when the data module has made the views on the device,
+            a tuple of float views, each (b, c, size, size).
+        index: index of each sample in the training set, (b,) int64.
     """
 
     inputs: Tensor | tuple[Tensor, ...]
@@ -27,7 +27,13 @@ class Batch(NamedTuple):
 
 
 class LabelledBatch(NamedTuple):
-    """One batch for evaluation and for observers: images, sample indices (b,) and class labels (b,), both int64."""
+    """A labelled batch for evaluation and for observers.
+
+    Attributes:
+        inputs: samples, (b, c, ...).
+        index: sample indices, (b,) int64.
+        label: class labels, (b,) int64.
+    """
 
     inputs: Tensor
     index: Tensor  # type: ignore[assignment]  # shadows tuple.index, which nobody calls on a batch
@@ -35,19 +41,29 @@ class LabelledBatch(NamedTuple):
 
 
 def collate_training(samples: Sequence[tuple[Tensor, int]] | Batch) -> Batch:
-    if isinstance(samples, Batch):  # the data set had them in one piece
+    """Collate training samples (sample, index) to a `Batch`; a batch made by the data set is returned unchanged.
+
+    Raises:
+        InputError: if the samples differ in shape.
+    """
+    if isinstance(samples, Batch):  # the data set returned a whole batch
         return samples
     return Batch(_stack([sample for sample, _ in samples]), torch.tensor([index for _, index in samples]))
 
 
 def collate_labelled(samples: Sequence[tuple[Tensor, int, int]]) -> LabelledBatch:
+    """Collate samples (sample, index, label) to a `LabelledBatch`.
+
+    Raises:
+        InputError: if the samples differ in shape.
+    """
     inputs, index, label = zip(*samples, strict=True)
     return LabelledBatch(_stack(inputs), torch.tensor(index), torch.tensor(label))
 
 
 def _stack(inputs: Sequence[Tensor]) -> Tensor:
     shapes = {tuple(each.shape) for each in inputs}
-    if len(shapes) > 1:  # of images alone: series are brought to one length where they are read
+    if len(shapes) > 1:  # only for images: series get one length when they are read
         small, large = min(shapes), max(shapes)
         raise InputError(
             f"images differ in size, {small[-1]}x{small[-2]} and {large[-1]}x{large[-2]} pixels among them: set "

@@ -1,4 +1,4 @@
-"""Packed cache of decoded images."""
+"""Packed cache: one file with all decoded images of an image folder."""
 
 from __future__ import annotations
 
@@ -34,34 +34,34 @@ from contrast.runs.files import whole_file
 __all__ = ["ROW", "PackedImages", "caches_only_read", "finish", "packed_images", "start"]
 
 _MAGIC, _VERSION = b"contrast images\n", 1
-_PREFIX = struct.Struct("<16sIQQ32s")  # magic, version, where the index is, its rows, the sha256 of all that follows
+_PREFIX = struct.Struct("<16sIQQ32s")  # magic, version, index offset, row count, sha256 of the rest
 ROW = np.dtype([("offset", "<u8"), ("channels", "u1"), ("height", "<u4"), ("width", "<u4"), ("crc32", "<u4")])
-"""One image in the index: where its pixels begin, its shape, and the checksum of its bytes."""
+"""One image in the index: offset of its pixels, its shape, and the checksum of its bytes."""
 
 
 class PackedImages:
-    """The images of a packed cache; any number of processes may read one file at once.
+    """Images of a packed cache; any number of processes may read one file at the same time.
 
-    The file is a prefix, the pixels (uint8, channels first, one image behind the other), an index of them and a few
-    facts as JSON; nothing in it could run. Prefix and index are verified now; each image's checksum when one of this
-    process and its workers reads it first.
+    The file consists of a prefix, the pixels (uint8, channels first, one image after another), an index of the images,
+    and metadata as JSON. Nothing in it can be executed. The constructor verifies prefix and index. The checksum of an
+    image is verified when this process or one of its workers reads the image for the first time.
 
     Args:
         path: the file.
 
     Attributes:
-        facts: what the writer noted.
+        facts: metadata from the writer.
 
     Raises:
-        InputError: for a file that is damaged, of another version or something else; from an item, for pixels that
-            are not those that were written.
+        InputError: for a damaged file, another version, or another kind of file. When an item is read: if its pixels
+            changed since they were written.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._rows, self.facts, self._digest = _read_index(path)
         self._pixels = np.memmap(path, np.uint8, "r")
-        # Shared, so that what one worker has verified no other does again, in this epoch or a later one.
+        # Shared memory: no worker verifies an image again that another has verified, in this or a later epoch.
         flags = torch.zeros(len(self._rows), dtype=torch.bool)
         self._verified: Tensor = flags.share_memory_()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
 
@@ -74,7 +74,7 @@ class PackedImages:
         return image
 
     def stacked(self, index: Sequence[int]) -> UInt8[Tensor, "b c h w"] | None:
-        """Images that are of one shape as one batch, each copied once; None where they are not."""
+        """Images of one shape as one batch, with one copy per image; None if their shapes differ."""
         shapes = {self._shape(each) for each in index}
         if len(shapes) != 1:
             return None
@@ -96,7 +96,7 @@ class PackedImages:
             self._verified[index] = True
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_pixels": None}  # a pickled memory map is the whole file
+        return self.__dict__ | {"_pixels": None}  # pickling a memory map would copy the whole file
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -106,21 +106,27 @@ class PackedImages:
 
 
 def _handed_over(shape: tuple[int, ...]) -> Tensor:
-    """Uninitialised bytes; of a loader's worker in the memory that it shares with the main process: no copy more."""
+    """Uninitialised uint8 tensor; a loader's worker allocates it in shared memory, which saves a copy."""
     if get_worker_info() is None:
         return torch.empty(shape, dtype=torch.uint8)
-    # As torch's own collation does, which leaves it unannotated.
+    # torch's collate function allocates in the same way; it is not annotated.
     shared: torch.UntypedStorage = torch.UntypedStorage._new_shared(math.prod(shape))  # type: ignore[no-untyped-call]
     return torch.empty(0, dtype=torch.uint8).set_(shared).view(shape)
 
 
 def start(file: BinaryIO) -> int:
-    """Leave room for the prefix of a new cache; where the first image's pixels go."""
+    """Reserve space for the prefix of a new cache, and return the offset of the first image's pixels."""
     return file.write(bytes(_PREFIX.size))
 
 
 def finish(file: BinaryIO, rows: Sequence[tuple[int, ...]], facts: Mapping[str, Any]) -> None:
-    """Write index and facts behind the pixels, then the prefix, and see that all of it is on the disk."""
+    """Write index and metadata after the pixels, then the prefix, and flush everything to the disk.
+
+    Args:
+        file: the cache, positioned after the last pixel.
+        rows: one row per image, as in `ROW`.
+        facts: metadata for JSON.
+    """
     index = np.array(rows, ROW).tobytes() + json.dumps(facts).encode()
     place = file.tell()
     file.write(index)
@@ -131,7 +137,7 @@ def finish(file: BinaryIO, rows: Sequence[tuple[int, ...]], facts: Mapping[str, 
 
 
 def _read_index(path: str) -> tuple[Array, dict[str, Any], bytes]:
-    """Array, facts and the digest of both."""
+    """Index, metadata, and the digest of both."""
     require_file(path)
     try:
         with Path(path).open("rb") as file:
@@ -167,27 +173,28 @@ def _damaged(path: str, how: str) -> InputError:
 
 _log = logging.getLogger(__name__)
 _only_read = ContextVar("only_read", default=False)
-_AT_ONCE = 64  # images decoded before any is written: what a slow disk may leave in memory
+_AT_ONCE = 64  # images decoded before they are written: bounds the memory use if the disk is slow
 
 
 def packed_images(
     cache: str, root: str, paths: Sequence[str], size: int | None, skip: bool, full_checksum: bool = False
 ) -> PackedImages:
-    """The images of these files from the cache, which is written first if there is none or the files have changed.
+    """Open the packed cache of image files; it is written first if it is missing or the files have changed.
 
-    Where several processes start at once, one writes and the others wait. Its facts hold `skipped`, the place in
-    `paths` and the reason of each image left out.
+    If several processes start at once, one process writes the cache and the others wait. In `facts`, `skipped` lists
+    the position in `paths` and the reason for each image that was left out.
 
     Args:
-        cache: the file.
-        root: what the paths are under.
-        paths: one an image.
-        size: shorter side to which larger images are reduced; None keeps them as they are.
-        skip: whether to leave out what does not decode.
-        full_checksum: whether a file has changed is told by all its bytes, in place of its size and time.
+        cache: path of the cache file.
+        root: folder that contains the paths.
+        paths: one path per image.
+        size: shorter side to which larger images are reduced; None keeps their size.
+        skip: whether to leave out images that do not decode.
+        full_checksum: whether to detect changed files by all their bytes instead of size and modification time.
 
     Raises:
-        InputError: where the cache is damaged, no cache or cannot be written, and for what does not decode.
+        InputError: if the cache is damaged, is not a cache, or cannot be written, and for an image that does not
+            decode.
     """
     source = {"files": _fingerprint(root, paths, full_checksum), "size": size}
     found = _current(cache, source, say=False)
@@ -198,7 +205,7 @@ def packed_images(
         )
     if found is None:
         with _alone(cache):
-            found = _current(cache, source, say=True)  # another process may have written it meanwhile
+            found = _current(cache, source, say=True)  # another process may have written the cache by now
             if found is None:
                 _pack(cache, paths, source, skip)
                 found = PackedImages(cache)
@@ -210,7 +217,10 @@ def packed_images(
 
 @contextlib.contextmanager
 def caches_only_read() -> Iterator[None]:
-    """Within this, a cache that is missing or out of date is refused, not written: its path came out of a file."""
+    """Context manager in which a missing or outdated cache raises an error instead of being written.
+
+    Used if the path of the cache comes from a file, for example a run folder or a checkpoint.
+    """
     token = _only_read.set(True)
     try:
         yield
@@ -230,7 +240,7 @@ def _fingerprint(root: str, paths: Sequence[str], full: bool) -> str:
         try:
             state = os.stat(path)
             about = f"{state.st_size} {state.st_mtime_ns}"
-        except OSError:  # a link that leads nowhere: reading it says so
+        except OSError:  # a broken link raises later, when the image is read
             about = "none"
         digest.update(f"{os.path.relpath(path, root)}\0{about}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
@@ -253,7 +263,7 @@ def _pack(cache: str, paths: Sequence[str], source: dict[str, Any], skip: bool) 
     path, rows, skipped = Path(cache), [], []
     written = 0
     try:
-        for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):  # of processes that were killed
+        for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):  # left by killed processes
             part.unlink(missing_ok=True)
         with whole_file(path) as part, part.open("wb") as file:
             written = start(file)
@@ -274,7 +284,7 @@ def _pack(cache: str, paths: Sequence[str], source: dict[str, Any], skip: bool) 
 
 
 def _decoded(paths: Sequence[str], size: int | None) -> Iterator[Tensor | str]:
-    """Each image's pixels, or why there are none, in order; Pillow lets go of the interpreter while it decodes."""
+    """Each image's pixels in order, or the reason why they do not decode; in threads, as Pillow releases the GIL."""
     with (
         ThreadPool(min(16, os.cpu_count() or 1)) as pool,
         tqdm(total=len(paths), desc="packing images", unit="image", delay=2, leave=False) as bar,
@@ -304,7 +314,7 @@ def _does_not_decode(path: str, reason: str) -> InputError:
 
 @contextlib.contextmanager
 def _alone(cache: str) -> Iterator[None]:
-    """While this lasts no other process packs this cache; a process that ends, however it does, lets go."""
+    """Lock that keeps other processes from packing the same cache; it is released when the process ends in any way."""
     path = Path(cache)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -319,12 +329,12 @@ def _alone(cache: str) -> Iterator[None]:
 def _wait_for(file: int, cache: str) -> None:
     try:
         import fcntl
-    except ImportError:  # Windows: each process packs its own, and the last one's stays
+    except ImportError:  # Windows has no such lock: each process packs the cache, and the last one is kept
         return
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         _log.warning("waiting for another process, which is packing %r", cache)
         fcntl.lockf(file, fcntl.LOCK_EX)
-    except OSError:  # a file system without locks: as on Windows
+    except OSError:  # a file system without locks: the same as on Windows
         return

@@ -1,4 +1,4 @@
-"""Contact sheet of the views that a configuration makes."""
+"""Contact sheet: a picture of the views that a configuration makes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from contrast.errors import InputError
 
 __all__ = ["contact_sheet"]
 
-_LEGIBLE = 96  # pixels: smaller views are enlarged to at least this
+_LEGIBLE = 96  # pixels; smaller views are enlarged to at least this size
 _GAP = 4
 
 
@@ -30,23 +30,25 @@ def contact_sheet(
     epochs: int = 4,
     seed: int = 0,
 ) -> None:
-    """Write a PNG with a row an image: the image itself, then its views in each epoch, a wider gap between epochs.
+    """Write a contact sheet of views as PNG: one row per image, with the image itself and its views in each epoch.
+
+    Epochs are separated by a wider gap.
 
     Args:
-        images: 1 or 3 channels each; they may differ in size. Their place is their sample index.
+        images: uint8, 1 or 3 channels each. They may differ in size. The position of an image is its sample index.
         views: the recipe.
-        path: of the PNG; its folder must exist.
-        epochs: how many, from epoch 0.
-        seed: of the run.
+        path: path of the PNG. Its folder must exist.
+        epochs: number of epochs, from epoch 0.
+        seed: seed of the run.
 
     Raises:
-        InputError: no image, or no epoch.
+        InputError: if there is no image or no epoch.
     """
     check_at_least("epochs", epochs, 1)
     if len(images) == 0:
         raise InputError("a contact sheet of 0 images: give at least one")
     cell = views.size * max(1, math.ceil(_LEGIBLE / views.size))
-    left = [_GAP]  # of each column
+    left = [_GAP]  # left edge of each column, in pixels
     for column in range(epochs * views.count):
         left.append(left[-1] + cell + (3 * _GAP if column % views.count == 0 else _GAP))
     sheet = Image.new("RGB", (left[-1] + cell + _GAP, _GAP + len(images) * (cell + _GAP)), "white")

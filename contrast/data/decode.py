@@ -35,27 +35,32 @@ BANDS = (
     "images are grey (1) or RGB (3), and only image files have transparency; keep one or three bands of the array, say "
     "array[..., :3]"
 )
-"""What to do with images of another number of channels, for messages."""
+"""Advice for images with another number of channels, for error messages."""
 _BANDS = (2, *range(4, 17))
 
 
 def to_uint8(image: object, channels: int) -> UInt8[Tensor, "{channels} h w"]:
-    """An image of any usual form as 8-bit channels, height and width.
+    """Convert an image of any usual form to a uint8 tensor (channels, height, width).
 
-    Pillow images are turned upright by their EXIF orientation and read in their own mode: palettes are looked up,
-    16-bit grey (I;16, I) is divided by 257, CMYK and YCbCr become RGB by Pillow's formulas, of several frames the
-    first is taken. Arrays are (h, w) or (h, w, c), tensors (h, w) or (c, h, w), with c of 1 (grey) or 3 (RGB);
-    values as in `scale_to_uint8`. Only Pillow images have transparency, which is laid over white: a fourth band of an
-    array may be anything, say near infrared. Colour becomes grey by
-    the luma of ITU-R BT.601, L = 0.299 R + 0.587 G + 0.114 B in Pillow's integers, and grey becomes colour by
-    repeating it.
+    Pillow images are rotated upright by their EXIF orientation and read in their own mode. Palettes are resolved.
+    16-bit grey (I;16, I) is divided by 257. CMYK and YCbCr become RGB by Pillow's formulas. Of several frames the first
+    is taken.
+
+    Arrays are (h, w) or (h, w, c), tensors (h, w) or (c, h, w), with c of 1 (grey) or 3 (RGB). Their values are those
+    of `scale_to_uint8`.
+
+    Only Pillow images have transparency; they are blended over white. A fourth band of an array may be anything, for
+    example near infrared, and raises an error.
+
+    Colour becomes grey by the luma of ITU-R BT.601, L = 0.299 R + 0.587 G + 0.114 B in Pillow's integer arithmetic.
+    Grey becomes colour by repeating its channel.
 
     Args:
         image: a PIL image, an array or a tensor.
         channels: 1 for grey, 3 for RGB.
 
     Raises:
-        InputError: for values outside their range, NaN, shapes and modes that are no image, other types.
+        InputError: for values outside their range, NaN, invalid shapes and modes, and other types.
 
     Example:
         >>> to_uint8(torch.tensor([[0.0, 1.0]]), channels=3).tolist()
@@ -67,13 +72,16 @@ def to_uint8(image: object, channels: int) -> UInt8[Tensor, "{channels} h w"]:
     if channels == 1 and pixels.shape[2] == 3:
         pixels = _luma(pixels)
     planes = pixels.transpose(2, 0, 1)
-    # The copy is writable, which a view of a Pillow image or of a memory map need not be. It stays in the layout in
-    # which it comes: a worker that crops it wants that of files, and to change it costs more than to copy it.
+    # A copy, because a view of a Pillow image or a memory map may be read-only. It keeps its memory layout (order="K"):
+    # crops in a worker are fast in the layout of files, and changing the layout costs more than the copy.
     return torch.from_numpy(planes.copy(order="K") if len(planes) == channels else planes.repeat(channels, axis=0))
 
 
 def pixels_of(image: object) -> Pixels:
-    """An image of any form that `to_uint8` takes as (h, w, 1 or 3), in its own channels but for transparency."""
+    """Convert an image of any form that `to_uint8` accepts to uint8 (h, w, c), with its own 1 or 3 channels.
+
+    Transparent Pillow images are blended over white.
+    """
     if isinstance(image, Image.Image):
         pixels = _over_white(_from_pillow(image))
     elif isinstance(image, np.ndarray):
@@ -86,13 +94,16 @@ def pixels_of(image: object) -> Pixels:
 
 
 def scale_to_uint8(values: npt.NDArray[Any]) -> Pixels:
-    """Numbers of any usual type as 8 bits, each type by its full range.
+    """Scale pixel values of any usual dtype to uint8, each dtype by its full range.
 
-    uint8 stays, bool becomes 0 and 255, uint16 is divided by 257 and rounded, other integers must lie in 0..255,
-    floats in [0, 1], which are multiplied by 255 and rounded.
+    uint8 is unchanged. bool becomes 0 and 255. uint16 is divided by 257 and rounded. Other integers must lie in 0..255.
+    Floats must lie in [0, 1]; they are multiplied by 255 and rounded.
+
+    Args:
+        values: an array of any shape.
 
     Raises:
-        InputError: naming the first value outside its range, or a type that is no number.
+        InputError: for a value outside its range, naming the first such value, and for a dtype that is not numeric.
     """
     kind = values.dtype.kind
     if values.dtype == np.uint8:
@@ -105,20 +116,21 @@ def scale_to_uint8(values: npt.NDArray[Any]) -> Pixels:
         _refuse_outside(values, 0, 255, "integer pixels lie in 0..255 (uint16 in 0..65535)")
         return values.astype(np.uint8)
     if kind == "f":
-        # Resizing leaves 1.0000001: rounding errors, not another range.
+        # The tolerance is for rounding errors: resizing may give 1.0000001.
         _refuse_outside(values, -1e-5, 1 + 1e-5, "float pixels lie in [0, 1]; divide by 255 what was 8 bits")
         return np.rint(values.astype(np.float32) * 255).astype(np.uint8)
     raise InputError(f"pixels of type {values.dtype}: give uint8, uint16, or floats in [0, 1]")
 
 
 def _refuse_outside(values: npt.NDArray[Any], lowest: float, highest: float, rule: str) -> None:
-    inside = (values >= lowest) & (values <= highest)  # False for NaN
+    inside = (values >= lowest) & (values <= highest)  # False for NaN, which is therefore refused too
+
     if not inside.all():
         raise InputError(f"a pixel of {values.dtype} is {values[~inside][0]}: {_advice(values[~inside], rule)}")
 
 
 def _advice(outside: npt.NDArray[Any], rule: str) -> str:
-    """What most likely made the values that lie outside of their range."""
+    """Advice for an error message: the most likely origin of values outside their range."""
     if outside.dtype.kind != "f":
         return rule
     if not np.isfinite(outside).any():
@@ -130,7 +142,7 @@ def _advice(outside: npt.NDArray[Any], rule: str) -> str:
 
 
 def _from_pillow(image: Image.Image) -> Pixels:
-    image.load()  # first, since some formats (ICNS) know their mode only then
+    image.load()  # must come first: some formats (ICNS) know their mode only after loading
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
         image = ImageOps.exif_transpose(image)
     mode = image.mode
@@ -151,7 +163,7 @@ def _from_pillow(image: Image.Image) -> Pixels:
 
 
 def _from_wide_grey(values: npt.NDArray[Any]) -> Pixels:
-    """Pillow's I;16 kinds, and I, the 32-bit mode in which it hands out other 16-bit files."""
+    """Pixels of Pillow's I;16 modes, and of I, the 32-bit mode that Pillow uses for other 16-bit files."""
     _refuse_outside(values, 0, 65535, "wide grey pixels lie in 0..65535; save the image with 16 bits")
     return scale_to_uint8(values.astype(np.uint16))[:, :, None]
 
@@ -183,7 +195,10 @@ def _from_tensor(tensor: Tensor) -> Pixels:
 
 
 def _over_white(pixels: Pixels) -> Pixels:
-    """Drop an alpha channel: ``(a c + (255 - a) 255) / 255``, rounded. What hides under it is often noise."""
+    """Blend an alpha channel over white: ``(a c + (255 - a) 255) / 255``, rounded.
+
+    Dropping the alpha channel would not do: the colour of transparent pixels is often noise.
+    """
     if pixels.shape[2] in (1, 3):
         return pixels
     alpha = pixels[:, :, -1:].astype(np.uint32)
@@ -196,7 +211,7 @@ def _luma(pixels: Pixels) -> Pixels:
     return ((weighted + 0x8000) >> 16).astype(np.uint8)[:, :, None]
 
 
-# Pillow would try every format it knows on any file, among them PostScript, which starts another program.
+# Without a list of formats Pillow tries all it knows on any file, including PostScript, which starts another program.
 _FORMATS = {
     "JPEG": ".jpg .jpeg .jpe .jfif",
     "PNG": ".png .apng",
@@ -218,7 +233,7 @@ _FORMATS = {
 
 EXTENSIONS = frozenset(" ".join(_FORMATS.values()).split())
 
-# What Pillow is seen to raise for damaged bytes, whatever the format.
+# Exceptions that Pillow was seen to raise for damaged bytes, in all formats.
 DECODING_ERRORS = (
     OSError,
     EOFError,
@@ -238,15 +253,19 @@ _warnings_lock = threading.Lock()
 
 
 class CorruptImageError(ValueError):
-    """A file that does not decode; the message is the reason, without the path."""
+    """Error for a file that does not decode; the message is the reason, without the path."""
 
 
 def read_image(path: str) -> Image.Image:
-    """The file's first image, all of it decoded.
+    """Read and fully decode the first image of a file.
+
+    Args:
+        path: the file.
 
     Raises:
-        CorruptImageError: for a file that is empty, cut, damaged, of another format or a decompression bomb.
-        InputError: where the file cannot be read at all, or Pillow is told to make up what is missing.
+        CorruptImageError: for a file that is missing, empty, truncated, damaged, of another format, or a decompression
+            bomb.
+        InputError: if the file cannot be read at all, or if Pillow is set to fill in missing data.
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise InputError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on, which turns cut files half grey: leave it False")
@@ -270,9 +289,9 @@ def read_image(path: str) -> Image.Image:
 
 
 def _open(data: bytes) -> Image.Image:
-    # The filters of warnings are one for all threads; opening reads the header only, so that waiting costs little.
+    # Warning filters are shared by all threads, hence the lock. Opening reads only the header, so waiting costs little.
     with _warnings_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # odd metadata, which says nothing about the pixels
+        warnings.simplefilter("ignore", UserWarning)  # odd metadata; the pixels may still be valid
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         return Image.open(io.BytesIO(data), formats=list(_FORMATS))
 

@@ -1,4 +1,4 @@
-"""The one image set that comes with the package's requirements: no download, no files."""
+"""Handwritten digits: a small image data set that needs no download and no files."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ __all__ = ["Digits"]
 
 
 class Digits(Dataset[tuple[Tensor, int]]):
-    """scikit-learn's 1,797 handwritten digits of 8 by 8 grey pixels: 1,437 to train on, 360 to test on.
+    """scikit-learn's 1,797 handwritten digits of 8 by 8 grey pixels: 1,437 training and 360 test images.
 
-    Pixels count 0 to 16 and become ``round(255 v / 16)``. The split is fixed and stratified: with the images ordered
-    by class and, within one, as in the source, every fifth is a test image; it needs no random number. Of each class
-    a fifth is tested, give or take one image. At 98 % accuracy, 360 images have a standard error of 0.7 points.
-
-    Source: Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository (1998).
+    Pixels v from 0 to 16 become ``round(255 v / 16)``. The split is fixed, stratified and uses no random number: with
+    the images ordered by class and, within a class, as in the source, every fifth image is a test image. The test set
+    therefore has a fifth of each class, plus or minus one image. At 98 % accuracy, 360 images have a standard error of
+    0.7 points.
 
     Args:
-        train: the training images, else the test images.
+        train: True for the training images, False for the test images.
 
     Attributes:
         labels: int64, (n,).
         classes: "0" to "9".
+
+    Source: Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository (1998).
 
     Example:
         >>> image, label = Digits(train=True)[0]
@@ -42,7 +43,7 @@ class Digits(Dataset[tuple[Tensor, int]]):
 
     @checked
     def __init__(self, train: bool = True) -> None:
-        from sklearn.datasets import load_digits  # a seventh of a second that runs on other data do without
+        from sklearn.datasets import load_digits  # imported here: it takes a seventh of a second
 
         digits = load_digits()
         tested = np.zeros(len(digits.target), dtype=bool)
@@ -56,7 +57,7 @@ class Digits(Dataset[tuple[Tensor, int]]):
         return len(self._images)
 
     def images_at(self, index: Sequence[int]) -> UInt8[Tensor, "b 1 8 8"]:
-        """These images in one call, for loaders."""
+        """A batch of images in one call, for loaders."""
         return self._images[torch.tensor(index)]
 
     def content(self, index: Sequence[int], times: bool) -> Content:

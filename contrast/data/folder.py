@@ -39,22 +39,22 @@ _log = logging.getLogger(__name__)
 
 _SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation"}
 
-# Folders that archive programs and file systems make beside the data; names with a dot in front are hidden anyway.
+# Folders that archive programs and file systems create beside the data. Names that begin with a dot are always hidden.
 _NOT_DATA = {"__macosx", "__pycache__", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
-# A run folder has config.yaml and one of these; what `contrast duplicates` draws may lie outside of a run folder.
+# A run folder has config.yaml and one of these files. Pictures of `contrast duplicates` may lie outside a run folder.
 _OF_A_RUN = (".lock", "status.json", "metrics.jsonl", "checkpoints")
 
 
 def list_images(root: str, class_folders: bool | None) -> tuple[list[str], list[int] | None, list[str]]:
-    """Paths in natural order, a label a path or None, and the names of the classes.
+    """List the images of a folder: paths in natural order, one label per path or None, and the names of the classes.
 
     Args:
         root: a folder.
-        class_folders: whether its subfolders are classes; None takes them for classes if root itself holds no image.
+        class_folders: whether its subfolders are classes. None treats them as classes if the root itself has no image.
 
     Raises:
-        InputError: where there is no such folder or no image, for a class folder without an image, and for
-            subfolders called train, test or the like unless `class_folders` says that they are meant.
+        InputError: if the folder does not exist, has no image, or has a class folder without an image. For subfolders
+            called train, test or similar, unless `class_folders` is given.
     """
     files, folders = _look_into(root)
     passed: list[str] = []
@@ -82,7 +82,7 @@ def list_images(root: str, class_folders: bool | None) -> tuple[list[str], list[
 
 
 def passed_over(root: str) -> list[str]:
-    """All folders below root that are no data: of runs, of nothing but runs, of an archive program or a file system."""
+    """All folders below the root that are not data: run folders, folders of runs, archive and file system folders."""
     passed: list[str] = []
     if os.path.isdir(root):
         _find_passed_over(root, passed, frozenset())
@@ -90,7 +90,7 @@ def passed_over(root: str) -> list[str]:
 
 
 def say_passed_over(root: str, folders: list[str]) -> None:
-    """Log one line that names the folders that are no data; nothing where there are none."""
+    """Log one line that names the skipped folders; nothing if there are none."""
     names = list(dict.fromkeys(os.path.relpath(folder, root) for folder in folders))
     if names:
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
@@ -114,7 +114,7 @@ def _find_passed_over(folder: str, passed: list[str], above: frozenset[str]) -> 
 
 
 def _is_passed_over(folder: str, passed: list[str]) -> bool:
-    """Whether a folder is no data; if so, it is added to `passed`."""
+    """Whether a folder is not data; such a folder is added to `passed`."""
     no_data = os.path.basename(folder).casefold() in _NOT_DATA or _is_run(folder) or _holds_only_runs(folder)
     if no_data:
         passed.append(folder)
@@ -128,7 +128,7 @@ def _is_run(folder: str) -> bool:
 
 
 def _holds_only_runs(folder: str, depth: int = 3) -> bool:
-    """Whether a folder has runs and nothing else to see, as the folder ``runs`` does, or folders of such folders."""
+    """Whether a folder has run folders and no other visible content, as ``runs`` has, or folders of such folders."""
     found = False
     try:
         with os.scandir(folder) as entries:
@@ -140,13 +140,20 @@ def _holds_only_runs(folder: str, depth: int = 3) -> bool:
                 ):
                     return False
                 found = True
-    except OSError:  # reading the folder says so
+    except OSError:  # the error is raised later, when the folder is read
         return False
     return found
 
 
 def refuse_empty_classes(root: str, classes: list[str], labels: list[int], what: str) -> None:
-    """Raise InputError naming the class folders of which `labels` has no sample; `what` says of what they have none."""
+    """Raise InputError if a class folder has no sample, naming the folders.
+
+    Args:
+        root: the image folder.
+        classes: names of the class folders.
+        labels: labels of all samples.
+        what: noun for the missing samples in the message.
+    """
     found = set(labels)
     empty = [repr(name) for label, name in enumerate(classes) if label not in found]
     if empty:
@@ -158,7 +165,7 @@ def refuse_empty_classes(root: str, classes: list[str], labels: list[int], what:
 
 
 def _look_into(root: str) -> tuple[list[str], list[str]]:
-    """Names of the images and of the folders directly in root."""
+    """Names of the images and of the folders directly in the root."""
     if not os.path.exists(root):
         raise InputError(f"there is no image folder {root!r}: correct `root`, or put the images there")
     if not os.path.isdir(root):
@@ -177,12 +184,13 @@ def _visible(folder: str) -> list[os.DirEntry[str]]:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    # entry.is_dir() raises for a link to itself; os.path.isdir says no.
+    # entry.is_dir() raises for a link to itself; os.path.isdir returns False.
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
 def _natural(name: str) -> tuple[list[str | int], str]:
-    # Odd parts are the digits, so that like meets like; the name itself decides between "a" and "A", "1" and "01".
+    # Parts at odd positions are digits, so that numbers are compared with numbers. The full name breaks ties between
+    # "a" and "A", or "1" and "01".
     parts = re.split("([0-9]+)", name)
     return [int(part) if place % 2 else part.casefold() for place, part in enumerate(parts)], name
 
@@ -192,9 +200,9 @@ def _is_image(name: str) -> bool:
 
 
 def _images_under(folder: str, passed: list[str], above: frozenset[str] = frozenset()) -> Iterator[str]:
-    """Images below a folder; folders that are no data are added to `passed`, not looked into."""
+    """Paths of the images below a folder; folders that are not data are added to `passed` and skipped."""
     here = os.path.realpath(folder)
-    if here in above:  # a link to a folder that this one lies in
+    if here in above:  # a link to a parent folder would never end
         return
     for entry in _visible(folder):
         if _is_folder(entry):
@@ -222,16 +230,16 @@ TORCHVISION_FOLDERS: tuple[Callable[..., Any], ...] = (datasets.ImageFolder, Dat
 
 
 def torchvision_folder(class_type: Callable[..., DatasetFolder], arguments: Mapping[str, Any]) -> DatasetFolder:
-    """A data set of one of torchvision's folder classes; folders of runs and of the system are passed over.
+    """Create one of torchvision's folder data sets, without the folders of runs and of the system.
 
-    torchvision takes every subfolder for a class, a run folder too, and every picture in one for a sample.
+    torchvision treats every subfolder as a class, even a run folder, and every picture in it as a sample.
 
     Args:
-        class_type: the class.
-        arguments: of the class, by name.
+        class_type: the data set class.
+        arguments: arguments of the class, by name.
 
     Raises:
-        FileNotFoundError: as torchvision, for a class folder without a sample.
+        FileNotFoundError: for a class folder without a sample, as in torchvision.
     """
     root = os.path.expanduser(os.fspath(arguments["root"]))
     passed = passed_over(root)
@@ -258,33 +266,34 @@ def _lies_in(path: str, folders: list[str]) -> bool:
 
 
 class ImageFolder(Dataset[tuple[Image.Image | Tensor, int | None]]):
-    """The images under a folder in natural order (2 before 10), with the class each one's folder stands for.
+    """Image folder data set: images under a folder in natural order (2 before 10), with class folders as labels.
 
-    With classes, ``root/class/**/image``; without, ``root/**/image`` and every label is None. Names that begin with
-    a dot, and files that are no images by their extension, are passed over; links are followed. Folders of runs, and
-    those of archive programs (``__MACOSX``) and file systems, are passed over too, and a line names them.
+    With classes the layout is ``root/class/**/image``. Without classes it is ``root/**/image``, and every label is
+    None. Names that begin with a dot, and files without an image extension, are skipped. Links are followed. Run
+    folders, and folders of archive programs (``__MACOSX``) and file systems, are skipped too, and a log line names
+    them.
 
     Args:
         root: the folder.
-        class_folders: whether root's subfolders are classes; None decides by looking: they are if root itself holds
-            no image but at least one subfolder.
-        on_corrupt: "error" raises when a damaged file is reached. "skip" reads every file once now, in threads, and
-            leaves out those that do not decode.
-        cache: a file for the decoded images, made at the first start and when files have changed; None decodes each
-            image whenever it is asked for. With it items are uint8 tensors, of the same pixels.
-        cache_size: shorter side to which the cache reduces larger images; None keeps them as they are.
-        full_checksum: whether caches and protocols know the files by all their bytes, which are then read at each
-            start, or by name, size and modification time.
+        class_folders: whether the root's subfolders are classes. None decides by the contents: the subfolders are
+            classes if the root itself has no image and at least one subfolder.
+        on_corrupt: "error" raises when a damaged file is read. "skip" reads every file once in the constructor, in
+            threads, and leaves out those that do not decode.
+        cache: path of a packed cache for the decoded images. It is written at the first start and when files have
+            changed. Items are then uint8 tensors with the same pixels. None decodes each image whenever it is read.
+        cache_size: shorter side to which the cache reduces larger images. None keeps their size.
+        full_checksum: whether caches and protocols identify the files by all their bytes, which are then read at each
+            start. If not, they use name, size and modification time.
 
     Attributes:
-        paths: one a sample.
-        labels: one a sample, or None.
-        classes: names in the order of their labels; empty without classes.
+        paths: one path per sample.
+        labels: one label per sample, or None.
+        classes: class names in the order of their labels; empty without classes.
         skipped: (path, reason) of each file left out.
 
     Raises:
-        InputError: for a missing or empty folder, a class folder without an image, splits where classes should be;
-            from an item, for a file that does not decode; where a cache is damaged or cannot be written.
+        InputError: for a missing or empty folder, a class folder without an image, splits instead of classes, or a
+            cache that is damaged or cannot be written. When an item is read: for a file that does not decode.
     """
 
     @checked
@@ -320,7 +329,7 @@ class ImageFolder(Dataset[tuple[Image.Image | Tensor, int | None]]):
         return self._image(index), None if self.labels is None else self.labels[index]
 
     def images_at(self, index: Sequence[int]) -> UInt8[Tensor, "b c h w"] | None:
-        """Images of the cache in one call, where they are of one shape; else None."""
+        """A batch of images from the cache in one call, if they have one shape; else None."""
         return None if self._packed is None else self._packed.stacked(index)
 
     def content(self, index: Sequence[int], times: bool) -> Content:
@@ -339,7 +348,7 @@ class ImageFolder(Dataset[tuple[Image.Image | Tensor, int | None]]):
             raise InputError(f"{path!r} does not decode ({error}): remove the file, or set on_corrupt: skip") from error
 
     def _leave_out(self, reasons: dict[int, str]) -> None:
-        """Go on without the samples at these places."""
+        """Remove the samples at these positions."""
         self.skipped = [(self.paths[place], reason) for place, reason in reasons.items()]
         if self.skipped:
             _say_what_was_skipped(self.root, self.skipped, len(self.paths))
@@ -350,10 +359,10 @@ class ImageFolder(Dataset[tuple[Image.Image | Tensor, int | None]]):
 
 
 def _damaged(paths: list[str]) -> dict[int, str]:
-    """Why an image does not decode, by its place; Pillow lets go of the interpreter meanwhile, so that threads help."""
+    """Reason for each image that does not decode, by position; in threads, as Pillow releases the GIL."""
     with ThreadPool(min(16, os.cpu_count() or 1)) as pool:
         reasons = pool.imap(_reason_to_skip, paths, chunksize=16)
-        # The bar shows on stderr, and only if there is something to wait for.
+        # The progress bar appears on stderr after a delay, so that short waits show none.
         shown = tqdm(reasons, "reading every image once", len(paths), unit="image", delay=2, leave=False)
         return {place: reason for place, reason in enumerate(shown) if reason is not None}
 

@@ -1,4 +1,4 @@
-"""Identity of a data set: its samples' names, their count, and a checksum of their contents and labels."""
+"""Data set fingerprint: number of samples, their names, and checksums of their contents and labels."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _NOT_READ = "not computed: the data set would have to be read once"
 
 @dataclass(frozen=True, eq=False)
 class DataIdentity:
-    """What tells one data set from another.
+    """Fingerprint that distinguishes one data set from another.
 
     Attributes:
-        samples: how many there are.
-        names: checksum of the samples' names in their order; None where samples have no names, as in arrays.
-        labels: checksum of the labels; None where there are none, or where only reading every sample would tell.
-        contents: checksum of the samples themselves; None where only reading every sample would tell.
-        contents_of: what `contents` covers, in words.
-        name_keys: 8 bytes of each name's checksum, (n,); None where samples have no names.
+        samples: number of samples.
+        names: checksum of the samples' names in order; None if samples have no names, as in arrays.
+        labels: checksum of the labels. None if there are none, or if computing it would need to read every sample.
+        contents: checksum of the samples. None if computing it would need to read every sample.
+        contents_of: description of the bytes that `contents` covers.
+        name_keys: the first 8 bytes of each name's checksum, (n,) int64; None if samples have no names.
     """
 
     samples: int
@@ -48,16 +48,16 @@ class DataIdentity:
 
     @property
     def numbering(self) -> str:
-        """What a sample's number refers to: two data sets of one numbering number the same samples alike."""
+        """Identifier of the sample numbering: two data sets with the same identifier number the same samples alike."""
         return f"{self.samples}-{(self.names or self.contents or 'unnamed')[:12]}"
 
     def difference(self, now: DataIdentity) -> str | None:
-        """What differs from this data set to another one, with both values; None where nothing does.
+        """Difference between this data set and a later one, with both values; None if there is no difference.
 
-        Checksums are compared as far as both are known and cover the same.
+        Checksums are compared only if both are known and cover the same bytes.
 
         Args:
-            now: the other one, called "now" in the sentence.
+            now: the later data set, called "now" in the text.
         """
         if self.samples != now.samples:
             return f"{self.samples:,} samples then, {now.samples:,} now"
@@ -70,12 +70,12 @@ class DataIdentity:
         return None
 
     def state(self) -> dict[str, Any]:
-        """The identity as a checkpoint keeps it."""
+        """State of the fingerprint for a checkpoint."""
         return dict(vars(self))
 
     @classmethod
     def from_state(cls, state: Any) -> DataIdentity | None:
-        """The identity that a checkpoint kept; None for anything else."""
+        """Restore the fingerprint from a checkpoint's state; None if `state` is not valid."""
         try:
             found = cls(**{name: state[name] for name in cls.__dataclass_fields__})
         except (LookupError, TypeError):
@@ -88,11 +88,11 @@ class DataIdentity:
 
 
 class Matching(NamedTuple):
-    """Which samples of two data sets are the same ones.
+    """Correspondence between the samples of two data sets.
 
     Attributes:
-        old_of: by sample of the new set, its number in the old one, (m,); -1 for a new sample.
-        new_of: by sample of the old set, its number in the new one, (n,); -1 for one that is gone.
+        old_of: for each sample of the new set its number in the old set, (m,) int64; -1 for an added sample.
+        new_of: for each sample of the old set its number in the new set, (n,) int64; -1 for a removed sample.
     """
 
     old_of: Int64[Tensor, " m"]
@@ -100,17 +100,18 @@ class Matching(NamedTuple):
 
 
 def identity_of(samples: IndexedSamples, thorough: bool, first: int | None = None) -> DataIdentity:
-    """The identity of a data set.
+    """Compute the fingerprint of a data set.
 
-    Arrays in memory and in ``.npz`` and ``.npy`` files count with all their bytes. Image files count by name and size
-    and, if `thorough`, by modification time; `ImageFolder(full_checksum=True)` takes all their bytes instead. A data
-    set of any other class is read once, every sample, if `thorough`; else its contents are left out.
+    Arrays in memory and in ``.npz`` and ``.npy`` files are included with all their bytes. Image files are included by
+    name and size and, if `thorough`, by modification time; `ImageFolder(full_checksum=True)` includes all their bytes
+    instead. For a data set of any other class, every sample is read once if `thorough`; if not, its contents are left
+    out.
 
     Args:
         samples: the data set.
-        thorough: whether to cover all content, as the key of a cache must. Without it, the result is the same on
-            another machine and costs at most the reading of arrays.
-        first: only this many samples, from the first one on; None takes all.
+        thorough: whether to cover all content, as a cache key must. Without it, the result is the same on another
+            machine, and at most arrays are read.
+        first: number of leading samples to include; None includes all.
     """
     index = range(len(samples) if first is None else first)
     names, labels = names_of(samples.source), listed_labels(samples.source)
@@ -130,7 +131,12 @@ def identity_of(samples: IndexedSamples, thorough: bool, first: int | None = Non
 
 
 def match_samples(old: DataIdentity, new: DataIdentity) -> Matching | None:
-    """Samples of one name; None where a set has no names or a name twice."""
+    """Match the samples of two data sets by name; None if a set has no names or has a name twice.
+
+    Args:
+        old: fingerprint of the old data set.
+        new: fingerprint of the new data set.
+    """
     if old.name_keys is None or new.name_keys is None:
         return None
     place = {key: number for number, key in enumerate(old.name_keys.tolist())}
@@ -142,16 +148,21 @@ def match_samples(old: DataIdentity, new: DataIdentity) -> Matching | None:
 
 
 def appended(old: int, new: int) -> Matching:
-    """The matching where the new set begins with all samples of the old one."""
+    """Matching for a new set that begins with all samples of the old set.
+
+    Args:
+        old: number of samples of the old set.
+        new: number of samples of the new set.
+    """
     numbers = torch.arange(new)
     old_of = torch.where(numbers < old, numbers, -1)
     return Matching(old_of, _inverse(old_of, old))
 
 
 def names_of(source: object) -> list[str] | None:
-    """Each sample's file, relative to the data set's folder and with ``/``; None where samples are not files.
+    """File name of each sample, relative to the data set's folder and with ``/``; None if samples are not files.
 
-    Paths are looked up where torchvision's classes and ours keep them, through Subset and ConcatDataset.
+    Paths are taken from the attributes of torchvision's and our data set classes, also inside Subset and ConcatDataset.
     """
     if isinstance(source, Subset):
         names = names_of(source.dataset)
@@ -169,7 +180,7 @@ def names_of(source: object) -> list[str] | None:
 
 
 def root_of(source: object) -> str | None:
-    """The folder or the file that a data set was given; None where it has none, as for data in memory."""
+    """Folder or file that a data set was created from; None for data in memory."""
     root = _root(source)
     return None if root is None else _as_text(root)
 
@@ -188,17 +199,17 @@ def _root(source: object) -> str | None:
 
 
 def _content(source: object, index: Sequence[int], times: bool) -> Content | None:
-    """What stands for the content of these samples without reading each one; None where nothing does."""
+    """Content of these samples that is available without reading each sample; None if there is none."""
     if type(source) is Subset:
         chosen = source.indices
         return _content(source.dataset, [chosen[place] for place in index], times)
     if type(source) is ConcatDataset:
         return _content_of_parts(source, index, times)
-    # A subclass may return other samples than its base class, whose `content` would not notice.
+    # An inherited `content` does not notice if the subclass returns other samples than its base class.
     if isinstance(source, HasContent) and "content" in vars(type(source)):
         return source.content(index, times)
     if type(source) is TensorDataset:
-        arrays = [tensor.numpy(force=True) for tensor in source.tensors]  # labels too
+        arrays = [tensor.numpy(force=True) for tensor in source.tensors]  # all tensors, labels included
         return Content("all bytes of the tensors", (part for array in arrays for part in array_rows(array, index)))
     if not type(source).__module__.startswith("torchvision.datasets.") or _is_transformed(source):
         return None
@@ -213,7 +224,7 @@ def _content(source: object, index: Sequence[int], times: bool) -> Content | Non
 
 
 def _is_transformed(source: object) -> bool:
-    """Whether a data set of torchvision's changes its images by functions, whose effect no file shows."""
+    """Whether a torchvision data set changes its images by functions, whose effect no file shows."""
     return any(getattr(source, name, None) is not None for name in ("transform", "transforms"))
 
 
@@ -234,7 +245,7 @@ def _content_of_parts(source: ConcatDataset[Any], index: Sequence[int], times: b
 
 
 def _read(samples: IndexedSamples, index: Sequence[int]) -> Iterator[bytes]:
-    """Every sample as evaluations get it, with its label."""
+    """Every sample as evaluations receive it, with its label."""
     for place in tqdm(index, "reading every sample once, to know which data these are", delay=2, leave=False):
         sample, _, label = samples[place]
         yield f"{sample.dtype} {tuple(sample.shape)} {label}\n".encode()
@@ -242,7 +253,7 @@ def _read(samples: IndexedSamples, index: Sequence[int]) -> Iterator[bytes]:
 
 
 def _paths(source: object) -> list[str] | None:
-    """A path a sample, where a data set has as many as samples."""
+    """One path per sample, if the data set has a list of paths as long as itself."""
     for name in PATHS:
         listed = getattr(source, name, None)
         if not isinstance(listed, list) or not listed or len(listed) != len(cast(Source, source)):
@@ -255,14 +266,14 @@ def _paths(source: object) -> list[str] | None:
 
 def _relative(path: str, root: str | None) -> str:
     if root is not None and not path.startswith(root):
-        root = str(Path(root))  # "./photos/" is written "photos" in the paths of some classes
+        root = str(Path(root))  # in the paths of some classes "./photos/" becomes "photos"
     if root is not None and path.startswith(root):
         path = path[len(root) :].lstrip(os.sep)
     return _as_text(path.replace(os.sep, "/"))
 
 
 def _as_text(path: str) -> str:
-    """A path in which bytes that are no text are written out, as ``\\xff``: it can be printed and put into JSON."""
+    """Printable path for JSON: bytes that are not text are escaped as ``\\xff``."""
     return path if path.isascii() else os.fsencode(path).decode("utf-8", "backslashreplace")
 
 

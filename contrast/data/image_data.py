@@ -1,4 +1,4 @@
-"""Training data from any image data set."""
+"""Data module for images: pretraining and evaluation on any image data set."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ __all__ = ["CentreImages", "ImageData", "TrainingImages", "centre", "thumbnail"]
 
 
 def thumbnail(picture: Tensor, cell: int) -> Image.Image:
-    """The picture as large as a square cell allows; enlarged by repeating pixels, so that they can be told apart.
+    """Thumbnail of a picture, as large as a square cell allows; enlarged by repeating pixels, to keep them visible.
 
     Args:
-        picture: (1 or 3, h, w), uint8 or in [0, 1].
-        cell: pixels of its longer side.
+        picture: (1 or 3, h, w), uint8 or floats in [0, 1].
+        cell: length of the result's longer side, in pixels.
     """
     if picture.is_floating_point():
         picture = (picture * 255).round().to(torch.uint8)
@@ -42,19 +42,19 @@ def thumbnail(picture: Tensor, cell: int) -> Image.Image:
 
 
 class TrainingImages(Dataset[tuple[Tensor, int]]):
-    """Images by (epoch, position), without labels; cropped here where they differ in size.
+    """Training images, indexed by (epoch, position), without labels; cropped here if the images differ in size.
 
     Args:
-        images: what is trained on.
-        views: the augmentation, whose crops are made here if `views_in` is "workers".
-        views_in: "device" hands out whole images.
-        seed: of the views.
+        images: the training images.
+        views: the augmentation. Its crops are made here if `views_in` is "workers".
+        views_in: "device" returns whole images, "workers" returns crops.
+        seed: random seed of the views.
     """
 
     def __init__(self, images: IndexedImages, views: Views, views_in: Literal["device", "workers"], seed: int) -> None:
         self._images = images
         self._views, self._views_in, self._seed = views, views_in, seed
-        if views_in == "workers":  # are started anew for every epoch, and each would have to compile what it calls
+        if views_in == "workers":  # compile now: workers restart every epoch, and each would have to compile again
             views.crop_sample(torch.zeros((1, 1, 1), dtype=torch.uint8), 0, epoch=0, seed=seed)
 
     def __len__(self) -> int:
@@ -68,14 +68,14 @@ class TrainingImages(Dataset[tuple[Tensor, int]]):
         return image, index
 
     def __getitems__(self, places: Sequence[tuple[int, int]]) -> Batch | list[tuple[Tensor, int]]:
-        """What torch's loader asks for: a batch at once where that is possible, many times as fast, else samples."""
+        """Samples for torch's loader: a whole batch if possible, which is many times faster, else a list of samples."""
         index = [index for _, index in places]
         images = self._images.stacked(index) if self._views_in == "device" else None
         return [self[place] for place in places] if images is None else Batch(images, torch.tensor(index))
 
 
 class CentreImages(Dataset[tuple[Tensor, int, int]]):
-    """Labelled images at one size, as evaluations see them."""
+    """Labelled images, resized and centre-cropped to one size for evaluation."""
 
     def __init__(self, images: IndexedImages, size: int) -> None:
         self._images, self._size = images, size
@@ -89,10 +89,17 @@ class CentreImages(Dataset[tuple[Tensor, int, int]]):
 
 
 def centre(image: UInt8[Tensor, "c h w"], size: int) -> UInt8[Tensor, "c {size} {size}"]:
-    """The middle of an image: shorter side to ``size · 256 / 224``, then a central crop; an image of the size as it is.
+    """Centre crop for evaluation: resize the shorter side to ``size · 256 / 224``, then crop the centre.
 
-    The usual evaluation transform of ImageNet (He et al., CVPR 2016, arXiv 1512.03385, section 3.4, with its
-    ratio of 256 to 224 at every size). An image whose shorter side is below `size` is only enlarged to it.
+    This is the usual evaluation transform of ImageNet, with its ratio of 256 to 224 at every size. An image that
+    already has the target size is returned unchanged. An image whose shorter side is below `size` is only enlarged to
+    `size`.
+
+    Args:
+        image: uint8.
+        size: side of the result in pixels.
+
+    Source: He et al., CVPR 2016, arXiv 1512.03385, section 3.4.
     """
     height, width = image.shape[-2:]
     if (height, width) == (size, size):
@@ -103,32 +110,33 @@ def centre(image: UInt8[Tensor, "c h w"], size: int) -> UInt8[Tensor, "c {size} 
     return middle
 
 
-_PICTURE = 96  # pixels of a picture's longer side
+_PICTURE = 96  # longer side of a picture, in pixels
 
 
 class ImageData(TrainingData):
-    """Images for pretraining and for evaluation, from any map-style dataset classes.
+    """Data module for images: pretraining and evaluation on any map-style data sets.
 
-    Files stay uint8 until the device. Views are made there in batches, or cropped in the loader's workers where
-    images differ in size. Labels, if there are any, never reach a training batch.
+    Images stay uint8 until they are on the device. Views are made there in batches; if the images differ in size, the
+    loader's workers crop them first. Labels, if there are any, never reach a training batch.
 
     Args:
-        train: what is pretrained on; items are images or (image, label).
-        test: what evaluations report on; None where there is none.
-        views: the augmentation; its `size` is also the size of evaluation images.
-        batch_size: samples a process and step, at least 2.
-        workers: loader processes; no more are started than there are batches.
-        seed: of the order and of every view; the run's seed if a configuration leaves it out.
+        train: the training set. Its items are images or (image, label).
+        views: the augmentation. Its `size` is also the size of evaluation images.
+        test: the test set that evaluations report on; None if there is none.
+        batch_size: samples per process and step, at least 2.
+        workers: number of loader processes. No more are started than there are batches.
+        seed: random seed of the sample order and of every view. A configuration that leaves it out uses the run's seed.
         channels: 1 or 3; every image is converted.
-        mean, std: for standardising after the views, one number a channel or one for all, of pixels in [0, 1]; None
-            measures them on the training set (see `statistics_of`: at most 512 images, chosen by the seed), rounded to
-            four digits (a channel that never changes is divided by 1).
-        views_in: where crops are made, on the `device` (all images of one size) or in the `workers`.
-        limit: pretrain on so many samples, chosen by the seed; None takes all.
+        mean: mean of the pixels in [0, 1], to standardise the views: one number per channel, or one for all. None
+            measures mean and std on the training set, rounded to four digits (`statistics_of`: at most 512 images,
+            chosen by the seed).
+        std: standard deviation of the pixels, in the same form. A measured 0 (a constant channel) is replaced by 1.
+        views_in: where crops are made: on the `device`, if all images have one size, or in the `workers`.
+        limit: number of samples to pretrain on, chosen by the seed. None takes all.
 
     Raises:
-        InputError: for a batch size of 1, a limit out of range, or one of mean and std without the other; when training
-            starts, for a batch larger than the data set.
+        InputError: if the batch size is below 2, the limit is out of range, or only one of mean and std is given. When
+            training starts: if a batch is larger than the data set.
     """
 
     samples_name, value_name = "images", "pixel"

@@ -1,4 +1,4 @@
-"""Any data set as (sample, index, label): the one form in which the rest of the package sees its samples."""
+"""Indexed samples: any data set as (sample, index, label), the form that the rest of the package uses."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ __all__ = ["IndexedImages", "IndexedSamples", "labels_of"]
 
 
 class IndexedSamples(Dataset[tuple[Tensor, int, int]], ABC):
-    """Samples of a map-style data set as tensors, each with its index and its label (-1 where it has none).
+    """Samples of a map-style data set as tensors, each with its index and its label (-1 if it has none).
 
     Args:
         source: any data set with a length whose items are samples or (sample, label).
-        channels: of every sample.
+        channels: number of channels of every sample.
 
     Attributes:
-        kind: what the samples are, for messages.
+        kind: kind of the samples, for error messages.
 
     Raises:
-        InputError: for a data set that is empty or not map-style; from an item, for one that cannot be read.
+        InputError: if the data set is empty or not map-style. When an item is read: if the item cannot be read.
     """
 
     kind: ClassVar[Kind]
@@ -52,26 +52,26 @@ class IndexedSamples(Dataset[tuple[Tensor, int, int]], ABC):
 
     @abstractmethod
     def convert(self, sample: Any) -> Tensor:
-        """A sample, as the data set has it, as a tensor."""
+        """Convert a raw sample of the data set to a tensor."""
 
     @abstractmethod
     def subset(self, chosen: Int[Tensor, " m"] | Sequence[int]) -> IndexedSamples:
-        """Some of the samples, numbered anew from 0 in the order given."""
+        """A subset of the samples, renumbered from 0 in the given order."""
 
     def _some(self, chosen: Int[Tensor, " m"] | Sequence[int]) -> Subset[Any]:
-        # torch's Subset asks for no more than a length and items, though its annotation names its own base class.
+        # torch's Subset is annotated with its own Dataset class, but needs only a length and items.
         return Subset(cast("Dataset[Any]", self.source), torch.as_tensor(chosen).tolist())
 
 
 class IndexedImages(IndexedSamples):
-    """Images of a map-style data set as uint8 tensors, each with its index and its label (-1 where it has none).
+    """Images of a map-style data set as uint8 tensors, each with its index and its label (-1 if it has none).
 
     Args:
         source: any data set with a length whose items are images or (image, label); see `to_uint8` for images.
-        channels: 1 or 3, what every image is converted to.
+        channels: 1 or 3; every image is converted.
 
     Raises:
-        InputError: for a data set that is empty or not map-style; from an item, for one that cannot be read.
+        InputError: if the data set is empty or not map-style. When an item is read: if the item cannot be read.
 
     Example:
         >>> images = IndexedImages([(torch.ones(2, 2), 5)], channels=1)
@@ -89,14 +89,14 @@ class IndexedImages(IndexedSamples):
         super().__init__(source, channels)
 
     def convert(self, sample: Any) -> UInt8[Tensor, "{self.channels} h w"]:
-        """An image as uint8, of so many channels."""
+        """Convert an image to uint8 with `channels` channels."""
         return to_uint8(sample, self.channels)
 
     def stacked(self, index: Sequence[int]) -> UInt8[Tensor, "b {self.channels} h w"] | None:
-        """Images in one call, where the data set can hand them out so in these channels; else None."""
+        """A batch of images in one call, if the data set supports it for these channels; else None."""
         images = stacked(self.source, index)
         return images if images is not None and images.shape[1] == self.channels else None
 
     def subset(self, chosen: Int[Tensor, " m"] | Sequence[int]) -> IndexedImages:
-        """Some of the images, numbered anew from 0 in the order given."""
+        """A subset of the images, renumbered from 0 in the given order."""
         return IndexedImages(self._some(chosen), self.channels)

@@ -1,7 +1,7 @@
-"""Statistics of a few hundred raw samples: range, mean and deviation, copies, constant samples and channels.
+"""Input statistics of a few hundred raw samples: range, mean, deviation, duplicates, constant samples and channels.
 
-They are taken once, when a run starts, of what the data set hands out, before any view is made: images as uint8 of the
-run's channels, series as float32. `contrast.doctor` judges them.
+They are computed once, when a run starts, from the samples before any view is made: images as uint8 with the run's
+channels, series as float32. `contrast.doctor` evaluates them.
 """
 
 from __future__ import annotations
@@ -24,38 +24,41 @@ from contrast.randomness import Purpose, permutation
 __all__ = ["LOOKED_AT", "LOOKED_AT_IN_TEST", "statistics_of"]
 
 LOOKED_AT = 512
-"""Training samples that are looked at, at most; mean and deviation of images are measured from them."""
+"""Largest number of training samples to read; mean and std of images are measured from them."""
 LOOKED_AT_IN_TEST = 128
 
 
 def statistics_of(samples: IndexedSamples, seed: int, limit: int = LOOKED_AT) -> dict[str, Any]:
     """Statistics of at most `limit` samples, as JSON.
 
-    The samples are the first `limit` of a permutation by the seed; all of them where there are no more. Values of
-    integer samples are divided by 255. Each sample counts alike, whatever its size: with ``m_i`` and ``s_i`` the mean
-    and the deviation of sample i in one channel, ``mean = mean_i m_i`` and ``std² = mean_i (s_i² + (m_i − mean)²)``.
+    ``mean = mean_i m_i`` and ``std² = mean_i (s_i² + (m_i − mean)²)``
+
+    m_i and s_i are the mean and the deviation of sample i in one channel. Each sample has the same weight, whatever its
+    size. Values of integer samples are divided by 255. If there are more than `limit` samples, the first `limit` of a
+    permutation by the seed are read.
 
     Args:
         samples: a training or a test set.
-        seed: which samples are looked at.
-        limit: how many at most.
+        seed: random seed for the choice of samples.
+        limit: largest number of samples to read.
 
     Returns:
-        ``samples`` (how many were looked at) and ``of`` (how many there are); ``type`` of the first raw sample;
-        ``shape``, the most frequent; ``distinct``, how many differ from all others by content; ``constant``, how many
-        hold one value only; ``mean``, ``std``, ``lowest``, ``highest`` and ``within`` (the mean deviation inside a
-        sample), a list of one number a channel each; ``roughness``, the mean absolute difference of neighbours along
-        the last axis and along the channels, in deviations.
+        A dictionary. ``samples`` is the number of samples read, ``of`` the number of samples in the set. ``type`` is
+        the type of the first raw sample, ``shape`` the most frequent shape. ``distinct`` is the number of distinct
+        samples by content, ``constant`` the number of samples that hold only one value. ``mean``, ``std``, ``lowest``,
+        ``highest`` and ``within`` (the mean deviation inside a sample) are lists with one number per channel.
+        ``roughness`` is the mean absolute difference of neighbours along the last axis and along the channels, in
+        deviations.
 
     Raises:
         InputError: for a sample that cannot be read.
     """
-    from lightning.pytorch.utilities.seed import isolate_rng  # a second to import
+    from lightning.pytorch.utilities.seed import isolate_rng  # imported here: it takes a second
 
     seen: set[bytes] = set()
     shapes: Counter[tuple[int, ...]] = Counter()
     constant, rows, rough = 0, [], []
-    with isolate_rng():  # a data set may draw random numbers, and the run's own must not depend on that
+    with isolate_rng():  # a data set may draw random numbers; the run's random state must not depend on that
         raw = _type_of_first(samples)
         chosen = _chosen(len(samples), limit, seed)
         for sample in _read(samples, chosen):
@@ -96,7 +99,7 @@ def _read(samples: IndexedSamples, chosen: list[int]) -> Iterator[Tensor]:
 
 
 def _moments(values: Tensor) -> list[Tensor]:
-    """Mean, smallest and largest value and deviation of each channel."""
+    """Mean, smallest value, largest value and standard deviation of each channel."""
     return [values.mean(1), values.amin(1), values.amax(1), values.std(1, correction=0)]
 
 
@@ -108,7 +111,7 @@ def _roughness(values: Tensor) -> tuple[float, float]:
 
 
 def _type_of_first(samples: IndexedSamples) -> str:
-    """What the data set itself hands out, in words: "uint8 array (32, 32, 3)", "image of mode RGB"."""
+    """Type of the raw samples in words: "uint8 array (32, 32, 3)", "image of mode RGB"."""
     source: Any = samples.source
     item = source[0]
     first = item[0] if isinstance(item, tuple | list) and len(item) == 2 else item

@@ -1,4 +1,4 @@
-"""The labels of a data set of any class, and whether a training and a test set mean the same by them."""
+"""Labels and class names of data sets of any class, and checks that training and test set use the same classes."""
 
 from __future__ import annotations
 
@@ -18,18 +18,22 @@ from contrast.errors import InputError
 
 __all__ = ["check_same_classes", "class_names", "integer_labels", "labels_of", "listed_labels", "named_labels"]
 
-# The names under which torchvision's classes and ours keep a label a sample.
+# Attributes in which torchvision's and our classes keep one label per sample.
 _COLUMNS = ("targets", "labels", "_labels")
 
 
 def labels_of(source: Dataset[Any] | Source) -> Int64[Tensor, " n"] | None:
-    """The label of every sample, -1 for one that has none; None where no sample has one.
+    """Labels of all samples, int64, -1 for a sample without a label; None if no sample has a label.
 
-    They are looked up in `.targets`, `.labels` or `._labels`, one integer a sample, through Subset and ConcatDataset,
-    and pass through the data set's `target_transform`; a data set without any of these is read once from end to end.
+    Labels are taken from `.targets`, `.labels` or `._labels`, one integer per sample, also inside Subset and
+    ConcatDataset, and go through the data set's `target_transform`. If a data set has none of these attributes, all its
+    samples are read once.
+
+    Args:
+        source: any map-style data set.
 
     Raises:
-        InputError: where there are more or fewer labels than samples, or a label is no class number.
+        InputError: if the number of labels differs from the number of samples, or a label is not a class number.
     """
     labels = listed_labels(source)
     if labels is None:
@@ -40,15 +44,15 @@ def labels_of(source: Dataset[Any] | Source) -> Int64[Tensor, " n"] | None:
 
 
 def integer_labels(values: npt.NDArray[Any], count: int, name: str) -> Int64[Tensor, " n"]:
-    """One class number a sample as int64.
+    """Check that an array has one class number per sample, and convert it to int64.
 
     Args:
         values: (count,) or (count, 1).
-        count: how many samples there are.
-        name: whose labels they are, for messages.
+        count: number of samples.
+        name: name of the array in error messages.
 
     Raises:
-        InputError: for anything but `count` integers, none below -1.
+        InputError: if the values are not `count` integers, or one is below -1.
     """
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
@@ -66,17 +70,17 @@ def integer_labels(values: npt.NDArray[Any], count: int, name: str) -> Int64[Ten
 
 
 def named_labels(values: npt.NDArray[Any], count: int, name: str) -> tuple[Int64[Tensor, " n"], list[str]]:
-    """Labels of an array, and the names of the classes where the array holds texts; numbers have no names.
+    """Labels of an array, and the names of the classes if the array holds texts; integer labels have no names.
 
     Names are numbered in natural order, "2" before "10".
 
     Args:
-        values: (count,) or (count, 1), of integers or texts.
-        count: how many samples there are.
-        name: whose labels they are, for messages.
+        values: (count,) or (count, 1), integers or texts.
+        count: number of samples.
+        name: name of the array in error messages.
 
     Raises:
-        InputError: as `integer_labels`.
+        InputError: as for `integer_labels`.
     """
     if values.dtype.kind not in "US":
         return integer_labels(values, count, name), []
@@ -93,11 +97,17 @@ def _natural(name: str) -> tuple[list[str | int], str]:
 
 
 def check_same_classes(train: Dataset[Any] | Source, test: Dataset[Any] | Source) -> None:
-    """See that every class tested on was trained on, under the same number; nothing to see where one has no labels.
+    """Check that every class of the test set is in the training set with the same number.
+
+    The check passes if one of the sets has no labels.
+
+    Args:
+        train: the training set.
+        test: the test set.
 
     Raises:
-        InputError: naming classes of the test set of which the training set has no sample, or a class that the two
-            count differently (as two folders do if one lacks a class folder).
+        InputError: for a class of the test set without a sample in the training set, and for a class with different
+            numbers in the two sets (as in two folders of which one lacks a class folder).
     """
     train_labels, test_labels = labels_of(train), labels_of(test)
     if train_labels is None or test_labels is None:
@@ -141,9 +151,9 @@ def _name(label: int, names: list[str]) -> str:
 
 
 def class_names(source: object) -> list[str]:
-    """Names of the classes in the order of their labels, from `.classes`, through Subset and ConcatDataset.
+    """Class names in the order of their labels, from `.classes`, also inside Subset and ConcatDataset.
 
-    Empty where the data set names none, and where the parts of a ConcatDataset differ in them.
+    Empty if the data set names no classes, or if the parts of a ConcatDataset have different names.
     """
     if isinstance(source, Subset):
         return class_names(source.dataset)
@@ -153,12 +163,12 @@ def class_names(source: object) -> list[str]:
     classes = getattr(source, "classes", None)
     if not isinstance(classes, list | tuple):
         return []
-    # ImageNet's are tuples of synonyms.
+    # ImageNet's class names are tuples of synonyms.
     return [", ".join(map(str, name)) if isinstance(name, list | tuple) else str(name) for name in classes]
 
 
 def listed_labels(source: object) -> Int64[Tensor, " n"] | None:
-    """Labels that need no sample to be read, -1 for a sample without one; None where there are none of that kind."""
+    """Labels that are available without reading a sample, -1 for a sample without a label; None if there are none."""
     if isinstance(source, Subset):
         whole = listed_labels(source.dataset)
         return None if whole is None else whole[torch.as_tensor(source.indices)]
@@ -184,6 +194,6 @@ def _column(source: object, name: str) -> Tensor | None:
         array = values.numpy(force=True) if isinstance(values, Tensor) else np.asarray(values)
     except ValueError:  # lists of unequal length
         return None
-    if array.ndim != 1 or array.dtype.kind not in "iub":  # something else by that name; its items know
+    if array.ndim != 1 or array.dtype.kind not in "iub":  # the attribute is something else; read labels from the items
         return None
     return integer_labels(array, len(source), f"{type(source).__name__}.{name}")

@@ -1,4 +1,4 @@
-"""A loader whose order is a pure function of (seed, epoch), and which resumes in mid-epoch at the exact batch."""
+"""Resumable data loader: the order is a pure function of (seed, epoch), and a resume continues at the exact batch."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ __all__ = ["EpochBatches", "ResumableLoader", "WorkerLoader"]
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, sample index), the last partial one dropped.
+    """Batch sampler of (epoch, sample index) pairs; the last partial batch is dropped.
 
-    All ranks draw one permutation; rank r takes the r-th part of each global batch, so that N processes of batch b
-    see in each step what one process of batch N·b sees.
+    All ranks draw the same permutation. Rank r takes the r-th part of each global batch. N processes with batch size b
+    therefore see in each step the same samples as one process with batch size N·b.
 
     Args:
-        samples: how many there are.
-        batch_size: samples a rank and step.
-        seed: of the order.
-        rank, world: this process and how many there are.
+        samples: number of samples.
+        batch_size: samples per rank and step.
+        seed: random seed of the order.
+        rank: rank of this process.
+        world: number of processes.
     """
 
     @checked
@@ -34,10 +35,11 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         self.rank, self.world = rank, world
         self.epoch = 0
         self.start = 0
-        # Lightning calls set_epoch on `loader.sampler` and on `loader.batch_sampler.sampler`, and nowhere else.
+        # Lightning calls set_epoch only on `loader.sampler` and on `loader.batch_sampler.sampler`.
         self.sampler = self
 
     def set_epoch(self, epoch: int) -> None:
+        """Set the epoch of the next iteration; called by Lightning."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -52,10 +54,10 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
 
 
 class WorkerLoader(DataLoader[Any]):
-    """A DataLoader whose workers leave signals to the main process, and end when it does."""
+    """DataLoader whose workers leave signals to the main process, and end when the main process ends."""
 
     def __iter__(self) -> Any:
-        own = self.worker_init_fn  # Lightning's, which seeds the worker
+        own = self.worker_init_fn  # Lightning's function, which seeds the worker
         if self.num_workers and not (isinstance(own, partial) and own.func is _start_worker):
             self.worker_init_fn = partial(_start_worker, own)
         with stop_signals_blocked():
@@ -69,11 +71,11 @@ def _start_worker(then: Callable[[int], None] | None, worker: int) -> None:
 
 
 class ResumableLoader(WorkerLoader):
-    """A DataLoader over `EpochBatches` that Lightning saves and restores in mid-epoch.
+    """DataLoader over `EpochBatches` whose position Lightning can save and restore in the middle of an epoch.
 
-    Its `__iter__` is a generator for two reasons: it counts the batches handed out, not those that workers fetched
-    ahead; and it draws nothing before the first batch is asked for, because a resumed run asks for the iterator
-    before it says which epoch it is.
+    `__iter__` is a generator for two reasons. It counts the batches handed out, not those that workers have prefetched.
+    And it draws nothing before the first batch is requested: a resumed run requests the iterator before it sets the
+    epoch.
     """
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator in place of torch's iterator class
@@ -83,9 +85,11 @@ class ResumableLoader(WorkerLoader):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
+        """Position for a checkpoint: the epoch, and the number of batches handed out in it."""
         return {"epoch": self._batches.epoch, "batch": self._handed_out}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
+        """Resume at a saved position; after a complete epoch, start at the first batch."""
         whole = state["batch"] >= len(self._batches)
         self._batches.epoch = state["epoch"]
         self._batches.start = 0 if whole else state["batch"]

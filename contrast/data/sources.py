@@ -1,4 +1,4 @@
-"""Map-style data sets of any class: labels, contents, and one-line errors for broken samples."""
+"""Map-style data sets of any class: samples, labels, contents, and one-line errors for damaged samples."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ __all__ = [
 
 
 def worker_message(error: InputError) -> str:
-    """The one line of an InputError, also of one that a DataLoader's worker process raised.
+    """One-line message of an InputError, also of an InputError from a DataLoader's worker process.
 
-    torch raises that one anew in the main process, with the worker's whole traceback for a message; the last line of
-    the traceback that names the exception holds what was said.
+    torch raises a worker's error again in the main process, with the worker's whole traceback as its message. The last
+    line of that traceback that names the exception contains the original message.
 
     Example:
         >>> worker_message(InputError("a.png is empty"))
@@ -63,7 +63,7 @@ def worker_message(error: InputError) -> str:
 
 
 def dead_worker(error: BaseException) -> str:
-    """What to read where a loader's worker process died, with the likely cause; empty for any other error.
+    """Error message for a DataLoader worker that died, with the likely cause; empty for any other error.
 
     Example:
         >>> dead_worker(RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "))
@@ -87,10 +87,10 @@ def dead_worker(error: BaseException) -> str:
 
 
 def construction_error(class_path: str, arguments: dict[str, Any], error: Exception) -> InputError:
-    """What a data set class raised when it was made, as one line that names the class and what it was given.
+    """One-line error for a data set class whose constructor failed, with the name of the class and its arguments.
 
-    torchvision raises RuntimeError where files are missing or their checksums differ, and tells of a `download`
-    argument of Python's; FileNotFoundError for an image folder; ValueError for a split that it does not know.
+    torchvision raises RuntimeError if files are missing or their checksums differ, with advice on the Python argument
+    `download`. It raises FileNotFoundError for an image folder, and ValueError for an unknown split.
 
     Example:
         >>> missing = RuntimeError("Dataset not found or corrupted. You can use download=True to download it")
@@ -107,21 +107,21 @@ def construction_error(class_path: str, arguments: dict[str, Any], error: Except
 
 UNLABELLED = -1
 
-# Of damaged or missing files. A ValueError or a KeyError is more likely a mistake in the data set's code, whose
-# author wants the traceback.
+# Errors of damaged or missing files. A ValueError or a KeyError is more likely a mistake in the data set's code; its
+# author needs the traceback.
 _READING_ERRORS = (OSError, EOFError, SyntaxError, struct.error, zlib.error, Image.DecompressionBombError)
 
-# Where data set classes keep the paths of their files: torchvision's, and ours.
+# Attributes in which torchvision's and our data set classes keep the paths of their files.
 PATHS = ("paths", "samples", "_samples", "imgs", "_image_files", "_images")
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What the samples of a data set are, in the words of a message.
+    """Kind of samples in a data set, in the words of an error message.
 
     Args:
-        name: of one sample, say "image".
-        hint: what else helps where a file cannot be read.
+        name: noun for one sample, for example "image".
+        hint: further advice if a file cannot be read.
     """
 
     name: str
@@ -133,7 +133,7 @@ _ANY = Kind("sample")
 
 @runtime_checkable
 class Source(Protocol):
-    """What every map-style data set can do; items are samples, or (sample, label)."""
+    """Protocol of a map-style data set: a length and items that are samples or (sample, label)."""
 
     def __len__(self) -> int: ...
 
@@ -142,7 +142,7 @@ class Source(Protocol):
 
 @runtime_checkable
 class MapStyle(Protocol):
-    """What a class must have for a configuration to take it as a data set: its annotations do not matter."""
+    """Protocol that a configuration requires of a data set class; type annotations of its methods do not matter."""
 
     def __len__(self) -> Any: ...
 
@@ -151,19 +151,20 @@ class MapStyle(Protocol):
 
 @runtime_checkable
 class StackedImages(Protocol):
-    """What a data set that holds its images as arrays can do besides: many of them in one call."""
+    """Protocol of a data set that holds its images as arrays and can return many of them in one call."""
 
     def images_at(self, index: Sequence[int], /) -> UInt8[Tensor, "b c h w"] | None:
-        """What `to_uint8` would make of these images with as many channels as they have; None where it cannot."""
+        """A batch of images as `to_uint8` makes them, in their own number of channels; None if that is not possible."""
+
         ...
 
 
 class Content(NamedTuple):
-    """What stands for the content of samples in a checksum.
+    """Bytes that represent samples in a checksum.
 
     Attributes:
-        words: what it covers, say "all bytes of the array".
-        parts: the bytes, in the samples' order.
+        words: description of the bytes, for example "all bytes of the array".
+        parts: the bytes, in the order of the samples.
     """
 
     words: str
@@ -172,20 +173,21 @@ class Content(NamedTuple):
 
 @runtime_checkable
 class HasContent(Protocol):
-    """A data set that states its samples' content without making each sample."""
+    """Protocol of a data set that can represent its samples' content without making each sample."""
 
     def content(self, index: Sequence[int], times: bool, /) -> Content:
-        """What changes whenever one of these samples changes, or its label where `labels` does not list it.
+        """Content that changes whenever one of these samples changes, or its label if `labels` does not list it.
 
         Args:
-            index: the samples.
-            times: whether the modification times of files count, without which a changed file of equal size passes.
+            index: indices of the samples.
+            times: whether to include the modification times of files. Without them, a changed file of equal size is not
+                detected.
         """
         ...
 
 
 def array_rows(array: npt.NDArray[Any], index: Sequence[int]) -> Iterator[bytes | npt.NDArray[Any]]:
-    """All bytes of these rows of an array, after its type and shape; about 16 MiB at a time."""
+    """All bytes of these rows of an array, after its dtype and shape; about 16 MiB at a time."""
     yield f"{array.dtype} {array.shape[1:]}\n".encode()
     size = max(1, array[:1].nbytes)
     at_once = max(1, (1 << 24) // size)
@@ -196,40 +198,47 @@ def array_rows(array: npt.NDArray[Any], index: Sequence[int]) -> Iterator[bytes 
 
 
 def file_states(paths: Sequence[str], times: bool, full: bool = False) -> Content:
-    """Sizes of files, with their modification times or all their bytes; their names are a matter of their own.
+    """Sizes of files, with their modification times or all their bytes, for a checksum; file names are not included.
 
     Args:
-        paths: the files.
-        times: whether modification times count.
-        full: whether all bytes count, in place of size and time.
+        paths: paths of the files.
+        times: whether to include modification times.
+        full: whether to use all bytes of the files instead of size and time.
     """
     words = "all bytes of the files" if full else f"sizes{' and modification times' * times} of the files"
     return Content(words, (file_state(path, times, full) for path in paths))
 
 
 def file_state(path: str, times: bool, full: bool) -> bytes:
-    """What stands for one file in `file_states`."""
+    """State of one file, for `file_states`."""
     try:
-        if full and os.path.isfile(path):  # nothing else is opened: a pipe may have no end
+        if full and os.path.isfile(path):  # open only regular files: a pipe may have no end
             return hashlib.sha256(Path(path).read_bytes()).digest()
         state = os.stat(path)
-    except OSError:  # a link that leads nowhere: reading the sample says so
+    except OSError:  # a broken link raises later, when the sample is read
         return b"none\n"
     return f"{state.st_size} {state.st_mtime_ns if times else ''}\n".encode()
 
 
 def stacked(source: Source, index: Sequence[int]) -> UInt8[Tensor, "b c h w"] | None:
-    """Images in one call, where the data set can; else None."""
+    """A batch of images in one call, if the data set supports it; else None."""
     while isinstance(source, Subset):
         index, source = [source.indices[place] for place in index], cast("Source", source.dataset)
     return source.images_at(index) if isinstance(source, StackedImages) else None
 
 
 def map_style(source: Dataset[Any] | Source, kind: Kind = _ANY) -> Source:
-    """The same data set, known to have a length and items.
+    """Check that a data set is map-style (it has a length and items) and not empty.
+
+    Args:
+        source: the data set.
+        kind: kind of its samples, for error messages.
+
+    Returns:
+        The same data set.
 
     Raises:
-        InputError: for an iterable data set, one without a length, and an empty one.
+        InputError: for an iterable data set, a data set without a length, or an empty one.
     """
     name = type(source).__name__
     if isinstance(source, IterableDataset) or not isinstance(source, Source):
@@ -240,11 +249,17 @@ def map_style(source: Dataset[Any] | Source, kind: Kind = _ANY) -> Source:
 
 
 def read_sample(source: Source, index: int, kind: Kind, convert: Callable[[object], Tensor]) -> tuple[Tensor, int]:
-    """One sample as `convert` makes it and its label, -1 where it has none.
+    """Read one sample, converted by `convert`, and its label, -1 if it has none.
+
+    Args:
+        source: the data set.
+        index: position of the sample.
+        kind: kind of the samples, for error messages.
+        convert: function from a raw sample to a tensor.
 
     Raises:
-        InputError: naming the data set, the index and, where it is known, the file, for one that is damaged, a sample
-            that `convert` refuses, an item that is neither a sample nor (sample, label).
+        InputError: for a damaged file, a sample that `convert` rejects, or an item that is neither a sample nor
+            (sample, label). The message names the data set, the index and, if known, the file.
     """
     item = _item(source, index, kind)
     try:
@@ -252,12 +267,12 @@ def read_sample(source: Source, index: int, kind: Kind, convert: Callable[[objec
         return convert(sample), label
     except InputError as error:
         raise InputError(f"{_place(source, index, kind)}: {error}") from error
-    except _READING_ERRORS as error:  # a Pillow image may not have been read so far
+    except _READING_ERRORS as error:  # Pillow may read an image only when it is converted
         raise _unreadable(source, index, kind, error) from error
 
 
 def read_label(source: Source, index: int) -> int:
-    """The label alone, -1 where there is none; raises as `read_sample` does."""
+    """Read only the label of a sample, -1 if it has none; raises as `read_sample` does."""
     item = _item(source, index, _ANY)
     try:
         return _sample_and_label(item)[1]

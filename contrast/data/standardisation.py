@@ -1,4 +1,4 @@
-"""What turns the values of a data set into what a network takes: mean 0 and deviation 1, channel by channel."""
+"""Standardisation of inputs: mean 0 and standard deviation 1 in each channel."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = ["Standardisation"]
 
 @dataclass(frozen=True)
 class Standardisation:
-    """``(x − mean) / std``, channel by channel; whole numbers from 0 to 255 count as 0 to 1.
+    """Standardise inputs per channel: ``(x − mean) / std``; uint8 values from 0 to 255 are scaled to [0, 1] first.
 
     Args:
-        mean: one number a channel.
-        std: likewise, above 0.
+        mean: one number per channel.
+        std: one number per channel, above 0.
 
     Raises:
-        InputError: where the two are not of one length, or a deviation is not above 0.
+        InputError: if mean and std differ in length, or a deviation is not above 0.
 
     Example:
         >>> standardised = Standardisation((1.0,), (2.0,))
@@ -44,35 +44,43 @@ class Standardisation:
 
     @classmethod
     def given(cls, mean: Sequence[float], std: Sequence[float], channels: int) -> Standardisation:
-        """From one number for all channels, or one a channel."""
+        """Standardisation from one number for all channels, or one number per channel."""
         return cls(_per_channel("mean", mean, channels), _per_channel("std", std, channels))
 
     @classmethod
     def of_configuration(
         cls, mean: Sequence[float] | None, std: Sequence[float] | None, channels: int
     ) -> Standardisation | None:
-        """From what a configuration says: None where both are left open, to be measured on the training set."""
+        """Standardisation from a configuration; None if both are None, to be measured on the training set.
+
+        Raises:
+            InputError: if only one of mean and std is given, or the number of values does not match the channels.
+        """
         if (mean is None) != (std is None):
             raise InputError("data.mean and data.std go together: give both, or neither to take the training set's")
         return None if mean is None or std is None else cls.given(mean, std, channels)
 
     @property
     def channels(self) -> int:
-        """For how many channels it is."""
+        """Number of channels."""
         return len(self.mean)
 
     def __call__(
         self, inputs: UInt8[Tensor, "b c *space"] | Float[Tensor, "b c *space"]
     ) -> Float[Tensor, "b c *space"]:
-        """A batch as a network takes it, in float32 where it was uint8."""
-        # A view on a CPU: one image after another, which no gradient is asked for.
+        """Standardise a batch; uint8 becomes float32, and images are returned in the channels_last layout.
+
+        Args:
+            inputs: images or series, (b, c, ...), uint8 or float.
+        """
+        # Views on a CPU are float32, contiguous and without gradient: compiled loops standardise them.
         plain = inputs.dtype == torch.float32 and inputs.is_contiguous() and not inputs.requires_grad
         if inputs.ndim == 4 and inputs.device.type == "cpu" and plain:
             return self._on_cpu(inputs)
         values = inputs / 255 if inputs.dtype == torch.uint8 else inputs
         shape = (1, -1, *(1,) * (inputs.ndim - 2))
         mean, std = (values.new_tensor(numbers).view(shape) for numbers in (self.mean, self.std))
-        # The layout comes last: a CPU computes several times faster on rows of one channel than on pixels of three.
+        # Change the layout last: a CPU computes several times faster on rows of one channel than on channels_last.
         standardised = (values - mean).div_(std)
         return _channels_last(standardised) if inputs.ndim == 4 else standardised.contiguous()
 
@@ -86,17 +94,17 @@ class Standardisation:
         return laid.permute(0, 3, 1, 2)
 
     def undone(self, values: Float[Tensor, "b c *space"]) -> Float[Tensor, "b c *space"]:
-        """``x · std + mean``: what was standardised, within rounding."""
+        """Undo the standardisation, up to rounding: ``x · std + mean``."""
         shape = (1, -1, *(1,) * (values.ndim - 2))
         mean, std = (values.new_tensor(numbers).view(shape) for numbers in (self.mean, self.std))
         return values * std + mean
 
 
 def _channels_last(images: Tensor) -> Tensor:
-    """In the layout that convolutions prefer, on a CPU and on CUDA.
+    """Images in the channels_last layout, which convolutions prefer on a CPU and on CUDA.
 
-    Convolutions go by strides, and for a single channel torch calls any strides channels_last and leaves them alone;
-    a network of grey images would then work in the slower layout from end to end.
+    Convolutions choose their layout by the strides. For a single channel, torch treats any strides as channels_last and
+    leaves them unchanged; a network of grey images would then use the slower layout from end to end.
     """
     laid = images.contiguous(memory_format=torch.channels_last)
     _, channels, height, width = laid.shape

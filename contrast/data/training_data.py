@@ -1,4 +1,4 @@
-"""The data of a run: what a training set, a test set and the loaders over them are, whatever a sample is."""
+"""Base class of data modules: training set, test set, loaders and views for any kind of sample."""
 
 from __future__ import annotations
 
@@ -31,27 +31,28 @@ _MOST_WORKERS = 512
 
 
 class TrainingData(lightning.LightningDataModule, ABC):
-    """Samples for pretraining and for evaluation; a subclass says what a sample is and how its views are made.
+    """Base class of data modules: samples for pretraining and evaluation.
 
-    Views are made on the device, in batches. Labels, if there are any, never reach a training batch.
+    A subclass defines what a sample is and how its views are made. Views are made on the device, in batches. Labels, if
+    there are any, never reach a training batch.
 
     Args:
-        train: what is pretrained on.
-        test: what evaluations report on; None where there is none.
-        batch_size: samples a process and step, at least 2.
-        workers: loader processes; no more are started than there are batches.
-        seed: of the order and of every view.
-        limit: pretrain on so many samples, chosen by the seed; None takes all.
+        train: the training set.
+        test: the test set that evaluations report on; None if there is none.
+        batch_size: samples per process and step, at least 2.
+        workers: number of loader processes. No more are started than there are batches.
+        seed: random seed of the sample order and of every view.
+        limit: number of samples to pretrain on, chosen by the seed. None takes all.
 
     Attributes:
-        train_set: what is pretrained on, after `limit`.
-        test_set: what evaluations report on, or None.
-        samples_name: what several samples are called, say "images".
-        value_name: what one number of a sample is called, say "pixel".
+        train_set: the training set after `limit`.
+        test_set: the test set, or None.
+        samples_name: noun for several samples, for example "images".
+        value_name: noun for one number of a sample, for example "pixel".
 
     Raises:
-        InputError: for a batch size of 1 or a limit out of range; when training starts, for a batch larger than the
-            data set.
+        InputError: if the batch size is below 2, the limit is out of range, or the number of workers is negative or
+            above 512. When training starts: if a batch is larger than the data set.
     """
 
     samples_name: ClassVar[str]
@@ -77,32 +78,32 @@ class TrainingData(lightning.LightningDataModule, ABC):
             raise InputError(f"data.batch_size {batch_size} leaves no negatives: give at least 2")
         if workers < 0:
             raise InputError(f"data.workers {workers} is negative: give 0 to load in the main process")
-        if workers > _MOST_WORKERS:  # as many processes would take the machine down before the first batch
+        if workers > _MOST_WORKERS:  # so many processes would bring the machine down before the first batch
             raise InputError(f"data.workers {workers} is above {_MOST_WORKERS}: give about one a CPU core")
 
     @property
     @abstractmethod
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of a sample as the network takes it, channels first."""
+        """Shape of one sample as the network receives it, channels first."""
 
     @property
     @abstractmethod
     def standardisation(self) -> Standardisation:
-        """What makes the network's input of a sample."""
+        """Standardisation that turns a sample into the network's input."""
 
     @abstractmethod
     def describe_input(self) -> dict[str, Any]:
-        """What an exported network is given, as JSON: size, channels, mean and std, and what its values are."""
+        """Input format of an exported network, as JSON: size, channels, mean, std, and a description of the values."""
 
     @property
     @abstractmethod
     def extent(self) -> str:
-        """How large a sample is, in words."""
+        """Size of a sample, in words."""
 
     @property
     @abstractmethod
     def transform(self) -> str:
-        """What is done to a sample before a network evaluates it, in words."""
+        """Preprocessing of a sample before a network evaluates it, in words."""
 
     @property
     @abstractmethod
@@ -111,36 +112,46 @@ class TrainingData(lightning.LightningDataModule, ABC):
 
     @abstractmethod
     def make_views(self, batch: Batch, epoch: int) -> Batch:
-        """The batch with its samples replaced by standardised views."""
+        """The batch with its samples replaced by standardised views.
+
+        Args:
+            batch: samples on the device.
+            epoch: number of the epoch.
+        """
 
     @abstractmethod
     def picture(self, sample: Tensor) -> Image.Image:
-        """A sample of the training set to look at."""
+        """Picture of a sample of the training set, for reports."""
 
     def view_pictures(self, views: Tensor) -> list[Image.Image]:
-        """Views of a batch, as `views_of` makes them, to look at."""
+        """Pictures of a batch of views, as `views_of` returns them."""
         return [self.picture(view) for view in self._undone(views)]
 
     @abstractmethod
     def _undone(self, views: Tensor) -> Tensor:
-        """Views before they were standardised, or as a picture is to show them."""
+        """Views with the standardisation undone, or in another form that a picture can show."""
 
     @abstractmethod
     def _trained_on(self) -> Dataset[tuple[Tensor, int]]:
-        """The training set by (epoch, position), without labels."""
+        """The training set, indexed by (epoch, position), without labels."""
 
     @abstractmethod
     def _evaluated(self, samples: Any) -> Dataset[tuple[Tensor, int, int]]:
-        """Samples with index and label, as evaluations see them."""
+        """Samples with index and label, in the form that evaluations use."""
 
     def views_of(self, index: Int[Tensor, " n"], epoch: int) -> Batch:
-        """The views that training makes of these samples in this epoch, on the CPU; for observers."""
+        """Views that training makes of given samples in a given epoch, on the CPU; for observers.
+
+        Args:
+            index: indices of the samples in the training set, (n,).
+            epoch: number of the epoch.
+        """
         samples = self._trained_on()
         return self.make_views(collate_training([samples[epoch, sample] for sample in index.tolist()]), epoch)
 
     @property
     def train_samples(self) -> int:
-        """How many samples are pretrained on."""
+        """Number of training samples."""
         return len(self.train_set)
 
     @cached_property
@@ -149,11 +160,11 @@ class TrainingData(lightning.LightningDataModule, ABC):
         return statistics_of(self.train_set, self.seed)
 
     def input_statistics(self) -> dict[str, Any]:
-        """What a run keeps as ``input.json``: statistics of train and test set, and how samples are standardised.
+        """Statistics of the training and test set, and their standardisation, for a run's ``input.json``.
 
-        A test set that cannot be read has a line ``error`` in place of statistics: training does not need it. Its
-        ``same_as_train`` says whether it has the training set's contents, as far as that is known without reading every
-        sample.
+        If the test set cannot be read, its entry has an ``error`` instead of statistics, because training does not need
+        it. ``same_as_train`` says whether the test set is known to have the training set's contents, as far as that can
+        be known without reading every sample.
         """
         test: dict[str, Any] | None = None
         if self.test_set is not None:
@@ -171,7 +182,7 @@ class TrainingData(lightning.LightningDataModule, ABC):
         }
 
     def _same_contents(self) -> bool:
-        """Whether the test set is known to have the training set's samples."""
+        """Whether the test set is known to have the same samples as the training set."""
         if self.test_set is None or len(self.test_set) != self.train_samples:
             return False
         test = identity_of(self.test_set, thorough=False)
@@ -179,46 +190,46 @@ class TrainingData(lightning.LightningDataModule, ABC):
         return same and test.contents is not None
 
     def measured(self) -> dict[str, list[float]]:
-        """The ``mean`` and ``std`` that were measured because none were given; empty where they were given."""
+        """``mean`` and ``std`` that were measured because none were given; empty if they were given."""
         return {}
 
     @cached_property
     def train_labels(self) -> Int[Tensor, " n"] | None:
-        """Labels of the samples that are pretrained on, for observers; None where there are none."""
+        """Labels of the training samples, int64, for observers; None if there are none."""
         return labels_of(self.train_set.source)
 
     @cached_property
     def class_names(self) -> list[str]:
-        """Names of the train set's classes in the order of their labels; empty where it names none."""
+        """Class names of the training set in the order of their labels; empty if the data set has none."""
         return class_names(self.train_set.source)
 
     def class_name(self, label: int | None) -> str | None:
-        """The name of one class; None where there is no label, or none of that name."""
+        """Name of the class with this label; None for no label, or for a label without a name."""
         known = label is not None and 0 <= label < len(self.class_names)
         return self.class_names[label] if known and label is not None else None
 
     def sample_names(self, split: Split) -> list[str] | None:
-        """Each sample's file in one set, relative to its folder; None where samples are not files."""
+        """File name of each sample in one set, relative to the data set's folder; None if samples are not files."""
         if split not in self._names:
             self._names[split] = names_of(self._set(split).source)
         return self._names[split]
 
     @cached_property
     def identity(self) -> DataIdentity:
-        """What tells this train set from another, as a checkpoint keeps it: the same on every machine."""
+        """Fingerprint that a checkpoint stores to recognise this training set; the same on every machine."""
         return identity_of(self.train_set, thorough=False)
 
     @cached_property
     def test_labels(self) -> Int[Tensor, " n"] | None:
-        """Labels of the test set; None where there are none."""
+        """Labels of the test set, int64; None if there are none."""
         return None if self.test_set is None else labels_of(self.test_set.source)
 
     @property
     def classes(self) -> int:
-        """How many classes the labels of the train set name.
+        """Number of classes among the labels of the training set.
 
         Raises:
-            InputError: where the train set has no labels.
+            InputError: if the training set has no labels.
         """
         if self.train_labels is None:
             raise InputError("the train set has no labels to evaluate with: give --data FILE.yaml with a labelled set")
@@ -226,18 +237,20 @@ class TrainingData(lightning.LightningDataModule, ABC):
 
     @cached_property
     def class_numbers(self) -> Int[Tensor, " classes"]:
-        """The labels that the train set names, rising, without -1; empty where it has none."""
+        """Distinct labels of the training set in increasing order, without -1; empty if it has none."""
         labels = self.train_labels
         return torch.empty(0, dtype=torch.int64) if labels is None else torch.unique(labels[labels >= 0])
 
     def consecutive(self, labels: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
-        """Labels as places among `class_numbers`, 0 to `classes` - 1, so that nothing is sized by a label's number.
+        """Map labels to consecutive class indices from 0 to `classes` - 1, in the order of `class_numbers`.
+
+        With consecutive indices, the size of an array never depends on the largest label.
 
         Args:
-            labels: of the train or the test set; -1 stays -1.
+            labels: labels of the training or the test set; -1 stays -1.
 
         Raises:
-            InputError: for a label that the train set does not have.
+            InputError: for a label that the training set does not have.
         """
         numbers = self.class_numbers.to(labels.device)
         place = torch.searchsorted(numbers, labels).clamp(max=max(0, len(numbers) - 1))
@@ -247,15 +260,15 @@ class TrainingData(lightning.LightningDataModule, ABC):
         return torch.where(labels >= 0, place, labels)
 
     def describe(self, split: Split) -> dict[str, Any]:
-        """The data of an evaluation, as JSON: class, path, samples, class names, checksums and transform."""
+        """Description of an evaluation's data, as JSON: class, path, samples, class names, checksums and transform."""
         samples = self._set(split)
         names = class_names(samples.source)
         return {**self.key(split), "path": root_of(samples.source), **({"classes": names} if names else {})}
 
     def key(self, split: Split) -> dict[str, Any]:
-        """All that an encoder's features of one set depend on besides the encoder, as JSON: the key of a cache.
+        """Cache key of an encoder's features, as JSON: everything that they depend on except the encoder.
 
-        The contents are computed once for each set of this object.
+        The checksum of the contents is computed once for each set of this object.
         """
         samples = self._set(split)
         if split not in self._contents:
@@ -276,7 +289,7 @@ class TrainingData(lightning.LightningDataModule, ABC):
         }
 
     def _enough(self, world: int) -> str:
-        """Which setting lets a batch be whole."""
+        """Advice for an error message: the setting that makes a whole batch possible."""
         most = self.train_samples // world
         if most >= 2:
             return f"give at most {most}"
@@ -284,6 +297,11 @@ class TrainingData(lightning.LightningDataModule, ABC):
         return f"raise data.limit to {needed} or more, or give data of as many samples"
 
     def setup(self, stage: str) -> None:
+        """Check the data at the start of training or of an evaluation; called by Lightning.
+
+        Raises:
+            InputError: if a batch is larger than the training set, or training and test set use different classes.
+        """
         _, world = self._processes()
         if stage == "fit" and self.batch_size * world > self.train_samples:
             raise InputError(
@@ -295,7 +313,7 @@ class TrainingData(lightning.LightningDataModule, ABC):
 
     @property
     def batches_per_epoch(self) -> int:
-        """Whole batches that each process sees in an epoch."""
+        """Number of whole batches per process and epoch."""
         return self.train_samples // (self.batch_size * self._processes()[1])
 
     def _processes(self) -> tuple[int, int]:
@@ -303,11 +321,12 @@ class TrainingData(lightning.LightningDataModule, ABC):
         return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
 
     def train_dataloader(self) -> ResumableLoader:
+        """Resumable loader of training batches; called by Lightning."""
         rank, world = self._processes()
         return ResumableLoader(
             self._trained_on(),
             batch_sampler=EpochBatches(self.train_samples, self.batch_size, self.seed, rank, world),
-            num_workers=min(self.workers, self.batches_per_epoch),  # more would start and have nothing to do
+            num_workers=min(self.workers, self.batches_per_epoch),  # any further worker would have nothing to do
             collate_fn=collate_training,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=False,
@@ -316,15 +335,15 @@ class TrainingData(lightning.LightningDataModule, ABC):
     def evaluation_loader(
         self, split: Split, limit: int | None = None, only: Int[Tensor, " m"] | None = None
     ) -> DataLoader[Any]:
-        """Labelled samples of one set (`LabelledBatch`), in their own order and all of one shape.
+        """Loader of labelled samples (`LabelledBatch`) from one set, in the set's order and all of one shape.
 
         Args:
-            split: which set; "train" is what was pretrained on.
-            limit: at most this many samples, chosen by the seed.
-            only: or the samples at these positions; a batch's index is then the place in this list.
+            split: "train" for the set after `limit`, or "test".
+            limit: largest number of samples, chosen by the seed; None takes all.
+            only: positions of the samples to load, (m,); None takes all. A batch's index then counts within `only`.
 
         Raises:
-            InputError: where there is no test set.
+            InputError: if there is no test set.
         """
         if split == "test" and self.test_set is None:
             raise InputError("the data have no test set: give data.test to evaluate on")
@@ -345,7 +364,7 @@ class TrainingData(lightning.LightningDataModule, ABC):
         return self.train_set if split == "train" or self.test_set is None else self.test_set
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Views of a training batch, on the device it has just reached; any other batch as it is."""
+        """Make the views of a training batch after it reached the device; return any other batch unchanged."""
         if not isinstance(batch, Batch):
             return batch
         epoch = self.trainer.current_epoch if self.trainer is not None else 0

@@ -1,4 +1,4 @@
-"""Encoders, projection heads, and what is done to them: weights from elsewhere, split batch norm, moving averages."""
+"""Backbones, projection heads, pretrained weights, split batch norm and momentum encoders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The encoder that pretraining is for: from images or series to features."""
+"""Base class of backbones: encoders that turn images or time series into features."""
 
 from __future__ import annotations
 
@@ -16,18 +16,21 @@ __all__ = ["Backbone", "require_fitting"]
 
 
 class Backbone(nn.Module, ABC):
-    """Images or series to features; kept after pretraining, where the head is dropped.
+    """Encoder from images or time series to features.
+
+    The backbone is kept after pretraining; the projection head is dropped.
 
     Args:
-        width: features a sample.
-        channels: channels of a sample: of images 3 for colour, 1 for grey.
-        image_size: height and width of the images it is meant for, in pixels; None for any, and for series.
+        width: number of features per sample.
+        channels: number of channels per sample. Colour images have 3, grey images 1.
+        image_size: height and width in pixels of the images that the backbone is meant for. None means any size; series
+            backbones use None.
 
     Attributes:
-        axes: axes of a sample besides its channels: 2 for images, 1 for series.
+        axes: number of axes per sample, without the channel axis: 2 for images, 1 for series.
 
     Raises:
-        InputError: where one of them is below 1.
+        InputError: if an argument is below 1.
     """
 
     axes: ClassVar[int] = 2
@@ -42,24 +45,26 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images: Float[Tensor, "b c *space"]) -> Float[Tensor, "b d"]:
-        """Features of standardised samples, (b, self.width)."""
+        """Compute the features, (b, self.width), of standardised samples."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """The network's card, as JSON: library, architecture, stem, width, channels, image_size (not of series).
+        """Description of the network as a JSON-compatible dictionary.
 
-        `class_path` and `init_args` make it from a configuration. `rebuild` is Python that makes it, without this
-        package where the library can: it ends in ``net``, given the exported ``state``; `rebuild_needs` names the
-        package that it imports.
+        The keys are library, architecture, stem, width, channels, image_size (images only), class_path, init_args,
+        rebuild and rebuild_needs. A configuration can build the network from `class_path` and `init_args`. `rebuild` is
+        Python code that builds the network, without this package where the library is enough. That code reads the
+        exported weights from ``state`` and leaves the network in ``net``. `rebuild_needs` names the package that the
+        code imports.
         """
 
     @property
     def plain_module(self) -> nn.Module:
-        """The module whose parameters bear the library's own names; the backbone itself unless it wraps one."""
+        """Module whose parameters have the library's own names: the backbone itself, unless it wraps another module."""
         return self
 
     def plain_state_dict(self) -> dict[str, Tensor]:
-        """Parameters and buffers by the library's own names, for export; they share memory with the network."""
+        """State dict for export, under the library's own parameter names. Its tensors share memory with the network."""
         return dict(self.plain_module.state_dict())
 
     def _card(
@@ -85,15 +90,15 @@ def require_fitting(
     input_shape: tuple[int, ...],
     fix: str = "set --model.backbone.channels or --data.channels",
 ) -> None:
-    """Refuse a backbone that takes other samples than these.
+    """Raise an error if a backbone does not accept samples of this shape.
 
     Args:
-        backbone: any.
-        input_shape: of a sample, channels first.
-        fix: what to do where the channels differ.
+        backbone: any backbone.
+        input_shape: shape of one sample, channels first.
+        fix: text for the error message: the setting to change if the channels differ.
 
     Raises:
-        InputError: where the sample has other axes or channels.
+        InputError: if the sample has another number of axes or channels than the backbone expects.
     """
     name, channels, axes = type(backbone).__name__, input_shape[0], len(input_shape) - 1
     if axes != backbone.axes:

@@ -1,4 +1,4 @@
-"""Batch normalisation over parts of a batch, as MoCo's shuffling batch norm has it."""
+"""Split batch normalisation: separate statistics for each part of a batch, a substitute for MoCo's shuffling BN."""
 
 from __future__ import annotations
 
@@ -19,25 +19,27 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 @checked
 def split_batch_norm(module: ModuleT, groups: int) -> ModuleT:
-    """Have every BatchNorm1d and BatchNorm2d in `module` normalise `groups` equal parts of a batch, each on its own.
+    """Make every BatchNorm1d and BatchNorm2d in `module` normalise `groups` equal parts of a batch separately.
 
-    In training part g of the batch (rows g·n/groups and on) is normalised by its own mean and variance, and the running
-    statistics move to the mean over the parts; in evaluation nothing changes. The stand-in on one device for batch norm
-    on several, without which MoCo's queries and keys could tell each other by the statistics they share.
+    In training, part g of the batch (rows g·n/groups and on) is normalised by its own mean and variance. The running
+    statistics move towards the mean over the parts. Evaluation is unchanged.
 
-    Source: MoCo's CIFAR-10 notebook (``SplitBatchNorm``, 8 groups), which puts every groups-th row into a part
-    instead of neighbouring ones: the same thing for a batch in random order.
+    On one device this replaces batch norm on several devices. Without it, MoCo can match a query to its key by the
+    batch statistics that both share.
 
     Args:
-        module: changed in place; parameters, buffers and the names in its state dict stay.
-        groups: number of parts, which must divide every training batch; 1 gives ordinary batch norm.
+        module: changed in place. Its parameters, buffers and state dict names stay the same.
+        groups: number of parts. It must divide the size of every training batch. 1 gives ordinary batch norm.
 
     Returns:
         `module` itself.
 
     Raises:
-        InputError: where `groups` is below 1, or a batch norm is of another class, whose forward is not known here;
-            in training, where a batch has no `groups` equal parts.
+        InputError: if `groups` is below 1, or if a batch norm is of another class, whose forward pass is not known
+            here. Later, in training: if a batch cannot be split into `groups` equal parts.
+
+    Source: MoCo's CIFAR-10 notebook (``SplitBatchNorm``, 8 groups). There a part consists of every groups-th row; here
+    it consists of neighbouring rows. For a batch in random order the two are equivalent.
 
     Example:
         >>> net = split_batch_norm(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)), groups=2)
@@ -52,17 +54,23 @@ def split_batch_norm(module: ModuleT, groups: int) -> ModuleT:
                 f"batch norm of class {type(norm).__name__} cannot be split: use a backbone with nn.BatchNorm"
             )
     for norm in norms:
-        # The class alone changes, so that everything that holds the module, its parameters or its hooks keeps them.
+        # Change only the class, so that references to the module, its parameters and its hooks stay valid.
         norm.__class__ = _SPLIT[type(norm)]
         cast(_Split, norm).groups = groups
     return module
 
 
 def refuse_synchronised(model: nn.Module, synchronised: object) -> None:
-    """Refuse ``trainer.sync_batchnorm`` for a model with split batch norms: Lightning would replace them.
+    """Raise an error if ``trainer.sync_batchnorm`` is set for a model with split batch norm.
+
+    Lightning would replace the split layers by synchronised ones.
+
+    Args:
+        model: any model.
+        synchronised: value of ``trainer.sync_batchnorm``.
 
     Raises:
-        InputError: where both are asked for.
+        InputError: if `synchronised` is true and the model has a split batch norm.
     """
     groups = next((each.groups for each in model.modules() if isinstance(each, _Split)), None)
     if synchronised and groups is not None:
@@ -95,7 +103,7 @@ class _Split(nn.modules.batchnorm._BatchNorm):
             batch_norm(part, mean, variance, self.weight, self.bias, True, momentum, self.eps)
             for part, mean, variance in zip(parts, means, variances, strict=True)
         ]
-        if momentum > 0:  # the mean of equal numbers need not be one of them
+        if momentum > 0:  # at momentum 0, rounding in the mean would change the running statistics
             self.running_mean.copy_(means.mean(0))
             self.running_var.copy_(variances.mean(0))
         return torch.cat(normalised)
@@ -105,11 +113,11 @@ class _Split(nn.modules.batchnorm._BatchNorm):
 
 
 class SplitBatchNorm1d(_Split, nn.BatchNorm1d):
-    """BatchNorm1d over parts of a batch; made by `split_batch_norm`."""
+    """BatchNorm1d that normalises each part of a batch separately; created by `split_batch_norm`."""
 
 
 class SplitBatchNorm2d(_Split, nn.BatchNorm2d):
-    """BatchNorm2d over parts of a batch; made by `split_batch_norm`."""
+    """BatchNorm2d that normalises each part of a batch separately; created by `split_batch_norm`."""
 
 
 _SPLIT: dict[type[nn.Module], type[_Split]] = {

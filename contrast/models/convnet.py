@@ -1,4 +1,4 @@
-"""A small convolutional network for demonstrations, tests and studies on a CPU."""
+"""Small convolutional backbone for demonstrations, tests and experiments on a CPU."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ __all__ = ["ConvNet"]
 
 
 class ConvNet(Backbone):
-    """3×3 convolutions, each with batch norm and ReLU, the resolution halved after all but the last; globally averaged.
+    """Small convolutional backbone for images, fast enough for a CPU.
+
+    Each stage is a 3×3 convolution with batch norm and ReLU. Every stage but the last halves the resolution. The
+    features are the global average of the last stage.
 
     Args:
-        widths: channels of each convolution; the last is the width of the features.
+        widths: output channels of each convolution. The last entry is the number of features.
         channels: channels of the images.
-        image_size: height and width of the images, in pixels; any size from ``2^(len(widths) - 1)`` up can be given to
-            `forward`.
+        image_size: height and width of the images, in pixels. `forward` accepts any size from ``2^(len(widths) - 1)``
+            up.
 
     Raises:
-        InputError: where `widths` is empty, a number is below 1, or the images are too small for so many halvings.
+        InputError: if `widths` is empty, a number is below 1, or the images are too small to be halved that often.
 
     Example:
         >>> import torch
@@ -59,6 +62,6 @@ class ConvNet(Backbone):
 
 def _stage(inputs: int, outputs: int, halve: bool) -> nn.Sequential:
     convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
-    # Pooled before the norm, not after the ReLU: the norm then has a quarter of the values to work on.
+    # Pooling before the norm, not after the ReLU, leaves the norm a quarter of the values to process.
     pooling = nn.MaxPool2d(2) if halve else nn.Identity()
     return nn.Sequential(convolution, pooling, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))

@@ -1,7 +1,7 @@
-"""Projection heads: from features to the embeddings that the loss sees; dropped after pretraining.
+"""Projection heads: networks from backbone features to the embeddings that the loss sees; dropped after pretraining.
 
-The first argument of every head is the features' width, so that a configuration can name a head without it
-(``Callable[[int], Head]``). A head never normalises its output: the method does, for the losses that want unit rows.
+The first argument of every head is the width of the features. A configuration can therefore leave it out
+(``Callable[[int], Head]``). A head never normalises its output: the method does so, for losses that need unit rows.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ __all__ = ["Head", "LinearHead", "MLPHead", "MoCoV2Head", "MultiHead", "SimCLRHe
 
 
 class Head(nn.Module, ABC):
-    """Features to embeddings.
+    """Base class of projection heads, from features to embeddings.
 
     Args:
         input_width: width of the features.
         output_width: width of the embeddings.
 
     Attributes:
-        head_count: how many heads there are; None where embeddings have no axis for them.
+        head_count: number of parallel heads; None if the embeddings have no axis for heads.
 
     Raises:
-        InputError: where one of them is below 1.
+        InputError: if an argument is below 1.
     """
 
     head_count: int | None = None
@@ -43,17 +43,17 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, features: Float[Tensor, "b d"]) -> Float[Tensor, "*h b e"]:
-        """Embeddings, (b, self.output_width), not normalised; with several heads a first axis for them."""
+        """Compute embeddings, (b, self.output_width), not normalised; several heads add a first axis for the head."""
 
 
 class LinearHead(Head):
-    """One linear layer: MoCo v1.
-
-    Source: He et al., CVPR 2020, arXiv 1911.05722; the last layer of the authors' encoder, with bias.
+    """Linear projection head: one linear layer, as in MoCo v1.
 
     Args:
         input_width: width of the features.
         output_width: width of the embeddings.
+
+    Source: He et al., CVPR 2020, arXiv 1911.05722; the last layer of the authors' encoder, with bias.
 
     Example:
         >>> LinearHead(512)(torch.zeros(2, 512)).shape
@@ -71,22 +71,22 @@ class LinearHead(Head):
 
 
 class MLPHead(Head):
-    """Linear layers with ReLU between them, with or without batch norm: the head of most methods.
+    """MLP projection head: linear layers with ReLU between them and optional batch norm; the head of most methods.
 
-    A layer that a norm follows has no bias, which the norm would take away again.
+    A linear layer that is followed by batch norm has no bias, because the norm would subtract the bias again.
 
     Args:
         input_width: width of the features.
-        hidden_width: width of every layer but the last; that of the features if left out.
+        hidden_width: width of every layer but the last. None takes the width of the features.
         output_width: width of the embeddings.
         layers: number of linear layers.
-        batch_norm: a norm after every layer but the last, before its ReLU.
-        final_batch_norm: a norm after the last layer too; it learns no shift.
+        batch_norm: whether batch norm follows every layer but the last, before its ReLU.
+        final_batch_norm: whether batch norm without a learned shift follows the last layer.
         final_scale: whether that last norm learns a scale.
-        bias: whether the last layer has a bias, where no norm follows it.
+        bias: whether the last layer has a bias. It has none if a norm follows it.
 
     Raises:
-        InputError: where a width or the number of layers is below 1.
+        InputError: if a width or the number of layers is below 1.
 
     Example:
         >>> MLPHead(8, hidden_width=32, output_width=16, layers=3, batch_norm=True)(torch.randn(2, 8)).shape
@@ -124,19 +124,19 @@ class MLPHead(Head):
 
 
 class SimCLRHead(MLPHead):
-    """Linear, norm, ReLU, linear, norm: SimCLR.
-
-    Source: Chen et al., ICML 2020, arXiv 2002.05709: two layers, hidden width that of the features, 128 out, no word of
-    norms. The authors' code normalises after both, the last time without a shift, and so do we. Its default is three
-    layers (run.py:206-208 at 383d4143), as in SimCLR v2 (arXiv 2006.10029) and in the authors' command for CIFAR-10:
-    ``layers=3``. It starts the weights from N(0, 0.01²), which the norms
-    undo; ours start as torch's do.
+    """SimCLR's projection head: linear, batch norm, ReLU, linear, batch norm.
 
     Args:
         input_width: width of the features.
-        hidden_width: width of the hidden layers; that of the features if left out.
+        hidden_width: width of the hidden layers. None takes the width of the features.
         output_width: width of the embeddings.
         layers: number of linear layers.
+
+    Source: Chen et al., ICML 2020, arXiv 2002.05709. The paper has two layers, a hidden width equal to the width of the
+    features and 128 outputs; it does not mention norms. The authors' code has a norm after both layers, the last one
+    without a shift, and so do we. The code's default is three layers (run.py:206-208 at 383d4143), as in SimCLR v2
+    (arXiv 2006.10029) and in the authors' command for CIFAR-10; use ``layers=3`` for that. The code draws initial
+    weights from N(0, 0.01²), a scale that the norms cancel; ours use torch's default initialisation.
     """
 
     @checked
@@ -147,15 +147,15 @@ class SimCLRHead(MLPHead):
 
 
 class MoCoV2Head(MLPHead):
-    """Linear, ReLU, linear, without norms: MoCo v2.
-
-    Source: Chen et al., arXiv 2003.04297, and the authors' code; 2,048 hidden units there are the width of
-    a ResNet-50's features.
+    """MoCo v2's projection head: linear, ReLU, linear, without norms.
 
     Args:
         input_width: width of the features.
-        hidden_width: width of the hidden layer; that of the features if left out.
+        hidden_width: width of the hidden layer. None takes the width of the features.
         output_width: width of the embeddings.
+
+    Source: Chen et al., arXiv 2003.04297, and the authors' code. Their 2,048 hidden units are the width of a
+    ResNet-50's features.
     """
 
     @checked
@@ -164,17 +164,17 @@ class MoCoV2Head(MLPHead):
 
 
 class MultiHead(Head):
-    """Several heads of independent weights side by side, each with its own embedding of a sample: AMCL.
-
-    Source: Wang et al., ECCV 2024, arXiv 2310.05615; three heads there.
+    """Several parallel projection heads with independent weights, each with its own embedding of a sample, as in AMCL.
 
     Args:
         input_width: width of the features.
-        head: makes one head from the features' width; `MLPHead` with its defaults if left out.
-        heads: how many.
+        head: function that makes one head from the width of the features. None makes an `MLPHead` with its defaults.
+        heads: number of heads.
 
     Raises:
-        InputError: where there are fewer than 1.
+        InputError: if `heads` is below 1.
+
+    Source: Wang et al., ECCV 2024, arXiv 2310.05615; the paper uses three heads.
 
     Example:
         >>> MultiHead(512, LinearHead)(torch.zeros(2, 512)).shape

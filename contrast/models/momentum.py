@@ -1,4 +1,4 @@
-"""The slowly moving copy of a network: MoCo's key encoder, BYOL's target."""
+"""Momentum encoder: an exponential moving average of a network, such as MoCo's key encoder or BYOL's target network."""
 
 from __future__ import annotations
 
@@ -18,26 +18,28 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 @checked
 def momentum_copy(module: ModuleT) -> ModuleT:
-    """A copy of `module` with its own parameters, which ask for no gradient, and its own buffers."""
+    """Copy `module` to start a momentum encoder: its own parameters without gradient, and its own buffers."""
     return copy.deepcopy(module).requires_grad_(False)
 
 
 @torch.no_grad()
 @checked
 def update_momentum(student: nn.Module, teacher: nn.Module, momentum: float) -> None:
-    """Move the teacher's parameters towards the student's: ``θ_teacher ← m θ_teacher + (1 - m) θ_student``.
+    """Update a momentum encoder: move the teacher's parameters towards the student's.
 
-    Buffers are left alone: the key encoder's batch norms keep statistics of their own, as in the authors' code.
+    ``θ_teacher ← m θ_teacher + (1 - m) θ_student``
 
-    Source: He et al., CVPR 2020, arXiv 1911.05722, eq. 2.
+    Buffers are not changed: the key encoder's batch norms keep their own statistics, as in the authors' code.
 
     Args:
-        student: the network that is trained.
-        teacher: what `momentum_copy` made of it.
-        momentum: m, the share of itself that the teacher keeps, within [0, 1].
+        student: the trained network.
+        teacher: the copy that `momentum_copy` made of the student; changed in place.
+        momentum: m, the share of its own value that the teacher keeps, within [0, 1].
 
     Raises:
-        InputError: where `momentum` is outside [0, 1], or the two have different parameters.
+        InputError: if `momentum` is outside [0, 1], or if the two networks have different parameters.
+
+    Source: He et al., CVPR 2020, arXiv 1911.05722, eq. 2.
 
     Example:
         >>> student, teacher = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
@@ -52,4 +54,4 @@ def update_momentum(student: nn.Module, teacher: nn.Module, momentum: float) -> 
     theirs: list[Tensor] = list(teacher.parameters())
     if [each.shape for each in ours] != [each.shape for each in theirs]:
         raise InputError("student and teacher have different parameters: make the teacher by momentum_copy(student)")
-    torch._foreach_lerp_(theirs, ours, 1 - momentum)  # one kernel for all; the list form has no public name
+    torch._foreach_lerp_(theirs, ours, 1 - momentum)  # one kernel for all parameters; no public name for lists

@@ -1,4 +1,4 @@
-"""torchvision's residual networks, at any width and with a stem that suits the image size."""
+"""ResNet backbones from torchvision's blocks, with a choice of width and of a stem for small or large images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from contrast.models.weights import load_weights
 __all__ = ["ResNet", "choose_stem"]
 
 SMALL_IMAGE = 32
-"""Pixels up to which "auto" is the small stem: the large one and the stages leave ceil(size / 32) positions a side."""
+"""Largest image size in pixels at which "auto" means the small stem.
+
+The large stem and the stages leave ceil(size / 32) positions per side.
+"""
 
 
 class _Plan(NamedTuple):
@@ -43,29 +46,32 @@ _PLANS = {
 
 
 class ResNet(Backbone):
-    """A residual network without its classifier; features are the globally averaged last stage.
+    """ResNet backbone without its classifier; the features are the global average of the last stage.
 
-    Built of torchvision's blocks under torchvision's names: at `base_width` 64, 3 channels and the large stem its state
-    is that of torchvision's network of the same name whose `fc` is an Identity.
+    The network is built of torchvision's blocks under torchvision's names. With `base_width` 64, 3 channels and the
+    large stem, its state dict equals the state dict of torchvision's network of the same name with an Identity as `fc`.
 
-    Source: He et al., CVPR 2016, arXiv 1512.03385. The small stem (3×3 at stride 1, no pooling) is SimCLR's for CIFAR
-    (arXiv 2002.05709, appendix B). "auto" takes it up to 32 pixels, as SimCLR's code does: there the large stem leaves
-    one position to the last stage. Above that a step with the small stem computes about 16 times as much; ask for it by
-    ``stem: small`` where small details matter, as is often done for Tiny ImageNet's 64 pixels. SimCLR's, SimSiam's,
-    Barlow Twins' and MoCo v3's code start the last norm of every block at zero; MoCo v1's and v2's do not.
+    "auto" chooses the small stem up to 32 pixels, as SimCLR's code does: at that size the large stem would leave the
+    last stage one position. Above 32 pixels, a step with the small stem computes about 16 times as much. Set ``stem:
+    small`` where small details matter, as is often done for Tiny ImageNet's 64 pixels.
 
     Args:
-        name: torchvision's name, say resnet18, resnet50, resnext50_32x4d or wide_resnet50_2.
-        image_size: height and width of the images, in pixels; chooses the stem, any size can be given to `forward`.
-        stem: "large" (7×7 at stride 2, then pooling), "small", or "auto" by `image_size`.
-        base_width: channels of the first stage, 64 in the paper; scales the whole network (16 for studies on a CPU).
+        name: torchvision's name, for example resnet18, resnet50, resnext50_32x4d or wide_resnet50_2.
+        image_size: height and width of the images, in pixels. It chooses the stem; `forward` accepts any size.
+        stem: "large" (7×7 at stride 2, then pooling), "small" (3×3 at stride 1, no pooling), or "auto" by `image_size`.
+        base_width: channels of the first stage, 64 in the paper. It scales the whole network; 16 suits studies on a
+            CPU.
         channels: channels of the images.
-        zero_init_residual: start every block as the identity; False for MoCo v1 and v2 to the letter.
-        weights: a file for `load_weights`; None to start at random.
-        weights_prefix: what stands before the network's names in that file; None to look for it.
+        zero_init_residual: whether every block starts as the identity. Set False to follow MoCo v1 and v2 exactly.
+        weights: a file for `load_weights`. None starts from random weights.
+        weights_prefix: prefix of the network's parameter names in that file. None searches for the prefix.
 
     Raises:
-        InputError: for an unknown name or stem, a width or size below 1, a `base_width` too narrow for the groups.
+        InputError: for an unknown name or stem, a width or size below 1, or a `base_width` too narrow for the groups.
+
+    Source: He et al., CVPR 2016, arXiv 1512.03385. The small stem is SimCLR's for CIFAR (arXiv 2002.05709, appendix B).
+    The code of SimCLR, SimSiam, Barlow Twins and MoCo v3 starts the last norm of every block at zero; the code of MoCo
+    v1 and v2 does not.
 
     Example:
         >>> net = ResNet("resnet18", image_size=32, base_width=16)
@@ -107,8 +113,9 @@ class ResNet(Backbone):
 
     def forward(self, images: Float[Tensor, "b c height width"]) -> Float[Tensor, "b d"]:
         if self.base_width < 16 and images.device.type == "cpu":
-            # torch 2.15 on a CPU can crash in the backward pass of so narrow a 1x1 convolution in channels_last.
-            # A copy: of one channel torch calls both layouts contiguous, and convolutions go by the strides.
+            # torch 2.15 on a CPU can crash in the backward pass of such a narrow 1x1 convolution in channels_last.
+            # clone, not contiguous(): with one channel torch calls both layouts contiguous, but convolutions choose
+            # their layout by the strides.
             images = images.clone(memory_format=torch.contiguous_format)
         maps = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         maps = self.layer4(self.layer3(self.layer2(self.layer1(maps))))
@@ -127,7 +134,7 @@ class ResNet(Backbone):
         return card | {"base_width": self.base_width}
 
     def _rebuild(self, arguments: dict[str, Any]) -> list[str]:
-        if self.base_width != 64:  # torchvision's constructors have no such argument
+        if self.base_width != 64:  # torchvision's constructors have no argument for it
             given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
             return ["import contrast.models", f"net = contrast.models.ResNet({given})"]
         lines = ["import torch, torchvision", f"net = torchvision.models.{self.name}()", "net.fc = torch.nn.Identity()"]
@@ -140,10 +147,14 @@ class ResNet(Backbone):
 
 
 def choose_stem(stem: str, image_size: int) -> Literal["small", "large"]:
-    """The stem that "auto" stands for at this image size: small up to 32 pixels; the others stand for themselves.
+    """Choose the stem by image size: "auto" means "small" up to 32 pixels and "large" above; other values stay.
+
+    Args:
+        stem: "auto", "small" or "large".
+        image_size: height and width of the images, in pixels.
 
     Raises:
-        InputError: for any other word.
+        InputError: if `stem` has another value.
     """
     if stem not in ("auto", "small", "large"):
         raise InputError(f"ResNet has no stem {stem!r}{did_you_mean(stem, ['auto', 'small', 'large'])}")
@@ -154,14 +165,14 @@ def _plan(name: str, base_width: int) -> _Plan:
     if name not in _PLANS:
         raise InputError(f"no ResNet named {name!r}{did_you_mean(name, _PLANS)}")
     plan = _PLANS[name]
-    narrowest = -(-64 // plan.width_per_group)  # below it a group would have no channel
+    narrowest = -(-64 // plan.width_per_group)  # below this width a group would have no channel
     if plan.groups > 1 and base_width < narrowest:
         raise InputError(f"ResNet's base_width {base_width} is too narrow for {name}: give {narrowest} or more")
     return plan
 
 
 def _stage(plan: _Plan, number: int, inputs: int, planes: int) -> nn.Sequential:
-    """One of the four stages; all but the first halve the resolution in their first block."""
+    """Build one of the four stages; every stage but the first halves the resolution in its first block."""
     outputs, stride = planes * plan.block.expansion, 1 if number == 0 else 2
     shortcut = None
     if stride != 1 or inputs != outputs:
@@ -172,7 +183,7 @@ def _stage(plan: _Plan, number: int, inputs: int, planes: int) -> nn.Sequential:
 
 
 def _initialise(network: nn.Module, zero_init_residual: bool) -> None:
-    """torchvision's: He's normal by fan-out for convolutions; norms start at one and zero by themselves."""
+    """torchvision's initialisation: He normal by fan-out for convolutions; norms keep torch's one and zero."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,4 +1,4 @@
-"""Backbones for time series: ResNet1D and a dilated ConvNet."""
+"""Backbones for time series: a 1D ResNet and a dilated convolutional network."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ __all__ = ["DilatedConvNet", "ResNet1d"]
 
 
 class ResNet1d(Backbone):
-    """A ResNet of basic blocks over time: series to features, averaged over all steps.
+    """1D ResNet backbone of basic blocks for time series; the features are averaged over all time steps.
 
-    A convolution of 7 steps at stride 1 without pooling, then stages of basic blocks (two convolutions of 3 steps and a
-    shortcut), each stage with twice the channels of the one before at half its resolution.
+    The stem is a convolution of 7 steps at stride 1 without pooling. Stages of basic blocks follow. A basic block has
+    two convolutions of 3 steps and a shortcut. Each stage has twice the channels and half the resolution of the stage
+    before.
 
     Args:
-        blocks: basic blocks of each stage; (2, 2, 2, 2) is ResNet-18.
-        base_width: channels of the first stage; the last has ``base_width · 2^(stages − 1)``, as many as features.
-        channels: channels of the series, of any length.
+        blocks: number of basic blocks of each stage. (2, 2, 2, 2) is ResNet-18.
+        base_width: channels of the first stage. The last stage has ``base_width · 2^(stages − 1)``, the number of
+            features.
+        channels: channels of the series. The series may have any length.
 
     Raises:
-        InputError: where `blocks` is empty or a number is below 1.
+        InputError: if `blocks` is empty or a number is below 1.
 
-    Source: He et al., CVPR 2016, arXiv 1512.03385, over time: the encoder of DBPM (Lan et al., ICLR 2024,
-    arXiv 2302.03357), whose code this follows but for the linear layer to 256 at its end, which is a head's part here.
+    Source: He et al., CVPR 2016, arXiv 1512.03385, applied over time: the encoder of DBPM (Lan et al., ICLR 2024, arXiv
+    2302.03357). We follow the authors' code except for its final linear layer to 256, which is part of a head here.
 
     Example:
         >>> import torch
@@ -96,23 +98,25 @@ class _ResidualBlock(nn.Module):
 
 
 class DilatedConvNet(Backbone):
-    """A linear map of each step, then residual blocks of dilated convolutions; the maximum over all steps.
+    """Dilated convolutional backbone for time series: the encoder of TS2Vec.
 
-    Block i (from 0) adds to its input ``conv(gelu(conv(gelu(x))))``, both of 3 steps, 2^i apart. There are `depth`
-    blocks of `hidden_width` channels and one of `width`, whose shortcut is a convolution of one step; there is no norm.
+    A linear map of each time step is followed by residual blocks of dilated convolutions. Block i (from 0) adds to its
+    input ``conv(gelu(conv(gelu(x))))``, where both convolutions have 3 taps that are 2^i steps apart. There are `depth`
+    blocks of `hidden_width` channels and one last block of `width` channels, whose shortcut is a convolution of one
+    step. There is no norm. The features are the maximum over all time steps.
 
     Args:
-        width: features a sample.
+        width: number of features per sample.
         hidden_width: channels of all blocks but the last.
-        depth: blocks before the last; a feature sees up to ``2^(depth + 3) − 3`` steps.
-        channels: channels of the series, of any length.
+        depth: number of blocks before the last. A feature depends on up to ``2^(depth + 3) − 3`` steps.
+        channels: channels of the series. The series may have any length.
 
     Raises:
-        InputError: where a number is below 1.
+        InputError: if a number is below 1.
 
     Source: Yue et al., TS2Vec: Towards Universal Representation of Time Series (AAAI 2022, arXiv 2106.10466), section
-    3.2 and the maximum of its instances over time; without its masks of steps, and without the dropout that ends the
-    authors' encoder.
+    3.2 and the maximum over time for a whole series (instance level). The masks of time steps and the dropout at the
+    end of the authors' encoder are left out.
 
     Example:
         >>> import torch

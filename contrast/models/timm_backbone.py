@@ -1,4 +1,4 @@
-"""Any network of timm's as a backbone."""
+"""Any timm network as a backbone."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ __all__ = ["Timm"]
 
 
 class Timm(Backbone):
-    """A network of timm's without its classifier (``num_classes=0``): convolutional ones, vision transformers, others.
+    """timm network without its classifier (``num_classes=0``): convolutional networks, vision transformers and others.
 
-    Nothing is ever downloaded: the network starts at random or from a file. timm's models with an input of fixed size
-    are built for `image_size`; the others take any.
+    Nothing is ever downloaded: the network starts from random weights or from a file. timm models with a fixed input
+    size are built for `image_size`; the others accept any size.
 
     Args:
         name: timm's name of the architecture, without the tag of a set of weights: resnet18, vit_tiny_patch16_224.
         image_size: height and width of the images, in pixels.
         channels: channels of the images.
-        weights: a file for `load_weights`; None to start at random.
-        weights_prefix: what stands before the network's names in that file; None to look for it.
+        weights: a file for `load_weights`. None starts from random weights.
+        weights_prefix: prefix of the network's parameter names in that file. None searches for the prefix.
 
     Raises:
-        InputError: without timm, for a name it does not know, or a size that the architecture cannot take.
+        InputError: if timm is not installed, does not know the name, or the architecture cannot take this size.
     """
 
     @checked
@@ -87,10 +87,10 @@ def _timm() -> ModuleType:
 
 
 def _feature_width(timm: ModuleType, name: str, settings: dict[str, Any], image_size: int) -> int:
-    """Width of the features, by a forward pass on the meta device, which computes nothing but shapes.
+    """Width of the features, by a forward pass on the meta device, which computes only shapes.
 
-    No attribute of timm's models tells it for all of them, and this also finds the sizes that an architecture cannot
-    take, which most notice in their first forward pass only.
+    No attribute of timm's models gives the width for all of them. The forward pass also finds the sizes that an
+    architecture cannot take: most architectures check the size only in their first forward pass.
     """
     try:
         with torch.device("meta"), torch.no_grad():

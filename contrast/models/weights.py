@@ -1,4 +1,4 @@
-"""Load pretrained weights into a backbone: checkpoints of other projects, and of this one."""
+"""Load pretrained weights into a backbone, from checkpoints of this project or of other projects."""
 
 from __future__ import annotations
 
@@ -22,32 +22,33 @@ __all__ = ["Layout", "load_weights"]
 
 Layout = Literal["auto", "plain", "moco", "moco_v3", "lightning"]
 Name = tuple[str, ...]
-"""A parameter's name, split at its dots."""
+"""Parameter name, split at its dots."""
 
 _PREFIXES = {"moco": "encoder_q", "moco_v3": "base_encoder", "lightning": "backbone", "plain": ""}
 _WRAPPERS = frozenset({"_orig_mod", "module"})
-"""Parts of names that torch.compile and DistributedDataParallel put in, wherever the wrapped module stands."""
+"""Name parts that torch.compile and DistributedDataParallel insert, anywhere in a name."""
 _HEAD = re.compile(r"head|^fc|classif|project|predict|prototype|^linear|^queue|^last_layer$")
-"""What the first part of a name looks like that belongs to a classifier, a projection head or a queue."""
+"""Pattern for the first part of names that belong to a classifier, a projection head or a key queue."""
 _SLOW = re.compile(r"momentum|encoder_k|^key|target|(^|_)ema($|_)")
-"""What a part of a name looks like that belongs to a moving average of the trained network."""
+"""Pattern for a part of names that belong to a moving average of the trained network."""
 _SPELLINGS = {"shortcut": "downsample"}
-"""Parts of names that other ResNets spell differently from torchvision's."""
+"""Name parts that other ResNets spell differently from torchvision."""
 _COUNTER = "num_batches_tracked"
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A network of the backbone's kind that a file may hold.
+    """A network in a weights file that may match the backbone.
 
     Attributes:
-        place: the keys that lead to its state dict.
-        prefix: what stands before the backbone's names in it.
-        target: the module that would be filled.
-        names: the target's names, each with the name that the tensor has in the state dict.
+        place: keys that lead to the network's state dict in the file.
+        prefix: name parts before the backbone's own names in that state dict.
+        target: module that would be filled.
+        names: the target's names, each with the name of its tensor in the state dict.
         heads: names below the prefix that belong to a head.
-        missing, unexpected: names that only the target, or only the file, has.
+        missing: names that only the target has.
+        unexpected: names that only the file has.
         reshaped: names whose shapes differ.
     """
 
@@ -66,7 +67,7 @@ class _Candidate:
 
     @property
     def nearness(self) -> tuple[int, int]:
-        """Larger for a nearer fit."""
+        """Sort key: larger for a nearer fit."""
         right = len(self.names) - len(self.reshaped)
         return right, -len(self.unexpected)
 
@@ -81,38 +82,43 @@ class _Candidate:
 
 @checked
 def load_weights(backbone: Backbone, path: str | Path, layout: Layout = "auto", prefix: str | None = None) -> list[str]:
-    """Load a file's weights into a backbone; all that is not a classifier or a projection head must fit exactly.
+    """Load pretrained weights from a file into a backbone; all but classifiers and projection heads must match exactly.
 
-    The file is ``.safetensors`` or of `torch.save`, its state dict bare or below keys such as "state_dict", "model",
-    "net" or "teacher". Whatever stands before all of the backbone's names is taken for the prefix of the network that
-    holds it: ``encoder_q.`` (MoCo v1 and v2), ``base_encoder.`` (MoCo v3), ``encoder.`` (SimSiam, SupContrast),
-    ``backbone.`` (this package, DINO, Barlow Twins, VICReg, lightly, solo-learn) or any other; ``module.`` of
-    DistributedDataParallel and ``_orig_mod.`` of torch.compile count for nothing anywhere in a name.
-    Where several networks of a file fit, the trained one is taken before its moving average (``encoder_q.`` before
-    ``encoder_k.``), and the teacher before the student, as DINO evaluates it. A line of the log says what was taken.
+    The file is ``.safetensors`` or was written by `torch.save`. Its state dict may be bare or below keys such as
+    "state_dict", "model", "net" or "teacher".
 
-    No code of the file runs (``weights_only=True``): settings such as `argparse.Namespace` are passed over, other
-    objects are refused. float16, bfloat16 and float64 are converted to the backbone's type.
+    The text before all of the backbone's names is the prefix of the network in the file: ``encoder_q.`` (MoCo v1 and
+    v2), ``base_encoder.`` (MoCo v3), ``encoder.`` (SimSiam, SupContrast), ``backbone.`` (this package, DINO, Barlow
+    Twins, VICReg, lightly, solo-learn) or any other. ``module.`` of DistributedDataParallel and ``_orig_mod.`` of
+    torch.compile are ignored anywhere in a name.
+
+    If several networks of a file match, the trained network is preferred to its moving average (``encoder_q.`` to
+    ``encoder_k.``), and the teacher to the student, as DINO evaluates the teacher. A log line says which network was
+    loaded.
+
+    No code in the file is executed (``weights_only=True``). Settings such as `argparse.Namespace` are skipped; other
+    objects raise an error. float16, bfloat16 and float64 weights are converted to the backbone's dtype.
 
     Args:
         backbone: filled in place.
         path: the file.
-        layout: "moco", "moco_v3", "lightning" (this package) or "plain" to take only names below ``encoder_q.``,
-            ``base_encoder.``, ``backbone.`` or without a prefix; "auto" looks for the prefix.
-        prefix: the prefix by hand, say ``student.``; the keys that lead to a state dict count as parts of it.
+        layout: prefix by the kind of checkpoint. "moco" takes only names below ``encoder_q.``, "moco_v3" names below
+            ``base_encoder.``, "lightning" (this package) names below ``backbone.``, and "plain" names without a prefix.
+            "auto" searches for the prefix.
+        prefix: an explicit prefix, for example ``student.``. It may begin with the keys that lead to a state dict.
 
     Returns:
-        The names of the state dict that were left out: other networks, queues, classifiers, projection heads.
+        Names in the state dict that were not loaded: other networks, key queues, classifiers and projection heads.
 
     Raises:
-        InputError: where the file is missing, broken, holds anything but tensors and plain containers, fits in two
-            ways, or does not fit, which names the nearest fit; for tensors without plain finite numbers. Nothing is
-            loaded then.
+        InputError: if the file is missing or damaged, holds anything but tensors and plain containers, or has a tensor
+            without plain finite numbers. If several networks match equally well. If none matches, with the nearest
+            match in the message. In each case nothing is loaded.
     """
     path = Path(path)
     states = read_states(path)
     wanted = _wanted(layout, prefix)
-    # All that the backbone has comes first, then only what it wraps: exports have the library's own names.
+    # Try the backbone's own names first, then those of the module it wraps: exports use the library's names.
     targets: list[nn.Module] = [backbone]
     if backbone.plain_module is not backbone:
         targets.append(backbone.plain_module)
@@ -121,7 +127,7 @@ def load_weights(backbone: Backbone, path: str | Path, layout: Layout = "auto", 
     if not asked:
         _refuse_nothing_found(path, backbone, wanted, found)
     fitting = [each for each in asked if each.fits and each.target is backbone] or [each for each in asked if each.fits]
-    if wanted is not None:  # a prefix that is given in full leaves no choice
+    if wanted is not None:  # a candidate at exactly the given prefix wins
         fitting = [each for each in fitting if wanted in (each.path, each.prefix)] or fitting
     if not fitting:
         _refuse_misfit(path, backbone, max(asked, key=lambda each: each.nearness), states)
@@ -147,7 +153,7 @@ def _wanted(layout: str, prefix: str | None) -> Name | None:
 
 
 def _below(candidate: _Candidate, wanted: Name) -> bool:
-    """Whether the candidate's path, from any of its keys on, begins with what was asked for."""
+    """Whether the candidate's path continues with the wanted prefix, starting at any key of its place."""
     if not wanted:
         return not candidate.prefix
     starts = range(len(candidate.place) + 1)
@@ -159,18 +165,18 @@ def _plain(name: str) -> Name:
 
 
 def _candidates(target: nn.Module, states: Mapping[Name, State]) -> list[_Candidate]:
-    """Every prefix in every state dict that stands before one of the target's names.
+    """Candidates for every prefix in every state dict that stands before one of the target's names.
 
-    Where none fits, the target's children may be numbered in the file.
+    If none fits, candidates whose names number the target's children are added.
     """
     own = dict(target.state_dict())
     by_plain = {_plain(name): name for name in own}
-    if len(by_plain) < len(own):  # the network itself calls a part `module` or the like
+    if len(by_plain) < len(own):  # the network itself has parts called `module` or `_orig_mod`
         by_plain = {tuple(name.split(".")): name for name in own}
     found = _below_prefixes(target, own, by_plain, states)
     if any(each.fits for each in found):
         return found
-    # `nn.Sequential(*resnet.children())`, as lightly's examples have it, numbers the children.
+    # `nn.Sequential(*resnet.children())`, as in lightly's examples, numbers the children.
     numbers = {name: str(number) for number, (name, _) in enumerate(target.named_children())}
     numbered = {(numbers.get(parts[0], parts[0]), *parts[1:]): name for parts, name in by_plain.items()}
     return found + [each for each in _below_prefixes(target, own, numbered, states) if each.fits]
@@ -201,7 +207,7 @@ def _candidate(
     state: State,
 ) -> _Candidate:
     names = {by_plain[parts]: name for parts, name in below.items() if parts in by_plain}
-    # A network may well keep part of what it calls its head (ConvNeXt's last norm), so its own names come first.
+    # A backbone may keep part of its "head" (ConvNeXt's last norm), so its own names are matched before head names.
     others = {parts: name for parts, name in below.items() if parts not in by_plain}
     heads = [name for parts, name in others.items() if _HEAD.search(parts[0])]
     return _Candidate(
@@ -210,7 +216,7 @@ def _candidate(
         target,
         names,
         heads,
-        # Files from before torch 0.4.1 lack the counters, which nothing needs.
+        # Files from before torch 0.4.1 lack the batch counters, which are not needed.
         missing=sorted(name for name in own if name not in names and not name.endswith(_COUNTER)),
         unexpected=sorted(".".join(parts) for parts, name in others.items() if name not in heads),
         reshaped=[
@@ -223,7 +229,7 @@ def _candidate(
 
 def _one_of(fitting: list[_Candidate], states: Mapping[Name, State], path: Path) -> _Candidate:
     distinct: list[_Candidate] = []
-    for each in fitting:  # a network may stand in a file under two names: BYOL's `net.` and `online_encoder.net.`
+    for each in fitting:  # a file may hold one network under two names: BYOL's `net.` and `online_encoder.net.`
         if not any(_equal(each, other, states) for other in distinct):
             distinct.append(each)
     trained = [each for each in distinct if not any(map(_SLOW.search, each.path))]
@@ -251,7 +257,7 @@ def _equal(one: _Candidate, other: _Candidate, states: Mapping[Name, State]) -> 
 
 
 def _tensors(chosen: _Candidate, state: State, path: Path) -> tuple[State, list[str]]:
-    """The tensors in the types of the target, and the types that were converted."""
+    """The tensors to load, in the target's dtypes, and one sentence for each conversion."""
     given: State = {}
     converted: Counter[str] = Counter()
     for name, own in chosen.target.state_dict().items():
@@ -271,7 +277,7 @@ def _tensors(chosen: _Candidate, state: State, path: Path) -> tuple[State, list[
 
 
 def _unusable(tensor: Tensor) -> str:
-    """Why a tensor has no plain numbers; empty where it has."""
+    """Why a tensor has no plain numbers; empty if it has."""
     if tensor.is_meta:
         return "is on the meta device, which holds no numbers: save the network after it has been given some"
     if tensor.is_quantized:

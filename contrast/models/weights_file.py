@@ -1,4 +1,4 @@
-"""Read a file of weights without running code from it: the state dicts that it holds, by their place in the file."""
+"""Read the state dicts of a weights file without executing code from it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ __all__ = ["State", "read_states"]
 
 State = dict[str, Tensor]
 
-_ZIP, _LEGACY = b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how files of torch.save start: new, old
-_DEEPEST = 4  # mappings within mappings: {"model": {"state_dict": {...}}}
+# The first bytes of a file in the new and in the old format of torch.save.
+_ZIP, _LEGACY = b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+_DEEPEST = 4  # nested mappings, as in {"model": {"state_dict": {...}}}
 
-# What torch's unpickler was seen to raise on files that were cut or had bytes changed.
+# Exceptions that torch's unpickler was seen to raise on truncated or corrupted files.
 _UNREADABLE = (
     *(SafetensorError, UnpicklingError, RuntimeError, OSError, EOFError, ValueError, LookupError),
     *(TypeError, AttributeError, AssertionError, struct.error, zipfile.BadZipFile, NotImplementedError),
@@ -31,7 +32,7 @@ _UNREADABLE = (
 
 
 class _Ignored:
-    """Stands in for an object that is not a tensor: no attribute of it is ever read."""
+    """Placeholder for an object that is not a tensor; no attribute of it is ever read."""
 
     def __init__(self, *given: object) -> None:
         pass
@@ -41,14 +42,14 @@ class _Ignored:
 
 
 class _IgnoredMapping:
-    """Stands in for a subclass of dict: the unpickler fills a plain one."""
+    """Placeholder for a subclass of dict: the unpickler fills a plain dict instead."""
 
     def __new__(cls, *given: object) -> Any:
         return {}
 
 
-# Objects of settings and counters that checkpoints are known to hold beside their tensors. None of these modules is
-# imported and none of these functions called: the unpickler makes a placeholder for each.
+# Settings and counters that checkpoints are known to hold beside their tensors. The unpickler makes a placeholder for
+# each: it imports none of these modules and calls none of these functions.
 _PLACEHOLDERS = (
     *("argparse.Namespace", "types.SimpleNamespace", "typing.Any", "datetime.datetime", "datetime.timedelta"),
     *(f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("dict", "list", "int", "float", "str")),
@@ -77,15 +78,19 @@ _MAPPINGS = (
 
 
 def read_states(path: Path) -> dict[tuple[str, ...], State]:
-    """Every state dict of a file by the keys that lead to it: ``()`` for a bare one, ``("model",)`` under "model".
+    """Read every state dict in a weights file, by the keys that lead to it.
 
-    What is not a tensor (epochs, settings, the states of optimisers) is left out.
+    The key is ``()`` for a bare state dict, and ``("model",)`` for a state dict under "model". Everything that is not a
+    tensor (epochs, settings, optimiser states) is left out.
 
     Args:
-        path: a ``.safetensors`` file or one of `torch.save`.
+        path: a ``.safetensors`` file, or a file written by `torch.save`.
+
+    Returns:
+        State dicts by their keys.
 
     Raises:
-        InputError: where the file is missing or damaged, holds objects that are not on the list of harmless ones, or
+        InputError: if the file is missing or damaged, holds an object that is not on the list of harmless objects, or
             has no state dict.
     """
     states = dict(_states(_read(path), (), 0))
@@ -130,7 +135,7 @@ def _read(path: Path) -> Any:
 def _unpickled(path: Path, start: bytes) -> Any:
     if start.startswith(_ZIP):
         with zipfile.ZipFile(path) as archive:
-            # torch never compresses; a compressed file of a kilobyte may unfold to all of the memory.
+            # torch never compresses. A compressed file of a kilobyte might expand until memory runs out.
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
                 raise ValueError("its entries are compressed, which torch.save does not do")
     placeholders = [(_Ignored, name) for name in _PLACEHOLDERS] + [(_IgnoredMapping, name) for name in _MAPPINGS]

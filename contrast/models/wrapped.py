@@ -1,4 +1,4 @@
-"""A backbone that wraps another and changes only how it is computed."""
+"""Backbones that wrap another backbone and change only how it is computed: torch.compile and gradient caching."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ __all__ = ["Compiled", "GradientCache", "Holder"]
 
 
 class Holder(Backbone, ABC):
-    """A backbone that is another one, but for how it computes.
+    """Base class of backbones that wrap another backbone and change only how it is computed.
 
     Args:
-        backbone: what is held.
+        backbone: the wrapped backbone.
     """
 
     def __init__(self, backbone: Backbone) -> None:
@@ -44,17 +44,17 @@ class Holder(Backbone, ABC):
 
 
 class Compiled(Holder):
-    """A backbone that ``torch.compile`` compiles when it first sees a batch: the same function up to rounding.
+    """Backbone compiled by ``torch.compile`` when it sees its first batch; the same function up to rounding.
 
-    The first batch waits for the compiler, half a minute for a ResNet-18, and so does the first of another size or
-    mode. Whether steps are faster then depends on the device: on a CPU they may be slower.
+    The first batch waits for the compiler, half a minute for a ResNet-18. So does the first batch of another size or
+    mode. Whether steps are faster afterwards depends on the device; on a CPU they may be slower.
 
     Args:
-        backbone: what is compiled.
-        backend: of torch's compiler.
+        backbone: the backbone to compile.
+        backend: backend of torch's compiler.
 
     Raises:
-        InputError: for a backend that torch does not have, and, with the first batch, where it cannot compile.
+        InputError: if torch does not have the backend. At the first batch: if torch cannot compile the backbone.
 
     Example:
         >>> from contrast.models import ConvNet
@@ -72,7 +72,8 @@ class Compiled(Holder):
         self.backend = backend
 
     def forward(self, images: Float[Tensor, "b c *space"]) -> Float[Tensor, "b d"]:
-        # In place, so that names of weights stay; what others hook is this module, which is not compiled.
+        # Compile in place, so that the weights keep their names. Hooks belong on this outer module, which is not
+        # compiled.
         if self.backbone._compiled_call_impl is None:
             self.backbone.compile(backend=self.backend)
         try:
@@ -87,23 +88,27 @@ class Compiled(Holder):
 
 
 class GradientCache(Holder):
-    """A backbone that sees `rows` samples at a time, so that a batch's activations are never all there.
+    """Gradient caching: encode at most `rows` samples at a time, to save the memory of a large batch's activations.
 
-    ``f(x) = [f(x_1), f(x_2), ...]``: forward keeps the features of each part, backward encodes the parts again, one
-    after another, with the gradient that the whole batch's loss has for them. Loss and gradient are those of the whole
-    batch, negatives included, where samples do not meet in the backbone. Batch norm makes them meet: it then takes its
-    statistics from each part, as several processes do, and its running statistics move once for each part.
+    ``f(x) = [f(x_1), f(x_2), ...]``
 
-    Backward runs the encoder forward once more, about a third of a step's time. The projection head is no part of it.
+    The forward pass keeps only the features of each part. The backward pass encodes the parts again, one after another,
+    with the gradient of the whole batch's loss for their features. Loss and gradient equal those of the whole batch,
+    with all negatives, if samples do not interact in the backbone. In batch norm samples do interact: each part then
+    has its own batch statistics, as with several processes, and the running statistics are updated once per part.
 
-    Source: Gao et al., RepL4NLP 2021, arXiv 2101.06983, section 3. The second pass is autograd's own recomputation.
+    The backward pass repeats the encoder's forward pass, about a third of a step's time. The projection head is not
+    included.
 
     Args:
-        backbone: what encodes.
-        rows: samples of a part at most, at least 1; a batch is split into parts that are alike.
+        backbone: the encoder.
+        rows: largest number of samples of a part, at least 1. A batch is split into parts of nearly equal size.
 
     Raises:
-        InputError: where `rows` is below 1.
+        InputError: if `rows` is below 1.
+
+    Source: Gao et al., RepL4NLP 2021, arXiv 2101.06983, section 3. The second forward pass is autograd's recomputation
+    (activation checkpointing).
 
     Example:
         >>> from contrast.models import ConvNet
@@ -118,7 +123,7 @@ class GradientCache(Holder):
         self.rows = require_positive("GradientCache", "rows", rows)
 
     def forward(self, images: Float[Tensor, "b c *space"]) -> Float[Tensor, "b d"]:
-        parts = images.tensor_split(max(1, -(-len(images) // self.rows)))  # alike in size, for batch norm
+        parts = images.tensor_split(max(1, -(-len(images) // self.rows)))  # nearly equal parts, for batch norm
         if not torch.is_grad_enabled():
             return torch.cat([self.backbone(part) for part in parts])
         features = [checkpoint(self.backbone, part, use_reentrant=False, context_fn=self._contexts) for part in parts]
@@ -133,7 +138,10 @@ class GradientCache(Holder):
 
 @contextlib.contextmanager
 def _still(module: nn.Module) -> Iterator[None]:
-    """Batch norm normalises as ever, and its running statistics stay: the part has moved them in forward already."""
+    """Keep the running statistics of batch norm unchanged; batches are still normalised by their own statistics.
+
+    The forward pass has already moved the running statistics for this part.
+    """
     norms = [
         (each, each.momentum, each.num_batches_tracked)
         for each in module.modules()

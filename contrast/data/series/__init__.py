@@ -1,4 +1,4 @@
-"""Time series: files and data set classes of arrays (channel, step), and their random views."""
+"""Time series data: readers of files, a data module for arrays (channel, step), and random views."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training data from time series."""
+"""Data module for time series: pretraining and evaluation on any data set of series."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from contrast.errors import InputError
 
 __all__ = ["IndexedSeries", "SeriesData", "TrainingSeries", "drawn"]
 
-_SIZE, _MARGIN, _SCALE = (144, 96), 4, 3  # drawn larger and scaled down, for smooth lines
+_SIZE, _MARGIN, _SCALE = (144, 96), 4, 3  # drawn 3 times as large and scaled down, for smooth lines
 _PAPER, _ZERO = (255, 255, 255), (225, 227, 230)
 _SHADES = 64
-_MOST = 12  # channels that are drawn
+_MOST = 12  # largest number of channels in a picture
 
 
 def drawn(series: Float[Tensor, "c t"]) -> Image.Image:
-    """One line a channel over a common scale, the first twelve channels.
+    """Line plot of a time series, one line per channel on a common scale; only the first twelve channels.
 
     Args:
-        series: channels and steps; a number that is not finite leaves a gap.
+        series: (channel, step). A number that is not finite is left out of the line.
     """
     width, height = (_SCALE * side for side in _SIZE)
     picture = Image.new("RGB", (width, height), _PAPER)
@@ -57,7 +57,7 @@ def drawn(series: Float[Tensor, "c t"]) -> Image.Image:
         points = [(x, up(value)) for x, value in zip(across, values, strict=False) if value - value == 0]
         if len(points) > 1:
             draw.line(points, fill=_colour(channel, len(shown)), width=_SCALE + 1, joint="curve")
-    # With few colours a file is a third of the size; a page of pairs holds a hundred.
+    # Few colours make a file a third of the size; a page of pairs holds a hundred pictures.
     return picture.resize(_SIZE, Image.Resampling.LANCZOS).quantize(_SHADES)
 
 
@@ -67,19 +67,20 @@ def _colour(channel: int, channels: int) -> tuple[int, int, int]:
 
 
 class IndexedSeries(IndexedSamples):
-    """Series of a map-style data set as float32 (channel, step), each with its index and label (-1 where it has none).
+    """Time series of a map-style data set as float32 (channel, step), each with its index and label (-1 if none).
 
     Args:
         source: any data set with a length whose items are series or (series, label); see `to_series`.
-        channels: of every series.
-        steps: the length of every series; None takes the first one's.
-        resampled: whether series of another length are brought to it on straight lines, or refused.
-        offset: subtracted from each channel in float64, (channels,); None takes that of the data set's first series
-            (see `offset_of`): 0 unless float32 would round their changes away.
+        channels: number of channels of every series.
+        steps: length of every series. None takes the length of the first series.
+        resampled: whether series of another length are resampled to `steps` by linear interpolation. If not, they raise
+            an error.
+        offset: number to subtract from each channel in float64, (channels,). None computes it from the first series of
+            the data set (see `offset_of`). It is 0 unless float32 would round the changes of the series away.
 
     Raises:
-        InputError: for a data set that is empty or not map-style; from an item, for one that has other channels or
-            another length, or a number that is missing.
+        InputError: if the data set is empty or not map-style. When an item is read: if it has another number of
+            channels or another length, or contains NaN or infinity.
 
     Example:
         >>> import numpy as np
@@ -109,14 +110,14 @@ class IndexedSeries(IndexedSamples):
     def _first_offset(self) -> Float64[Tensor, " c"]:
         first = []
         for place in range(min(len(self.source), LOOKED_AT)):
-            with suppress(InputError):  # it is said where the series is used
+            with suppress(InputError):  # the error is raised again when the series is used
                 series = read_sample(self.source, place, self.kind, to_series)[0]
                 if len(series) == self.channels:
                     first.append(series)
         return offset_of(first) if first else torch.zeros(self.channels, dtype=torch.float64)
 
     def convert(self, sample: Any) -> Float32[Tensor, "{self.channels} {self.steps}"]:
-        """A series as float32 of so many channels and steps, its offset subtracted."""
+        """Convert a series to float32 with `channels` channels and `steps` steps, and subtract the offset."""
         series = self._fitting(to_series(sample))
         return (series.double() - self.offset[:, None]).float() if bool(self.offset.any()) else series.float()
 
@@ -137,12 +138,12 @@ class IndexedSeries(IndexedSamples):
         return resample(series, self.steps)
 
     def subset(self, chosen: Int[Tensor, " m"] | Sequence[int]) -> IndexedSeries:
-        """Some of the series, numbered anew from 0 in the order given."""
+        """A subset of the series, renumbered from 0 in the given order."""
         return IndexedSeries(self._some(chosen), self.channels, self.steps, self.resampled, self.offset)
 
 
 class TrainingSeries(Dataset[tuple[Tensor, int]]):
-    """Series by (epoch, position), without labels."""
+    """Training series, indexed by (epoch, position), without labels."""
 
     def __init__(self, series: IndexedSeries) -> None:
         self._series = series
@@ -155,27 +156,30 @@ class TrainingSeries(Dataset[tuple[Tensor, int]]):
 
 
 class SeriesData(TrainingData):
-    """Time series for pretraining and for evaluation, from any map-style dataset classes.
+    """Data module for time series: pretraining and evaluation on any map-style data sets.
 
-    Series are float32 (channel, step), standardised channel by channel, then turned into views on the device. Labels,
-    if there are any, never reach a training batch.
+    Series are float32 (channel, step). On the device they are standardised per channel and then turned into views.
+    Labels, if there are any, never reach a training batch.
 
     Args:
-        train: what is pretrained on; items are series or (series, label).
-        views: the augmentation, of standardised series.
-        test: what evaluations report on; None where there is none.
-        batch_size: samples a process and step, at least 2.
-        workers: loader processes; no more are started than there are batches.
-        seed: of the order and of every view; the run's seed if a configuration leaves it out.
-        channels: of every series.
-        length: steps to which every series is resampled on straight lines; None takes them as they are, of one length.
-        mean, std: for standardising before the views, one number a channel or one for all; None takes those of the
-            training set, which is read once for it (a channel that never changes is divided by 1).
-        limit: pretrain on so many samples, chosen by the seed; None takes all.
+        train: the training set. Its items are series or (series, label).
+        views: the augmentation of standardised series.
+        test: the test set that evaluations report on; None if there is none.
+        batch_size: samples per process and step, at least 2.
+        workers: number of loader processes. No more are started than there are batches.
+        seed: random seed of the sample order and of every view. A configuration that leaves it out uses the run's seed.
+        channels: number of channels of every series.
+        length: number of steps to which every series is resampled by linear interpolation. None keeps the series as
+            they are; they must then have one length.
+        mean: mean to standardise the series before the views: one number per channel, or one for all. None reads the
+            whole training set once to compute mean and std.
+        std: standard deviation, in the same form. A computed 0 (a constant channel) is replaced by 1.
+        limit: number of samples to pretrain on, chosen by the seed. None takes all.
 
     Raises:
-        InputError: for a batch size of 1, a length or a limit out of range, or one of mean and std without the other;
-            when training starts, for a batch larger than the data set, and series that differ in length or channels.
+        InputError: if the batch size is below 2, the length or the limit is out of range, or only one of mean and std
+            is given. When training starts: if a batch is larger than the data set, or series differ in length or
+            channels.
     """
 
     samples_name, value_name = "series", "value"
@@ -210,13 +214,13 @@ class SeriesData(TrainingData):
 
     @cached_property
     def standardisation(self) -> Standardisation:
-        """Of samples as loaders give them: less the offset that float32 would not hold; see `IndexedSeries`."""
+        """Standardisation of samples as the loaders return them: after `IndexedSeries` has subtracted its offset."""
         scale = self._own
         return Standardisation(tuple(m - offset for m, offset in zip(scale.mean, self._offset, strict=True)), scale.std)
 
     @cached_property
     def _own(self) -> Standardisation:
-        """Of samples as the data set has them."""
+        """Standardisation of samples as the data set holds them, before any offset is subtracted."""
         if self._given is not None:
             return self._given
         scale = _of_set(self.train_set)
@@ -250,7 +254,7 @@ class SeriesData(TrainingData):
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
-        # Reads the training set, unless it is given: refuses a series that does not fit before any step is taken.
+        # Without given mean and std this reads the training set: an invalid series then raises before the first step.
         _ = self.standardisation
 
     def picture(self, sample: Tensor) -> Image.Image:
@@ -281,10 +285,13 @@ class SeriesData(TrainingData):
 
 
 def _of_set(samples: Any) -> Standardisation:
-    """Mean and deviation of each channel over all series and steps, in float64.
+    """Mean and standard deviation of each channel over all series and steps, in float64.
 
-    Source of the update: Chan, Golub and LeVeque, Algorithms for Computing the Sample Variance (The American
-    Statistician 1983): sums of squares would cancel where a mean is far from 0.
+    The moments are updated series by series: a sum of squares would lose precision by cancellation if a mean is far
+    from 0.
+
+    Source: Chan, Golub and LeVeque, Algorithms for Computing the Sample Variance (The American Statistician 1983), for
+    the update.
     """
     count, mean, squares = 0, torch.zeros(samples.channels).double(), torch.zeros(samples.channels).double()
     for place in tqdm(range(len(samples)), "reading every series once", delay=2, leave=False):

@@ -1,4 +1,4 @@
-"""Time series in .npz, .npy and .ts files."""
+"""Read time series from .npz, .npy and .ts files."""
 
 from __future__ import annotations
 
@@ -33,22 +33,26 @@ __all__ = [
 ]
 
 _ROUNDED = 1e-3
-"""Share of a channel's deviation that rounding to float32 may change: above it a series stays float64."""
+"""Largest rounding error of float32, as a share of a channel's deviation; above it a series stays float64."""
 LOOKED_AT = 64
-"""Series of a training set from which an offset is taken."""
+"""Number of training series from which an offset is computed."""
 
 
 def to_series(values: Any) -> Float[Tensor, "c t"]:
-    """Numbers (channel, step), or (step,) of a single channel, as float32.
+    """Convert numbers, (channel, step) or (step,) of one channel, to a float32 series (channel, step).
 
-    A series with a large offset, say a latitude that changes by 1e-6, stays float64: float32 would round its changes
-    away before they are standardised.
+    A series with a large offset, for example a latitude that changes by 1e-6, stays float64: float32 would round its
+    changes away before the series is standardised.
 
     Args:
         values: a numpy array or a tensor of integers or floats.
 
+    Returns:
+        (channel, step), float32 or float64.
+
     Raises:
-        InputError: for anything else, for no steps, and for NaN or infinity, naming the channel.
+        InputError: for any other type or shape, for a series without steps, and for NaN or infinity, naming the
+            channel.
 
     Example:
         >>> to_series(np.array([1, 2, 3])).tolist()
@@ -60,7 +64,7 @@ def to_series(values: Any) -> Float[Tensor, "c t"]:
         raise InputError(f"a series of type {what}: give a numpy array or a tensor of numbers, (channel, step)")
     if array.ndim not in (1, 2) or not array.size:
         raise InputError(f"a series of shape {array.shape}: give (channel, step), or (step,) of one channel")
-    with np.errstate(over="ignore"):  # becomes infinity, which is refused
+    with np.errstate(over="ignore"):  # overflow becomes infinity, which raises below
         series = torch.from_numpy(np.atleast_2d(array).astype(np.float32))
     exact = torch.from_numpy(np.atleast_2d(array).astype(np.float64))
     bad = ~torch.isfinite(series)
@@ -75,10 +79,13 @@ def to_series(values: Any) -> Float[Tensor, "c t"]:
 
 
 def offset_of(series: Sequence[Float[Tensor, "c _"]]) -> Float64[Tensor, " c"]:
-    """What to subtract in float64 before series become float32: 0, or of series that float32 would round, their mean.
+    """Offset to subtract in float64 before series become float32: 0, or the mean of series that float32 would round.
 
     Args:
-        series: the first series of a training set, as `to_series` gives them.
+        series: the first series of a training set, as `to_series` returns them.
+
+    Returns:
+        One number per channel, (c,) float64.
     """
     if all(each.dtype == torch.float32 for each in series):
         return torch.zeros(len(series[0]), dtype=torch.float64)
@@ -86,14 +93,21 @@ def offset_of(series: Sequence[Float[Tensor, "c _"]]) -> Float64[Tensor, " c"]:
 
 
 def series_content(series: Sequence[Tensor], index: Sequence[int]) -> Content:
-    """All bytes of these series, each after its shape: what stands for their content in a checksum."""
+    """All bytes of the given series, each after its shape, for a checksum of their content."""
     chosen = (series[place] for place in index)
     parts = (part for each in chosen for part in (f"{tuple(each.shape)}\n".encode(), each.contiguous().numpy()))
     return Content("all bytes of the series", parts)
 
 
 def resample(series: Float[Tensor, "c t"], steps: int) -> Float[Tensor, "c {steps}"]:
-    """The series at `steps` places, evenly from its first step to its last, on straight lines between its steps.
+    """Resample a series to `steps` evenly spaced positions from its first to its last step, by linear interpolation.
+
+    Args:
+        series: (c, t).
+        steps: number of positions.
+
+    Returns:
+        (c, steps).
 
     Example:
         >>> resample(torch.tensor([[0.0, 2.0]]), 3).tolist()
@@ -104,7 +118,12 @@ def resample(series: Float[Tensor, "c t"], steps: int) -> Float[Tensor, "c {step
 
 
 def at_positions(series: Float[Tensor, "b c t"], positions: Float[Tensor, "b steps"]) -> Float[Tensor, "b c steps"]:
-    """Values of each series at positions of its own, in steps from 0 to t − 1, on straight lines between steps."""
+    """Values of each series at its own positions, by linear interpolation.
+
+    Args:
+        series: (b, c, t).
+        positions: (b, steps), in units of steps, from 0 to t − 1.
+    """
     last = series.shape[2] - 1
     before = positions.floor().clamp(0, last)
     share = (positions - before)[:, None].to(series.dtype)
@@ -114,24 +133,24 @@ def at_positions(series: Float[Tensor, "b c t"], positions: Float[Tensor, "b ste
 
 
 class ArraySeries(Dataset[tuple[Tensor, int | None]]):
-    """The series of an ``.npz`` with named arrays, or of an ``.npy``, which has no labels; held in memory.
+    """Time series from an ``.npz`` file with named arrays, or from an ``.npy`` file without labels; held in memory.
 
-    Series are (sample, channel, step), or (sample, step) of one channel, integers or floats. Series of unequal length
-    are padded with NaN at their ends: steps at the end of a series of which every channel is NaN are cut off (see
-    `SeriesData`'s ``length``).
+    The array is (sample, channel, step), or (sample, step) for one channel, of integers or floats. Series of unequal
+    length are padded with NaN at their ends. Steps at the end of a series in which every channel is NaN are cut off
+    (see `SeriesData`'s ``length``).
 
     Args:
         path: the file. Pickled objects in it are never loaded.
-        series: the name of the series in an ``.npz``.
-        labels: the name of the labels, (sample,) integers or texts, in an ``.npz``; None where there are none.
+        series: name of the array of series in an ``.npz``.
+        labels: name of the array of labels in an ``.npz``: (sample,) integers or texts. None if there are no labels.
 
     Attributes:
         labels: int64, (n,), or None.
-        classes: their names where they are texts, in the order of the labels; else empty.
+        classes: class names in the order of their labels, if the labels are texts; else empty.
 
     Raises:
-        InputError: for a missing or damaged file, names that are not in it, arrays that are no series or labels, and
-            a number that is missing (NaN), naming sample and channel.
+        InputError: for a missing or damaged file, a name that is not in it, an array that cannot hold series or labels,
+            and a missing number (NaN), naming sample and channel.
     """
 
     @checked
@@ -168,7 +187,7 @@ class ArraySeries(Dataset[tuple[Tensor, int | None]]):
 
 
 def _without_padding(series: Array) -> Array:
-    """A series without the steps at its end of which every channel is NaN."""
+    """Cut off the steps at the end of a series in which every channel is NaN."""
     if series.dtype.kind != "f":
         return series
     there = ~np.isnan(series).all(axis=0) if series.ndim == 2 else ~np.isnan(series)
@@ -179,23 +198,23 @@ def _without_padding(series: Array) -> Array:
 
 
 class TsFile(Dataset[tuple[Tensor, int | None]]):
-    """The series of a ``.ts`` file, held in memory; they may differ in length (see `SeriesData`'s ``length``).
+    """Time series from a ``.ts`` file, held in memory; they may differ in length (see `SeriesData`'s ``length``).
 
-    The file is in UTF-8, with or without a byte order mark, or in Latin-1. A header of ``@`` lines, then a line a
-    series: channels between colons, each with its values between commas, and the class last. Classes are numbered in
-    natural order ("2" before "10"), not in the order of the header, so that two files of the same classes agree. The
-    target of a regression is passed over.
+    The file is in UTF-8, with or without a byte order mark, or in Latin-1. It has a header of ``@`` lines, then one
+    line per series: the channels separated by colons, each with its values separated by commas, and the class at the
+    end. Classes are numbered in natural order ("2" before "10"), not in the order of the header, so that two files with
+    the same classes agree. The target of a regression is ignored.
 
     Args:
         path: the file.
 
     Attributes:
-        labels: int64, (n,), or None where the file names no classes.
-        classes: their names.
+        labels: int64, (n,), or None if the file names no classes.
+        classes: class names in the order of their labels.
 
     Raises:
-        InputError: naming file and line, for a missing file, one with timestamps, a line that does not fit the header,
-            and a number that is missing (``?`` or NaN), naming series and channel.
+        InputError: for a missing file, for one with timestamps, and, naming file and line, for a line that does not
+            match the header or a missing number (``?`` or NaN), with series and channel.
 
     Source: Bagnall et al., The UEA multivariate time series classification archive, 2018, arXiv 1811.00075.
     """
@@ -301,21 +320,22 @@ def _natural(name: str) -> tuple[tuple[float, str], ...]:
 
 
 class AeonSet(Dataset[tuple[Tensor, int | None]]):
-    """A set of the UCR and UEA archives whose ``.ts`` files lie in aeon's package; needs ``contrast[series]``.
+    """UCR and UEA time series data sets, read from the ``.ts`` files in aeon's package.
 
-    aeon itself is not imported: nothing but its files is used. Train and test are the archives' own split.
+    aeon is installed by ``contrast[series]``. Only its files are used; the package is not imported. Train and test are
+    the archives' own split.
 
     Args:
-        name: of the set, say "JapaneseVowels_eq" (270 and 370 series of 12 channels and 25 steps, 9 speakers) or
-            "BasicMotions" (40 and 40 of 6 channels and 100 steps, 4 motions).
-        split: which of its two files.
+        name: name of the data set, for example "JapaneseVowels_eq" (270 and 370 series of 12 channels and 25 steps,
+            9 speakers) or "BasicMotions" (40 and 40 series of 6 channels and 100 steps, 4 motions).
+        split: "train" or "test".
 
     Attributes:
         labels: int64, (n,).
-        classes: their names.
+        classes: class names in the order of their labels.
 
     Raises:
-        InputError: where aeon is not installed, or its package has no such set.
+        InputError: if aeon is not installed, or its package has no such data set.
 
     Source: Kudo, Toyama and Shimbo, Multidimensional curve classification using passing-through regions (Pattern
     Recognition Letters 1999), for the vowels; Bagnall et al., arXiv 1811.00075, for the archive.
@@ -342,7 +362,7 @@ class AeonSet(Dataset[tuple[Tensor, int | None]]):
 
 
 def _folder() -> Path:
-    found = importlib.util.find_spec("aeon")  # of a package at the top, it imports nothing
+    found = importlib.util.find_spec("aeon")  # does not import a top-level package
     if found is None or not found.submodule_search_locations:
         raise InputError("AeonSet reads the files of aeon, which is not installed: pip install 'contrast[series]'")
     return Path(found.submodule_search_locations[0]) / "datasets" / "data"

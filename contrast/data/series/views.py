@@ -1,4 +1,4 @@
-"""Two random views of each time series in a batch."""
+"""Random views of time series: jitter, scaling, permutation and crop."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ __all__ = ["Crop", "Jitter", "Permutation", "Scaling", "SeriesStep", "SeriesView
 
 
 class SeriesStep(ABC):
-    """One random change of a batch of series."""
+    """Base class of one random augmentation of a batch of time series."""
 
     @abstractmethod
     def draws(self, channels: int, steps: int) -> int:
-        """How many uniform numbers a series takes."""
+        """Number of uniform random numbers that the step needs per series."""
 
     @abstractmethod
     def __call__(self, series: Float[Tensor, "b c t"], draws: Float[Tensor, "b n"]) -> Float[Tensor, "b c t"]:
-        """Change each series by its own row of `draws`, uniform in [0, 1)."""
+        """Change each series by its own row of `draws`, which are uniform in [0, 1)."""
 
 
 class Jitter(SeriesStep):
-    """Noise on every value: ``x + std · n``, n normal.
+    """Gaussian noise on every value: ``x + std · n``, n standard normal.
 
     Args:
-        std: in deviations of the standardised series; 0 adds nothing.
+        std: standard deviation of the noise, in deviations of the standardised series; 0 adds nothing.
     """
 
     @checked
@@ -51,10 +51,10 @@ class Jitter(SeriesStep):
 
 
 class Scaling(SeriesStep):
-    """Each channel by a factor of its own: ``(1 + std · n) x``, n normal, so that a channel may change its sign.
+    """Random scaling of each channel: ``(1 + std · n) x``, n standard normal; a channel may change its sign.
 
     Args:
-        std: of the factors; 0 changes nothing.
+        std: standard deviation of the factors; 0 changes nothing.
     """
 
     @checked
@@ -70,11 +70,11 @@ class Scaling(SeriesStep):
 
 
 class Permutation(SeriesStep):
-    """The series cut at random places into segments, and these put together in a random order.
+    """Random permutation of segments: cut the series at random places and join the segments in a random order.
 
     Args:
-        segments: the smallest and the largest number of them, each number as likely; (1, 1) cuts nothing. A series
-            has at most as many as steps.
+        segments: smallest and largest number of segments, each number equally likely. (1, 1) cuts nothing. A series has
+            at most as many segments as steps.
     """
 
     @checked
@@ -90,7 +90,7 @@ class Permutation(SeriesStep):
         steps = series.shape[2]
         count, cuts, order = torch.split(draws, [1, steps - 1, self._most], dim=1)
         segments = self._fewest + (count * (self._most - self._fewest + 1)).floor().long()
-        # The places of the lowest draws are cut, one fewer than there are segments.
+        # Cut at the positions of the lowest draws; there is one cut fewer than segments.
         is_cut = cuts.argsort(dim=1, stable=True).argsort(dim=1) < segments - 1
         segment = torch.nn.functional.pad(is_cut.long().cumsum(dim=1), (1, 0))
         places = order.gather(1, segment).argsort(dim=1, stable=True)
@@ -98,10 +98,10 @@ class Permutation(SeriesStep):
 
 
 class Crop(SeriesStep):
-    """A random part of the series, stretched to the whole length on straight lines.
+    """Random crop in time: a random part of the series, stretched to the full length by linear interpolation.
 
     Args:
-        scale: smallest and largest share of the length; (1, 1) leaves the series as it is.
+        scale: smallest and largest share of the length; (1, 1) leaves the series unchanged.
     """
 
     @checked
@@ -121,9 +121,10 @@ class Crop(SeriesStep):
 
 
 def normal(draws: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
-    """Independent standard normal numbers of as many uniform ones in [0, 1), an even number, by pairs (u, v).
+    """Box-Muller transform: standard normal numbers from the same, even, number of uniform numbers in [0, 1).
 
-    ``√(−2 ln(1 − u)) cos(2πv)`` and the same with the sine; 24 bits of u end them at ±5.8.
+    ``√(−2 ln(1 − u)) cos(2πv)`` and ``√(−2 ln(1 − u)) sin(2πv)`` for each pair (u, v). As u has 24 bits, the results
+    lie within ±5.8.
 
     Source: Box and Muller, A Note on the Generation of Random Normal Deviates (Annals of Mathematical Statistics 1958).
     """
@@ -137,24 +138,25 @@ def _even(count: int) -> int:
 
 
 class SeriesViews(RandomViews):
-    """Two views of a series: one scaled channel by channel, the other permuted and jittered; crops first, if asked for.
+    """Two random views of a time series: one scaled per channel, the other permuted and jittered, as in DBPM.
 
-    Which view gets what is DBPM's code, after TS-TCC's weak and strong view. Steps come in the order crop,
-    permutation, scaling, jitter.
+    The steps have the order crop, permutation, scaling, jitter. The first view gets crop and scaling; the second view
+    gets crop, permutation and jitter. This follows DBPM's code, after TS-TCC's weak and strong view.
 
     Args:
-        scaling: deviation of each channel's factor around 1; 0 leaves it out.
-        segments: smallest and largest number of segments that are permuted; [1, 1] leaves it out.
-        jitter: deviation of the noise, in deviations of the standardised series; 0 leaves it out.
-        crop_scale: smallest and largest share of the length that a crop keeps; [1, 1] leaves it out.
-        symmetric: whether both views get all of it.
+        scaling: standard deviation of each channel's factor around 1; 0 leaves scaling out.
+        segments: smallest and largest number of permuted segments; [1, 1] leaves permutation out.
+        jitter: standard deviation of the noise, in deviations of the standardised series; 0 leaves jitter out.
+        crop_scale: smallest and largest share of the length that a crop keeps; [1, 1] leaves the crop out.
+        symmetric: whether both views get all steps.
 
     Raises:
-        InputError: an argument outside its range.
+        InputError: for an argument outside its range.
 
     Source: Lan et al., Towards Enhancing Time Series Contrastive Learning: A Dynamic Bad Pair Mining Approach (ICLR
-    2024, arXiv 2302.03357); strengths of the authors' code for ECG. Um et al., ICMI 2017, arXiv 1706.00527, has jitter,
-    scaling and permutation; Eldele et al., IJCAI 2021, arXiv 2106.14112, the two unlike views. The crop is ours.
+    2024, arXiv 2302.03357); the strengths are those of the authors' code for ECG. Um et al., ICMI 2017, arXiv
+    1706.00527, use jitter, scaling and permutation. Eldele et al., IJCAI 2021, arXiv 2106.14112, use two unlike views.
+    The crop is ours.
 
     Example:
         >>> import torch
@@ -184,7 +186,14 @@ class SeriesViews(RandomViews):
     def forward(
         self, samples: Float[Tensor, "b c t"], index: Int[Tensor, " b"], epoch: int, seed: int
     ) -> tuple[Float[Tensor, "b c t"], ...]:
-        """The views of a batch of standardised series of one length."""
+        """The views of a batch of standardised series of one length.
+
+        Args:
+            samples: (b, c, t).
+            index: index of each series in the training set, (b,).
+            epoch: number of the epoch.
+            seed: seed of the run.
+        """
         return tuple(
             self._view(samples, index, (seed, epoch, Purpose.VIEW, view), steps)
             for view, steps in enumerate(self._steps)

@@ -1,4 +1,4 @@
-"""Random views of images: the papers' recipes, and what to build another from."""
+"""Random views of images: SimCLR's and MoCo's recipes, and the augmentation steps to build others."""
 
 from __future__ import annotations
 

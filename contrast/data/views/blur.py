@@ -1,4 +1,4 @@
-"""Gaussian blur, and separable filters for images."""
+"""Gaussian blur and separable filters for images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,16 @@ __all__ = ["GaussianBlur", "full_precision", "gaussian_blur", "separable"]
 def separable(
     rows: Float[Tensor, "b y h"], images: Float[Tensor, "b c h w"], columns: Float[Tensor, "b x w"]
 ) -> Float[Tensor, "b c y x"]:
-    """Apply to every image its own two matrices, ``rows @ image @ columns.T``."""
+    """Apply a separable filter to every image with its own two matrices: ``rows @ image @ columns.T``.
+
+    Args:
+        rows: vertical filter of each image, (b, y, h).
+        images: (b, c, h, w).
+        columns: horizontal filter of each image, (b, x, w).
+
+    Returns:
+        (b, c, y, x).
+    """
     with full_precision(images.device):
         narrow = (images.flatten(1, 2) @ columns.mT).reshape(*images.shape[:3], -1)
         wide: Tensor = rows[:, None] @ narrow
@@ -34,10 +43,10 @@ def separable(
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Matrix products and convolutions in whole float32 for as long as the block lasts.
+    """Context manager for matrix products and convolutions in full float32 precision.
 
-    Neither autocast nor a reduced precision chosen for the network's products may reach a view: TF32 loses a tenth of a
-    grey level, bfloat16 a whole one.
+    Autocast and reduced precision, which may be chosen for the network's matrix products, must not affect views: TF32
+    loses a tenth of a grey level, bfloat16 a whole grey level.
     """
     of_cuda = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]  # set at import
     of_cpu = (torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv)  # type: ignore[attr-defined]  # set at import
@@ -55,15 +64,16 @@ def full_precision(device: torch.device) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class GaussianBlur(Step):
-    """Blur by a Gaussian of random width, by chance.
+    """Random Gaussian blur: with some probability, blur by a Gaussian of random width.
 
     Args:
-        radius: the kernel has ``2 radius + 1`` pixels, not negative; 0 blurs nothing.
-        blur: probability.
+        radius: the kernel has ``2 radius + 1`` pixels. Not negative; 0 blurs nothing.
+        blur: probability of the blur.
         blur_sigma: smallest and largest standard deviation in pixels, drawn uniformly.
 
     Raises:
-        InputError: an argument outside its range, or views whose side is not longer than the radius.
+        InputError: for an argument outside its range. When called: if a side of the views is not longer than the
+            radius.
     """
 
     radius: int
@@ -95,7 +105,7 @@ class GaussianBlur(Step):
         return change
 
     def parameters(self, draws: Float[Tensor, "b n"]) -> tuple[Bool[Tensor, " b"], Float[Tensor, " b"]]:
-        """Which images are blurred, and by which standard deviation."""
+        """Which images are blurred, and the standard deviation of each blur."""
         low, high = self.blur_sigma
         return draws[:, 0] < self.blur, low + (high - low) * draws[:, 1]
 
@@ -110,18 +120,18 @@ class GaussianBlur(Step):
 def gaussian_blur(
     images: Float[Tensor, "b c h w"], sigma: Float[Tensor, " b"], radius: int
 ) -> Float[Tensor, "b c h w"]:
-    """Convolve with ``exp(-t² / 2σ²)``, ``|t| <= radius``, normalised to sum one, along rows and columns.
+    """Gaussian blur along rows and columns; the kernel is ``exp(-t² / 2σ²)``, ``|t| <= radius``, normalised to sum one.
 
     Args:
-        images: values in [0, 1]; the border is reflected, so each side must be longer than `radius`.
-        sigma: standard deviation in pixels, one an image.
-        radius: of the kernel, in pixels.
+        images: values in [0, 1]. The border is reflected, so each side must be longer than `radius`.
+        sigma: standard deviation in pixels, one per image.
+        radius: radius of the kernel in pixels.
     """
     offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=torch.float32)
     kernel = torch.softmax(-0.5 * (offsets / sigma[:, None]).square(), 1)
-    # The tails of a narrow kernel are denormal numbers, with which a CPU multiplies ten times more slowly.
+    # The tails of a narrow kernel are denormal numbers, which make a CPU's products ten times slower.
     kernel = F.threshold(kernel, 1e-12, 0.0)
-    weight = kernel.repeat_interleave(images.shape[1], 0)[:, None, None]  # each channel is a group of its own
+    weight = kernel.repeat_interleave(images.shape[1], 0)[:, None, None]  # one convolution group per channel
     padded = F.pad(images, (radius,) * 4, mode="reflect").flatten(0, 1)[None]
     with full_precision(images.device):
         narrow = F.conv2d(padded, weight, groups=len(weight))

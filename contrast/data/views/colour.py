@@ -1,7 +1,7 @@
 """Colour jitter and grayscale.
 
-Equal to torchvision's functions of the same names on float images. A grey image has one channel: its saturation, hue
-and greyness cannot change.
+The results equal those of torchvision's functions on float images. A grey image has one channel: changes of saturation
+and hue, and grayscale, leave it unchanged.
 """
 
 from __future__ import annotations
@@ -38,7 +38,13 @@ BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 
 
 class Shares(NamedTuple):
-    """What a blend consists of, for each image."""
+    """Coefficients of a blend, one of each per image.
+
+    Attributes:
+        image: factor of the image.
+        grey: factor of the grey image.
+        mean: factor of the grey image's mean.
+    """
 
     image: Float[Tensor, "*b"]
     grey: Float[Tensor, "*b"]
@@ -46,17 +52,21 @@ class Shares(NamedTuple):
 
 
 def shares(number: Int[Tensor, "*b"], factor: Float[Tensor, "*b"]) -> Shares:
-    """The blend that an adjustment is: ``factor · image + (1 - factor) · other``.
+    """Coefficients of the blend ``factor · image + (1 - factor) · other`` that makes a colour adjustment.
 
-    The other is black for `BRIGHTNESS`, the mean of the grey image for `CONTRAST`, the grey image for `SATURATION`. For
-    any other number it is the image alone, which a blend leaves as it is to the bit.
+    The other image is black for `BRIGHTNESS`, the mean of the grey image for `CONTRAST`, and the grey image for
+    `SATURATION`. For any other number, the blend is the image itself, bit for bit.
+
+    Args:
+        number: number of the adjustment.
+        factor: factor of the adjustment, of the same shape as `number`.
     """
     rest = 1 - factor
     return Shares(factor.where(number < HUE, 1.0), rest * (number == SATURATION), rest * (number == CONTRAST))
 
 
 def blend_(images: Float[Tensor, "b c h w"], share: Shares) -> Float[Tensor, "b c h w"]:
-    """``share · image + share · its grey image + share · the mean of that``, in place."""
+    """Blend in place: ``share.image · image + share.grey · grey image + share.mean · mean of the grey image``."""
     image, grey, mean = (numbers[:, None, None, None] for numbers in share)
     other = _luminance(images)
     mean = mean * other.mean((1, 2, 3), keepdim=True)
@@ -64,11 +74,14 @@ def blend_(images: Float[Tensor, "b c h w"], share: Shares) -> Float[Tensor, "b 
 
 
 def adjust_hue(images: Float[Tensor, "b c h w"], shift: Float[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
-    """Turn the hue of HSV by `shift`, in turns from -0.5 to 0.5; value and saturation stay.
+    """Rotate the hue of HSV by `shift` turns; value and saturation stay the same.
 
-    With value v, chroma c = max - min and hue u in sixths of a turn from -3 to 3, red is
-    ``v - c · clamp(|u| - 1, 0, 1)``. Green and blue are ``v - c + c · clamp(|u ± 1| - 1, 0, 1)``: what is least green
-    has the hue -1, what is least blue 1.
+    With value v, chroma c = max - min and hue u in sixths of a turn from -3 to 3, red is ``v - c · clamp(|u| - 1, 0,
+    1)``. Green and blue are ``v - c + c · clamp(|u ± 1| - 1, 0, 1)``: green is least at hue -1, blue is least at hue 1.
+
+    Args:
+        images: values in [0, 1].
+        shift: rotation of each image, in turns from -0.5 to 0.5.
     """
     if images.shape[1] == 1:
         return images
@@ -85,12 +98,12 @@ def adjust_hue(images: Float[Tensor, "b c h w"], shift: Float[Tensor, " b"]) -> 
 
 
 def to_grey(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """The luminance 0.2989 R + 0.587 G + 0.114 B in every channel."""
+    """Grayscale: the luminance 0.2989 R + 0.587 G + 0.114 B in every channel."""
     return images if images.shape[1] == 1 else _luminance(images).expand_as(images)
 
 
 def _luminance(images: Tensor) -> Tensor:
-    """One channel, in memory of its own."""
+    """Luminance as one channel, in newly allocated memory."""
     if images.shape[1] == 1:
         return images.clone()
     red, green, blue = images.unbind(1)
@@ -98,11 +111,11 @@ def _luminance(images: Tensor) -> Tensor:
 
 
 def _hue(red: Tensor, green: Tensor, blue: Tensor, value: Tensor, chroma: Tensor) -> Tensor:
-    """The hue in sixths of a turn, from -3 to 3: red is 0, green 2, blue -2.
+    """Hue in sixths of a turn, from -3 to 3: red is 0, green 2, blue -2.
 
-    With a = |G - B| / c and m = (v - R) / c its amount is ``a + m (3 - 2 a)``: a where red is largest (m = 0), 1 + m
-    where it is in the middle (a = 1), 3 - a where it is least (m = 1). Its sign is that of G - B. No branch is taken,
-    which a CPU takes ten times as long for as for arithmetic.
+    With a = |G - B| / c and m = (v - R) / c, the absolute hue is ``a + m (3 - 2 a)``: a if red is largest (m = 0), 1 +
+    m if red is in the middle (a = 1), 3 - a if red is least (m = 1). The sign of the hue is the sign of G - B. The
+    formula avoids branches, which take a CPU ten times as long as arithmetic.
     """
     by_chroma = chroma.clamp_min(1e-12).reciprocal_()
     difference = green - blue
@@ -119,9 +132,14 @@ _NONE = HUE + 1  # no adjustment
 
 
 class JitterParameters(NamedTuple):
-    """What was drawn for each image: whether, in which order (b, 4), and by how much (b, 4).
+    """Random parameters of the colour jitter of each image.
 
-    The adjustments are numbered brightness 0, contrast 1, saturation 2, hue 3; ``order[:, 0]`` is the first applied.
+    The adjustments are numbered brightness 0, contrast 1, saturation 2, hue 3.
+
+    Attributes:
+        chosen: whether the image is changed, (b,).
+        order: adjustments in the order in which they are applied, (b, 4); ``order[:, 0]`` is the first.
+        amount: factor or shift of each adjustment, by its number, (b, 4).
     """
 
     chosen: Bool[Tensor, " b"]
@@ -131,19 +149,20 @@ class JitterParameters(NamedTuple):
 
 @dataclass(frozen=True)
 class ColourJitter(Step):
-    """Brightness, contrast, saturation and hue by random amounts, in an order random for every image.
+    """Random colour jitter: brightness, contrast, saturation and hue by random amounts, in a random order per image.
 
-    The factors of the first three are uniform in ``[max(0, 1 - x), 1 + x]``, the shift of the hue in ``[-x, x]`` turns.
+    The factors of brightness, contrast and saturation are uniform in ``[max(0, 1 - x), 1 + x]``. The shift of the hue
+    is uniform in ``[-x, x]`` turns.
 
     Args:
-        brightness: half the width of its factor's range, not negative.
-        contrast: likewise.
-        saturation: likewise.
-        hue: largest shift, from 0 to 0.5 of a turn.
-        jitter: probability of any of it.
+        brightness: x of the brightness factor, not negative.
+        contrast: x of the contrast factor, not negative.
+        saturation: x of the saturation factor, not negative.
+        hue: largest shift of the hue, from 0 to 0.5 turns.
+        jitter: probability that an image is changed at all.
 
     Raises:
-        InputError: an argument outside its range.
+        InputError: for an argument outside its range.
     """
 
     brightness: float
@@ -152,7 +171,7 @@ class ColourJitter(Step):
     hue: float
     jitter: float = 1.0
 
-    # Whether, four to order by, four amounts.
+    # One number for the choice, four for the order, four for the amounts.
     draws: ClassVar[int] = 9
 
     def __post_init__(self) -> None:
@@ -175,7 +194,7 @@ class ColourJitter(Step):
         return change
 
     def parameters(self, draws: Float[Tensor, "b n"]) -> JitterParameters:
-        """What the draws stand for."""
+        """Convert uniform draws to the parameters of the jitter."""
         factors = [(max(0.0, 1 - x), 1 + x) for x in (self.brightness, self.contrast, self.saturation)]
         ranges = [*factors, (-self.hue, self.hue)]
         amount = [low + (high - low) * draws[:, 5 + number] for number, (low, high) in enumerate(ranges)]
@@ -185,16 +204,17 @@ class ColourJitter(Step):
 
 
 def _adjust_in_order_(images: Tensor, order: Tensor, amount: Tensor) -> Tensor:
-    """The four adjustments of each image in its own order, in seven rounds, of which the fourth is everybody's hue.
+    """Apply the four adjustments to each image in its own order, in seven rounds; the fourth round is hue for all.
 
-    Hue costs as much as the others together, so no image goes through it twice, as it would if the first adjustments of
-    all were made, then the second, and so on. Before and after it an image sits out the rounds that it does not need.
+    Hue costs as much as the other three adjustments together. Four rounds (first adjustment of all images, second, and
+    so on) would compute hue for each image more than once; with seven rounds it is computed once. Before and after the
+    fourth round, an image skips the rounds that it does not need.
     """
     hue_place = (order == HUE).to(torch.int64).argmax(1)
     place = hue_place[:, None] + torch.arange(-3, 4, device=order.device)
     takes_part = (place >= 0) & (place < 4)
     number = order.gather(1, place.clamp(0, 3)).where(takes_part, _NONE)
-    if images.shape[1] == 1:  # else it would change by rounding
+    if images.shape[1] == 1:  # saturation would change a grey image by rounding
         number = number.where(number != SATURATION, _NONE)
     share = shares(number, amount.gather(1, number.clamp_max(HUE)))
     for turn in range(7):
@@ -207,13 +227,13 @@ def _adjust_in_order_(images: Tensor, order: Tensor, amount: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class RandomGrey(Step):
-    """The grey image in every channel, by chance.
+    """Random grayscale: with some probability, the grey image in every channel.
 
     Args:
-        grey: probability.
+        grey: probability of grayscale.
 
     Raises:
-        InputError: a probability outside [0, 1].
+        InputError: if the probability is outside [0, 1].
     """
 
     grey: float = 0.2

@@ -1,4 +1,4 @@
-"""Random resized crop and horizontal flip: each image its own box, resized to one size in one batch."""
+"""Random resized crop and horizontal flip of a batch: each image has its own box, all results have one size."""
 
 from __future__ import annotations
 
@@ -20,26 +20,27 @@ from contrast.data.views.step import OnCpu
 __all__ = ["RandomResizedCrop", "resize_boxes", "to_float"]
 
 _TRIES = 10
-_LARGEST = 16_384  # beyond which one view fills a card
+_LARGEST = 16_384  # one larger view would fill a device's memory
 
 
 @dataclass(frozen=True)
 class RandomResizedCrop:
-    """A box of random area, aspect ratio and place, resized to a square, flipped left to right by chance.
+    """Random resized crop with horizontal flip: a box of random area, aspect ratio and place, resized to a square.
 
-    The area is uniform in `crop_scale` times the image's, the logarithm of width / height uniform between those of
-    `crop_ratio`, the place uniform among whole pixels. The first of ten tries that fits in the image is taken; where
-    none fits, the largest central box with a ratio inside `crop_ratio`. This is the crop of Inception (Szegedy et al.,
-    CVPR 2015, arXiv 1409.4842, section 6) as torchvision draws it.
+    The area is uniform in `crop_scale` times the image's area. The logarithm of width / height is uniform between the
+    logarithms of `crop_ratio`. The place is uniform among whole pixels. The first of ten tries that fits in the image
+    is taken. If none fits, the largest central box with a ratio inside `crop_ratio` is taken.
 
     Args:
         size: side of the result in pixels.
         crop_scale: smallest and largest share of the image's area, inside (0, 1].
         crop_ratio: smallest and largest width / height.
-        flip: probability of a flip.
+        flip: probability of a left-to-right flip.
 
     Raises:
-        InputError: an argument outside its range.
+        InputError: for an argument outside its range.
+
+    Source: the crop of Inception (Szegedy et al., CVPR 2015, arXiv 1409.4842, section 6), drawn as in torchvision.
     """
 
     size: int = 224
@@ -47,7 +48,7 @@ class RandomResizedCrop:
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
     flip: float = 0.5
 
-    # Area and ratio of every try, then top, left and flip.
+    # The areas of all tries, their ratios, then top, left and flip.
     draws: ClassVar[int] = 2 * _TRIES + 3
 
     def __post_init__(self) -> None:
@@ -60,7 +61,7 @@ class RandomResizedCrop:
     def __call__(
         self, images: UInt8[Tensor, "b c h w"] | Float[Tensor, "b c h w"], draws: Float[Tensor, "b n"]
     ) -> Float[Tensor, "b c s s"]:
-        """Crop each image, bytes or values in [0, 1], by its own row of `draws`, uniform in [0, 1)."""
+        """Crop each image, uint8 or floats in [0, 1], by its own row of `draws`, which are uniform in [0, 1)."""
         if images.device.type != "cpu":
             return resize_boxes(images, self.boxes(draws, *images.shape[2:]), self.flips(draws), self.size)
         made = torch.empty((*images.shape[:2], self.size, self.size))
@@ -68,13 +69,14 @@ class RandomResizedCrop:
         return made
 
     def on_cpu(self, images: UInt8[Tensor, "k c h w"] | Float[Tensor, "k c h w"], draws: Float[Tensor, "b n"]) -> OnCpu:
-        """Writes crops by rows of `draws`, for which the images, if fewer, follow each other over and over."""
+        """Function that writes the crops for some rows of `draws`; the images repeat if there are fewer than rows."""
         pixels, unit = images.numpy(), 1 if images.is_floating_point() else 255
         boxes, flip = self.boxes(draws, *images.shape[2:]).numpy(), self.flips(draws).numpy()
         return lambda out, rows: compiled_crop.resize(pixels, rows.start, boxes[rows], flip[rows], unit, out)
 
     def sample(self, image: UInt8[Tensor, "c h w"], draws: Float[Tensor, "v n"]) -> UInt8[Tensor, "v c s s"]:
-        """Crops of one image on the CPU in whole grey levels, one for each row of `draws`."""
+        """Crop one image on the CPU, rounded to uint8: one crop for each row of `draws`."""
+
         boxes, flips = self.boxes(draws, image.shape[1], image.shape[2]).tolist(), self.flips(draws).tolist()
         return torch.stack([_resize_box(image, *each, self.size) for each in zip(boxes, flips, strict=True)])
 
@@ -86,14 +88,14 @@ class RandomResizedCrop:
         """Top, left, height and width of each box, in whole pixels of an image of `height` by `width`."""
         if draws.device.type == "cpu":
             log_ratio, central = tuple(map(math.log, self.crop_ratio)), self._central(height, width)
-            scale = tuple(map(float, self.crop_scale))  # one type, for which it is compiled once
+            scale = tuple(map(float, self.crop_scale))  # always floats, so that numba compiles only once
             return torch.from_numpy(
                 compiled_crop.boxes(draws.numpy(), _TRIES, height, width, scale, log_ratio, central)
             )
         return self._boxes(draws, height, width)
 
     def _boxes(self, draws: Tensor, height: int, width: int) -> Tensor:
-        # A side within rounding error of half a pixel must not depend on the device: hence float64, where there is one.
+        # Rounding a side near half a pixel must not depend on the device, hence float64 where the device has it.
         draws = draws.to(torch.float32 if draws.device.type == "mps" else torch.float64)
         heights, widths = self._tries(draws[:, :_TRIES], draws[:, _TRIES : 2 * _TRIES], height, width)
         fits = (heights > 0) & (heights <= height) & (widths > 0) & (widths <= width)
@@ -110,7 +112,7 @@ class RandomResizedCrop:
         return torch.stack((top, left, box_height, box_width), 1).to(torch.int64)
 
     def _tries(self, area: Tensor, ratio: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Heights and widths, whole numbers, of the boxes that the draws stand for."""
+        """Heights and widths, whole numbers, of the boxes of all tries."""
         smallest, largest = self.crop_scale
         areas = height * width * (smallest + (largest - smallest) * area)
         low, high = (math.log(bound) for bound in self.crop_ratio)
@@ -118,7 +120,7 @@ class RandomResizedCrop:
         return (areas / ratios).sqrt().round(), (areas * ratios).sqrt().round()
 
     def _central(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the box taken where no try fits."""
+        """Height and width of the box for an image in which no try fits."""
         low, high = self.crop_ratio
         if width / height < low:
             return max(1, round(width / low)), width
@@ -133,13 +135,13 @@ def resize_boxes(
     flip: Bool[Tensor, " b"],
     size: int,
 ) -> Float[Tensor, "b c {size} {size}"]:
-    """Resize to a square, each from its own box, bilinear with antialiasing.
+    """Resize each image from its own box to a square, bilinear with antialiasing.
 
-    Two matrix products an image make all of a batch at once, with no number that the host would wait for.
+    Two matrix products per image resize the whole batch at once, without a synchronisation of host and device.
 
     Args:
-        images: bytes, or values in [0, 1].
-        boxes: top, left, height, width in pixels.
+        images: uint8, or floats in [0, 1].
+        boxes: top, left, height and width of each box, in pixels.
         flip: which results are mirrored left to right.
         size: side of the result in pixels.
     """
@@ -154,7 +156,10 @@ def to_float(images: UInt8[Tensor, "*b"] | Float[Tensor, "*b"]) -> Float[Tensor,
 
 
 def _resize_box(image: Tensor, box: list[int], flip: bool, size: int) -> Tensor:
-    """The nearest bytes, as Pillow has them: torch's kernel is fast in files' layout, and numpy copies whole rows."""
+    """Resize one box to rounded uint8 values, as Pillow does.
+
+    torch's kernel is fast if the channels come last, as in image files; numpy copies whole rows of the box.
+    """
     top, left, height, width = box
     pixels = image.permute(1, 2, 0).numpy()[top : top + height, left : left + width]
     inside = torch.from_numpy(np.ascontiguousarray(pixels)).view(1, height, width, -1).permute(0, 3, 1, 2)
@@ -163,10 +168,12 @@ def _resize_box(image: Tensor, box: list[int], flip: bool, size: int) -> Tensor:
 
 
 def _triangle_weights(start: Tensor, length: Tensor, mirrored: Tensor, size: int, count: int) -> Tensor:
-    """Weights (b, size, count) of `count` pixels in each of `size` that share out ``[start, start + length)``.
+    """Triangle filter: weights (b, size, count) of `count` pixels for `size` results.
 
-    A result's weights fall linearly from its centre to zero at one step's distance, a step being a result's pitch or a
-    pixel, whichever is larger; pixels outside the box have none.
+    The results divide the interval ``[start, start + length)`` into equal parts.
+
+    The weights of a result fall linearly from its centre to zero at a distance of one step. A step is the spacing of
+    the results or one pixel, whichever is larger. Pixels outside the box have weight zero.
     """
     result = torch.arange(size, device=start.device, dtype=torch.float32)
     result = torch.where(mirrored[:, None], size - 1 - result, result)

@@ -1,4 +1,4 @@
-"""Two random views of each image in a batch: SimCLR's, MoCo v1's and MoCo v2's recipes."""
+"""Random views of images in a batch: the recipes of SimCLR, MoCo v1 and MoCo v2."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ __all__ = ["MoCoV1Views", "MoCoV2Views", "RandomViews", "SimCLRViews", "Views"]
 
 
 class RandomViews(nn.Module, ABC):
-    """Random views of samples of any kind, made in batches on the device that the samples are on.
+    """Base class of random views of samples, made in batches on the samples' device.
 
-    Every random number is a pure function of (seed, epoch, view, sample index): a view is the same alone or in any
-    batch, in a worker or on the device, before or after a restart.
+    Every random number is a pure function of (seed, epoch, view, sample index). A view is therefore the same alone or
+    in any batch, in a worker or on the device, before or after a resume.
 
     Attributes:
-        count: views a sample.
+        count: number of views per sample.
     """
 
     count: int = 2
@@ -40,22 +40,27 @@ class RandomViews(nn.Module, ABC):
     def forward(
         self, samples: Tensor, index: Int[Tensor, " b"], epoch: int, seed: int
     ) -> tuple[Float[Tensor, "b c *space"], ...]:
-        """The views of a batch of samples.
+        """Make the views of a batch of samples.
 
         Args:
-            samples: of one shape.
-            index: which training sample each is.
+            samples: samples of one shape.
+            index: index of each sample in the training set, (b,).
             epoch: number of the epoch.
-            seed: of the run.
+            seed: seed of the run.
+
+        Returns:
+            One batch of float samples per view.
         """
 
 
 class Views(RandomViews, ABC):
-    """Random views of images; a recipe is a subclass whose constructor says which crop and which steps.
+    """Base class of random views of images: a crop, followed by a list of augmentation steps.
+
+    A recipe is a subclass whose constructor chooses the crop and the steps.
 
     Args:
-        crop: what is cut out, and whether it is flipped.
-        steps: what follows, in order.
+        crop: random resized crop, with a random flip.
+        steps: augmentation steps after the crop, in order.
 
     Attributes:
         size: side of a view in pixels.
@@ -78,13 +83,16 @@ class Views(RandomViews, ABC):
     def forward(
         self, images: UInt8[Tensor, "b c h w"], index: Int[Tensor, " b"], epoch: int, seed: int
     ) -> tuple[Float[Tensor, "b c s s"], ...]:
-        """The views of a batch of images of one size, values in [0, 1], float32 throughout.
+        """Make the views of a batch of images of one size; values in [0, 1], computed in float32.
 
         Args:
-            images: 1 or 3 channels.
-            index: which training sample each image is.
+            images: uint8, 1 or 3 channels.
+            index: index of each image in the training set, (b,).
             epoch: number of the epoch.
-            seed: of the run.
+            seed: seed of the run.
+
+        Returns:
+            One float32 batch per view.
         """
         _check_channels(images.shape[1])
         draws = self._draws(index, epoch, seed)
@@ -97,7 +105,7 @@ class Views(RandomViews, ABC):
     def crop(
         self, images: UInt8[Tensor, "b c h w"], index: Int[Tensor, " b"], epoch: int, seed: int
     ) -> tuple[Float[Tensor, "b c s s"], ...]:
-        """The geometry alone: crop, resize and flip. Arguments as in `forward`."""
+        """Only the geometric part of the views: crop, resize and flip. Arguments as in `forward`."""
         _check_channels(images.shape[1])
         return tuple(
             self._crop(images, _draw(index, epoch, seed, view, self._crop.draws)) for view in range(self.count)
@@ -107,7 +115,17 @@ class Views(RandomViews, ABC):
     def crop_sample(
         self, image: UInt8[Tensor, "c h w"], index: int, epoch: int, seed: int
     ) -> UInt8[Tensor, "views c s s"]:
-        """The geometry of one image in whole grey levels: what a loader's worker does where images differ in size."""
+        """Crop, resize and flip one image, rounded to uint8; used in a loader's worker if images differ in size.
+
+        Args:
+            image: uint8, 1 or 3 channels.
+            index: index of the image in the training set.
+            epoch: number of the epoch.
+            seed: seed of the run.
+
+        Returns:
+            One crop per view, (views, c, size, size).
+        """
         _check_channels(image.shape[0])
         row = torch.tensor([index], device=image.device)
         draws = [_draw(row, epoch, seed, view, self._crop.draws) for view in range(self.count)]
@@ -120,7 +138,14 @@ class Views(RandomViews, ABC):
         epoch: int,
         seed: int,
     ) -> tuple[Float[Tensor, "b c s s"], ...]:
-        """What follows the crop: colour and blur, values in [0, 1]. One batch of crops a view, uint8 or float."""
+        """The part of the views after the crop: colour and blur, values in [0, 1].
+
+        Args:
+            crops: one batch of crops per view, uint8 or floats in [0, 1].
+            index: index of each image in the training set, (b,).
+            epoch: number of the epoch.
+            seed: seed of the run.
+        """
         draws = self._draws(index, epoch, seed)[: len(crops)]
         if crops[0].device.type != "cpu":
             return tuple(self._finished(to_float(crop), of_view) for crop, of_view in zip(crops, draws, strict=True))
@@ -133,18 +158,18 @@ class Views(RandomViews, ABC):
         return self._on_cpu(begin, torch.cat(draws), every.shape[1], len(crops))
 
     def _draws(self, index: Tensor, epoch: int, seed: int) -> list[Tensor]:
-        """All numbers of each view, (b, n): first those of the crop, then those of each step."""
+        """Random numbers of each view, (b, n): first the numbers of the crop, then those of each step."""
         count = self._crop.draws + sum(step.draws for step in self._steps)
         return [_draw(index, epoch, seed, view, count) for view in range(self.count)]
 
     def _finished(self, crops: Tensor, draws: Tensor) -> Tensor:
-        """The crops of a view after all steps."""
+        """Apply all steps to the crops of a view."""
         for step, numbers in self._each_step(draws):
             crops = step(crops, numbers)
         return crops
 
     def _on_cpu(self, begin: OnCpu, draws: Tensor, channels: int, count: int) -> tuple[Tensor, ...]:
-        """The first `count` views, one after another in memory, of which `begin` writes the crops."""
+        """Make the first `count` views on a CPU, in several threads and one array; `begin` writes the crops."""
         views = torch.empty((len(draws), channels, self.size, self.size))
         changes = [begin, *(step.on_cpu(numbers) for step, numbers in self._each_step(draws))]
         pixels = views.numpy()
@@ -174,24 +199,26 @@ def _check_channels(channels: int) -> None:
 
 
 class SimCLRViews(Views):
-    """SimCLR's views: crop and flip, colour jitter, grey, blur.
+    """SimCLR's random views: crop and flip, colour jitter, grayscale, blur.
 
-    Chen et al., ICML 2020, arXiv 2002.05709, appendix A. For CIFAR-10 (appendix B.9): `jitter_strength` 0.5, `blur` 0.
-    The authors' code resizes with bicubic interpolation and pads with zeros where it blurs; here as torchvision does.
+    For CIFAR-10 set `jitter_strength` 0.5 and `blur` 0 (appendix B.9). The authors' code resizes by bicubic
+    interpolation and pads with zeros before the blur; here resizing and blur are those of torchvision.
 
     Args:
         size: side of a view in pixels.
         crop_scale: smallest and largest share of the image's area.
         crop_ratio: smallest and largest width / height of a crop.
         flip: probability of a left-to-right flip.
-        jitter_strength: s, from 0 to 2.5: brightness, contrast and saturation vary by 0.8 s, the hue by 0.2 s turns.
-        jitter: probability of the jitter.
-        grey: probability of grey.
-        blur: probability of the blur, with a kernel of a tenth of `size`, made odd.
-        blur_sigma: smallest and largest standard deviation of the blur in pixels.
+        jitter_strength: s, from 0 to 2.5. Brightness, contrast and saturation vary by 0.8 s, the hue by 0.2 s turns.
+        jitter: probability of the colour jitter.
+        grey: probability of grayscale.
+        blur: probability of the blur. Its kernel is a tenth of `size` wide, made odd.
+        blur_sigma: smallest and largest standard deviation of the blur, in pixels.
 
     Raises:
-        InputError: an argument outside its range.
+        InputError: for an argument outside its range.
+
+    Source: Chen et al., ICML 2020, arXiv 2002.05709, appendix A.
 
     Example:
         >>> import torch
@@ -227,24 +254,26 @@ class SimCLRViews(Views):
 
 
 class MoCoV1Views(Views):
-    """MoCo's views: crop, grey, colour jitter on every image, flip.
+    """MoCo v1's random views: crop, grayscale, colour jitter on every image, flip.
 
-    He et al., CVPR 2020, arXiv 1911.05722, section 3.3, in the order of the authors' code, which follows Wu et al.,
-    CVPR 2018, arXiv 1805.01978: grey comes before the jitter. The flip commutes with all of it, so it is in the crop.
+    Grayscale comes before the jitter. The flip commutes with the other steps, so it is part of the crop.
 
     Args:
         size: side of a view in pixels.
         crop_scale: smallest and largest share of the image's area.
         crop_ratio: smallest and largest width / height of a crop.
-        grey: probability of grey.
-        brightness: its factor is uniform in 1 ± this.
-        contrast: likewise.
-        saturation: likewise.
+        grey: probability of grayscale.
+        brightness: x; the brightness factor is uniform in 1 ± x.
+        contrast: x; the contrast factor is uniform in 1 ± x.
+        saturation: x; the saturation factor is uniform in 1 ± x.
         hue: largest shift of the hue, in turns.
         flip: probability of a left-to-right flip.
 
     Raises:
-        InputError: an argument outside its range.
+        InputError: for an argument outside its range.
+
+    Source: He et al., CVPR 2020, arXiv 1911.05722, section 3.3, in the order of the authors' code, which follows Wu et
+    al., CVPR 2018, arXiv 1805.01978.
     """
 
     @checked
@@ -267,28 +296,29 @@ class MoCoV1Views(Views):
 
 
 class MoCoV2Views(Views):
-    """MoCo v2's views: crop, colour jitter, grey, blur, flip.
+    """MoCo v2's random views: crop, colour jitter, grayscale, blur, flip.
 
-    Chen et al., 2020, arXiv 2003.04297, section 3, in the order of the authors' code. The flip commutes with all of it,
-    so it is in the crop. The authors' blur is Pillow's approximation of a Gaussian; here it is a Gaussian, cut off at
-    four standard deviations of the widest, whatever the size.
+    The flip commutes with the other steps, so it is part of the crop. The authors' blur is Pillow's approximation of a
+    Gaussian. Here the blur is a Gaussian, cut off at four times the largest standard deviation for every `size`.
 
     Args:
         size: side of a view in pixels.
         crop_scale: smallest and largest share of the image's area.
         crop_ratio: smallest and largest width / height of a crop.
-        brightness: its factor is uniform in 1 ± this.
-        contrast: likewise.
-        saturation: likewise.
+        brightness: x; the brightness factor is uniform in 1 ± x.
+        contrast: x; the contrast factor is uniform in 1 ± x.
+        saturation: x; the saturation factor is uniform in 1 ± x.
         hue: largest shift of the hue, in turns.
-        jitter: probability of the jitter.
-        grey: probability of grey.
+        jitter: probability of the colour jitter.
+        grey: probability of grayscale.
         blur: probability of the blur.
-        blur_sigma: smallest and largest standard deviation of the blur in pixels.
+        blur_sigma: smallest and largest standard deviation of the blur, in pixels.
         flip: probability of a left-to-right flip.
 
     Raises:
-        InputError: an argument outside its range.
+        InputError: for an argument outside its range.
+
+    Source: Chen et al., 2020, arXiv 2003.04297, section 3, in the order of the authors' code.
     """
 
     @checked
@@ -308,7 +338,7 @@ class MoCoV2Views(Views):
         flip: float = 0.5,
     ) -> None:
         check_interval("blur_sigma", blur_sigma)
-        # A border can be reflected only as far as the image reaches.
+        # Reflection at the border needs a radius below the image's size.
         radius = min(math.ceil(4 * blur_sigma[1]), size - 1)
         super().__init__(
             RandomResizedCrop(size, crop_scale, crop_ratio, flip),

@@ -1,4 +1,4 @@
-"""What a recipe is a list of: a step changes each image of a batch by draws of its own."""
+"""Base class of augmentation steps: a random change of each image in a batch."""
 
 from __future__ import annotations
 
@@ -16,32 +16,41 @@ from torch import Tensor
 __all__ = ["OnCpu", "Step", "apply_where"]
 
 OnCpu = Callable[[NDArray[np.float32], slice], None]
-"""Changes images (b, c, h, w) in place, which are those rows of a batch."""
+"""Function that changes images (b, c, h, w) in place; the slice says which rows of the batch they are."""
 
 
 class Step(ABC):
-    """One random change of a batch of images.
+    """Base class of augmentation steps: one random change of a batch of images.
 
     Attributes:
-        draws: how many uniform numbers the step takes for one image.
+        draws: number of uniform random numbers that the step needs per image.
     """
 
     draws: ClassVar[int]
 
     @abstractmethod
     def __call__(self, images: Float[Tensor, "b c h w"], draws: Float[Tensor, "b n"]) -> Float[Tensor, "b c h w"]:
-        """Change each image, values in [0, 1], by its own row of `draws`, uniform in [0, 1). May overwrite `images`."""
+        """Change each image by its own row of `draws`. May overwrite `images`.
+
+        Args:
+            images: values in [0, 1].
+            draws: uniform in [0, 1).
+        """
 
     def on_cpu(self, draws: Float[Tensor, "b n"]) -> OnCpu:
-        """The same change by these draws, for a CPU to make of a part of the batch at a time, in several threads.
+        """CPU version of the step: a function that changes one part of a batch at a time, called from several threads.
 
-        That of a step which has none of its own is a call of the step, of one part after another: torch's operations
-        have threads of their own, and what is set for torch, such as a precision, is set for all threads.
+        A step without its own CPU version is called on one part after another, under a lock. The lock is needed because
+        torch's operations have their own threads, and because a torch setting such as a precision applies to all
+        threads.
+
+        Args:
+            draws: random numbers of the whole batch, uniform in [0, 1).
         """
         alone = Lock()
 
         def change(images: NDArray[np.float32], rows: slice) -> None:
-            with alone, torch.no_grad(), torch.autocast("cpu", enabled=False):  # both are a thread's own
+            with alone, torch.no_grad(), torch.autocast("cpu", enabled=False):  # both settings are per thread
                 images[:] = self(torch.from_numpy(images), draws[rows]).numpy()
 
         return change
@@ -53,9 +62,15 @@ def apply_where(
     images: Float[Tensor, "b c h w"],
     *parameters: Shaped[Tensor, "b ..."],
 ) -> Float[Tensor, "b c h w"]:
-    """``change(image, *parameters)`` where an image is chosen, the image itself elsewhere.
+    """Apply ``change(image, *parameters)`` to the chosen images; return the others unchanged.
 
-    All are computed: to compute only the chosen needs their number on the host, and on an accelerator that wait would
-    cost more than the arithmetic it saves. `change` may overwrite what it is given.
+    All images are computed. To compute only the chosen ones, the host would need their number; on an accelerator that
+    synchronisation would cost more than the arithmetic it saves.
+
+    Args:
+        chosen: which images are changed.
+        change: function of images and parameters. It may overwrite its images, which are a copy.
+        images: (b, c, h, w).
+        parameters: tensors with one entry per image.
     """
     return torch.where(chosen[:, None, None, None], change(images.clone(), *parameters), images)
