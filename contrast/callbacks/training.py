@@ -70,7 +70,7 @@ class FiniteLoss(lightning.Callback):
     ) -> None:
         loss = outputs["output"].loss.double()
         alone = trainer.world_size == 1
-        if alone and loss.device.type == "cpu" and loss.isfinite():  # fast path
+        if alone and loss.device.type == "cpu" and loss.isfinite():  # no synchronisation, and nothing to record
             return
         finite = [pairs.query.isfinite().all() for pairs in outputs["output"].pairs]
         embeddings = torch.stack(finite).all() if finite else torch.ones_like(loss)
