@@ -1,4 +1,4 @@
-"""Memory banks: where negatives from beyond the batch come from."""
+"""Memory banks: stores of past keys that supply negatives from outside the batch."""
 
 from contrast.banks.approximate import HNSW, IVF, Approximate
 from contrast.banks.bank import MemoryBank, Negatives, Neighbours

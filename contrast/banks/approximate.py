@@ -1,4 +1,4 @@
-"""Approximate search over a memory bank whose keys change at every step."""
+"""Approximate nearest-neighbour search (IVF, HNSW) over a memory bank whose keys change at every step."""
 
 from __future__ import annotations
 
@@ -18,23 +18,25 @@ from contrast.search.approximate import ApproximateIndex, InvertedLists, Neighbo
 
 __all__ = ["HNSW", "IVF", "Approximate", "ApproximateSearch"]
 
-_SAMPLED = 64  # keys a list that centroids are trained on
+_SAMPLED = 64  # training keys per inverted list for k-means
 _NONE = -1
 
 
 class Approximate(ABC):
-    """How a large bank is searched.
+    """Settings of an approximate search over a large memory bank; base class of `IVF` and `HNSW`.
 
-    Every `every_n_steps` steps an index is built anew, in a thread beside the training steps, and used from the next
-    multiple on. It always finds today's keys. Until there is one, and on CUDA, search is exact.
+    Every `every_n_steps` steps a new index is built in a background thread. Training continues meanwhile. The new index
+    is used from the next multiple of `every_n_steps` on. A search always sees the current keys. Search is exact until
+    the first index is ready, and always on CUDA.
 
     Attributes:
-        above: filled rows up to which search is exact.
-        every_n_steps: between two builds.
-        effort: how much of the index a query looks at.
-        sampled: how many keys, drawn by step and seed, a build starts from besides the rows themselves.
-        of_parts: whether processes that share the keys out find what one would.
-        copies: whether it is built from a copy of the keys, since a row that changes meanwhile would change it.
+        above: number of filled rows up to which search is exact.
+        every_n_steps: training steps between two builds.
+        effort: how much of the index a query visits.
+        sampled: number of keys that are drawn by step and seed as training data for a build; 0 for none.
+        of_parts: whether sharded processes find the same keys as one process with all keys.
+        copies: whether the index is built from a copy of the keys. Needed where a key that changes during the build
+            would change the index.
     """
 
     above: int
@@ -46,11 +48,24 @@ class Approximate(ABC):
 
     @abstractmethod
     def build(self, keys: Float[Tensor, "k d"], sample: Float[Tensor, "n d"], seed: int) -> ApproximateIndex:
-        """An index of the keys."""
+        """Build an index of the keys.
+
+        Args:
+            keys: rows to index, (k, d).
+            sample: training keys, (n, d); n is `sampled`.
+            seed: seed of random choices in the build.
+        """
 
     @abstractmethod
     def restore(self, keys: Float[Tensor, "k d"], state: Tensor) -> ApproximateIndex:
-        """The index that had this state, of today's keys; those written since it was built are put in afterwards."""
+        """Restore the index that has this state, with the current keys.
+
+        The caller replaces the keys that were written after the index was built.
+
+        Args:
+            keys: current rows, (k, d).
+            state: what the index's `state` method returned.
+        """
 
     def __repr__(self) -> str:
         said = {name: value for name, value in vars(self).items() if name != "sampled"}
@@ -58,18 +73,20 @@ class Approximate(ABC):
 
 
 class IVF(Approximate):
-    """Inverted lists: keys by nearest centroid, and a query looks through the lists of the centroids nearest to it.
+    """Inverted lists (IVF): keys grouped by nearest centroid; a query searches the lists of its nearest centroids.
 
-    Centroids are trained on 64 keys a list. A key changes its list as it is written, so that centroids alone age.
+    Centroids are trained by k-means on 64 keys per list. A key moves to its new list when it is written, so only the
+    centroids become outdated.
 
     Args:
-        lists: how many; the root of the bank's size, or a few times it, is usual.
-        effort: lists that a query looks through. More find more of the true neighbours, and cost more.
-        above: filled rows up to which search is exact.
-        every_n_steps: between trainings of the centroids.
+        lists: number of lists. Usual values are the square root of the bank's size, or a few times that.
+        effort: number of lists that a query searches. A larger number finds more of the true neighbours and costs more
+            time.
+        above: number of filled rows up to which search is exact.
+        every_n_steps: training steps between two trainings of the centroids.
 
     Raises:
-        InputError: for a number below 1, more to look through than lists, or a threshold that leaves a list no key.
+        InputError: where a number is below 1, `effort` is above `lists`, or `above` is below `lists`.
     """
 
     of_parts = True
@@ -92,16 +109,20 @@ class IVF(Approximate):
 
 
 class HNSW(Approximate):
-    """A graph of neighbours that a search walks; keys written since it was built are searched exactly beside it.
+    """Neighbour graph (HNSW) that a search traverses.
+
+    Keys written after the build are searched exactly, in addition to the graph.
 
     Args:
-        links: of a key to others. More find more, and cost memory and time.
-        effort: nodes that a walk keeps in view, at least the neighbours asked for.
-        above: filled rows up to which search is exact.
-        every_n_steps: between two graphs. One thread builds a graph, in minutes at a million keys.
+        links: links from a key to other keys. A larger number finds more true neighbours and costs memory and time.
+        effort: number of candidate nodes that a traversal keeps. Raised to the number of requested neighbours where
+            that is larger.
+        above: number of filled rows up to which search is exact.
+        every_n_steps: training steps between two builds. One thread builds a graph, which takes minutes at a million
+            keys.
 
     Raises:
-        InputError: for a number below 1, or a single link.
+        InputError: where a number is below 1, or `links` is below 2.
     """
 
     copies = True
@@ -123,14 +144,18 @@ class HNSW(Approximate):
 
 
 class ApproximateSearch(nn.Module):
-    """The index over one store, in this process's memory; its state is in the checkpoint.
+    """Approximate index of one `KeyStore`, in this process's memory; its state is part of the checkpoint.
 
-    What a search finds is a function of the store's keys and the index's state, and that is one of the store at a known
-    step: a run that was resumed finds what the uninterrupted one does.
+    A search result depends only on the store's keys and the index's state, and that state is determined by the store at
+    a known step. A resumed run therefore finds the same neighbours as an uninterrupted run.
 
     Args:
-        settings: which index, and when.
-        seed: of the samples and of k-means.
+        settings: kind of index, and when to build it.
+        seed: seed of the sampled keys and of k-means.
+
+    Attributes:
+        begun: step whose keys the next index is built from, int64 scalar; -1 for none.
+        used: step whose keys the index in use was built from, int64 scalar; -1 for none.
     """
 
     begun: Tensor
@@ -139,8 +164,8 @@ class ApproximateSearch(nn.Module):
     def __init__(self, settings: Approximate, seed: int) -> None:
         super().__init__()
         self.settings, self.seed = settings, seed
-        self.register_buffer("begun", torch.tensor(_NONE))  # the step whose keys the coming index is of
-        self.register_buffer("used", torch.tensor(_NONE))  # likewise, of the one in use
+        self.register_buffer("begun", torch.tensor(_NONE))  # build step of the next index
+        self.register_buffer("used", torch.tensor(_NONE))  # build step of the index in use
         self._index: ApproximateIndex | None = None
         self._building: Future[ApproximateIndex] | None = None
         self._loaded: dict[str, Tensor] = {}
@@ -148,12 +173,23 @@ class ApproximateSearch(nn.Module):
     def search(
         self, store: KeyStore, query: Float[Tensor, "b d"], count: int
     ) -> tuple[Float[Tensor, "b {count}"], Int[Tensor, "b {count}"]] | None:
-        """Scores and local rows of the nearest keys that were looked at, or None while search is exact."""
+        """Approximate top-k search: scores and local rows of the nearest keys, or None while search is exact.
+
+        Args:
+            store: keys to search.
+            query: rows to search for, (b, d).
+            count: number of keys per query.
+        """
         index = self._in_use(store)
         return None if index is None else index.search(query.float(), count, self.settings.effort)
 
     def follow(self, store: KeyStore, step: int) -> None:
-        """Take the rows that were written at this step, and begin or take up an index if it is time."""
+        """Update the index with the rows written at this step; start or adopt a build where the step is due for it.
+
+        Args:
+            store: keys after the step was written.
+            step: number of the step, from 0.
+        """
         if store.keys.is_cuda:
             return
         index = self._in_use(store)
@@ -163,19 +199,19 @@ class ApproximateSearch(nn.Module):
             return
         if self._building is not None:
             self._index, self._building = self._building.result(), None
-            _move(self._index, store, int(self.begun) + 1)  # what was written while it was being built
+            _move(self._index, store, int(self.begun) + 1)  # rows written during the build
             self.used.copy_(self.begun)
             self.begun.fill_(_NONE)
         filled = int(store.filled)
         if filled > self.settings.above:
-            # A row of the live store that is written meanwhile may be read half, and is replaced before use.
+            # Rows written during the build may be torn reads; `_move` rewrites them before the index is used.
             keys, sample = store.held()[0], self._sample(store, filled, step)
             keys = keys.clone() if self.settings.copies else keys
             self._building = _beside(self.settings.build, keys, sample, self.seed + step)
             self.begun.fill_(step)
 
     def _in_use(self, store: KeyStore) -> ApproximateIndex | None:
-        """The index; the one that a checkpoint speaks of, where it was loaded."""
+        """The current index; after a load, the index restored from the checkpoint's state."""
         if self._loaded and not store.keys.is_cuda:
             loaded, self._loaded, keys = self._loaded, {}, store.held()[0]
             if "used" in loaded:
@@ -199,7 +235,12 @@ class ApproximateSearch(nn.Module):
 
     @staticmethod
     def forget(state: dict[str, Any], prefix: str) -> None:
-        """Take an index out of a stored state, where the rows have moved; search is exact until the next one."""
+        """Remove the index from a stored state, where rows have moved; search is exact until the next index is built.
+
+        Args:
+            state: state dict of a whole method, changed in place.
+            prefix: prefix of this module's entries.
+        """
         state[prefix + "begun"], state[prefix + "used"] = torch.tensor(_NONE), torch.tensor(_NONE)
         state[prefix + "_extra_state"] = {}
 
@@ -216,7 +257,7 @@ def _move(index: ApproximateIndex, store: KeyStore, since: int) -> None:
 
 
 def _beside(work: Any, *arguments: Any) -> Future[Any]:
-    """Begin this in a thread of its own: faiss works without Python's lock."""
+    """Run a function in a background thread: FAISS releases Python's lock."""
     worker = ThreadPoolExecutor(max_workers=1)
     future = worker.submit(work, *arguments)
     worker.shutdown(wait=False)

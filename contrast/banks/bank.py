@@ -1,4 +1,4 @@
-"""Base class of memory banks, and nearest neighbours as positives."""
+"""Base class of memory banks, and nearest-neighbour search that leaves out a query's own sample."""
 
 from __future__ import annotations
 
@@ -18,11 +18,16 @@ from contrast.search.exact import nearest
 __all__ = ["MemoryBank", "Negatives", "Neighbours", "SearchOf", "nearest_of_others", "renumbered"]
 
 SearchOf = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
-"""From queries, keys and a count to scores and rows, best first; -inf and -1 where it found fewer."""
+"""Function from (queries, keys, count) to (scores, rows), best first; -inf and -1 where fewer rows were found."""
 
 
 class Neighbours(NamedTuple):
-    """Stored rows of each query, nearest first: inner products and places; -inf and -1 where there are no more."""
+    """Nearest stored rows of each query, nearest first; -inf and -1 where there are no more rows.
+
+    Attributes:
+        score: inner products, (b, n).
+        row: row numbers in the bank, (b, n).
+    """
 
     score: Float[Tensor, "b n"]
     row: Int[Tensor, "b n"]
@@ -36,18 +41,21 @@ def nearest_of_others(
     count: int,
     search: SearchOf = nearest,
 ) -> Neighbours:
-    """The `count` nearest keys of each query that are not of its own sample.
+    """Top-k search: the `count` nearest keys of each query, without keys of the query's own sample.
 
     Args:
-        query: rows to search for.
-        index: which sample each is of; -1 leaves nothing out.
-        keys: rows to search.
-        key_index: which sample each is of.
-        count: rows a query, of which there may be fewer.
-        search: finds the nearest keys of any sample.
+        query: rows to search for, (b, d).
+        index: sample of each query, (b,); -1 excludes no key.
+        keys: rows to search, (k, d).
+        key_index: sample of each key, (k,).
+        count: number of keys per query; fewer may be found.
+        search: top-k search over all keys, own sample included.
+
+    Returns:
+        Scores and rows of `keys`, best first; -inf and -1 where fewer keys were found.
     """
     wide = query.to(torch.float64 if keys.dtype == torch.float64 else torch.float32)
-    spare = 1 if bool((index != UNKNOWN).any()) else 0  # own rows that the search may come upon
+    spare = 1 if bool((index != UNKNOWN).any()) else 0  # extra results to replace own-sample rows
     while True:
         most = min(count + spare, len(keys))
         if not most:
@@ -59,7 +67,7 @@ def nearest_of_others(
         if most == len(keys) or int((~own).sum(dim=1).min()) >= count:
             break
         spare = 4 * spare + 1
-    order = own.long().argsort(dim=1, stable=True)  # own rows to the end, the others, best first, as they are
+    order = own.long().argsort(dim=1, stable=True)  # stable: own-sample rows go last, other rows stay best first
     score, row = score.masked_fill(own, -torch.inf).gather(1, order), row.masked_fill(own, -1).gather(1, order)
     missing = max(0, count - most)
     score = torch.nn.functional.pad(score[:, :count], (0, missing), value=-torch.inf)
@@ -68,16 +76,17 @@ def nearest_of_others(
 
 @dataclass(frozen=True)
 class Negatives:
-    """What a bank offers to a batch of queries: rows to all of them, rows to each one, or both.
+    """Negatives that a memory bank offers to a batch of queries: rows for all queries, rows per query, or both.
 
     Attributes:
         keys: rows offered to every query, (k, d).
-        index: which sample each is of, (k,); -1 is unknown.
-        placeholder: which of them are no sample's key, (k,): offered and counted, never mined; None if none is.
-        own: rows for each query alone, (b, s, d).
-        own_index: which sample each of those is of, (b, s); -1 is unknown, -2 is no row.
-        age: how many steps ago each of `keys` was written, (k,); -1 where there is no telling; None as that.
-        own_age: the same of `own`, (b, s).
+        index: sample of each of `keys`, (k,); -1 is unknown.
+        placeholder: True for rows of `keys` that are not a sample's key, (k,). The loss counts them, but they are never
+            mined. None where there are no such rows.
+        own: rows offered to one query each, (b, s, d).
+        own_index: sample of each of `own`, (b, s); -1 is unknown, -2 marks an empty place.
+        age: number of steps since each of `keys` was written, (k,); -1 or None where it is unknown.
+        own_age: number of steps since each of `own` was written, (b, s); -1 or None where it is unknown.
     """
 
     keys: Float[Tensor, "k d"]
@@ -90,28 +99,34 @@ class Negatives:
 
 
 class MemoryBank(nn.Module, ABC):
-    """A store of past keys, owned by a method and never by a loss.
+    """Memory bank of past keys (abstract base class); a method owns it, never a loss.
 
-    All state is persistent buffers, pointers too, so that it is in the checkpoint. A method reads `negatives` before
-    the loss and calls `store` after backward: nothing writes a buffer that backward still reads.
+    All state, pointers included, is in persistent buffers and therefore in the checkpoint. A method reads `negatives`
+    before the loss and calls `store` after backward, so that no buffer is overwritten while backward still reads it.
 
     Attributes:
-        size: how many rows it holds.
+        size: number of rows.
     """
 
     size: int
 
     def begin(self, samples: int | None) -> None:
-        """Called once before training, when processes know each other; a training set that does not fit is refused.
+        """Prepare for training: called once before training, after distributed processes are initialised.
+
+        A bank raises InputError here where the training set does not fit.
 
         Args:
-            samples: of the training set, None where unknown.
+            samples: number of training samples; None where it is unknown.
         """
 
     def never_acts(self, run: RunLength) -> str | None:
-        """One sentence without a full stop where the run ends before the bank is full, or before it mines; else None.
+        """Reason why this run ends before the bank is full or before it mines; None where it does not.
 
-        A bank that takes one key a sample and step is full once it has seen as many samples as it has rows.
+        The reason is one sentence without a full stop. A bank that takes one key per sample and step is full after as
+        many samples as it has rows.
+
+        Args:
+            run: planned length of the run.
         """
         needed = -(-self.size // run.samples_per_step)
         if needed <= run.steps:
@@ -123,56 +138,72 @@ class MemoryBank(nn.Module, ABC):
 
     @abstractmethod
     def negatives(self, query: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> Negatives:
-        """The rows that these queries, of samples `index`, are offered."""
+        """Negatives for these queries.
+
+        Args:
+            query: embeddings of the queries, (b, d).
+            index: sample of each query, (b,).
+        """
 
     @abstractmethod
     def stored(self) -> tuple[Float[Tensor, "k d"], Int[Tensor, " k"]]:
-        """The rows that hold a key, and which sample each is of."""
+        """Rows that hold a key, (k, d), and the sample of each, (k,)."""
 
     @abstractmethod
     def filled_rows(self) -> int:
-        """How many rows hold a key, of all processes: rows 0 and on."""
+        """Number of rows that hold a key, over all processes; these are the first rows."""
 
     @abstractmethod
     def about(self, row: Int[Tensor, " n"]) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
-        """Which sample each of these rows is of, and in which call of `store`, from 0, it was written."""
+        """For each of these rows: its sample, and the number of the `store` call that wrote it, counted from 0."""
 
     @torch.no_grad()
     def neighbours(self, query: Float[Tensor, "b d"], index: Int[Tensor, " b"], count: int) -> Neighbours:
-        """The `count` nearest stored keys of each query that are not of its own sample.
+        """Top-k search: the `count` nearest stored keys of each query, without keys of the query's own sample.
 
         Args:
-            query: rows to search for.
-            index: which sample each is of; -1 leaves nothing out.
-            count: rows a query, of which there may be fewer.
+            query: rows to search for, (b, d).
+            index: sample of each query, (b,); -1 excludes no key.
+            count: number of keys per query; fewer may be found.
         """
         return nearest_of_others(query, index, *self.stored(), count)
 
     def keys_at(self, row: Int[Tensor, "b n"]) -> Float[Tensor, "b n d"]:
-        """The keys of these rows; any where the row is -1."""
+        """Keys of these rows, (b, n, d); where a row is -1, its key is arbitrary."""
         keys, _ = self.stored()
         return keys[row.clamp(min=0)]
 
     def move_samples(
         self, state: dict[str, Tensor], prefix: str, old_of: Int[Tensor, " m"], new_of: Int[Tensor, " n"]
     ) -> None:
-        """Number the samples in a stored state as other data do; the keys of samples that are gone are of no known one.
+        """Renumber the samples in a stored state after the data set changed.
 
-        A bank of one's own that keeps samples' numbers overrides it; by default there are none.
+        Keys of removed samples become keys of unknown sample. The default does nothing. Override it in a bank that
+        stores sample numbers.
 
         Args:
-            state: of a whole method, changed in place.
-            prefix: of this bank's entries.
-            old_of: by sample of the new data, its number in the old data; -1 for a new one.
-            new_of: by sample of the old data, its number in the new data; -1 for one that is gone.
+            state: state dict of a whole method, changed in place.
+            prefix: prefix of this bank's entries.
+            old_of: for each sample of the new data, its number in the old data; -1 for a new sample.
+            new_of: for each sample of the old data, its number in the new data; -1 for a removed sample.
         """
 
     @abstractmethod
     def store(self, keys: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> None:
-        """Remember this rank's keys and, with several processes, everyone's."""
+        """Store this rank's keys, and with several processes the keys of all ranks.
+
+        Args:
+            keys: embeddings to store, (b, d).
+            index: sample of each key, (b,).
+        """
 
 
 def renumbered(index: Int[Tensor, " k"], new_of: Int[Tensor, " n"]) -> Int[Tensor, " k"]:
-    """Samples' numbers in other data; -1 for samples that are gone or were not known."""
+    """Translate sample numbers of the old data to the new data; -1 for samples that were removed or unknown.
+
+    Args:
+        index: sample numbers in the old data, (k,).
+        new_of: for each sample of the old data, its number in the new data. If empty, `index` is returned unchanged.
+    """
     known = (index >= 0) & (index < len(new_of))
     return torch.where(known, new_of[torch.where(known, index, 0)], UNKNOWN) if len(new_of) else index

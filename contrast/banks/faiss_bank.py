@@ -1,4 +1,4 @@
-"""A memory bank with one key per training sample, searched by FAISS for the hardest negatives."""
+"""Memory bank searched by FAISS for the hardest negatives of each query."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ from contrast.search.exact import BUDGET_MIB, nearest
 __all__ = ["FaissBank", "Hardest", "Mining", "Stratified"]
 
 Search = Callable[[int], Tensor]
-"""From a count to each query's nearest rows, best first, (b, count); -1 where there are no more."""
+"""Function from k to each query's k nearest rows, (b, k), best first; -1 where there are no more rows."""
 
 
 class Mining(ABC):
-    """How rows are chosen for a query; own-sample rows never reach it through `search`.
+    """Hard-negative mining: chooses which rows of the bank a query is offered.
 
+    The `search` function of `choose` never returns rows of the query's own sample.
     Attributes:
-        count: rows a query.
+        count: number of rows per query.
     """
 
     count: int
@@ -40,17 +41,25 @@ class Mining(ABC):
     def choose(
         self, search: Search, filled: int, index: Int[Tensor, " b"], seed: int, step: int
     ) -> Int[Tensor, "b {self.count}"]:
-        """Rows for queries of the samples `index` in a bank of `filled` rows; -1 is no row."""
+        """Choose rows for a batch of queries; -1 marks an empty place.
+
+        Args:
+            search: top-k search for these queries.
+            filled: number of rows in the bank that hold a key.
+            index: sample of each query, (b,).
+            seed: seed of random draws.
+            step: number of the step, from 0.
+        """
 
 
 class Hardest(Mining):
-    """The `count` nearest rows: the k hardest negatives.
+    """Mine the k hardest negatives: the `count` nearest rows.
 
     Args:
-        count: k, rows a query.
+        count: k, rows per query.
 
     Raises:
-        InputError: where count is below 1.
+        InputError: where `count` is below 1.
     """
 
     @checked
@@ -67,20 +76,20 @@ class Hardest(Mining):
 
 
 class Stratified(Mining):
-    """Hardest rows, semi-hard ones and random ones, in fixed numbers.
+    """Mine fixed numbers of hardest, semi-hard and random negatives.
 
-    Semi-hard rows are drawn without replacement from ranks `hardest` + 1 to `pool`; random rows from the whole bank
-    with replacement, and may be among the others. Draws are functions of (seed, step, sample): both views of a sample
-    draw the same ranks.
+    Semi-hard rows are drawn without replacement from ranks `hardest` + 1 to `pool`. Random rows are drawn with
+    replacement from the whole bank, so they may repeat the other rows. Draws depend only on (seed, step, sample): both
+    views of a sample draw the same ranks.
 
     Args:
-        hardest: nearest rows.
-        semi_hard: rows drawn from the ranks below those.
-        random: rows drawn from all.
-        pool: the last rank that a semi-hard row has.
+        hardest: number of nearest rows.
+        semi_hard: number of rows drawn from the ranks below the hardest.
+        random: number of rows drawn from the whole bank.
+        pool: last rank from which a semi-hard row is drawn.
 
     Raises:
-        InputError: where a number is negative, all are 0, or the pool does not reach.
+        InputError: where a number is negative, all three are 0, or `pool` is below `hardest` + `semi_hard`.
     """
 
     @checked
@@ -116,32 +125,35 @@ class Stratified(Mining):
 
 
 class FaissBank(MemoryBank):
-    """Keys of up to a whole data set, of which a query is offered its own nearest ones.
+    """Memory bank with hard-negative mining: each query is offered its nearest stored keys, found by FAISS.
 
-    ``negatives(q) = top-k { k_j : q · k_j, j not of q's sample }``, exact, or what another `Mining` chooses. For the
-    first `warmup_steps` queries meet as many rows drawn at random, the same for all, as they would a queue's; before
-    the very first keys, random unit rows. With several processes the keys are everyone's.
+    ``negatives(q) = top-k { k_j : q · k_j, j not of q's sample }``
+
+    The search is exact by default, and another `Mining` may choose other rows. During the first `warmup_steps` steps,
+    rows are drawn at random, the same for all queries, as many as mining would offer. Before the first keys are stored,
+    the bank offers random unit rows. With several processes the bank holds the keys of all of them.
+
+    Args:
+        width: d, width of the embeddings.
+        size: number of rows.
+        per_sample: keep the newest key of each sample, instead of the newest keys.
+        mining: which rows a query is offered. Default: the 1,024 nearest rows.
+        warmup_steps: number of steps with random rows instead of mined rows.
+        storage: dtype in which keys are stored.
+        budget_gib: limit on the size of the rows, in GiB. Rows take this much in memory, and again in each checkpoint.
+        sharded: whether each process keeps and searches only its shard of the rows. Default: every process keeps all
+            rows.
+        seed: seed of random draws. In a configuration it defaults to the run's seed.
+        search_mib: limit on the memory of one search, besides queries and keys, in MiB.
+        approximate: approximate search for a bank that is too large for exact search. Default: exact search.
+
+    Raises:
+        InputError: where a size is below 1, the rows exceed `budget_gib`, a search exceeds `search_mib`, a key is not
+            finite, `warmup_steps` is negative, or the bank is sharded and the approximate search does not support
+            shards.
 
     Source: the search is FAISS's, Douze et al., arXiv 2401.08281; hard negatives out of a large store follow ANCE,
     Xiong et al., ICLR 2021, arXiv 2007.00808.
-
-    Args:
-        width: d, the embeddings' width.
-        size: rows.
-        per_sample: keep the newest key of each sample, in place of the newest keys.
-        mining: which rows a query meets; the 1,024 nearest if left out.
-        warmup_steps: how many steps queries meet random rows.
-        storage: what keys are rounded to.
-        budget_gib: what the rows may take, in memory and again in each checkpoint, in GiB.
-        sharded: each of several processes keeps its part of the rows alone, and searches it for all queries; else all
-            keep all rows.
-        seed: of the draws; a run's seed if a configuration leaves it out.
-        search_mib: what one search may take beside queries and keys, in MiB.
-        approximate: how to search a large bank that an exact search would be too slow for; always exact if left out.
-
-    Raises:
-        InputError: where a size is below 1, the rows pass the budget, a search passes its own, a key is not finite, or
-            an approximate search is of no parts and the bank is sharded.
 
     Example:
         >>> bank = FaissBank(width=2, size=4, mining=Hardest(2))
@@ -217,7 +229,13 @@ class FaissBank(MemoryBank):
 
     @torch.no_grad()
     def recall(self, query: Float[Tensor, "b d"], index: Int[Tensor, " b"], count: int) -> float | None:
-        """The share of each query's `count` exact neighbours that `neighbours` finds; None while search is exact."""
+        """Recall of the approximate search: share of the exact neighbours that it finds; None while search is exact.
+
+        Args:
+            query: rows to search for, (b, d).
+            index: sample of each query, (b,); -1 excludes no key.
+            count: number of neighbours per query.
+        """
         if self.approximate is None or int(self.approximate.used) < 0 or query.is_cuda:
             return None
         found = self.neighbours(query, index, count).row
@@ -232,7 +250,8 @@ class FaissBank(MemoryBank):
         counts = gather_detached(torch.tensor([len(query)], device=query.device)).tolist()
         found = nearest_of_others(gather_detached(query), gather_detached(index), *self.stored(), count, search)
         row = torch.where(found.row < 0, -1, found.row * parts + self.rows.part)
-        # (part, everyone's queries, count): this process's queries out of every part, and of those the best.
+        # Gathered shape: (shard, queries of all ranks, count). Keep this rank's queries, then take the best over all
+        # shards.
         score, row = (gather_detached(each[None]) for each in (found.score, row))
         mine = slice(sum(counts[: self.rows.part]), sum(counts[: self.rows.part + 1]))
         score, row = (each[:, mine].movedim(0, 1).flatten(1) for each in (score, row))
@@ -276,7 +295,7 @@ class FaissBank(MemoryBank):
     def move_samples(
         self, state: dict[str, Tensor], prefix: str, old_of: Int[Tensor, " m"], new_of: Int[Tensor, " n"]
     ) -> None:
-        """The rows move by `KeyStore.move_samples`; an index over rows that have moved goes."""
+        """Discard an approximate index whose rows have moved; `KeyStore.move_samples` moves the rows themselves."""
         if self.approximate is not None and self.rows.per_sample:
             self.approximate.forget(state, f"{prefix}approximate.")
 
@@ -293,7 +312,7 @@ class FaissBank(MemoryBank):
         return Negatives(torch.nn.functional.normalize(start, dim=-1), unknown, placeholder=unknown == UNKNOWN)
 
     def _drawn(self, step: int, filled: int, query: Tensor) -> Negatives:
-        """As many rows as a query would be offered, or all while there are fewer: the same for all queries."""
+        """Random rows, the same for all queries: as many as mining would offer, or all rows while there are fewer."""
         key, everyone = (self.seed, step, Purpose.BANK_MINING, 2), torch.zeros(1, dtype=torch.int64)
         draws = uniform(key, everyone.to(query.device), self.mining.count)[0]
         row = (draws.double() * filled).long() if filled > self.mining.count else torch.arange(filled).to(query.device)

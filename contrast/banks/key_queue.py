@@ -1,4 +1,4 @@
-"""MoCo's queue: the newest keys, first in first out."""
+"""MoCo key queue: the newest keys, first in, first out."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ __all__ = ["KeyQueue"]
 
 
 class KeyQueue(MemoryBank):
-    """A first-in-first-out queue of the newest keys of all processes.
+    """MoCo key queue: a first-in-first-out memory bank of the newest keys of all processes.
 
-    It starts as random unit rows of unknown sample, offered and counted like any other (as in the authors' code);
-    `filled` says how many rows are real, and the others are marked as placeholders. A batch that reaches the end wraps
-    round.
-
-    Source: MoCo, He et al., CVPR 2020, arXiv 1911.05722, section 3.2.
+    The queue starts with random unit rows of unknown sample. They are offered and counted like other rows, as in the
+    authors' code. `filled` is the number of rows that hold a real key; the other rows are marked as placeholders. A
+    batch that reaches the end of the queue continues at its start.
 
     Args:
-        width: d, the embeddings' width.
-        size: K, rows. Keep it well below the number of training samples: 4,096 for CIFAR, 65,536 for ImageNet.
-        seed: of the random start.
+        width: d, width of the embeddings.
+        size: K, number of rows. Keep it well below the number of training samples: 4,096 for CIFAR, 65,536 for
+            ImageNet.
+        seed: seed of the random start.
 
     Raises:
-        InputError: where a batch of all processes has more rows than the queue.
+        InputError: where `width` or `size` is below 1, the training set has no more samples than the queue has rows, or
+            a batch of all processes has more rows than the queue.
+
+    Source: MoCo, He et al., CVPR 2020, arXiv 1911.05722, section 3.2.
 
     Example:
         >>> queue = KeyQueue(width=2, size=3)

@@ -1,4 +1,4 @@
-"""Rows of past keys with the sample and the step that each is of."""
+"""Storage of past keys with the sample and the step of each."""
 
 from __future__ import annotations
 
@@ -22,28 +22,29 @@ _GIB = 1 << 30
 
 
 class KeyStore(nn.Module):
-    """`size` rows, first in first out, or one for each sample, in buffers that are all in the checkpoint.
+    """Key storage with `size` rows, first in, first out, or one row per sample; all buffers are in the checkpoint.
 
-    Rows are taken in turn, so that those written are ``keys[:filled]``. First in first out, the oldest row is replaced
-    once all are taken; with `per_sample` a sample's next key replaces its last one and no row is ever needed twice.
+    Rows are filled in order, so the written rows are ``keys[:filled]``. First in, first out: once all rows are filled,
+    the oldest row is replaced. With `per_sample` a sample's next key replaces its previous key, so a row always belongs
+    to the same sample.
 
     Args:
-        width: d of a key.
-        size: rows; with `per_sample` at least the number of samples.
-        per_sample: the newest key of each sample, in place of the newest keys.
-        storage: what keys are rounded to; half precision halves memory and checkpoint.
-        budget_gib: what the rows may take, in memory and again in each checkpoint, in GiB.
-        sharded: whether each process keeps every so-manieth row alone, once `share_out` was called.
+        width: d, width of a key.
+        size: number of rows; with `per_sample` at least the number of samples.
+        per_sample: keep the newest key of each sample, instead of the newest keys.
+        storage: dtype in which keys are stored; half precision halves memory and checkpoint.
+        budget_gib: limit on the size of the rows, in GiB. Rows take this much in memory, and again in each checkpoint.
+        sharded: whether each process keeps only every `world_size`-th row, once `share_out` was called.
 
     Attributes:
-        keys: (size, d), or this process's part of them; rows from `filled` on are zeros.
-        parts: how many processes share the keys; row r is the process's whose rank is r modulo that.
-        index: (size,), which sample each is of; -1 where it is unknown or there is no key yet.
-        written: (size,), the step at which each was written; -1 where there is none.
-        filled: how many rows hold a key.
+        keys: stored keys, (size, d), or this process's shard of them; rows from `filled` on are zeros.
+        parts: number of shards. Row r is stored by the process whose rank is r modulo `parts`.
+        index: sample of each row, int64, (size,); -1 where it is unknown or the row is empty.
+        written: step at which each row was written, int64, (size,); -1 where the row is empty.
+        filled: number of rows that hold a key, int64 scalar.
 
     Raises:
-        InputError: where size or width is below 1, or the rows pass the budget.
+        InputError: where `size` or `width` is below 1, or the rows exceed the budget.
 
     Example:
         >>> store = KeyStore(width=2, size=3)
@@ -88,11 +89,16 @@ class KeyStore(nn.Module):
     @torch.no_grad()
     @checked
     def write(self, keys: Float[Tensor, "b d"], index: Int[Tensor, " b"], step: int) -> None:
-        """Write keys of these samples.
+        """Write the keys of these samples into the store.
+
+        Args:
+            keys: keys to store, (b, d).
+            index: sample of each key, (b,).
+            step: number of the step, from 0.
 
         Raises:
-            InputError: for a key that is not finite, naming its sample; more keys than rows; and, with one row a
-                sample, a sample that is unknown or beyond the rows.
+            InputError: where a key is not finite (the message names its sample), there are more keys than rows, or,
+                with one row per sample, a sample is unknown or beyond the last row.
         """
         _require_finite(keys, index)
         if self.per_sample:
@@ -105,19 +111,26 @@ class KeyStore(nn.Module):
         self.written[row] = step
 
     def share_out(self) -> None:
-        """Keep this process's rows alone, if the store is sharded; before any is written, or after a load."""
+        """Shard the rows: keep only this process's rows, if the store is sharded.
+
+        Call it before the first write, or after a load.
+        """
         if self.sharded and self.parts == 1 < world_size():
             self.parts, self.part = world_size(), rank()
             self.keys = self.keys[self.part :: self.parts].clone()
 
     def held(self) -> tuple[Tensor, Tensor]:
-        """This process's rows that hold a key, and which sample each is of."""
+        """This process's rows that hold a key, and the sample of each."""
         filled = int(self.filled)
         index = self.index[self.part : filled : self.parts]
         return self.keys[: len(index)], index
 
     def at(self, row: Int[Tensor, "b n"]) -> Float[Tensor, "b n d"]:
-        """The keys of these rows, out of all processes; row 0's where a row is -1."""
+        """Keys of these rows from the shards of all processes; row 0's key where a row is -1.
+
+        Args:
+            row: global row numbers, (b, n).
+        """
         row = row.clamp(min=0)
         if self.parts == 1:
             return self.keys[row]
@@ -131,7 +144,10 @@ class KeyStore(nn.Module):
         return keys
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
-        """All processes' rows in the first one's state, so that a run may go on with another number of them."""
+        """Gather the rows of all processes into rank 0's state.
+
+        A run can then resume with another number of processes.
+        """
         super()._save_to_state_dict(destination, prefix, keep_vars)
         if self.parts > 1:
             most = -(-self.size // self.parts)
@@ -150,13 +166,19 @@ class KeyStore(nn.Module):
     def move_samples(
         self, state: dict[str, Tensor], prefix: str, old_of: Int[Tensor, " m"], new_of: Int[Tensor, " n"]
     ) -> None:
-        """Number the samples in a stored state as other data do.
+        """Renumber the samples in a stored state after the data set changed.
 
-        First in first out, the keys of samples that are gone are of no known one. With one row a sample their rows go,
-        and the state becomes of this store's size.
+        In a first-in-first-out store, keys of removed samples become keys of unknown sample. With one row per sample,
+        the rows of removed samples are deleted and the state is resized to this store's size.
+
+        Args:
+            state: state dict of a whole method, changed in place.
+            prefix: prefix of this store's entries.
+            old_of: for each sample of the new data, its number in the old data; -1 for a new sample.
+            new_of: for each sample of the old data, its number in the new data; -1 for a removed sample.
 
         Raises:
-            InputError: where there are more samples than rows.
+            InputError: where, with one row per sample, the new data have more samples than the store has rows.
         """
         index = renumbered(state[prefix + "index"], new_of)
         if not self.per_sample:
@@ -195,7 +217,7 @@ class KeyStore(nn.Module):
                 f"one row a sample has no place for sample {wrong} in a bank of {self.size} rows: set "
                 "--model.bank.size to the number of training samples"
             )
-        # The last key of a sample that the batch has twice: what an assignment keeps is not defined.
+        # If a batch has a sample twice, keep its last key: indexed assignment with duplicates is undefined.
         samples, inverse = torch.unique(index, return_inverse=True)
         place = torch.arange(len(index), device=index.device)
         last = torch.zeros_like(samples).scatter_reduce_(0, inverse, place, "amax")
@@ -223,7 +245,7 @@ def _require_within(size: int, width: int, dtype: torch.dtype, budget_gib: float
 
 
 def _require_finite(keys: Tensor, index: Tensor) -> None:
-    if torch.isfinite(keys.sum()):  # only a sum that is not needs the slow answer
+    if torch.isfinite(keys.sum()):  # fast path: look for the bad key only if the sum is not finite
         return
     finite = torch.isfinite(keys).all(dim=1)
     for sample in index[~finite][:1].tolist():

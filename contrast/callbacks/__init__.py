@@ -1,4 +1,4 @@
-"""Callbacks: what watches a run, writes its folder and keeps it safe."""
+"""Lightning callbacks of a run: records, metrics, checkpoints, loggers, status and checks."""
 
 from contrast.callbacks.bank_recorder import BankRecorder
 from contrast.callbacks.checkpoints import AtomicCheckpoints, Checkpoints

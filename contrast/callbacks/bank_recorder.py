@@ -1,4 +1,4 @@
-"""How old the keys are that queries meet, how far they are from fresh ones, and what an approximate search misses."""
+"""Record the state of a memory bank: age of keys, drift from fresh keys, and recall of approximate search."""
 
 from __future__ import annotations
 
@@ -25,27 +25,29 @@ from contrast.run_folder import RunFolder
 __all__ = ["BankRecorder"]
 
 _SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
-_MOST = 1 << 18  # ages that quantiles are taken of
-_ASKED = 64  # queries whose recall is measured
+_MOST = 1 << 18  # largest number of ages for quantiles
+_ASKED = 64  # number of queries for which recall is measured
 
 
 class BankRecorder(lightning.Callback):
-    """Rows of ``bank.jsonl`` about each memory bank of a method, and means of them in ``metrics.jsonl``.
+    """Record age, freshness and recall of each memory bank in ``bank.jsonl``, and their means in ``metrics.jsonl``.
 
-    Every few steps ``ages``: quantiles of how many steps ago the keys that queries met were written, and, while search
-    is approximate, ``recall``: the share of the exact neighbours that it finds. Every few epochs ``freshness``: for
-    as many rows as a batch has, their age and the cosine of the stored key and one that the same encoder makes now of
-    the same view (of the sample, epoch and view number that it was made of). The encoder is a copy in training mode,
-    and its batch the rows themselves: other company than in their step, so that batch norm keeps the cosine of a key
-    that was just written a little below 1.
+    - ``ages``, every few steps: quantiles of the number of steps since the keys offered to queries were written.
+    - ``recall``, with the ages, while search is approximate: share of the exact neighbours that the search finds.
+    - ``freshness``, every few epochs, for as many rows as a batch has: their age, and the cosine of the stored key and
+      a fresh key. The fresh key is computed by the current encoder from the same view (same sample, epoch and view
+      number).
+
+    The encoder for fresh keys is a copy in training mode, and its batch consists of the examined rows. Batch norm
+    therefore sees other samples than when the key was stored, so the cosine of a newly stored key is slightly below 1.
 
     Args:
         folder: the run folder.
-        every_n_steps: between rows of ages; 0 never.
-        every_n_epochs: between rows of freshness; 0 never.
+        every_n_steps: steps between rows of ages; 0 never.
+        every_n_epochs: epochs between rows of freshness; 0 never.
 
     Raises:
-        InputError: for a negative number.
+        InputError: where a number is negative.
     """
 
     def __init__(self, folder: RunFolder, every_n_steps: int = 50, every_n_epochs: int = 5) -> None:
@@ -70,7 +72,7 @@ class BankRecorder(lightning.Callback):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if not self._seen or trainer.global_step < self._step:  # the latter while gradients accumulate
+        if not self._seen or trainer.global_step < self._step:  # second condition: gradients still accumulate
             return
         seen, self._seen = self._seen, []
         for bank, row in enumerate(seen):
@@ -125,19 +127,19 @@ class BankRecorder(lightning.Callback):
 
 
 def _drawn(bank: MemoryBank, count: int, step: int) -> Int[Tensor, " {count}"]:
-    """So many rows, some again where the bank has fewer: a batch as large as the encoder is used to."""
+    """Random rows of the bank, as many as the encoder's usual batch; rows repeat where the bank has fewer."""
     order = permutation(bank.filled_rows(), step, Purpose.OBSERVED_ROWS)
     return order[torch.arange(count) % len(order)].to(next(bank.buffers()).device)
 
 
 def _encoded(method: ContrastiveMethod, source: KeySource, views: Tensor) -> Tensor:
-    encoder = copy.deepcopy(source.encoder).train()  # batch norm's running statistics stay the run's
+    encoder = copy.deepcopy(source.encoder).train()  # a copy keeps the run's batch-norm statistics unchanged
     rows = unit_rows(encoder(views), method.loss)
     return rows if source.head is None else rows[source.head]
 
 
 def _ages(meeting: Meeting) -> dict[str, Any] | None:
-    """Quantiles and mean of all processes' ages; an evenly spaced part of them where there are very many."""
+    """Quantiles and mean of the ages over all processes; for quantiles, many ages are thinned out evenly."""
     met = [age.flatten() for age in (meeting.offered.age, meeting.offered.own_age) if age is not None]
     ages = gather_detached(torch.cat(met)) if met else None
     if ages is None or not (ages >= 0).any():
@@ -153,7 +155,7 @@ def _recall(meeting: Meeting) -> dict[str, Any] | None:
     bank = meeting.bank
     if not isinstance(bank, FaissBank) or bank.approximate is None:
         return None
-    # Each process asks for the same queries of all, so that their number changes nothing.
+    # Every process uses the same gathered queries, so the number of processes does not change the result.
     query, index = gather_detached(meeting.query), gather_detached(meeting.index)
     draw = draws(index)
     asked = draw <= draw.kthvalue(min(_ASKED, len(draw))).values

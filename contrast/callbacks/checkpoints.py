@@ -1,4 +1,4 @@
-"""Checkpoints during training, and the signals that ask a run to stop."""
+"""Checkpoints during training, and signals that stop a run."""
 
 from __future__ import annotations
 
@@ -31,38 +31,39 @@ __all__ = ["AtomicCheckpoints", "Checkpoints", "StopSignals", "batch_record", "r
 
 
 class StopSignals:
-    """Ctrl-C, SIGTERM and SIGHUP, and SLURM's warning SIGUSR1 in a job of SLURM's.
+    """Signal handling: stop a run on Ctrl-C, SIGTERM, SIGHUP, or SLURM's warning SIGUSR1 inside a SLURM job.
 
-    The first one is noted once there is a step to save; before that it stops at once. A second one stops at once too,
-    unless it is part of the same request. SLURM's warning may come several times, and before any of the others.
+    The first signal is recorded, and the run stops when a step can be saved. Before the first step it stops at once. A
+    second signal also stops the run at once, unless it belongs to the same request. SLURM's warning may arrive several
+    times, and before any other signal.
 
     Attributes:
-        begun: whether the first step of this process is all but done, so that there is something to save.
+        begun: whether the first step of this process is almost done, so that there is something to save.
     """
 
     def __init__(self) -> None:
         self.begun = False
         self._received = 0
-        self._asked: float | None = None  # when, but for warnings
+        self._asked: float | None = None  # time of the first signal; warnings do not count
         self._before: dict[int, Any] = {}
         self._group: Any = None
 
     def install(self) -> None:
-        """Listen from now on, where this is the main thread: Python gives signals to no other."""
+        """Install the signal handlers, in the main thread only: Python delivers signals to no other thread."""
         if threading.current_thread() is not threading.main_thread():
             return
         numbers = [signal.SIGINT, signal.SIGTERM]
-        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as `nohup` has it
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # `nohup` ignores SIGHUP
             numbers.append(signal.SIGHUP)
         if "SLURM_JOB_ID" in os.environ:
             numbers.append(signal.SIGUSR1)
         self._before = {number: signal.signal(number, self._note) for number in numbers}
         if dist.is_available() and dist.is_initialized():
-            # Of its own and on the CPU: to agree must not wait for a device.
+            # A separate group on the CPU, so that agreeing on a signal does not synchronise with a device.
             self._group = dist.new_group(backend="gloo")
 
     def restore(self) -> None:
-        """Give the signals back to whoever had them."""
+        """Restore the previous signal handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before, self._received, self._asked, self.begun = {}, 0, None, False
@@ -71,9 +72,10 @@ class StopSignals:
             self._group = None
 
     def received(self) -> int:
-        """The number of the signal that any process has received, 0 for none; every process is to ask.
+        """Highest signal number that any process has received; 0 for none.
 
-        Processes receive one at different times. If each acted on its own, one would wait for the others for ever.
+        This is a collective call: every process must make it. Processes receive a signal at different times. If each
+        process acted on its own signal, one would wait for the others forever.
         """
         if self._group is None:
             return self._received
@@ -93,7 +95,7 @@ class StopSignals:
 
 
 def requeue() -> str:
-    """Have SLURM start this job again; what came of it, in words."""
+    """Ask SLURM to requeue this job; returns the outcome as a sentence."""
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     job = f"{array}_{task}" if array and task else os.environ["SLURM_JOB_ID"]
     try:
@@ -106,11 +108,18 @@ def requeue() -> str:
 
 
 TIME_LIMIT = 24
-"""SIGXCPU, the signal of a time limit: ``trainer.max_time`` ends a run as this signal would."""
+"""Signal number of a time limit (SIGXCPU): ``trainer.max_time`` ends a run like this signal."""
 
 
 def batch_record(trainer: lightning.Trainer) -> dict[str, int]:
-    """How a step's samples are shared out, for a checkpoint: a resume that shares them out otherwise is refused."""
+    """Batch layout for a checkpoint; a resume with another layout is refused.
+
+    Args:
+        trainer: the trainer of the run.
+
+    Returns:
+        Number of processes, batch size, accumulated batches, and the product of the three.
+    """
     record = {
         "processes": trainer.world_size,
         "batch_size": int(getattr(trainer.datamodule, "batch_size", 0)),  # type: ignore[attr-defined]  # untyped
@@ -120,19 +129,18 @@ def batch_record(trainer: lightning.Trainer) -> dict[str, int]:
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Checkpoint files that appear whole, with a checksum; of ``last.ckpt`` the one before is kept.
+    """Atomic checkpoint files with a checksum; the previous ``last.ckpt`` is kept as well.
 
     Args:
         folder: the run folder.
-        changed: what is done to the content of a checkpoint that is loaded, where the data are not those it was
-            written on; nothing if None.
+        changed: function that adapts the content of a loaded checkpoint to changed data; None for no change.
     """
 
     def __init__(self, folder: RunFolder, changed: Callable[[dict[str, Any]], None] | None = None) -> None:
         self.folder, self.changed = folder, changed
 
     def load_checkpoint(self, path: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
-        """The content of a checkpoint, numbered as the data are now."""
+        """Load a checkpoint; samples are renumbered where the data changed."""
         content: dict[str, Any] = super().load_checkpoint(path, *arguments, **options)
         if self.changed is not None:
             self.changed(content)
@@ -144,24 +152,28 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
 
 class Checkpoints(lightning.Callback):
-    """``checkpoints/last.ckpt`` every few epochs, at the end and when asked to stop; on request some kept for good.
+    """Checkpoint callback: write ``checkpoints/last.ckpt`` every few epochs, at the end and on a stop signal.
 
-    Ctrl-C, SIGTERM, SIGHUP and, in a job of SLURM's, its warning SIGUSR1 let the step finish. Then the run is saved and
-    stops with exit code 128 and the signal's number, and a resumed run goes on exactly where this one was. After
-    SIGUSR1 SLURM is asked to start the job again. A second signal stops the run at once, as does one before the first
-    step is done.
+    Optionally, further checkpoints are kept under their own names. On Ctrl-C, SIGTERM, SIGHUP and, inside a SLURM job,
+    SLURM's warning SIGUSR1, the current step is completed. The run is then saved and stops with exit code 128 + signal
+    number; a resumed run continues exactly there. After SIGUSR1, SLURM is asked to requeue the job. A second signal
+    stops the run at once, and so does a signal before the first step is done.
 
-    A step is whole when its gradients have been used; one that ends an epoch is saved once the epoch's end is done, so
-    that what is measured there is not lost. Where ``trainer.max_steps`` ends a run within an epoch, Lightning counts
-    that epoch as done; the checkpoint keeps the place within it, so that a longer run goes on with the next batch.
+    A step is complete when its gradients have been used. A step that ends an epoch is saved after the end of the epoch,
+    so that the measurements made there are not lost. Where ``trainer.max_steps`` ends a run within an epoch, Lightning
+    counts that epoch as done. The checkpoint then keeps the position within the epoch, so that a longer run continues
+    with the next batch.
 
     Args:
         folder: the run folder.
-        config: the resolved configuration, kept in every checkpoint.
-        every_n_epochs: between writes of last.ckpt.
-        every_n_steps: between further writes within an epoch; 0 makes none.
-        keep_every_n_epochs: between checkpoints under their own names; 0 keeps none.
-        max_seconds: of training, after which the run is saved and stops as by a signal; None sets no limit.
+        config: the resolved configuration, stored in every checkpoint.
+        every_n_epochs: epochs between writes of last.ckpt, at least 1.
+        every_n_steps: steps between additional writes within an epoch; 0 for none.
+        keep_every_n_epochs: epochs between checkpoints that are kept under their own names; 0 for none.
+        max_seconds: training time in seconds, after which the run is saved and stops as on a signal; None for no limit.
+
+    Raises:
+        InputError: where a number is out of range.
     """
 
     def __init__(
@@ -184,12 +196,18 @@ class Checkpoints(lightning.Callback):
         self.max_seconds = max_seconds
         self._began = 0.0
         self._signals = StopSignals()
-        self._stop = 0  # the signal that ends the run at the end of this epoch
-        self._saved = -1  # the step that last.ckpt is of
-        self._within: dict[str, Any] | None = None  # what to save of a step that ends the run within an epoch
+        self._stop = 0  # signal that stops the run at the end of this epoch
+        self._saved = -1  # step of last.ckpt
+        self._within: dict[str, Any] | None = None  # checkpoint content where max_steps ends the run within an epoch
 
     def never_acts(self, run: RunLength) -> str | None:
-        """Whether a checkpoint that is asked for is never written; ``last.ckpt`` always is, at the end."""
+        """Reason why a requested checkpoint is never written within this run; None where each is written.
+
+        ``last.ckpt`` is always written at the end.
+
+        Args:
+            run: planned length of the run.
+        """
         if self.keep_every_n_epochs > run.epochs:
             has = f"{run.epochs} epoch{'' if run.epochs == 1 else 's'}"
             kept = f"checkpoints.keep_every_n_epochs is {self.keep_every_n_epochs} and this run has {has}"
@@ -203,7 +221,7 @@ class Checkpoints(lightning.Callback):
     def on_save_checkpoint(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        epochs = trainer.fit_loop.epoch_progress.state_dict()["current"]["processed"]  # those that are over
+        epochs = trainer.fit_loop.epoch_progress.state_dict()["current"]["processed"]  # epochs that are done
         checkpoint["contrast"] = {
             "format": FORMAT,
             "epochs": epochs,
@@ -220,7 +238,7 @@ class Checkpoints(lightning.Callback):
         self._began = time.monotonic()
 
     def on_after_backward(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        self._signals.begun = True  # what is left of the first step takes a moment
+        self._signals.begun = True  # the rest of the first step is short
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -253,18 +271,18 @@ class Checkpoints(lightning.Callback):
             self._save(trainer)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        if self._saved != trainer.global_step:  # somebody else's callback has stopped it
+        if self._saved != trainer.global_step:  # another callback stopped the run
             self._save(trainer)
         self._signals.restore()
 
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
     ) -> None:
-        # Here and not in `teardown`, before which Lightning gives back the signals that it had itself.
+        # Not in `teardown`: before it, Lightning restores the handlers of its own signals.
         self._signals.restore()
 
     def _time_is_up(self, trainer: lightning.Trainer) -> int:
-        """`TIME_LIMIT` once the time is up by the first process's clock, for all of them; else 0."""
+        """`TIME_LIMIT` once the time limit is exceeded, else 0; the first process's clock decides for all processes."""
         if self.max_seconds is None:
             return 0
         over = time.monotonic() - self._began >= self.max_seconds
@@ -296,11 +314,11 @@ def _is_over(trainer: lightning.Trainer) -> bool:
 
 
 def _content(trainer: lightning.Trainer) -> dict[str, Any]:
-    """What a checkpoint of this moment holds; weights are not copied, as the run ends here."""
+    """Content of a checkpoint of this moment; weights are not copied, because the run ends here."""
     content: dict[str, Any] = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
     return content | {name: copy.deepcopy(content[name]) for name in ("loops", "callbacks", "lr_schedulers")}
 
 
 def _save(trainer: lightning.Trainer, path: Path) -> None:
-    # Lightning's `weights_only` would leave out the optimiser; said, so that it does not warn of its default.
+    # `weights_only=True` would leave out the optimiser. False is given so that Lightning does not warn of its default.
     trainer.save_checkpoint(path, weights_only=False)

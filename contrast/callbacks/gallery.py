@@ -1,4 +1,4 @@
-"""Pictures of the pairs that stand out: of high and low loss, flagged, and queries with their hardest negatives."""
+"""Gallery of notable pairs: highest and lowest loss, flagged pairs, and queries with their hardest negatives."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FLAGS = {1: "noisy", 2: "faulty"}
 
 
 class Gallery:
-    """Rows of ``gallery.jsonl`` and their pictures.
+    """Write rows of ``gallery.jsonl`` and their pictures.
 
     Args:
         folder: the run folder.
@@ -39,7 +39,12 @@ class Gallery:
 
     @torch.no_grad()
     def look(self, loss: LogitLoss, pairs: Pairs) -> None:
-        """Keep a few queries of a step with their hardest negatives."""
+        """Keep a few queries of a step with their hardest negatives.
+
+        Args:
+            loss: loss of the run.
+            pairs: pairs after the transforms.
+        """
         few = some_queries(pairs, _QUERIES, together=False)
         score = loss.logits(few)[0].score
         found = hardest_negatives(loss, few, _NEGATIVES)
@@ -47,13 +52,13 @@ class Gallery:
         self._queries = list(zip(few.index.tolist(), positive.tolist(), found, strict=True))
 
     def draw(self, data: TrainingData, pairs: EpochOfPairs, epoch: int, step: int) -> None:
-        """Draw the epoch's pairs and the queries that were kept, and append the row.
+        """Save pictures of the epoch's notable pairs and of the kept queries, and append the row.
 
         Args:
-            data: whose training samples they are.
-            pairs: means of the epoch.
-            epoch: which, counted from 0.
-            step: the run's, at the epoch's end.
+            data: the data module; it supplies the training samples.
+            pairs: means of the epoch for each sample.
+            epoch: number of the epoch, from 0.
+            step: step of the run at the end of the epoch.
         """
         by_loss = pairs.loss if bool(pairs.loss.isfinite().any()) else -pairs.positive
         row: dict[str, Any] = {"step": step, "epoch": epoch}
@@ -121,27 +126,27 @@ class Gallery:
     def _sample(self, data: TrainingData, sample: int) -> str | None:
         if sample < 0:
             return None
-        # With the data's own mark: after a change of the data a number may be another sample's.
+        # The file name contains a checksum of the data: after a change of the data, the number may be another sample's.
         name = f"{sample:07}-{data.identity.numbering.rpartition('-')[2]}.png"
         if (self.folder.pictures / name).exists():
             return f"{self.folder.pictures.name}/{name}"
         return self._save(data.picture(data.train_set[sample][0]), name)
 
     def _save(self, picture: Image.Image, name: str) -> str:
-        # Whole: a picture that is there is not drawn again.
+        # Atomic write, because a picture that exists is not drawn again.
         with whole_file(self.folder.pictures / name) as part:
             picture.save(part, format="PNG")
         return f"{self.folder.pictures.name}/{name}"
 
 
 def _order(values: Tensor, descending: bool) -> Tensor:
-    """Places of the first ones, those without a number left out."""
+    """Positions of the first values in order; NaN and infinite values are left out."""
     there = values.isfinite().nonzero().flatten()
     return there[values[there].argsort(descending=descending, stable=True)[:_PAIRS]]
 
 
 def _known(data: TrainingData, sample: int) -> dict[str, Any]:
-    """Number, label, class name and file of a sample, as far as there are any."""
+    """Number, label, class name and file of a sample, as far as they exist."""
     labels, names = data.train_labels, data.sample_names("train")
     label = int(labels[sample]) if labels is not None and sample >= 0 and labels[sample] >= 0 else None
     found: dict[str, Any] = {"index": sample, "label": label}

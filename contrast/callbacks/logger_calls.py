@@ -1,4 +1,4 @@
-"""Calls into loggers that may fail, and loggers of a resumed run."""
+"""Guarded calls to loggers that may fail, and loggers of a resumed run."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ T = TypeVar("T")
 
 _METHODS = ("log_metrics", "log_hyperparams", "log_graph", "save", "finalize", "after_save_checkpoint")
 _PROPERTIES = ("name", "version", "save_dir", "root_dir", "log_dir", "experiment")
-"""The interface of `lightning.pytorch.loggers.Logger`, and what the loggers that Lightning ships add to it."""
+"""Interface of `lightning.pytorch.loggers.Logger`, with the additions of the loggers that Lightning ships."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 600.0
-"""Seconds in which a kind of call that failed is not tried again; each further failure in succession doubles them."""
+"""Seconds during which a failed kind of call is not retried; each further failure in succession doubles them."""
 
 _CALLS = "_contrast_calls"
 
 
 class _Calls:
-    """The failed calls of one logger.
+    """Failed calls of one logger, with exponential back-off.
 
     Args:
-        name: the logger's class, for messages.
+        name: class name of the logger, for messages.
 
     Attributes:
-        missed: how many calls of each kind failed or fell into a pause.
+        missed: for each kind of call, how many failed or were skipped during a pause.
     """
 
     def __init__(self, name: str) -> None:
@@ -46,9 +46,14 @@ class _Calls:
         self._inside = False
 
     def attempt(self, kind: str, call: Callable[[], T], otherwise: T) -> T:
-        """The result of the call, or `otherwise` where it fails.
+        """Result of the call, or `otherwise` where it fails.
 
-        A call within another guarded call raises: the outer one is what failed.
+        A call inside another guarded call raises, so that the outer call is the one that counts as failed.
+
+        Args:
+            kind: kind of the call.
+            call: function to try.
+            otherwise: result where it fails.
         """
         outer, self._inside = self._inside, True
         try:
@@ -60,7 +65,7 @@ class _Calls:
             result = call()
             self._pauses.pop(kind, None)
             return result
-        except Exception as error:  # of any kind: it is another library's, and a run outlives its loggers
+        except Exception as error:  # any exception: another library raised it, and a run must outlive its loggers
             pause = min(2 * self._pauses.get(kind, (_FIRST_PAUSE / 2, 0.0))[0], _LONGEST_PAUSE)
             self._pauses[kind] = (pause, time.monotonic() + pause)
             if outer:
@@ -79,10 +84,14 @@ class _Calls:
 
 
 def guard(logger: Logger) -> Logger:
-    """The same logger with every method and property of Lightning's interface guarded.
+    """Guard every method and property of Lightning's logger interface against exceptions.
 
-    The object becomes an instance of a subclass of its own class, so that `isinstance` goes on telling what it is.
-    An experiment that cannot be had is one that takes every call and does nothing.
+    The same logger object is returned. Its class is replaced by a subclass of its own class, so `isinstance` gives the
+    same answers. If the experiment cannot be opened, it is replaced by a dummy that accepts every call and does
+    nothing.
+
+    Args:
+        logger: logger to guard.
     """
     if hasattr(logger, _CALLS):
         return logger
@@ -113,20 +122,22 @@ def _property(of: property, name: str) -> property:
 
 
 def attempt(logger: Logger, kind: str, call: Callable[[], Any], otherwise: Any = None) -> Any:
-    """The result of a call into a logger, or `otherwise` where it fails: reported once a logger, counted, never raised.
+    """Call a logger without raising: the result, or `otherwise` where the call fails.
+
+    The first failure of a logger is reported; all failures are counted.
 
     Args:
-        logger: the one that is called; where `guard` has not seen it, the call is not guarded.
-        kind: of the call, for the message and its own pauses.
-        call: what is tried.
-        otherwise: the result where it fails, or failed a moment ago.
+        logger: logger that is called; a logger that `guard` has not seen is called unguarded.
+        kind: kind of the call, for the message and for its pauses.
+        call: function to try.
+        otherwise: result where the call fails, or is skipped during a pause.
     """
     calls = getattr(logger, _CALLS, None)
     return call() if calls is None else calls.attempt(kind, call, otherwise)
 
 
 def missed_calls(loggers: Iterable[Logger]) -> str:
-    """How many calls each logger has missed, in one line; empty where none has."""
+    """Summary of the calls that each logger has missed, in one line; empty where there are none."""
     lines = []
     for logger in loggers:
         calls = getattr(logger, _CALLS, None)
@@ -139,18 +150,18 @@ def missed_calls(loggers: Iterable[Logger]) -> str:
 _SENT = "_contrast_sent"
 _STEP = "trainer/global_step"
 _BLOCK, _HEAD = 32_768, 7
-_WHOLE, _FIRST, _LAST = 1, 2, 4  # and 3, a part between these
+_WHOLE, _FIRST, _LAST = 1, 2, 4  # record types of LevelDB; 3 is a middle part
 
 
 def prepare(logger: Logger, step: int) -> None:
-    """Tell a logger that the run goes on with the steps after this one; of other kinds this does nothing.
+    """Prepare a logger for a resumed run that continues after this step.
 
-    TensorBoard drops what it has of later steps. W&B takes nothing back: what its files hold of later steps is noted,
-    and not sent again.
+    Loggers other than TensorBoard and W&B are left unchanged. TensorBoard discards what it has of later steps. W&B
+    cannot discard anything: the names that its files already hold of later steps are remembered and not sent again.
 
     Args:
-        logger: whose files are those of earlier starts.
-        step: of the checkpoint.
+        logger: logger whose files come from earlier starts.
+        step: step of the checkpoint.
     """
     if isinstance(logger, TensorBoardLogger):
         attempt(logger, "resume", lambda: _purge(logger, step))
@@ -159,13 +170,13 @@ def prepare(logger: Logger, step: int) -> None:
 
 
 def sent(logger: Logger, step: int) -> set[str]:
-    """Names of what W&B was sent of a step by earlier starts; empty for other loggers and steps."""
+    """Names that earlier starts sent to W&B for this step; empty for other loggers and steps."""
     known = getattr(logger, _SENT, None)
     return known.get(step, set()) if isinstance(known, dict) else set()
 
 
 def flush(loggers: Iterable[Logger]) -> None:
-    """Have TensorBoard write what it holds: with a checkpoint, so that all until then is there when a run goes on."""
+    """Flush TensorBoard to disk with each checkpoint, so that a resumed run finds everything up to the checkpoint."""
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
             attempt(logger, "flush", logger.experiment.flush)
@@ -173,12 +184,15 @@ def flush(loggers: Iterable[Logger]) -> None:
 
 def _purge(logger: TensorBoardLogger, step: int) -> None:
     writer = logger.experiment
-    writer.close()  # the next event opens another file, which says first from which step it replaces the others
+    writer.close()  # the next event opens a new file, which starts with the step from which it replaces the others
     writer.purge_step = step + 1
 
 
 def _read(logger: WandbLogger, step: int) -> dict[int, set[str]]:
-    """By step, the names in the files that W&B's starts have left: the last ones of a killed run may not have come."""
+    """Names by step in the local files of earlier W&B starts.
+
+    The last rows of a killed run may not have reached the server.
+    """
     found: dict[int, set[str]] = {}
     for file in sorted(Path(logger.save_dir or ".").glob(f"wandb/*run-*-{logger.version}/run-{logger.version}.wandb")):
         for row in _history(file):
@@ -189,23 +203,23 @@ def _read(logger: WandbLogger, step: int) -> dict[int, set[str]]:
 
 
 def _history(file: Path) -> Iterator[dict[str, Any]]:
-    from wandb.proto import wandb_internal_pb2 as proto  # after W&B itself, which takes a second
+    from wandb.proto import wandb_internal_pb2 as proto  # imported late: W&B takes a second to import
 
     for content in _records(file.read_bytes()):
-        record = proto.Record.FromString(content)  # type: ignore[attr-defined]  # made by protobuf
+        record = proto.Record.FromString(content)  # generated by protobuf
         if record.WhichOneof("record_type") == "history":
             yield {(item.key or item.nested_key[0]): json.loads(item.value_json) for item in record.history.item}
 
 
 def _records(data: bytes) -> Iterator[bytes]:
-    """Whole records of LevelDB's log format, in which W&B cuts them at blocks of 32 KiB; a cut one ends the file."""
-    place, parts = _HEAD, b""  # after the file's own head
+    """Complete records of LevelDB's log format, which W&B splits at blocks of 32 KiB; a torn record ends the file."""
+    place, parts = _HEAD, b""  # after the file's header
     while place + _HEAD <= len(data):
         left = _BLOCK - place % _BLOCK
-        if left < _HEAD:  # too little for a head: filled up
+        if left < _HEAD:  # no room for a header: padding
             place += left
             continue
-        length, kind = struct.unpack_from("<HB", data, place + 4)  # after a checksum
+        length, kind = struct.unpack_from("<HB", data, place + 4)  # after the checksum
         part = data[place + _HEAD : place + _HEAD + length]
         if len(part) < length or not _WHOLE <= kind <= _LAST:
             return

@@ -26,9 +26,16 @@ __all__ = ["Mirror", "Sheet", "as_wandb_table", "drawn", "log_histogram", "sheet
 def log_histogram(
     loggers: Sequence[Logger], name: str, counts: Sequence[int], step: int, low: float = -1.0, high: float = 1.0
 ) -> None:
-    """A histogram over equal bins of [low, high] to W&B and TensorBoard; other loggers hold none.
+    """Log a histogram over equal bins of [low, high] to W&B and TensorBoard; other loggers do not support histograms.
 
-    At W&B it shares the row of the scalars that are logged next, which are to be of the same step.
+    In W&B the histogram is part of the same row as the scalars that are logged next, which must have the same step.
+
+    Args:
+        loggers: loggers of the run.
+        name: name of the histogram.
+        counts: count of each bin.
+        step: training step.
+        low, high: ends of the range.
     """
     edges = np.linspace(low, high, len(counts) + 1)
     for logger in loggers:
@@ -41,7 +48,7 @@ def log_histogram(
 
 
 def _histograms_to_wandb(logger: WandbLogger, name: str, counts: np.ndarray, edges: np.ndarray, step: int) -> None:
-    import wandb  # only where a run asked for it: importing it takes a second
+    import wandb  # imported late: takes a second
 
     histogram = wandb.Histogram(np_histogram=(counts, edges))
     logger.experiment.log({name: histogram, "trainer/global_step": step}, commit=False)
@@ -69,18 +76,18 @@ _NEGATIVES = (
 )
 _PAIRS_ACROSS = 4
 _LEAST, _GAP, _APART = 48, 2, 10
-"""Pixels: of a picture's longer side, between pictures, and more between groups of them."""
+"""Pixels: smallest longer side of a picture, gap between pictures, and extra gap between groups of pictures."""
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table whose cells may be pictures.
+    """Table whose cells may be pictures.
 
     Attributes:
-        name: under which it is logged.
-        columns: their names.
-        rows: their cells; a picture is a path.
-        lines: the pictures again, as they lie below and beside each other, in groups that stand apart.
+        name: name under which the table is logged.
+        columns: names of the columns.
+        rows: cells of each row; a picture is given by its path.
+        lines: layout of the pictures: lines from top to bottom, each with groups of pictures from left to right.
     """
 
     name: str
@@ -90,8 +97,14 @@ class Sheet:
 
 
 def sheets_of(folder: RunFolder, row: dict[str, Any]) -> list[Sheet]:
-    """The sheets of a row of ``gallery.jsonl``: bad pairs, or those of highest loss where none is flagged, and queries
-    with their hardest negatives; empty ones left out."""
+    """Tables for a row of ``gallery.jsonl``: notable pairs, and queries with their hardest negatives.
+
+    Empty tables are left out. The pairs are the flagged bad pairs, or the pairs of highest loss where none is flagged.
+
+    Args:
+        folder: the run folder.
+        row: row of ``gallery.jsonl``.
+    """
     flagged = bool(row.get("flagged"))
     pairs = row["flagged"] if flagged else row.get("highest", [])
     made = [_pairs("pairs/bad" if flagged else "pairs/highest_loss", pairs, folder), _queries(row["queries"], folder)]
@@ -125,7 +138,10 @@ def _queries(queries: Sequence[dict[str, Any]], folder: RunFolder) -> Sheet:
 
 
 def _path(folder: RunFolder, picture: Any) -> Path | None:
-    """The picture among the run's own, whatever path its row names: what is sent away is never from elsewhere."""
+    """Path of the picture in the run's own folder, even if the row names another folder.
+
+    No file outside the run folder is ever uploaded.
+    """
     if not isinstance(picture, str):
         return None
     path = folder.pictures / Path(picture).name
@@ -133,7 +149,7 @@ def _path(folder: RunFolder, picture: Any) -> Path | None:
 
 
 def as_wandb_table(sheet: Sheet) -> Any:
-    """As W&B's table, pictures and all."""
+    """Convert to a W&B table, pictures included."""
     import wandb
 
     rows = [[wandb.Image(str(cell)) if isinstance(cell, Path) else cell for cell in row] for row in sheet.rows]
@@ -141,7 +157,13 @@ def as_wandb_table(sheet: Sheet) -> Any:
 
 
 def to_tensorboard(writer: Any, sheet: Sheet, step: int) -> None:
-    """All pictures as one image, and the numbers as a table of text, in the pictures' order."""
+    """Log a table to TensorBoard: all pictures as one image, and the numbers as a text table in the same order.
+
+    Args:
+        writer: TensorBoard's summary writer.
+        sheet: table to log.
+        step: training step.
+    """
     writer.add_image(sheet.name, np.asarray(drawn(sheet)), step, dataformats="HWC")
     shown = [
         place for place in range(len(sheet.columns)) if not any(isinstance(row[place], Path) for row in sheet.rows)
@@ -152,7 +174,10 @@ def to_tensorboard(writer: Any, sheet: Sheet, step: int) -> None:
 
 
 def drawn(sheet: Sheet) -> Image.Image:
-    """The pictures in their lines, small ones enlarged without blur; what has no picture stays white."""
+    """Draw the pictures in their layout as one image.
+
+    Small pictures are enlarged without blur. The place of a missing picture stays white.
+    """
     lines = [[[_opened(path) for path in group] for group in line] for line in sheet.lines]
     there = [picture for line in lines for group in line for picture in group if picture is not None]
     width = max((picture.width for picture in there), default=_LEAST) + _GAP
@@ -183,11 +208,12 @@ _FIGURES = {"scores/over_training", "hardness/by_rank"}
 
 
 class Mirror(lightning.Callback):
-    """The run folder's pictures to W&B and TensorBoard, and the configuration to every logger.
+    """Log figures and pictures to W&B and TensorBoard, and the configuration to every logger.
 
-    With every row of ``gallery.jsonl`` its pairs and two figures of the run so far; at the end, also of a run that was
-    stopped or failed, the figures again, and for W&B the report page as an artifact. A picture that cannot be drawn or
-    sent costs a line of warning, never the run. This callback comes after those that write what it reads.
+    Each row of ``gallery.jsonl`` is logged with its pairs and two figures of the run so far. At the end of a run, also
+    of a run that was stopped or failed, the figures are logged again, and W&B receives the report page as an artifact.
+    If a picture cannot be drawn or sent, the run prints a warning and continues. This callback must come after the
+    callbacks that write the files it reads.
 
     Args:
         folder: the run folder.
@@ -244,7 +270,7 @@ class Mirror(lightning.Callback):
                 attempt(logger, "report", partial(_attach_report, logger, self.folder))
 
     def _show(self, trainer: lightning.Trainer, row: dict[str, Any] | None) -> None:
-        """The figures, and the pairs of a row of the gallery where one is given."""
+        """Log the figures and, if a row of the gallery is given, its pairs."""
         self._drawn = trainer.global_step
         for logger in _showing(trainer):
             if not sent(logger, trainer.global_step) & _FIGURES:
@@ -252,12 +278,15 @@ class Mirror(lightning.Callback):
 
 
 def _has_hyperparameters(logger: Logger) -> bool:
-    """Whether TensorBoard has those of an earlier start: it would show their placeholder metric twice."""
+    """Whether TensorBoard has the hyperparameters of an earlier start.
+
+    If they were logged again, their placeholder metric would appear twice.
+    """
     return isinstance(logger, TensorBoardLogger) and Path(logger.log_dir, logger.NAME_HPARAMS_FILE).is_file()
 
 
 def _showing(trainer: lightning.Trainer) -> list[WandbLogger | TensorBoardLogger]:
-    """The loggers that show pictures; in other processes than the first there are none."""
+    """Loggers that can show pictures; empty in all processes except the first."""
     found = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger | TensorBoardLogger)]
     return found if trainer.is_global_zero else []
 
@@ -283,7 +312,7 @@ def _attach_report(logger: WandbLogger, folder: RunFolder) -> None:
 
 
 def _to_wandb(run: Any, sheets: list[Sheet], pictures: Mapping[str, Image.Image], step: int) -> None:
-    """As one row of its history."""
+    """Log to W&B as one row of its history."""
     import wandb
 
     row = {sheet.name: as_wandb_table(sheet) for sheet in sheets}

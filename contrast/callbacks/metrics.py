@@ -1,4 +1,4 @@
-"""Scalars of a run: one append-only row every few steps, mirrored to whatever loggers there are."""
+"""Scalar metrics of a run: ``metrics.jsonl``, ``metrics.csv`` and the loggers."""
 
 from __future__ import annotations
 
@@ -22,17 +22,23 @@ __all__ = ["Metrics", "record", "write_table"]
 
 
 class Metrics(lightning.Callback):
-    """Loss, rate and speed in ``metrics.jsonl``, and the same as ``metrics.csv`` when the run ends.
+    """Record loss, learning rate and speed in ``metrics.jsonl``, and write ``metrics.csv`` when the run ends.
 
-    There is a row of the first step, of every few steps, and of the last step that is planned.
+    Rows are written for the first step, every few steps, and the last planned step. Columns:
 
-    Columns: step, epoch, seconds (of this process since its start), train/loss (of the step: the mean over its queries,
-    of all batches and processes), train/rate, train/samples_per_second (all processes, since the last row),
-    train/temperature where it is learned.
+    - step, epoch.
+    - seconds: time since the start of this process's training.
+    - train/loss: loss of the step, the mean over its queries, of all accumulated batches and processes.
+    - train/rate: learning rate.
+    - train/samples_per_second: over all processes, since the last row.
+    - train/temperature: where the temperature is learned.
 
     Args:
         folder: the run folder.
-        every_n_steps: between rows, at least 1.
+        every_n_steps: steps between rows, at least 1.
+
+    Raises:
+        InputError: where `every_n_steps` is below 1.
     """
 
     def __init__(self, folder: RunFolder, every_n_steps: int = 10) -> None:
@@ -43,7 +49,7 @@ class Metrics(lightning.Callback):
         self._last_step = 0
         self._rate = 0.0
         self._step = self._planned = 0
-        self._losses: list[torch.Tensor] = []  # of the batches of one step
+        self._losses: list[torch.Tensor] = []  # losses of the accumulated batches of one step
         self._wrote = False
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -58,21 +64,22 @@ class Metrics(lightning.Callback):
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        # When the step is over, the schedule has set the next one's.
+        # At the end of the step, the schedule has already set the next step's rate.
         self._rate = trainer.optimizers[0].param_groups[0]["lr"]
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # Not outputs["loss"], which Lightning divides where gradients are added up.
+        # Not outputs["loss"], which Lightning divides by the number of accumulated batches.
         self._losses.append(outputs["output"].loss)
         step = trainer.global_step
-        if step == self._step:  # gradients are still being added up
+        if step == self._step:  # gradients still accumulate
             return
         losses, self._losses, self._step = torch.stack(self._losses), [], step
         if step % self.every_n_steps and step not in (1, self._planned):
             return
-        # Each process's loss is its share of the mean over all queries: the mean of shares is that mean.
+        # Each process's loss is its share of the mean over all queries, so the mean over processes is the mean over all
+        # queries.
         loss_of_all = trainer.strategy.reduce(losses.mean(), reduce_op="mean")
         row = {"train/loss": float(loss_of_all), "train/rate": self._rate}
         now = time.perf_counter()
@@ -85,14 +92,14 @@ class Metrics(lightning.Callback):
         self._wrote = True
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        # Not at the training's end, which a run that was killed just before does not come to again.
+        # Not in `on_train_end`: a run that was killed just before it does not call it after a resume.
         self._write_table(trainer)
 
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
     ) -> None:
-        if self._wrote:  # else rows could not be written, and the table of before stays as it is
-            with contextlib.suppress(OSError):  # of a full disk, say, which is what the exception tells
+        if self._wrote:  # else no row could be written: keep the old table
+            with contextlib.suppress(OSError):  # for example a full disk, which the exception reports
                 self._write_table(trainer)
 
     def _write_table(self, trainer: lightning.Trainer) -> None:
@@ -105,7 +112,14 @@ class Metrics(lightning.Callback):
 
 
 def record(folder: RunFolder, trainer: lightning.Trainer, row: dict[str, float], seconds: float | None = None) -> None:
-    """Append a row of scalars at the present step, and hand it to the trainer's loggers and to its other callbacks."""
+    """Append a row of scalars at the current step, and pass it to the trainer's loggers and other callbacks.
+
+    Args:
+        folder: the run folder.
+        trainer: the trainer of the run.
+        row: scalars by name.
+        seconds: time since the start of training; None leaves it out.
+    """
     trainer.callback_metrics.update({name: torch.tensor(float(value)) for name, value in row.items()})
     if not trainer.is_global_zero:
         return
@@ -121,7 +135,7 @@ def record(folder: RunFolder, trainer: lightning.Trainer, row: dict[str, float],
 
 
 def write_table(folder: RunFolder) -> None:
-    """Write ``metrics.csv`` from ``metrics.jsonl``: one row a step."""
+    """Write ``metrics.csv`` from ``metrics.jsonl``, one row per step."""
     rows = last_row_per_step(read_rows(folder.metrics))
     columns = list(dict.fromkeys(name for row in rows for name in row))
     with whole_file(folder.metrics_table) as part, open(part, "w", newline="") as file:

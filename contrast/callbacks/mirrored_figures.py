@@ -1,4 +1,4 @@
-"""Two figures of a run so far, for loggers that show pictures: scores over training, and hardness by rank."""
+"""Two figures of a run so far, as PNG for image loggers: scores over training, and hardness by rank."""
 
 from __future__ import annotations
 
@@ -24,8 +24,12 @@ _CONFIG = {"background": "white", "view": {"stroke": None}, "axis": {"grid": Fal
 
 
 def figures(folder: RunFolder) -> dict[str, bytes]:
-    """PNGs by their names, of ``scores.jsonl`` as it is; a figure without data is left out."""
-    import vl_convert  # only where a run asked for it, as W&B's own
+    """Render the figures of the current ``scores.jsonl`` as PNG, by name; a figure without data is left out.
+
+    Args:
+        folder: the run folder.
+    """
+    import vl_convert  # imported late, like W&B: only runs that need it pay for it
 
     rows = read_rows(folder.scores)
     header = next((row for row in rows if "edges" in row), None)
@@ -40,13 +44,13 @@ def figures(folder: RunFolder) -> dict[str, bytes]:
 
 
 def _spread(rows: Sequence[dict[str, Any]], most: int) -> list[dict[str, Any]]:
-    """So many of them, evenly spread, the first and the last among them."""
+    """At most `most` rows, evenly spaced, including the first and the last."""
     last = len(rows) - 1
     return list(rows) if last < most else [rows[round(place * last / (most - 1))] for place in range(most)]
 
 
 def _score_maps(edges: Sequence[float], rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """For each kind of pairs a map: a column reaches from the histogram before to its own step."""
+    """Heat map for each kind of pair; a column covers the steps from the previous histogram to its own."""
     cells = {
         side: _cells(edges, [(row["step"], row[side]["counts"]) for row in rows if side in row]) for side in _SIDES
     }
@@ -62,7 +66,7 @@ def _score_map(cells: list[dict[str, float]], reach: list[float], title: str, sc
     peaks: dict[float, float] = {}
     for cell in cells:
         peaks[cell["to"]] = max(cell["density"], peaks.get(cell["to"], 0.0))
-    # Peaks of the first steps can be far above all others, and are shown like the highest of those.
+    # Peaks of the first steps can be far above all others, so the colour scale is clamped at their 95 % quantile.
     peak = sorted(peaks.values())[math.ceil(0.95 * len(peaks)) - 1]
     score = {"title": "score (before the temperature)", "scale": {"domain": reach, "nice": False}}
     step = {"title": "training step", "axis": {"tickMinStep": 1, "format": ",d"}, "scale": {"nice": False}}
@@ -96,7 +100,7 @@ def _cells(edges: Sequence[float], histograms: Sequence[tuple[int, list[int]]]) 
 
 
 def _rank_curves(ends: Sequence[int], rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Panels over the hardness ranks, a line a step, the later the darker."""
+    """Panels over hardness ranks, with one line per step; later steps are darker."""
     from contrast.report.curves import rank_labels
 
     groups = rank_labels({"rank_ends": ends})
@@ -130,7 +134,10 @@ def _rank_panel(points: list[dict[str, Any]], title: str, groups: list[str]) -> 
 
 
 def _values(row: dict[str, Any], title: str, path: Sequence[str], ends: Sequence[int]) -> list[float | None]:
-    """As the page draws them: of a share of the gradient the mean over a group's negatives, for groups grow in size."""
+    """Values as the report page draws them.
+
+    Gradient shares are means over a group's negatives, because groups grow in size.
+    """
     from contrast.report.curves import per_negative, value_at
     from contrast.report.numbers import number
 

@@ -1,4 +1,4 @@
-"""How good the features are while they are being learned: weighted kNN, which trains nothing."""
+"""Online kNN evaluation during training: weighted kNN on the backbone's features, without any training of its own."""
 
 from __future__ import annotations
 
@@ -20,25 +20,30 @@ from contrast.run_folder import RunFolder
 __all__ = ["OnlineKNN"]
 
 RAW_VALUES = 1024
-"""Values of a raw sample, at most; the search over 20,000 x 20,000 samples then takes 0.8 TFLOP."""
+"""Largest number of values of a raw sample; the search over 20,000 x 20,000 samples then takes 0.8 TFLOP."""
 
 
 class OnlineKNN(lightning.Callback):
-    """Top-1 accuracy of weighted kNN on the backbone's features every few epochs, as ``online/knn_top1``.
+    """Online kNN accuracy: top-1 accuracy of weighted kNN on the backbone's features, as ``online/knn_top1``.
 
-    It is measured before the first step too: the accuracy of random weights is a baseline. Two more are measured there,
-    once: ``online/raw_input_knn_top1``, the same kNN on standardised samples, averaged by area to at most 1,024 values;
-    and ``online/majority_class``, the share of the test samples of the most frequent class of the train samples.
+    It is measured every few epochs, and before the first step, where the accuracy of random weights is a baseline. Two
+    more baselines are measured once, before the first step:
 
-    It is a gauge to watch, on the test set and with fixed k, and never chooses anything: report `contrast knn` or
-    `contrast probe` instead. Without labels or without a test set it is silent.
+    - ``online/raw_input_knn_top1``: the same kNN on standardised samples, averaged by area to at most 1,024 values.
+    - ``online/majority_class``: share of the test samples that belong to the most frequent class of the train samples.
+
+    This is a monitor on the test set with fixed k. It never chooses anything; for results to report, use `contrast knn`
+    or `contrast probe`. Without labels or without a test set it does nothing.
 
     Args:
         folder: the run folder.
-        every_n_epochs: between gaugings; 0 never.
-        neighbours: k; 200 is usual on large sets, 20 on small ones.
+        every_n_epochs: epochs between measurements; 0 never.
+        neighbours: k; 200 is usual on large sets, 20 on small sets.
         temperature: t in the weight ``exp(s / t)``.
-        limit: samples of the train set that are neighbours, and of the test set that are classified, at most.
+        limit: largest number of train samples to search, and of test samples to classify.
+
+    Raises:
+        InputError: where a number is out of range.
     """
 
     def __init__(
@@ -85,7 +90,7 @@ class OnlineKNN(lightning.Callback):
     def _measured(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, with_baselines: bool = False
     ) -> dict[str, float]:
-        """The row to record; empty where the data cannot say."""
+        """Row to record; empty where the data have no labels or no test set."""
         data = getattr(trainer, "datamodule", None)
         if not isinstance(data, TrainingData):
             return {}
@@ -99,7 +104,7 @@ class OnlineKNN(lightning.Callback):
         labels, truth = data.consecutive(labels), data.consecutive(truth)
         settings = (labels, data.classes, min(self.neighbours, len(keys)), self.temperature)
         row = {"online/knn_top1": knn_top1(queries, truth, keys, *settings)}
-        if with_baselines and trainer.is_global_zero:  # the other processes would find the same
+        if with_baselines and trainer.is_global_zero:  # all processes would find the same
             row["online/raw_input_knn_top1"] = knn_top1(raw_queries, truth, raw_keys, *settings)
             row["online/majority_class"] = float((truth == torch.bincount(labels).argmax()).double().mean())
         return row
@@ -108,7 +113,7 @@ class OnlineKNN(lightning.Callback):
     def _features(
         self, module: lightning.LightningModule, data: TrainingData, split: Split, with_raw: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Features, raw input (empty where it is not asked for), and labels, on the module's device."""
+        """Features, raw input (empty if not requested) and labels, on the module's device."""
         features, raw, labels = [], [], []
         average = AreaAverage(averaged_shape(data.input_shape, RAW_VALUES))
         training = {part: part.training for part in module.modules()}

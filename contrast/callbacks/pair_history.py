@@ -1,4 +1,4 @@
-"""Loss and positive score of every training sample, epoch by epoch."""
+"""Loss history of pairs: loss and positive score of every training sample, epoch by epoch."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _COUNT, _LOSS, _POSITIVE, _WEIGHT, _LOSSES = range(5)
 
 
 class EpochOfPairs(NamedTuple):
-    """Means over each sample's queries of one epoch, on the CPU; NaN of samples that were not seen.
+    """Means over each sample's queries of one epoch, (n,) on the CPU; NaN for samples that were not seen.
 
     Attributes:
-        loss: NaN too where a loss has none for single queries.
-        positive: the positive's score.
-        weight: of a bad-pair mining, else 1.
+        loss: mean loss; NaN also where the loss has no value for single queries.
+        positive: mean score of the positive.
+        weight: mean weight from a bad-pair mining, else 1.
         flag: 0 none, 1 noisy, 2 faulty.
     """
 
@@ -43,29 +43,36 @@ class EpochOfPairs(NamedTuple):
     flag: Int[Tensor, " n"]
 
     def save(self, path: Path, numbering: str = "") -> None:
-        """As float16 and uint8, whole or not at all; `numbering` says what the samples' numbers refer to."""
+        """Save as float16 and uint8, with an atomic write.
+
+        Args:
+            path: file to write.
+            numbering: identifies the data set that the sample numbers refer to.
+        """
         tensors = {name: each.half() for name, each in self._asdict().items() if name != "flag"}
         _save(path, {**tensors, "flag": self.flag.to(torch.uint8)}, numbering)
 
 
 class PairHistory:
-    """Sums of the present epoch, and mean and spread over all epochs that are done.
+    """Loss history of every training sample: sums of the current epoch, and mean and spread over all completed epochs.
 
     Args:
-        samples: how many training samples there are.
-        device: where losses come from.
-        numbering: what the samples' numbers refer to, `DataIdentity.numbering`; kept in the files.
+        samples: number of training samples.
+        device: device of the losses.
+        numbering: identifies the data set that the sample numbers refer to, `DataIdentity.numbering`; stored in the
+            files.
     """
 
     def __init__(self, samples: int, device: torch.device, numbering: str = "") -> None:
         self.numbering = numbering
         self._sums = torch.zeros(5, samples, device=device)
-        # Epochs in which a sample was seen; mean and sum of squares about it, of loss and of positive score.
+        # Number of epochs in which a sample was seen; then mean and sum of squares about it, of loss and of positive
+        # score.
         self._running = torch.zeros(5, samples, dtype=torch.float64)
 
     @torch.no_grad()
     def add(self, output: LossOutput) -> None:
-        """Add the queries of a step; nothing here waits for the device."""
+        """Add the queries of a step, without synchronising with the device."""
         index = torch.cat([pairs.index for pairs in output.pairs])
         positive = torch.cat([_scores(pairs.query, pairs.positive) for pairs in output.pairs])
         rows = torch.ones(5, len(index), device=index.device)
@@ -75,12 +82,16 @@ class PairHistory:
         rows[_POSITIVE] = positive.float()
         if output.weights is not None:
             rows[_WEIGHT] = output.weights.float()
-        # A sample that a method does not know, or has made up, has no history.
+        # A sample that is unknown, or that a method made up, has no history.
         known = (index >= 0) & (index < self._sums.shape[1])
         self._sums.index_add_(1, torch.where(known, index, 0), rows * known)
 
     def end_epoch(self, mining: BadPairMining | None) -> EpochOfPairs:
-        """The epoch's means over all processes; every process is to ask."""
+        """Means of the epoch over all processes; a collective call that every process must make.
+
+        Args:
+            mining: bad-pair mining that supplies the flags; None for no flags.
+        """
         sums = added_up(self._sums)
         self._sums = torch.zeros_like(self._sums)
         loss = sums[_LOSS] / sums[_LOSSES]
@@ -92,7 +103,7 @@ class PairHistory:
         return EpochOfPairs(loss, positive, weight, flag)
 
     def save_all_epochs(self, path: Path) -> None:
-        """How often each sample was seen, and mean and spread of its loss and positive score over these epochs."""
+        """Save how often each sample was seen, and mean and spread of its loss and positive score over these epochs."""
         seen, *moments = self._running
         tensors = {"seen": seen.to(torch.int32)}
         for name, mean, squares in (("loss", *moments[:2]), ("positive", *moments[2:])):
@@ -102,14 +113,17 @@ class PairHistory:
         _save(path, tensors, self.numbering)
 
     def state(self) -> dict[str, Tensor]:
-        """All that a checkpoint keeps; every process is to ask."""
+        """State for a checkpoint; a collective call that every process must make."""
         return {"sums": added_up(self._sums), "running": self._running}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Go on from a checkpoint: the sums of all processes are the first one's.
+        """Restore the state of a checkpoint; the first process receives the sums of all processes.
+
+        Args:
+            state: what `state` returned.
 
         Raises:
-            InputError: for a state of another number of samples.
+            InputError: where the state has another number of samples.
         """
         if state["sums"].shape != self._sums.shape or state["running"].shape != self._running.shape:
             raise InputError(
@@ -120,7 +134,7 @@ class PairHistory:
         self._sums.copy_(state["sums"] if rank() == 0 else torch.zeros_like(state["sums"]))
 
     def _add_to_running(self, loss: Tensor, positive: Tensor) -> None:
-        """Welford's update, of the samples that the epoch saw."""
+        """Welford's update for the samples that were seen in the epoch."""
         here = ~positive.isnan()
         self._running[0] += here
         for row, values in ((1, loss), (3, positive)):
@@ -130,25 +144,25 @@ class PairHistory:
 
 
 def moved_state(state: dict[str, Tensor], old_of: Int[Tensor, " m"]) -> dict[str, Tensor]:
-    """A `PairHistory`'s state for other data: each sample's column where it is now, of new samples as never seen.
+    """Renumber the samples in a `PairHistory`'s state after the data set changed; new samples count as never seen.
 
     Args:
-        state: of the old data.
-        old_of: by sample of the new data, its number in the old data; -1 for a new one.
+        state: state of the old data.
+        old_of: for each sample of the new data, its number in the old data; -1 for a new sample.
     """
     return {name: torch.where(old_of >= 0, each[:, old_of.clamp(min=0)], 0) for name, each in state.items()}
 
 
 def move_histories(folder: Path, old_of: Int[Tensor, " m"], count: int, before: str, after: str) -> None:
-    """Number the samples in the files of a run as the new data do; a new sample has no history.
+    """Renumber the samples in a run's history files after the data set changed; new samples have no history.
 
-    Each file is replaced in one piece and says how it is numbered, so that doing it again changes nothing.
+    Each file is replaced atomically and states its numbering, so that a repeated call changes nothing.
 
     Args:
-        folder: of the files.
-        old_of: by sample of the new data, its number in the old data; -1 for a new one.
-        count: samples of the old data.
-        before, after: the numbering of the old and of the new data.
+        folder: folder of the files.
+        old_of: for each sample of the new data, its number in the old data; -1 for a new sample.
+        count: number of samples of the old data.
+        before, after: numbering of the old data and of the new data.
     """
     for path in sorted(folder.glob("*.safetensors")):
         try:
@@ -165,13 +179,14 @@ def _moved(values: Tensor, old_of: Tensor) -> Tensor:
 
 
 def histories_of(folder: Path, samples: Sequence[int], until: int, numbering: str = "") -> dict[int, History]:
-    """What the files of single epochs say of some samples: of each, lists `epoch`, `loss`, `positive`, `weight`.
+    """Read the history of some samples: for each, lists `epoch`, `loss`, `positive` and `weight`.
 
     Args:
-        folder: of the files.
-        samples: which ones.
-        until: the last epoch. There are later ones where a run was killed and goes on from an earlier checkpoint.
-        numbering: what the samples' numbers refer to; a file of another numbering is left out.
+        folder: folder of the files.
+        samples: numbers of the samples.
+        until: last epoch to read. Files of later epochs exist where a run was killed and resumed from an earlier
+            checkpoint.
+        numbering: identifies the data set that the sample numbers refer to; files of another numbering are skipped.
     """
     histories: dict[int, History] = {each: {name: [] for name in ("epoch", *_KEPT)} for each in samples}
     index = torch.tensor(list(histories), dtype=torch.int64)
@@ -182,7 +197,7 @@ def histories_of(folder: Path, samples: Sequence[int], until: int, numbering: st
         try:
             of, tensors = _numbered(path)
             columns = [tensors[name][index].tolist() for name in _KEPT]
-        except _UNREADABLE:  # damaged, or of other samples
+        except _UNREADABLE:  # damaged, or for other samples
             continue
         if of and numbering and of != numbering:
             continue
@@ -194,19 +209,19 @@ def histories_of(folder: Path, samples: Sequence[int], until: int, numbering: st
 
 
 def _scores(query: Tensor, positive: Tensor) -> Tensor:
-    """Of each query with its positive, the mean over heads."""
+    """Score of each query with its positive, mean over heads."""
     score = (query * positive).sum(dim=-1)
     return score.flatten(0, -2).mean(dim=0) if score.ndim > 1 else score
 
 
 def _numbered(path: Path) -> tuple[str, dict[str, Tensor]]:
-    """What the samples' numbers in a file refer to, empty where it does not say, and its tensors."""
+    """Numbering of a file (empty where it states none) and its tensors."""
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
         return metadata.get("numbering", ""), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
 def _save(path: Path, tensors: dict[str, Tensor], numbering: str) -> None:
-    # Through bytes, whose writing fails as that of any file does; safetensors has an exception of its own.
+    # Write bytes, so that a failure is an OSError; safetensors' own writer raises its own exception.
     with whole_file(path) as part:
         part.write_bytes(save(tensors, metadata={"numbering": numbering} if numbering else None))

@@ -22,10 +22,10 @@ __all__ = ["FlaggedPairs", "PairRecorder"]
 
 
 class FlaggedPairs(lightning.Callback):
-    """A row of ``flagged.jsonl`` at the end of each epoch in which a `BadPairMining` flags pairs.
+    """Record flagged bad pairs in ``flagged.jsonl``, at the end of each epoch in which a `BadPairMining` flags pairs.
 
-    A row has step, epoch, mean and deviation of the samples' mean losses, and the flagged samples' indices: `noisy`
-    (loss too low) and `faulty` (too high).
+    A row has step, epoch, mean and standard deviation of the samples' mean losses, and the indices of the flagged
+    samples: `noisy` (loss too low) and `faulty` (loss too high).
 
     Args:
         folder: the run folder.
@@ -52,16 +52,17 @@ _MOST_NAMES = 100_000
 
 
 class PairRecorder(lightning.Callback):
-    """Files of ``pairs/`` at the end of some epochs, and rows of ``gallery.jsonl`` with their pictures.
+    """Record the loss history of pairs in ``pairs/``, and a gallery of notable pairs in ``gallery.jsonl``.
 
     Args:
         folder: the run folder.
-        epochs: of about how many epochs, evenly spread, every sample's loss and positive score are kept; the last one
-            always is; 0 keeps none, nor a gallery.
-        gallery: of about how many epochs the pairs that stand out are drawn; likewise.
+        epochs: approximate number of epochs, evenly spaced, whose loss and positive score of every sample are saved.
+            The last epoch is always saved. 0 saves none, and no gallery.
+        gallery: approximate number of epochs, evenly spaced, for which notable pairs are drawn. The last epoch is
+            always drawn. 0 draws none.
 
     Raises:
-        InputError: for a negative number.
+        InputError: where a number is negative.
     """
 
     def __init__(self, folder: RunFolder, epochs: int = 40, gallery: int = 5) -> None:
@@ -93,7 +94,8 @@ class PairRecorder(lightning.Callback):
         if self._history is None or not isinstance(output, LossOutput):
             return
         self._history.add(output)
-        # Every process looks, of which the first one's are drawn: an objective may ask the others for their queries.
+        # Every process looks, although only the first process draws: an objective may gather queries from all
+        # processes.
         due = self._last_batch and _due(trainer, pl_module, self.gallery)
         if due and isinstance(loss_of, LogitLoss):
             self._gallery.look(loss_of, output.pairs[0])
@@ -118,13 +120,16 @@ class PairRecorder(lightning.Callback):
         self._loaded = state_dict
 
     def _save_names(self, trainer: lightning.Trainer) -> None:
-        """The samples' files, once a process; not of a data set so large that a page would take long to read them."""
+        """Save the file names of the samples, once per process.
+
+        This is skipped for a data set that is too large for a page to read quickly.
+        """
         data = getattr(trainer, "datamodule", None)
         names = data.sample_names("train") if isinstance(data, TrainingData) and not self._named else None
         self._named = True
         if names is not None and self._history is not None and len(names) <= _MOST_NAMES:
             with whole_file(self.folder.pairs / "samples.json") as part:
-                # ASCII, since a file's name may hold bytes that are no text.
+                # ASCII, because a file name may contain bytes that are not valid text.
                 part.write_text(json.dumps({"numbering": self._history.numbering, "paths": names}) + "\n")
 
     def _draw(self, trainer: lightning.Trainer, epoch: EpochOfPairs) -> None:
@@ -138,7 +143,7 @@ def _mining(pl_module: lightning.LightningModule) -> BadPairMining | None:
 
 
 def _due(trainer: lightning.Trainer, pl_module: lightning.LightningModule, count: int) -> bool:
-    """Whether this is one of `count` epochs that are spread evenly over the run, or its last."""
+    """Whether this epoch is one of `count` epochs spaced evenly over the run, or the last epoch."""
     if not count or not isinstance(pl_module, ContrastiveMethod):
         return False
     steps = -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)

@@ -1,4 +1,4 @@
-"""What positives and negatives do over training, from the pairs that the loss really saw."""
+"""Record statistics of positives and negatives during training, from the same pairs that the loss used."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from contrast.run_folder import RunFolder
 
 __all__ = ["Recorder", "Watch"]
 
-_ROWS = 100  # of a run, unless told otherwise
+_ROWS = 100  # rows per run by default
 _MIRRORED = {
     "scores/auc": ("separation", "auc"),
     "scores/d_prime": ("separation", "d_prime"),
@@ -36,23 +36,24 @@ _MIRRORED = {
     "embedding/rank_me": ("embedding", "rank_me"),
     "features/rank_me": ("features", "rank_me"),
 }
-"""Numbers of a row that are scalars of the run too."""
+"""Numbers of a row that are also logged as scalars."""
 
 
 class Recorder(lightning.Callback):
-    """A row of ``scores.jsonl`` every few steps: all that `contrast.observation.observe` sees in the step's pairs.
+    """Record pair statistics: a row of ``scores.jsonl`` every few steps, from `contrast.observation.observe`.
 
-    Some of its numbers go to ``metrics.jsonl`` and the loggers too, histograms to the loggers that hold them. Labels,
-    where the data have them, are looked at and reach no loss. A step that is not observed costs nothing.
+    Some numbers are also written to ``metrics.jsonl`` and the loggers; histograms are sent to loggers that support
+    them. Labels, where the data have them, are used for statistics only and reach no loss. A step that is not observed
+    has no extra cost.
 
     Args:
         folder: the run folder.
-        every_n_steps: between rows; 0 records nothing, and None makes about 100 rows of a run.
-        queries: of how many queries, all processes together, the negatives are looked at; None for all. Which ones
-            depends on their samples alone. Positives are looked at of all.
+        every_n_steps: steps between rows. 0 records nothing; None records about 100 rows per run.
+        queries: number of queries, over all processes, whose negatives are examined; None for all. The choice depends
+            only on the queries' samples. Positives of all queries are examined.
 
     Raises:
-        InputError: for a negative number, or no query.
+        InputError: where a number is negative, or `queries` is 0.
     """
 
     def __init__(self, folder: RunFolder, every_n_steps: int | None = None, queries: int | None = 48) -> None:
@@ -78,7 +79,7 @@ class Recorder(lightning.Callback):
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        # Of several batches whose gradients are added up the first is looked at.
+        # With gradient accumulation, only the first batch of a step is observed.
         due = self._seen is None and self._observed(trainer.global_step + 1)
         if due and isinstance(pl_module, ContrastiveMethod):
             self._watch = Watch(pl_module.backbone, pl_module.head)
@@ -87,7 +88,7 @@ class Recorder(lightning.Callback):
     def on_before_backward(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, loss: Tensor
     ) -> None:
-        """Add up now: after backward a bank's rows are the next step's."""
+        """Compute the statistics before backward: afterwards a bank holds the next step's rows."""
         watch, self._watch = self._watch, None
         if watch is None:
             return
@@ -100,7 +101,7 @@ class Recorder(lightning.Callback):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self._seen is None or trainer.global_step < self._step:  # the latter while gradients accumulate
+        if self._seen is None or trainer.global_step < self._step:  # second condition: gradients still accumulate
             return
         seen, self._seen = self._seen, None
         row, scalars = seen.row(), seen.scalars()
@@ -108,7 +109,7 @@ class Recorder(lightning.Callback):
             append_row(self.folder.scores, {"step": self._step, "epoch": trainer.current_epoch, **row})
             for name, part in row.items():
                 if "counts" in part:
-                    low = 0.0 if name == "coupling" else -1.0  # scores are cosines; this one is a share
+                    low = 0.0 if name == "coupling" else -1.0  # coupling is a share, scores are cosines
                     log_histogram(trainer.loggers, f"scores/{name}", part["counts"], self._step, low)
         scalars |= {name: value for name, path in _MIRRORED.items() if (value := _at(row, path)) is not None}
         for head, sides in enumerate(row.get("temperature", {}).get("heads", [])):
@@ -121,7 +122,12 @@ class Recorder(lightning.Callback):
 
 
 class Watch:
-    """What two modules give from now until it is asked for: of a method's query encoder."""
+    """Record the outputs of a backbone and a projection head by forward hooks, until `rows` is called.
+
+    Args:
+        backbone: module whose features are recorded.
+        head: module whose embeddings are recorded.
+    """
 
     def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
         self._features: list[Tensor] = []
@@ -132,7 +138,11 @@ class Watch:
         ]
 
     def rows(self, index: Tensor) -> RawRows | None:
-        """Everything there was, of samples that came in the order of `index`, once or several times over."""
+        """Remove the hooks and return all recorded outputs; None where the hooks recorded nothing that fits.
+
+        Args:
+            index: sample of each row in the order of the forward calls; the calls may repeat it several times.
+        """
         for hook in self._hooks:
             hook.remove()
         if not self._features or not self._embeddings:

@@ -1,4 +1,4 @@
-"""What a resumed run does first: checks what it restores, and writes down from which step it has which settings."""
+"""Start of a resumed run: checks what it restores, and records from which step on it has which settings."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ __all__ = ["ResumedRecords", "Resumption"]
 
 @dataclass(frozen=True)
 class Resumption:
-    """What a run goes on from, and with which settings.
+    """Starting point and settings of a resumed run.
 
     Attributes:
-        step: optimiser steps done.
+        step: number of completed optimiser steps.
         config: the resolved configuration from now on.
-        changed: what differs from the configuration in the checkpoint.
-        configuration: the new text of ``config.yaml``; None leaves the file as it is.
-        optimizers: the names of the optimisers' classes in the checkpoint; empty where it does not say.
-        groups: by optimiser, the names of the settings of its first group of parameters.
+        changed: differences from the configuration in the checkpoint.
+        configuration: new text of ``config.yaml``; None leaves the file unchanged.
+        optimizers: class names of the optimisers in the checkpoint; empty where it does not state them.
+        groups: for each optimiser, the names of the settings of its first parameter group.
     """
 
     step: int
@@ -42,24 +42,24 @@ class Resumption:
 
 
 class ResumedRecords(lightning.Callback):
-    """What is written where a run goes on: a line in each file of rows, its new settings, and their history.
+    """Record a resume: a marker line in each file of rows, the new settings, and their history.
 
-    The line makes what is recorded again count once. TensorBoard drops what it has of those steps; W&B takes nothing
-    back and keeps what it was sent of them first. Nothing is written before what a checkpoint holds was taken over
-    and training begins: a resume that is refused leaves the folder as it is.
+    The marker lets readers drop rows that the resumed run writes again. TensorBoard discards what it has of those
+    steps; W&B cannot discard anything and keeps the values that it received first. Nothing is written until the
+    checkpoint is restored and training begins, so a resume that is refused leaves the folder unchanged.
 
-    Torch restores an optimiser's settings with its state. Settings of the optimiser that changed take effect from the
-    first step on all the same, and so does another schedule.
+    Torch restores an optimiser's settings together with its state. Changed optimiser settings and a changed schedule
+    still take effect from the first step on.
 
     Args:
         folder: the run folder.
-        resumption: what the run goes on from; None for a new run.
+        resumption: starting point and settings; None for a new run.
 
     Attributes:
-        began: whether what a checkpoint holds was taken over, and training has begun.
+        began: whether the checkpoint was restored and training has begun.
 
     Raises:
-        InputError: when training starts, for an optimiser of another class than that of the checkpoint.
+        InputError: when training starts, where the optimiser's class differs from the checkpoint's.
     """
 
     def __init__(self, folder: RunFolder, resumption: Resumption | None = None) -> None:
@@ -67,7 +67,7 @@ class ResumedRecords(lightning.Callback):
         self._settings: list[list[dict[str, Any]]] = []
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        # The optimisers are there, and the checkpoint's state is not restored yet.
+        # The optimisers exist here, and the checkpoint's state is not restored yet.
         if self.resumption is None:
             return
         self._require_same_optimizers(trainer, self.resumption)
@@ -88,7 +88,7 @@ class ResumedRecords(lightning.Callback):
                 mark_resumed(path, trainer.global_step)
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        if self.resumption is not None and not self.began:  # nothing was left to train
+        if self.resumption is not None and not self.began:  # no step was left to train
             self._write_settings(trainer, self.resumption)
 
     def _write_settings(self, trainer: lightning.Trainer, resumption: Resumption) -> None:

@@ -1,4 +1,4 @@
-"""Callbacks that report on the run: status.json and the doctor's findings."""
+"""Run status and diagnosis callbacks: ``status.json`` and the doctor's findings."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from contrast.runs.status import State, Status, read_status, utc_now, write_stat
 
 __all__ = ["NOTHING", "DoctorLog", "RunStatus"]
 
-SIGNAL = 128  # an exit code above it says which one
+SIGNAL = 128  # exit codes above it are 128 + signal number
 MOST_WORDS = 500
 NOTHING = "no step was trained: something ended the run before its first step"
 
 
 class RunStatus(lightning.Callback):
-    """``status.json``: at the start, every few seconds, and at the end, however the run ends.
+    """Write ``status.json`` at the start of a run, every few seconds, and at its end, including a stop or a failure.
 
-    A process that is killed cannot write; its file goes on saying `running`, and a reader finds that nobody does.
+    A killed process cannot write, so its file still says `running`; a reader checks whether the process exists.
 
     Args:
         folder: the run folder.
-        every_seconds: between writes while it trains.
+        every_seconds: seconds between writes during training.
     """
 
     def __init__(self, folder: RunFolder, every_seconds: float = 5.0) -> None:
@@ -52,8 +52,8 @@ class RunStatus(lightning.Callback):
             self._write(trainer, pl_module, "running")
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        # Not at the training's end, which comes before the last checkpoint is written, and to which a run that was
-        # killed just after its last step does not come again.
+        # Not in `on_train_end`: it comes before the last checkpoint is written, and a run that was killed just after
+        # its last step does not call it after a resume.
         if trainer.global_step:
             missed = missed_calls(trainer.loggers) if trainer.is_global_zero else ""
             self._write(trainer, pl_module, "finished", missed)
@@ -63,13 +63,13 @@ class RunStatus(lightning.Callback):
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
     ) -> None:
-        # An attempt to go on that failed before its first step says nothing about where the run is.
+        # A resume that failed before its first step says nothing about the state of the run.
         before = read_status(self.folder.status)
         unheard = before is None or (before.state == "starting" and not before.step)
         if self._started or unheard:
             by_hand = isinstance(exception, KeyboardInterrupt | SystemExit)
             stopped = by_hand or (isinstance(exception, RunStopped) and exception.exit_code > SIGNAL)
-            with contextlib.suppress(OSError):  # of a full disk, say, which is what the exception tells
+            with contextlib.suppress(OSError):  # for example a full disk, which the exception reports
                 self._write(trainer, pl_module, "stopped" if stopped else "failed", _in_one_line(exception))
 
     def _write(
@@ -83,7 +83,7 @@ class RunStatus(lightning.Callback):
             state=state,
             step=trainer.global_step,
             steps=(pl_module.planned_steps or None) if isinstance(pl_module, ContrastiveMethod) else None,
-            # After the last epoch Lightning counts on to one that will not be.
+            # After the last epoch, Lightning's epoch number is one too high.
             epoch=trainer.current_epoch if epochs is None else min(trainer.current_epoch, epochs - 1),
             epochs=epochs,
             started=self._started or now,
@@ -97,7 +97,10 @@ class RunStatus(lightning.Callback):
 
 
 def _in_one_line(exception: BaseException) -> str:
-    """The project's own errors are sentences; any other is told with its kind."""
+    """Exception as one line.
+
+    The project's own errors are sentences; other exceptions are shown with their class name.
+    """
     if isinstance(exception, KeyboardInterrupt | SystemExit):
         return "stopped by a signal"
     said = " ".join(str(exception).split())
@@ -110,9 +113,10 @@ _TOLD_AT_THE_START = ("input-", "inactive")
 
 
 class DoctorLog(lightning.Callback):
-    """A line of the log for each finding of `contrast doctor`, when it first appears.
+    """Log each finding of `contrast doctor` as a line when it first appears.
 
-    It looks at some epochs' ends, about twenty of a run and the last: reading all rows takes as long as a few steps.
+    The doctor runs at the end of some epochs, about twenty per run and the last, because reading all rows takes as long
+    as a few steps.
 
     Args:
         folder: the run folder.
@@ -133,5 +137,5 @@ class DoctorLog(lightning.Callback):
         for finding in examine(self.folder, progress=pl_module.progress()).findings:
             if finding.rule not in self._said and not finding.rule.startswith(_TOLD_AT_THE_START):
                 self._said.add(finding.rule)
-                # Beside the bar, not through it.
+                # tqdm.write keeps the progress bar intact.
                 tqdm.write(f"doctor  {finding.rule}: {finding.seen} {finding.mend}", file=sys.stderr)

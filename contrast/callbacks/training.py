@@ -1,4 +1,4 @@
-"""Callbacks around every training step: random seed per step, non-finite loss, progress bar, inactive pieces."""
+"""Callbacks around every training step: per-step random seed, non-finite loss, progress bar, inactive pieces."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ __all__ = ["FiniteLoss", "Inactive", "Progress", "StepRandomness"]
 
 
 class StepRandomness(lightning.Callback):
-    """Reseed torch's generators from (seed, epoch, batch, rank) before each step.
+    """Reseed torch's random generators from (seed, epoch, batch, rank) before each step, for reproducible resumes.
 
-    Layers such as dropout draw from torch's global generator, which no checkpoint holds; so a run that resumes in
-    mid-epoch draws what the uninterrupted one would have drawn.
+    Layers such as dropout draw from torch's global generator, whose state is not in the checkpoint. With this callback,
+    a run that resumes within an epoch draws the same numbers as an uninterrupted run.
 
     Args:
-        seed: the run's.
+        seed: seed of the run.
     """
 
     def __init__(self, seed: int) -> None:
@@ -45,33 +45,33 @@ class StepRandomness(lightning.Callback):
     ) -> None:
         seed = seed_from(self.seed, Purpose.STEP, trainer.current_epoch, batch_idx, trainer.global_rank)
         if pl_module.device.type == "cpu":
-            # torch.manual_seed sets this one to the same, and keeps a stack trace for devices that nobody uses: 0.8 ms.
+            # torch.manual_seed gives the same seed, but also keeps a stack trace for unused devices: 0.8 ms.
             torch.default_generator.manual_seed(seed)
         else:
             torch.manual_seed(seed)
 
 
 class FiniteLoss(lightning.Callback):
-    """Stop at the first loss that is no number, and say at which step, what it was and why it likely happened.
+    """Stop at the first NaN or infinite loss, and report the step, the value and the likely cause.
 
-    On a CPU every step is looked at. On other devices the first bad step is noted there without waiting, and asked
-    for every few steps and before each checkpoint, so that none is ever written after it.
+    On a CPU every step is checked. On other devices the first bad step is recorded on the device without synchronising.
+    It is read every few steps and before each checkpoint, so that no checkpoint is ever written after it.
 
     Args:
-        folder: the run folder, for the line that says how to go on.
-        every_n_steps: between questions to a device that is not the CPU.
+        folder: the run folder, for the message that says how to continue.
+        every_n_steps: steps between checks on a device other than the CPU.
     """
 
     def __init__(self, folder: RunFolder, every_n_steps: int = 25) -> None:
         self.folder, self.every_n_steps = folder, every_n_steps
-        self._noted: torch.Tensor | None = None  # step, value, whether embeddings were finite
+        self._noted: torch.Tensor | None = None  # step, loss, whether embeddings were finite
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         loss = outputs["output"].loss.double()
         alone = trainer.world_size == 1
-        if alone and loss.device.type == "cpu" and loss.isfinite():  # nothing waits, and nothing needs to be noted
+        if alone and loss.device.type == "cpu" and loss.isfinite():  # no synchronisation, and nothing to record
             return
         finite = [pairs.query.isfinite().all() for pairs in outputs["output"].pairs]
         embeddings = torch.stack(finite).all() if finite else torch.ones_like(loss)
@@ -90,7 +90,8 @@ class FiniteLoss(lightning.Callback):
     def _ask(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         if self._noted is None:
             return
-        # Of all processes, which stop together: one that stopped alone would be waited for.
+        # Gather from all processes, so that they stop together: if one process stopped alone, the others would wait for
+        # it.
         of_all = gather_detached(self._noted[None]).tolist()
         bad = [noted for noted in of_all if not math.isfinite(noted[1])]
         if not bad:
@@ -116,7 +117,7 @@ _FORMAT = "{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remai
 
 
 def _fitting(bar: Any, numbers: list[str]) -> str:
-    """As many of the numbers as leave the bar its ten columns, which tqdm gives it where it knows no width."""
+    """As many of the numbers as fit beside a bar of ten columns, which is the width that tqdm reserves by default."""
     shown = bar.format_dict
     columns = shown["ncols"]
     for count in range(len(numbers), 0, -1):
@@ -128,12 +129,12 @@ def _fitting(bar: Any, numbers: list[str]) -> str:
 
 
 class Progress(lightning.Callback):
-    """A bar over all steps of the run with loss, speed, the online accuracy and rate, on standard error.
+    """Progress bar over all steps of the run on stderr, with loss, speed, online accuracy and learning rate.
 
-    On a narrow terminal the last of these numbers are left out, so that none is cut and the bar keeps ten columns.
+    On a narrow terminal the last numbers are left out, so that no number is cut and the bar keeps ten columns.
 
     Args:
-        every_n_steps: between updates of the numbers, so that a fast device is not made to wait for them.
+        every_n_steps: steps between updates of the numbers, to avoid synchronising with a fast device.
     """
 
     def __init__(self, every_n_steps: int = 10) -> None:
@@ -192,11 +193,11 @@ class Progress(lightning.Callback):
 
 
 class Inactive(lightning.Callback):
-    """A line on standard error, and an entry of ``inactive.json``, for each piece that starts after the run's end.
+    """Warn about pieces that never act because they start after the end of the run; write them to ``inactive.json``.
 
-    The loss's pieces, the banks, the schedule and the callbacks are asked (`MayStartLate`). The file is written again
-    whenever the run is resumed, so that a run which is extended is judged by its new length; the doctor and the report
-    read it.
+    Each such piece gives one line on stderr. The loss's pieces, the banks, the schedule and the callbacks are asked
+    (`MayStartLate`). The file is rewritten whenever the run is resumed, so that an extended run is judged by its new
+    length. The doctor and the report read it.
 
     Args:
         folder: the run folder.
@@ -217,7 +218,7 @@ class Inactive(lightning.Callback):
         found: dict[str, dict[str, str | bool]] = {}
         for piece in (*pl_module.pieces_that_may_start_late(), *callbacks):
             reason = piece.never_acts(run)
-            if reason is not None:  # several banks of one size say the same
+            if reason is not None:  # several banks of one size give the same reason
                 bank = isinstance(piece, MemoryBank)
                 found[reason] = {"piece": type(piece).__name__, "reason": reason, "bank": bank}
         content = {"steps": run.steps, "epochs": run.epochs, "pieces": list(found.values())}

@@ -1,4 +1,4 @@
-"""One run at W&B for one run folder, however often it is started."""
+"""One W&B run per run folder, however often it is started."""
 
 from __future__ import annotations
 
@@ -24,25 +24,30 @@ __all__ = ["attach_report", "closed_at_the_end", "go_on", "open_run", "with_id"]
 
 _STAGING, _MODE = "WANDB_DATA_DIR", "WANDB_MODE"
 _MODES = ("disabled", "online", "offline", "dryrun", "run", "shared")
-_REFUSALS = ("UsageError", "AuthenticationError", "UnsupportedError")  # of wandb.errors, which is imported late
+_REFUSALS = ("UsageError", "AuthenticationError", "UnsupportedError")  # classes in wandb.errors, imported late
 _NOT_IN_AN_ID = ":;,#?/'\\"
 
 
 def with_id(logger: Any, folder: RunFolder) -> Any:
-    """The setting `trainer.logger` with the run's own id and name in it, where it is W&B's; any other as it is.
+    """Add the run's own W&B id and name to the setting `trainer.logger`.
 
-    The id is kept in the run folder, with how often the run was started. One that the configuration gives is kept too.
-    Where the environment has ``WANDB_MODE=disabled`` a logger of W&B's is left out.
+    Settings of other loggers are returned unchanged. The id is stored in the run folder, together with the number of
+    starts. An id from the configuration is stored as well. With ``WANDB_MODE=disabled`` in the environment, a W&B
+    logger is removed.
+
+    Args:
+        logger: the setting `trainer.logger`.
+        folder: the run folder.
 
     Raises:
-        InputError: for an id that W&B does not take, and a ``WANDB_MODE`` that it does not know.
+        InputError: where W&B does not accept the id, or ``WANDB_MODE`` has an unknown value.
     """
     if isinstance(logger, list):
         return [found for each in logger if (found := with_id(each, folder)) is not None]
     if not isinstance(logger, dict) or not str(logger.get("class_path")).endswith(".WandbLogger"):
         return logger
     mode = _mode()
-    if getattr(rank_zero_only, "rank", 0) != 0:  # only the first process talks to W&B
+    if getattr(rank_zero_only, "rank", 0) != 0:  # only the first process connects to W&B
         return None if mode == "disabled" else logger
     if mode == "disabled":
         print(f"note    {_MODE}=disabled in the environment: W&B is left out", file=sys.stderr)
@@ -57,7 +62,7 @@ def with_id(logger: Any, folder: RunFolder) -> Any:
         part.write_text(json.dumps({"id": own, "starts": kept.get("starts", 0) + 1}) + "\n")
     ours = {"id": own, "name": given.get("name") or folder.path.resolve().name}
     if "resume" in given and not any(given.get(name) for name in ("resume", "resume_from", "fork_from")):
-        ours["resume"] = "allow"  # Lightning's own default, which a configuration that spells out every argument undoes
+        ours["resume"] = "allow"  # Lightning's default, which a configuration that spells out every argument overrides
     return {**logger, "init_args": {**given, **ours}}
 
 
@@ -81,15 +86,15 @@ def _require_id(own: object) -> None:
 
 
 def open_run(logger: Logger) -> None:
-    """Start W&B's run before training does, so that a wrong setting is refused; of another logger this does nothing.
+    """Start the W&B run before training, so that wrong settings are refused early; other loggers are unchanged.
 
-    A failure that is not the user's, say a server that does not answer, is the guarded logger's to report.
+    The guarded logger reports failures that are not the user's mistake, such as a server that does not answer.
 
     Args:
-        logger: any logger that `contrast.callbacks.logger_calls.guard` has not seen yet.
+        logger: logger that `contrast.callbacks.logger_calls.guard` has not seen yet.
 
     Raises:
-        InputError: for settings that W&B refuses, and for an online run without an API key.
+        InputError: where W&B refuses the settings, or an online run has no API key.
     """
     if not isinstance(logger, WandbLogger):
         return
@@ -108,7 +113,7 @@ def _raise(error: Exception) -> None:
 
 
 def _refusal(error: Exception) -> str:
-    """What W&B says of its settings, with where they are from and the fix."""
+    """W&B's error message about its settings, with the source of the setting and the fix."""
     said = " ".join(str(error).split())
     if "API key" in said and os.environ.get("WANDB_API_KEY"):
         return (
@@ -134,7 +139,7 @@ def _refusal(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _nobody_to_ask() -> Iterator[None]:
-    """While this lasts there is no terminal to read from: W&B would ask for an account and wait."""
+    """Replace stdin by an empty file, because W&B would ask for an account and wait."""
     before = sys.stdin
     with open(os.devnull) as sys.stdin:
         try:
@@ -144,16 +149,16 @@ def _nobody_to_ask() -> Iterator[None]:
 
 
 def go_on(run: Any, folder: RunFolder, step: int) -> None:
-    """Let a resumed run log after what was logged before.
+    """Let a resumed run log to W&B after the rows that it logged before.
 
-    W&B numbers what is logged and drops a number that it has. Its server tells a resumed run where to go on; offline
-    nobody does, and every start would begin at 0. Each row of scalars and of the gallery is logged once, and each start
-    may leave one more row at its end, and one cut line.
+    W&B numbers its rows and drops a row whose number it already has. Its server tells a resumed run the next number.
+    Offline, every start would begin at 0. Each row of scalars and of the gallery is logged once, and each start may add
+    one more row at its end, and one torn line.
 
     Args:
-        run: W&B's.
+        run: the W&B run.
         folder: the run folder.
-        step: of training.
+        step: training step.
     """
     starts = _kept(folder).get("starts", 1)
     if starts > 1 and not run.starting_step:
@@ -162,8 +167,13 @@ def go_on(run: Any, folder: RunFolder, step: int) -> None:
 
 
 def attach_report(run: Any, folder: RunFolder) -> None:
-    """The report page as it is now, as an artifact of W&B's run."""
-    import wandb  # only where a run asked for it: importing them takes seconds
+    """Upload the current report page as an artifact of the W&B run.
+
+    Args:
+        run: the W&B run.
+        folder: the run folder.
+    """
+    import wandb  # imported late: takes seconds
 
     from contrast.report import build_page, read_runs
 
@@ -175,10 +185,13 @@ def attach_report(run: Any, folder: RunFolder) -> None:
 
 @contextlib.contextmanager
 def closed_at_the_end(folder: RunFolder) -> Iterator[None]:
-    """What W&B stages until it is sent stays in the run folder, and its run ends when ours does.
+    """Context manager: keep W&B's staging files in the run folder, and close the W&B run when the training run ends.
 
-    Else it would be staged in the user's home, and a second run of this process would be logged as part of the first.
-    A run of W&B that was there before is somebody else's, and left open.
+    Otherwise W&B would stage files in the user's home, and a second run of this process would be logged as part of the
+    first. A W&B run that was open before is left open.
+
+    Args:
+        folder: the run folder.
     """
     before, theirs = os.environ.get(_STAGING), _running()
     if before is None:
@@ -198,16 +211,16 @@ def closed_at_the_end(folder: RunFolder) -> Iterator[None]:
 def _finish(run: Any, exit_code: int) -> None:
     try:
         run.finish(exit_code=exit_code)
-    except Exception as error:  # of any kind: W&B's own process may have been killed
+    except Exception as error:  # any exception: W&B's own process may have been killed
         said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(": ")
         closed = f"warning W&B did not close its run ({said}): the run folder is whole, W&B's files may be cut"
         print(closed, file=sys.stderr)
         with contextlib.suppress(Exception):
-            sys.modules["wandb"].teardown(exit_code)  # else W&B tries once more when Python exits, with a traceback
+            sys.modules["wandb"].teardown(exit_code)  # else W&B retries when Python exits, with a traceback
 
 
 def _running() -> Any:
-    """W&B's run of this process; without importing W&B, which takes a second."""
+    """The W&B run of this process, without importing W&B, which takes a second."""
     wandb = sys.modules.get("wandb")
     return None if wandb is None else getattr(wandb, "run", None)
 

@@ -1,6 +1,7 @@
-"""Offline evaluation: features computed once, probes, kNN, fine-tuning and export; every number with its protocol.
+"""Offline evaluation of encoders: kNN, linear probe, fine-tuning, baselines, near-duplicates and export.
 
-No configuration is read here and nothing is trained with Lightning: `contrast.commands` does the reading.
+Features are computed once and cached. Every result states its full protocol. This package reads no configuration and
+does not use Lightning; `contrast.commands` reads the configuration.
 """
 
 from contrast.evaluation.baselines import measure_baselines, most_samples, with_notes

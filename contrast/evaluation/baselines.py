@@ -1,4 +1,4 @@
-"""Baselines of an evaluation: majority class, raw input and random weights, measured as the encoder was."""
+"""Evaluation baselines: majority class, raw input and random weights, measured by the encoder's own protocol."""
 
 from __future__ import annotations
 
@@ -38,13 +38,14 @@ _OVER_ITEMS = "95 %, Agresti and Min's for matched proportions over {:,} test sa
 
 @checked
 def most_samples(width: int, fitted: bool) -> int:
-    """Samples that baselines are measured on, at most: 61,440,000 / width, or 15,360,000 / width to fit a probe on.
+    """Largest number of samples on which a baseline is measured.
 
-    5,000 at least. So a colour image of 32 x 32 pixels or more has 20,000 neighbours, and 5,000 labels for a probe.
+    It is 61,440,000 / width, or 15,360,000 / width to fit a probe, and at least 5,000. For a colour image of 32 x 32
+    pixels or more it is 20,000 for kNN and 5,000 for a probe.
 
     Args:
-        width: values of a sample, the larger of raw input's and the encoder's.
-        fitted: whether a probe is fitted on them.
+        width: values per sample; the larger of the raw input's width and the encoder's.
+        fitted: whether a probe is fitted on the samples.
     """
     return max(_FEWEST, (_FITTED if fitted else _SEARCHED) // width)
 
@@ -59,32 +60,35 @@ def measure_baselines(
     device: torch.device,
     tell: Callable[[Baseline], None] | None = None,
 ) -> Result:
-    """The result with its baselines, each measured on the same labels and the same test samples as the encoder.
+    """Add baselines to a result; each uses the same labels and the same test samples as the encoder.
 
-    The majority class is the most frequent class of the whole train set. Raw input is the standardised sample, averaged
-    by area to at most 3,072 values. Random weights are the encoder's architecture before training. Where a set has more
-    than `most_samples`, baselines are measured on a part of it with the same share of every class, and the encoder once
-    more on this part, for the difference. Where all labels are seen, one seed is measured, since seeds agree there.
+    - Majority class: the most frequent class of the whole train set.
+    - Raw input: the standardised sample, averaged by area to at most 3,072 values.
+    - Random weights: the encoder's architecture before training.
 
-    Of fine-tuning, raw input is a linear probe, and random weights are not measured: training them from scratch takes
-    as long as the fine-tuning.
+    Where a set has more than `most_samples` samples, baselines are measured on a subset with the same share of every
+    class. The encoder is measured again on this subset, to compute the difference. With all labels, only one seed is
+    measured, because seeds agree in that case.
+
+    For fine-tuning, the raw-input baseline is a linear probe. Random weights are not measured, because training them
+    from scratch takes as long as the fine-tuning.
 
     Args:
-        result: of `evaluate_knn`, `evaluate_probe` or `evaluate_finetuning`.
-        encoder: what was evaluated.
+        result: result of `evaluate_knn`, `evaluate_probe` or `evaluate_finetuning`.
+        encoder: the encoder that was evaluated.
         untrained: the same architecture with random weights; None leaves this baseline out.
-        data: what was evaluated on.
+        data: the data of the evaluation.
         cache: folder of cached features.
-        device: where everything runs.
-        tell: is given each baseline as soon as it is measured.
+        device: device on which everything runs.
+        tell: callback that receives each baseline as soon as it is measured.
 
     Raises:
-        InputError: as the evaluation.
+        InputError: where the evaluation raises it.
     """
     raw = raw_input(encoder)
     width = max(encoder.width, raw.width)
     searched, fitted = (most_samples(width, each) for each in (False, True))
-    # A probe on few labels is fitted on these only, however large the set that they are chosen from.
+    # A probe on few labels is fitted on these labels only, so the size of the whole train set does not matter.
     many = result.command != "knn" and result.protocol["train_samples"] > fitted
     most = (fitted if many else searched, searched)
     only = positions_of(data, "test", searched)
@@ -115,11 +119,11 @@ def measure_baselines(
 
 @checked
 def with_notes(result: Result, data: TrainingData, also: Sequence[str] = ()) -> Result:
-    """The result with a sentence for each thing that makes its accuracy mean less than it seems to.
+    """Add notes to a result: one sentence for each reason why its accuracy means less than it seems to.
 
     Args:
-        result: with its baselines, as far as they were measured.
-        data: what was evaluated on.
+        result: result with its baselines, as far as they were measured.
+        data: the data of the evaluation.
         also: further notes.
     """
     labels, top1 = _test_labels(data), result.interval.mean
@@ -150,7 +154,7 @@ def _ends(interval: Interval) -> tuple[float, float, float]:
 
 
 def _same_contents(train: Mapping[str, Any], test: Mapping[str, Any]) -> bool:
-    """By what the data module says of its sets' samples and labels."""
+    """Whether train and test set have the same contents, by the data module's description of samples and labels."""
     return bool(train["samples"] == test["samples"] and train["contents"] == test["contents"])
 
 
@@ -163,7 +167,7 @@ def _test_labels(data: TrainingData) -> Int[Tensor, " n"]:
 def _again(
     result: Result, encoder: Encoder, data: TrainingData, cache: Path, device: torch.device, most: tuple[int, int]
 ) -> Result:
-    """The evaluation of another encoder by the result's own protocol; of fine-tuning, a linear probe."""
+    """Evaluate another encoder by the result's own protocol; for fine-tuning, by a linear probe."""
     asked = result.protocol
     if result.command == "knn":
         return evaluate_knn(encoder, data, cache, device, asked["neighbours"], asked["temperature"], most=most)
@@ -174,8 +178,8 @@ def _again(
 
 def _majority(result: Result, data: TrainingData) -> Result:
     labels, train = _test_labels(data), data.train_labels
-    assert train is not None  # it was evaluated with them
-    answer = int(torch.bincount(train[train >= 0]).argmax())  # among equals the first
+    assert train is not None  # the evaluation needed these labels
+    answer = int(torch.bincount(train[train >= 0]).argmax())  # argmax takes the first of equal classes
     right = labels == answer
     top1 = float(right.double().mean())
     interval, over = accuracy_interval([top1], len(labels), seeds_differ=False)
@@ -203,7 +207,10 @@ def _majority(result: Result, data: TrainingData) -> Result:
 
 
 def _difference(ours: Result, theirs: Result) -> tuple[float, Interval, str]:
-    """The encoder's accuracy and how far it is above the baseline: by seeds where they differ, else by samples."""
+    """The encoder's accuracy, its difference to the baseline with an interval, and a description of the interval.
+
+    Pairs are seeds where seeds differ, else test samples.
+    """
     mine, others = ([float(right.double().mean()) for right in each.right] for each in (ours, theirs))
     seeds_differ = ours.command == "finetune" or ours.protocol.get("fraction", 1) != 1
     if seeds_differ and len(mine) > 1:

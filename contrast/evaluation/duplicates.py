@@ -1,4 +1,4 @@
-"""Near-duplicate images in and across data sets."""
+"""Near-duplicate detection within and across image data sets, by cosine similarity of features."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from contrast.search.exact import nearest
 
 __all__ = ["NearPairs", "Shown", "near_across", "near_within", "of_two_classes", "pairs_sheet"]
 
-_AT_ONCE = 8192  # queries
+_AT_ONCE = 8192  # queries per search
 
 
 @dataclass(frozen=True, eq=False)
 class NearPairs:
-    """Pairs of rows, of largest cosine first.
+    """Near-duplicate pairs of rows, largest cosine first.
 
     Attributes:
-        first, second: the rows, (n,); within one set the first is the smaller.
-        cosine: of their features, (n,).
-        complete: whether these are all pairs; False where a row has as many near rows as were looked at. Every row
-            that has a near row is in some pair all the same.
+        first, second: row numbers, (n,); within one set, `first` is the smaller of the two.
+        cosine: cosine similarity of the two rows' features, (n,).
+        complete: whether all near pairs are listed. False where every neighbour that was examined for some row was
+            near, so there may be further pairs. Even then, each row that has a near row is in at least one pair.
     """
 
     first: Int[Tensor, " n"]
@@ -47,17 +47,19 @@ class NearPairs:
 def near_within(
     features: Float[Tensor, "n d"], threshold: float, neighbours: int = 10, progress: str | None = None
 ) -> NearPairs:
-    """Pairs of one set, each once, of cosine at least the threshold, where one is among the other's nearest rows.
+    """Near-duplicates within one set: pairs of rows with cosine similarity of at least the threshold.
+
+    Each pair is listed once. A pair is found where one row is among the other's nearest rows.
 
     Args:
-        features: one row a sample; normalised here.
-        threshold: the least cosine of a pair.
-        neighbours: how many nearest rows of each row are looked at; a sample with more copies than that still has
-            pairs with some of them.
-        progress: what the bar on stderr says; None shows none.
+        features: one row per sample, (n, d); normalised by this function.
+        threshold: smallest cosine of a pair.
+        neighbours: number of nearest rows that are examined for each row. A sample with more copies still has pairs
+            with some of them.
+        progress: label of the progress bar on stderr; None shows no bar.
 
     Raises:
-        InputError: where there are fewer than 2 rows, neighbours is below 1, or the threshold outside (-1, 1].
+        InputError: where there are fewer than 2 rows, `neighbours` is below 1, or the threshold is outside (-1, 1].
 
     Example:
         >>> near_within(torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 0.0]]), 0.9).first.tolist()
@@ -65,7 +67,7 @@ def near_within(
     """
     if len(features) < 2:
         raise InputError(f"{len(features)} sample has no pairs: give at least 2")
-    most = min(neighbours + 1, len(features))  # a row finds itself too
+    most = min(neighbours + 1, len(features))  # the search also returns the row itself
     row, found, cosine, complete = _above(features, features, threshold, neighbours, most, progress)
     first, second = torch.minimum(row, found), torch.maximum(row, found)
     pair, inverse = torch.unique(first * len(features) + second, return_inverse=True)
@@ -83,10 +85,17 @@ def near_across(
     neighbours: int = 10,
     progress: str | None = None,
 ) -> NearPairs:
-    """Pairs of a row of one set and one of another, of cosine at least the threshold; arguments as `near_within`.
+    """Near-duplicates across two sets: pairs of a row of each set, with cosine of at least the threshold.
+
+    Args:
+        features: one row per sample of the first set, (n, d); normalised by this function.
+        others: one row per sample of the second set, (m, d); normalised by this function.
+        threshold: smallest cosine of a pair.
+        neighbours: number of nearest rows of the second set that are examined for each row of the first set.
+        progress: label of the progress bar on stderr; None shows no bar.
 
     Raises:
-        InputError: where a set is empty, neighbours is below 1, or the threshold outside (-1, 1].
+        InputError: where a set is empty, `neighbours` is below 1, or the threshold is outside (-1, 1].
     """
     most = min(neighbours, len(others))
     return _ordered(*_above(features, others, threshold, neighbours, most, progress))
@@ -94,11 +103,11 @@ def near_across(
 
 @checked
 def of_two_classes(pairs: NearPairs, first: Int[Tensor, " n"], second: Int[Tensor, " m"]) -> int | None:
-    """How many pairs have two labels, of those that have both; None where no pair has.
+    """Number of near-duplicate pairs whose two labels differ; None where no pair has two labels.
 
     Args:
-        pairs: of rows.
-        first, second: labels of the rows of either side, -1 where there is none.
+        pairs: pairs of rows.
+        first, second: labels of the rows on either side; -1 for no label.
     """
     one, other = first[pairs.first.cpu()], second[pairs.second.cpu()]
     known = (one >= 0) & (other >= 0)
@@ -116,7 +125,7 @@ def _above(
     starts = range(0, len(query), _AT_ONCE)
     for start in tqdm(starts, desc=progress, disable=progress is None, leave=False):
         score, column = nearest(F.normalize(query[start : start + _AT_ONCE], dim=1), unit, most)
-        # float32 gives a row and its copy a cosine a little off 1.
+        # In float32 the cosine of a row and its copy is not exactly 1.
         near = score >= threshold - 1e-6
         complete &= most == len(keys) or not bool(near.all(dim=1).any())
         row, place = torch.nonzero(near, as_tuple=True)
@@ -136,17 +145,20 @@ _INK, _FAINT, _WARM = (32, 33, 36), (110, 114, 120), (176, 60, 0)
 _PAPER, _FRAME = (255, 255, 255), (238, 238, 238)
 
 Shown = tuple[UInt8[Tensor, "c h w"], UInt8[Tensor, "c h w"], str, str, bool]
-"""Two images, a line, a fainter line, and whether the latter is to catch the eye."""
+"""Two images, a line of text, a second, fainter line, and whether the second line is highlighted."""
 
 
 def pairs_sheet(path: Path, pairs: Sequence[Shown], title: str, columns: int = 5) -> Path:
-    """Draw pairs row by row and save them as one picture.
+    """Draw pairs of images as one contact sheet and save it.
 
     Args:
-        path: of the picture, PNG by its ending.
-        pairs: what is shown.
-        title: above them.
-        columns: pairs side by side.
+        path: file of the picture; a `.png` suffix makes it a PNG.
+        pairs: images and texts to draw, row by row.
+        title: text above the pairs.
+        columns: number of pairs side by side.
+
+    Returns:
+        `path`.
     """
     width = 2 * _SIDE + _GAP
     height = _SIDE + 2 * _LINE + 6

@@ -1,4 +1,4 @@
-"""An encoder with its input transform, for evaluation and export."""
+"""Encoder with its input transform, for evaluation and export."""
 
 from __future__ import annotations
 
@@ -35,23 +35,24 @@ __all__ = [
 ]
 
 MOST_VALUES = 3072
-"""Values of a raw sample as a baseline, at most: a colour image of 32 x 32 pixels."""
+"""Largest number of values per sample of the raw-input baseline: a colour image of 32 x 32 pixels."""
 
 
 @dataclass(frozen=True, eq=False)
 class Encoder:
-    """A backbone in evaluation mode and what turns samples into its input.
+    """Backbone in evaluation mode with the transform that turns samples into its input.
 
-    Args:
-        backbone: standardised samples (b, *input_shape) to features (b, width); put into evaluation mode here.
-        width: features a sample.
-        input_shape: of a sample, channels first: (channels, height, width) of an image, (channels, steps) of a series.
-        standardisation: of the samples, uint8 images or float32 series.
-        fingerprint: what `fingerprint` says of the backbone; part of the key of cached features.
-        description: what the features are of (architecture, checkpoint, epoch), as JSON; stands in every result.
+    Attributes:
+        backbone: maps standardised samples (b, *input_shape) to features (b, width). It is set to evaluation mode here.
+        width: features per sample.
+        input_shape: shape of a sample, channels first: (channels, height, width) for an image, (channels, steps) for a
+            time series.
+        standardisation: standardises samples, which are uint8 images or float32 series.
+        fingerprint: `fingerprint` of the backbone; part of the key of cached features.
+        description: source of the features as JSON (architecture, checkpoint, epoch); written into every result.
 
     Raises:
-        InputError: where the standardisation is of another number of channels.
+        InputError: where the standardisation has another number of channels than `input_shape`.
     """
 
     backbone: nn.Module
@@ -73,10 +74,17 @@ class Encoder:
 def encode(
     encoder: Encoder, samples: UInt8[Tensor, "b c height width"] | Float[Tensor, "b c steps"]
 ) -> Float[Tensor, "b d"]:
-    """Features of samples as the loader gives them, float32 and without a gradient, on the backbone's device.
+    """Compute features of a batch of samples from a loader, float32, without gradients, on the backbone's device.
+
+    Args:
+        encoder: backbone and transform.
+        samples: uint8 images (b, c, height, width) or float32 series (b, c, steps).
+
+    Returns:
+        Features, float32, (b, d).
 
     Raises:
-        InputError: where the samples are not of the encoder's shape.
+        InputError: where the samples do not have the encoder's input shape.
 
     Example:
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(12, 5))
@@ -96,9 +104,10 @@ def encode(
 
 @checked
 def fingerprint(module: nn.Module) -> str:
-    """sha256 of a module: its structure, and name, type, shape and bytes of all that its state dict holds.
+    """Fingerprint of a network's weights and structure: sha256 over its repr and its state dict.
 
-    The structure counts since pooling, strides and activations leave no trace in a state dict.
+    The hash covers the name, dtype, shape and bytes of each entry of the state dict. The structure is included because
+    pooling, strides and activations leave no trace in a state dict.
     """
     digest = hashlib.sha256(repr(module).encode())
     for name, tensor in module.state_dict().items():
@@ -109,13 +118,13 @@ def fingerprint(module: nn.Module) -> str:
 
 @checked
 def averaged_shape(shape: Sequence[int], most: int = MOST_VALUES) -> tuple[int, ...]:
-    """The largest shape of the same proportions that holds at most `most` values.
+    """Largest shape with the same proportions and at most `most` values, for downsampling raw input.
 
-    Channels are kept while one value for each of them fits.
+    The number of channels is kept, as long as there is room for at least one value per channel.
 
     Args:
-        shape: of a sample, channels first: (channels, height, width) or (channels, steps).
-        most: values, at least 1.
+        shape: shape of a sample, channels first: (channels, height, width) or (channels, steps).
+        most: largest number of values; at least 1.
 
     Example:
         >>> averaged_shape((3, 224, 224)), averaged_shape((1, 28, 28)), averaged_shape((12, 5000))
@@ -137,10 +146,10 @@ def averaged_shape(shape: Sequence[int], most: int = MOST_VALUES) -> tuple[int, 
 
 
 class AreaAverage(nn.Module):
-    """Samples averaged by area to a smaller shape, and flattened.
+    """Downsample by average pooling to a smaller shape, and flatten.
 
     Args:
-        shape: of a result before it is flattened, channels first; from `averaged_shape`.
+        shape: output shape before flattening, channels first; from `averaged_shape`.
     """
 
     def __init__(self, shape: Sequence[int]) -> None:
@@ -151,7 +160,7 @@ class AreaAverage(nn.Module):
         return str(self.shape)  # part of the fingerprint
 
     def forward(self, samples: Float[Tensor, "b c *space"]) -> Float[Tensor, "b d"]:
-        """The averages, one row a sample."""
+        """Averages, (b, d), one row per sample."""
         channels, *space = self.shape
         if list(samples.shape[2:]) != space:
             whole = samples.contiguous()
@@ -167,11 +176,11 @@ class AreaAverage(nn.Module):
 
 @checked
 def raw_input(encoder: Encoder, most: int = MOST_VALUES) -> Encoder:
-    """The baseline without a network: the standardised sample that `encoder` would see, flattened.
+    """Raw-input baseline, an encoder without a network: the standardised sample that `encoder` would see, flattened.
 
     Args:
-        encoder: gives shape and standardisation.
-        most: values a sample; a larger sample is averaged by area to at most these, which the description says.
+        encoder: supplies input shape and standardisation.
+        most: largest number of values per sample. A larger sample is averaged by area, and the description says so.
     """
     shape, smaller = encoder.input_shape, averaged_shape(encoder.input_shape, most)
     backbone = nn.Flatten() if smaller == shape else AreaAverage(smaller)
@@ -191,25 +200,34 @@ def _times(shape: Sequence[int]) -> str:
 
 @checked
 def with_backbone(encoder: Encoder, backbone: nn.Module, description: dict[str, Any]) -> Encoder:
-    """`encoder` with another backbone of the same shape; a freshly built one is the random-initialisation baseline."""
+    """Replace the encoder's backbone by another backbone of the same shape.
+
+    A newly built backbone gives the random-weights baseline.
+    """
     return replace(encoder, backbone=backbone, fingerprint=fingerprint(backbone), description=description)
 
 
 @checked
 def export(backbone: Backbone, card: Mapping[str, Any], folder: str | Path) -> Path:
-    """Write ``backbone.safetensors`` and ``card.json``; the weights' path.
+    """Export backbone weights to ``backbone.safetensors`` with a model card, ``card.json``.
+
+    Both files are written atomically and replace files of the same name. A card never lies next to weights of another
+    export.
 
     Args:
         backbone: its ``plain_state_dict`` is written, bit for bit.
-        card: what is known of the weights, as JSON; the backbone's own description goes in beside it.
-        folder: made if missing. Files of the same names are replaced, each whole; no card is ever beside other weights.
+        card: information about the weights, as JSON; the backbone's own description is added.
+        folder: output folder; created if missing.
+
+    Returns:
+        Path of the weights.
 
     Raises:
         InputError: where a weight is not finite.
     """
     folder = Path(folder)
     weights, about = folder / "backbone.safetensors", folder / "card.json"
-    # safetensors refuses tensors that share memory, and a network may well share some.
+    # Clone: safetensors refuses tensors that share memory, and a network may share some.
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in backbone.plain_state_dict().items()}
     spoilt = next((name for name, tensor in state.items() if not bool(tensor.isfinite().all())), None)
     if spoilt is not None:
@@ -219,5 +237,5 @@ def export(backbone: Backbone, card: Mapping[str, Any], folder: str | Path) -> P
     with whole_file(about) as new_card, whole_file(weights) as part:
         save_file(state, part, metadata={"format": "pt"})
         write_json(new_card, {"backbone": backbone.describe(), **card})
-        about.unlink(missing_ok=True)  # the new weights come first: a process that is killed leaves no card, or theirs
+        about.unlink(missing_ok=True)  # the old card goes first: a kill leaves no card, or the card of these weights
     return weights

@@ -1,4 +1,4 @@
-"""Features of a labelled set: computed once, kept in a file under a key of all that they depend on."""
+"""Compute and cache features of a labelled data set; the cache key covers everything that the features depend on."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _UNLABELLED = "sample {} has no label: evaluate on a labelled set"
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """One row of features a sample, in the order of the data set.
+    """Features of a labelled data set, one row per sample, in the order of the data set.
 
-    Args:
-        features: what the encoder made of each sample.
-        labels: its class.
-        index: which sample of the data set it is.
+    Attributes:
+        features: encoder output, (n, d).
+        labels: class of each sample, (n,).
+        index: number of each sample in the data set, (n,).
     """
 
     features: Float[Tensor, "n d"]
@@ -47,7 +47,7 @@ class Features:
     index: Int[Tensor, " n"]
 
     def to(self, device: torch.device) -> Features:
-        """The same on another device."""
+        """Copy to another device."""
         return Features(self.features.to(device), self.labels.to(device), self.index.to(device))
 
 
@@ -59,14 +59,14 @@ def extract(
     progress: str | None = None,
     labelled: bool = True,
 ) -> Features:
-    """Features of all that a loader yields, on the CPU; the encoder is moved to `device`.
+    """Compute features of all samples of a loader; the result is on the CPU, the encoder is moved to `device`.
 
     Args:
-        encoder: what computes them.
-        loader: samples with labels.
-        device: where the encoder runs.
-        progress: what the bar on stderr says; None shows none.
-        labelled: whether a sample without a label is refused; else its label is -1.
+        encoder: computes the features.
+        loader: yields samples with labels.
+        device: device on which the encoder runs.
+        progress: label of the progress bar on stderr; None shows no bar.
+        labelled: whether a sample without a label is an error. If False, its label is -1.
 
     Raises:
         InputError: as `batches`.
@@ -81,15 +81,15 @@ def extract(
 
 
 def batches(loader: DataLoader[LabelledBatch], progress: str | None, labelled: bool = True) -> Iterator[LabelledBatch]:
-    """All batches of a set, one at least.
+    """Iterate over all batches of a loader; at least one batch is required.
 
     Args:
-        loader: where they come from.
-        progress: what the bar on stderr says; None shows none.
-        labelled: whether a sample without a label is refused.
+        loader: yields the batches.
+        progress: label of the progress bar on stderr; None shows no bar.
+        labelled: whether a sample without a label is an error.
 
     Raises:
-        InputError: where the loader yields nothing or a sample without a label, or what its workers refused.
+        InputError: where the loader yields nothing, a sample has no label, or a worker of the loader raised it.
     """
     empty = True
     try:
@@ -114,16 +114,16 @@ def features_of(
     labelled: bool = True,
     only: Int[Tensor, " m"] | None = None,
 ) -> Features:
-    """Features of one set of a data module, from the folder's cache if they are there.
+    """Features of the train or test set of a data module, from the cache if they are there.
 
     Args:
-        encoder: what computes them.
+        encoder: computes the features.
         data: the data module.
         split: which of its sets.
-        folder: where the cached features are.
-        device: where the encoder runs, if it has to.
-        labelled: whether a sample without a label is refused.
-        only: positions of the samples to take, ascending; None takes all.
+        folder: folder of cached features.
+        device: device on which the encoder runs, if the cache has no features.
+        labelled: whether a sample without a label is an error.
+        only: positions of the samples to use, ascending, int64 (m,); None uses all.
     """
     about = data.key(split)
     if only is not None and (Path(folder) / _file_name(cache_key(encoder, about))).is_file():
@@ -138,18 +138,18 @@ def features_of(
     if only is not None:
         about = {**about, "only": hashlib.sha256(only.numpy().tobytes()).hexdigest()}
     found = cached_features(folder, cache_key(encoder, about), compute)
-    if labelled and bool((found.labels < 0).any()):  # kept by an evaluation that asked for none
+    if labelled and bool((found.labels < 0).any()):  # cached by a call with labelled=False
         raise InputError(_UNLABELLED.format(int(found.index[found.labels < 0][0])))
     return replace(found, labels=data.consecutive(found.labels)) if labelled else found
 
 
 @checked
 def cache_key(encoder: Encoder, data: Mapping[str, Any]) -> str:
-    """sha256 of what features depend on: the encoder's weights and standardisation, the data and their transform.
+    """Cache key of features: sha256 of the encoder's weights and standardisation, the data, and the data's transform.
 
     Args:
-        encoder: what computes the features; its description says where it came from and is no part of the key.
-        data: the data set, its arguments and the transform of its samples, as JSON.
+        encoder: computes the features. Its description only says where it came from and is not part of the key.
+        data: data set, its arguments and the transform of its samples, as JSON.
     """
     parts = {
         "encoder": encoder.fingerprint,
@@ -163,18 +163,18 @@ def cache_key(encoder: Encoder, data: Mapping[str, Any]) -> str:
 
 @checked
 def cached_features(folder: str | Path, key: str, compute: Callable[[], Features]) -> Features:
-    """What `compute` returns, from the folder's file of this key if there is one.
+    """Load features from the cache, or compute and cache them.
 
-    The file holds tensors and nothing that could run. It appears whole or not at all; one that is damaged or of
-    another key is computed again and replaced.
+    A cache file holds only tensors, nothing executable. It is written atomically. A file that is damaged, or belongs to
+    another key, is computed again and replaced.
 
     Args:
-        folder: where the files are; made if missing.
-        key: from `cache_key`.
-        compute: called where there is no good file.
+        folder: folder of the cache files; created if missing.
+        key: key from `cache_key`.
+        compute: computes the features; called where there is no valid file.
 
     Raises:
-        InputError: for features that are not finite, which are not kept.
+        InputError: where a feature is not finite. Such features are not cached.
     """
     path = Path(folder) / _file_name(key)
     if path.is_file():
@@ -183,7 +183,7 @@ def cached_features(folder: str | Path, key: str, compute: Callable[[], Features
         except (SafetensorError, ValueError, OSError) as error:
             _log.warning("features in %s cannot be used (%s); computing them again", path, error)
     found = compute()
-    if not bool(found.features.isfinite().all()):  # before they are kept
+    if not bool(found.features.isfinite().all()):  # check before caching
         raise InputError("the features hold NaN or infinity: check the checkpoint they were computed with")
     tensors = {"features": found.features, "labels": found.labels, "index": found.index}
     with whole_file(path) as part:

@@ -1,4 +1,4 @@
-"""Fine-tuning: backbone and a linear head trained end to end, the rate chosen on held-out train data."""
+"""Fine-tuning of backbone and linear head end to end; the learning rate is chosen on held-out train data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,13 @@ __all__ = ["FineTuned", "FineTuning", "LabelledSet", "finetune", "load_set"]
 
 @dataclass(frozen=True, eq=False)
 class LabelledSet:
-    """A labelled set held in memory, in the order of the data set: uint8 images or float32 series."""
+    """Labelled data set in memory, in the order of the data set.
+
+    Attributes:
+        inputs: uint8 images (n, c, height, width) or float32 series (n, c, steps).
+        labels: class of each sample, (n,).
+        index: number of each sample in the data set, (n,).
+    """
 
     inputs: UInt8[Tensor, "n c height width"] | Float[Tensor, "n c steps"]
     labels: Int[Tensor, " n"]
@@ -43,29 +49,34 @@ class LabelledSet:
 
 @checked
 def load_set(loader: DataLoader[LabelledBatch], progress: str | None = None) -> LabelledSet:
-    """All that a loader yields, in memory as it is: 154 MB for CIFAR-10's training set."""
+    """Load all samples of a loader into memory, without conversion: 154 MB for CIFAR-10's training set.
+
+    Args:
+        loader: yields labelled batches.
+        progress: label of the progress bar on stderr; None shows no bar.
+    """
     inputs, index, labels = (torch.cat(column) for column in zip(*batches(loader, progress), strict=True))
     return LabelledSet(inputs, labels, index)
 
 
 @dataclass(frozen=True)
 class FineTuning:
-    """How to fine-tune.
+    """Settings of fine-tuning: epochs, batch size, learning rates, momentum and augmentation.
 
-    Args:
-        epochs: passes over the labelled samples.
-        batch_size: samples a step.
+    Attributes:
+        epochs: number of passes over the labelled samples.
+        batch_size: samples per step; at least 2.
         rates: initial learning rates to choose from.
-        momentum: of SGD with Nesterov's momentum.
-        crop_scale: smallest and largest share of an image that a random crop keeps; None neither crops nor flips, the
-            only choice for series: there is no transform that leaves the class of any series as it is.
-        flip: probability of a left-to-right flip; 0 where a mirror image is of another class.
+        momentum: momentum of SGD, Nesterov's variant.
+        crop_scale: smallest and largest share of an image that a random crop keeps. None disables crop and flip. It
+            must be None for series, because no augmentation keeps the class of every kind of series.
+        flip: probability of a horizontal flip; set 0 where a mirror image belongs to another class.
 
     Raises:
         InputError: where a number is out of range.
 
-    Source: Chen et al., A Simple Framework for Contrastive Learning of Visual Representations (ICML 2020,
-    arXiv 2002.05709), appendix B.5: Nesterov's momentum, crop and flip, no weight decay; the crops here keep more.
+    Source: Chen et al., A Simple Framework for Contrastive Learning of Visual Representations (ICML 2020, arXiv
+    2002.05709), appendix B.5: Nesterov's momentum, crop and flip, no weight decay; the crops here keep more.
     """
 
     epochs: int = 20
@@ -83,19 +94,19 @@ class FineTuning:
 
     @property
     def transform(self) -> str:
-        """What is done to a training sample, in words."""
+        """Augmentation of a training sample, in words."""
         return "none" if self.crop_scale is None else "random crop and flip of the evaluation image"
 
 
 @dataclass(frozen=True, eq=False)
 class FineTuned:
-    """A fine-tuned classifier and how its rate was chosen.
+    """Fine-tuned classifier, with the learning rate that was chosen.
 
-    Args:
-        encoder: the backbone, trained further.
-        head: features to class logits.
-        rate: the initial learning rate.
-        held_out_accuracy: at that rate on the held-out samples; None where nothing was held out.
+    Attributes:
+        encoder: encoder with the fine-tuned backbone.
+        head: maps features to class logits.
+        rate: initial learning rate.
+        held_out_accuracy: accuracy on the held-out samples at that rate; None where no samples were held out.
     """
 
     encoder: Encoder
@@ -104,7 +115,7 @@ class FineTuned:
     held_out_accuracy: float | None = None
 
     def logits(self, samples: LabelledSet, batch_size: int = 512) -> Float[Tensor, "n classes"]:
-        """One logit a class, on the CPU."""
+        """Class logits, (n, classes), on the CPU."""
         device, rows = self.head.weight.device, []
         for positions in torch.split(torch.arange(len(samples)), batch_size):
             with torch.no_grad():
@@ -112,7 +123,7 @@ class FineTuned:
         return torch.cat(rows)
 
     def accuracy(self, samples: LabelledSet, batch_size: int = 512) -> float:
-        """Share of the samples whose largest logit is their class."""
+        """Top-1 accuracy: share of the samples whose largest logit is that of their class."""
         return float((self.logits(samples, batch_size).argmax(dim=1) == samples.labels).double().mean())
 
 
@@ -126,22 +137,23 @@ def finetune(
     device: torch.device,
     progress: str | None = None,
 ) -> FineTuned:
-    """Choose the rate by accuracy on a stratified held-out fifth of these samples, then train on all of them.
+    """Fine-tune an encoder, with the learning rate chosen on held-out training samples.
 
-    It is given training samples only, so neither the rate nor an epoch can be chosen on test data; what is returned is
-    always the last epoch. The encoder given is left as it is.
+    A stratified fifth of the samples is held out to choose the rate; the final training uses all samples. The function
+    sees only training samples, so neither the rate nor the epoch can be chosen on test data. The result is always the
+    last epoch. The given encoder is not modified.
 
     Args:
-        encoder: where training starts.
-        train: the samples whose labels may be seen.
-        classes: how many classes there are.
-        settings: how to train.
-        seed: of the head, the order, the crops and the held-out choice.
-        device: where to train.
-        progress: what the bar on stderr says; None shows none.
+        encoder: encoder from which training starts.
+        train: samples whose labels may be used.
+        classes: number of classes.
+        settings: settings of the training.
+        seed: seed of the sample order, the crops, the held-out split and dropped units or paths.
+        device: device on which to train.
+        progress: label of the progress bar on stderr; None shows no bar.
 
     Raises:
-        InputError: where there are fewer than two samples, or crops are asked of series.
+        InputError: where there are fewer than two samples, or crops are requested for series.
     """
     if settings.crop_scale is not None and len(encoder.input_shape) != 3:
         raise InputError(f"crops are of images, and a sample here is of {encoder.input_shape}: give crop_scale None")
@@ -155,7 +167,7 @@ def finetune(
         name = None if progress is None else f"{progress}, trying rate {rate:g}"
         tuned = _train(encoder, train[fit], classes, settings, rate, seed, device, name)
         candidates.append((tuned.accuracy(train[held]), rate))
-    accuracy, rate = max(candidates, key=lambda candidate: candidate[0])  # among equals the first
+    accuracy, rate = max(candidates, key=lambda candidate: candidate[0])  # max keeps the first of equally good rates
     tuned = _train(encoder, train, classes, settings, rate, seed, device, progress)
     return replace(tuned, held_out_accuracy=accuracy)
 
@@ -171,7 +183,7 @@ def _train(
     progress: str | None,
 ) -> FineTuned:
     with torch.random.fork_rng():
-        torch.manual_seed(seed_from(seed, Purpose.PROBE))  # for networks that drop units or paths
+        torch.manual_seed(seed_from(seed, Purpose.PROBE))  # for dropout and stochastic depth
         backbone = copy.deepcopy(encoder.backbone).to(device).requires_grad_(True).train()
         head = nn.Linear(encoder.width, classes, device=device)
         nn.init.zeros_(head.weight)
@@ -194,7 +206,10 @@ def _train(
 def _batches(
     train: LabelledSet, encoder: Encoder, count: int, settings: FineTuning, keys: tuple[int, int], device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Standardised inputs and labels of one epoch, in `count` batches of nearly equal size: none of one sample."""
+    """Standardised inputs and labels of one epoch, in `count` batches of nearly equal size.
+
+    No batch has a single sample.
+    """
     seed, epoch = keys
     for positions in permutation(len(train), seed, Purpose.PROBE, epoch).tensor_split(count):
         batch = train[positions]

@@ -13,7 +13,7 @@ from contrast.search.exact import nearest
 
 __all__ = ["check_knn", "knn_top1", "weighted_knn_scores"]
 
-_AT_ONCE = 8192  # queries: a search's results have a budget
+_AT_ONCE = 8192  # queries per search, to stay within the search's memory budget
 
 
 @checked
@@ -25,22 +25,22 @@ def weighted_knn_scores(
     neighbours: int = 200,
     temperature: float = 0.1,
 ) -> Float[Tensor, "b {classes}"]:
-    """Class scores of the weighted cosine kNN: score_c = Σ_{j in the k nearest} exp(s_j / t) [y_j = c].
+    """Class scores of weighted cosine kNN: score_c = Σ_{j in the k nearest} exp(s_j / t) [y_j = c].
 
     Args:
-        query: features to classify; rows are normalised here.
-        keys: features of the training samples; likewise.
-        labels: their classes, 0 to classes − 1.
-        classes: how many classes there are.
-        neighbours: k.
-        temperature: t; smaller listens more to the nearest.
+        query: features to classify, (b, d); normalised by this function.
+        keys: features of the training samples, (k, d); normalised by this function.
+        labels: classes of the training samples, 0 to classes − 1, (k,).
+        classes: number of classes.
+        neighbours: k, number of neighbours that vote.
+        temperature: t; a smaller value gives more weight to the nearest neighbours.
 
     Returns:
-        One score a class, float64: exp(1 / t) leaves float32 at t = 0.011.
+        One score per class, (b, classes), float64, because exp(1 / t) overflows float32 at t = 0.011.
 
     Raises:
         InputError: where there are fewer keys than neighbours, the temperature is not positive or so small that the
-            weights overflow, or a label is no class.
+            weights overflow, or a label is not a class.
 
     Source: Wu, Xiong, Yu and Lin, Unsupervised Feature Learning via Non-Parametric Instance Discrimination (CVPR 2018,
     arXiv 1805.01978), section 3.4.
@@ -63,14 +63,14 @@ def weighted_knn_scores(
 
 
 def check_knn(neighbours: int, temperature: float, samples: int) -> None:
-    """Refuse what `weighted_knn_scores` cannot do with so many training samples.
+    """Check the number of neighbours and the temperature for `weighted_knn_scores`.
 
     Raises:
-        InputError: as there.
+        InputError: where there are fewer than `neighbours` samples, or the temperature is below 0.0015.
     """
     if not 1 <= neighbours <= samples:
         raise InputError(f"{neighbours} neighbours of {samples} training samples: ask for 1 to {samples}")
-    if not temperature >= 0.0015:  # exp(1 / 0.0014) is beyond float64
+    if not temperature >= 0.0015:  # exp(1 / 0.0014) overflows float64
         raise InputError(f"a kNN temperature of {temperature} overflows exp(1 / t): give at least 0.0015")
 
 
@@ -84,7 +84,20 @@ def knn_top1(
     neighbours: int = 200,
     temperature: float = 0.1,
 ) -> float:
-    """Share of the queries whose best-scored class is their own; arguments and errors of `weighted_knn_scores`."""
+    """Top-1 accuracy of weighted cosine kNN: share of the queries whose highest-scoring class is the true class.
+
+    Args:
+        query: features to classify, (b, d).
+        query_labels: true classes of the queries, (b,).
+        keys: features of the training samples, (k, d).
+        labels: classes of the training samples, (k,).
+        classes: number of classes.
+        neighbours: k, number of neighbours that vote.
+        temperature: t in the weight exp(s / t).
+
+    Raises:
+        InputError: as `weighted_knn_scores`, or where a query's label is not a class.
+    """
     if len(query_labels) and not 0 <= int(query_labels.min()) <= int(query_labels.max()) < classes:
         low, high = int(query_labels.min()), int(query_labels.max())
         raise InputError(f"labels of queries from {low} to {high} are not among {classes} classes")

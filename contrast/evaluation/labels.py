@@ -1,4 +1,4 @@
-"""Which labelled samples a probe may see: few-label subsets and the held-out part, stratified by class."""
+"""Stratified label subsets and held-out splits of the train set."""
 
 from __future__ import annotations
 
@@ -17,13 +17,17 @@ __all__ = ["held_out_split", "label_subset"]
 def label_subset(
     labels: Int[Tensor, " n"], seed: int, *, fraction: float | None = None, per_class: int | None = None
 ) -> Int[Tensor, " m"]:
-    """Positions of a stratified subset, ascending; for one seed a smaller subset lies within every larger one.
+    """Stratified subset of the labels; for one seed, a smaller subset is part of every larger subset.
 
     Args:
-        labels: classes of all training samples.
-        seed: of the choice.
-        fraction: share of each class, rounded, at least one sample; 1 takes all.
-        per_class: or a number a class. One of the two is given.
+        labels: classes of all training samples, (n,).
+        seed: seed of the choice.
+        fraction: share of each class, rounded, at least one sample; 1 takes all samples. Give either this or
+            `per_class`.
+        per_class: number of samples per class.
+
+    Returns:
+        Positions, ascending, (m,).
 
     Raises:
         InputError: where neither or both are given, the fraction is not in (0, 1], or a class has too few samples.
@@ -53,14 +57,15 @@ def label_subset(
 def held_out_split(
     labels: Int[Tensor, " n"], seed: int, share: float = 0.2
 ) -> tuple[Int[Tensor, " fit"], Int[Tensor, " held"]]:
-    """Positions to fit on and positions held out, a stratified share of each class that has two samples or more.
+    """Stratified held-out split: positions to fit on, and positions to hold out.
 
-    A class never loses its last sample to the held-out part, which is empty where every class has but one.
+    A share of each class with at least two samples is held out. A class always keeps at least one sample to fit on. The
+    held-out part is empty where every class has one sample.
 
     Args:
-        labels: classes of the samples that the probe may see.
-        seed: of the choice.
-        share: held out of each class, rounded, at least one sample.
+        labels: classes of the samples that the probe may see, (n,).
+        seed: seed of the choice.
+        share: share of each class to hold out, rounded, at least one sample.
 
     Raises:
         InputError: where the share is not between 0 and 1.
@@ -76,7 +81,7 @@ def held_out_split(
 
 
 def _first_of_each_class(labels: Tensor, wanted: Tensor, keys: tuple[int, ...]) -> Tensor:
-    """Positions, ascending, of the first wanted[c] samples of the c-th class in an order drawn from `keys`."""
+    """Positions, ascending, of the first wanted[c] samples of the c-th class, in an order drawn from `keys`."""
     draws = uniform(keys, torch.arange(len(labels), device=labels.device), 1)[:, 0]
     order = draws.argsort(stable=True)
     chosen = [

@@ -1,4 +1,4 @@
-"""Linear probe: multinomial logistic regression, all penalties in one batched L-BFGS."""
+"""Linear probe: multinomial logistic regression; all L2 strengths are fitted together by batched L-BFGS."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from contrast.evaluation.labels import held_out_split
 __all__ = ["FALLBACK", "GRID", "Evaluate", "LinearProbe", "fit_grid", "fit_linear", "minimise_each", "train_probe"]
 
 Evaluate = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""From positions (a, p) and which of the functions they are of (a,) to values (a,) and gradients (a, p)."""
+"""Function from positions (a, p) and the numbers of their functions (a,) to values (a,) and gradients (a, p)."""
 
 _HISTORY, _MOST, _TRIES = 12, 1000, 25
 _DECREASE = 1e-4
@@ -30,19 +30,20 @@ def minimise_each(
     curvature: Float[Tensor, "k p"],
     tolerance: float,
 ) -> tuple[Float[Tensor, "k p"], Float[Tensor, " k"]]:
-    """The minimum of each of k convex functions, by L-BFGS with H₀ = γ / curvature.
+    """Minimise k convex functions at once by batched L-BFGS, with initial inverse Hessian H₀ = γ / curvature.
 
-    Each has its own history, step and end; one that has ended is evaluated no more.
+    Each function has its own history, step length and stopping point. A function that has converged is not evaluated
+    again.
 
     Args:
-        evaluate: values and gradients of some of the functions, at a position each.
-        start: where each begins.
-        curvature: the diagonal of a matrix that is at least about as large as each function's second derivative, above
-            0. What it says of the directions' ratios is what saves steps.
-        tolerance: the largest entry of a gradient at which a function's fit is done.
+        evaluate: values and gradients of some of the functions, at one position each.
+        start: start position of each function, (k, p).
+        curvature: diagonal of a matrix that is roughly at least as large as each function's second derivative, (k, p),
+            above 0. The ratios between its entries reduce the number of steps.
+        tolerance: a function has converged when the largest entry of its gradient is at most this.
 
     Returns:
-        The positions, and the largest entry of the gradient at each.
+        The positions, (k, p), and the largest absolute entry of the gradient at each, (k,).
 
     Source: Nocedal and Wright, Numerical Optimization (2006), algorithm 7.4; the step is accepted as in Hager and
     Zhang, A new conjugate gradient method with guaranteed descent (SIAM J. Optim. 2005), eq. 4.1 and 4.3, which
@@ -63,17 +64,17 @@ def minimise_each(
         direction = steps.direction(gradient)
         new, new_value, new_gradient, scale = _search(evaluate, rows, position, value, gradient, direction)
         steps.add(new - position, new_gradient - gradient)
-        scale = torch.where((new - position).abs().amax(dim=1) > 1e-4 * tolerance, scale, 0)  # else rounding has it
+        scale = torch.where((new - position).abs().amax(dim=1) > 1e-4 * tolerance, scale, 0)  # stop at rounding error
         position, value, gradient = new, new_value, new_gradient
     return found, slope
 
 
 class _Steps:
-    """The last steps of each function and what they did to its gradient; `inverse` is H₀ without γ."""
+    """L-BFGS history: the last steps of each function and the changes of its gradient; `inverse` is H₀ without γ."""
 
     def __init__(self, inverse: Tensor) -> None:
         self.inverse, self.gamma = inverse, inverse.new_ones(len(inverse))
-        self.pairs: list[tuple[Tensor, Tensor, Tensor]] = []  # s, y, 1 / sᵀy; 0 for a pair that says nothing
+        self.pairs: list[tuple[Tensor, Tensor, Tensor]] = []  # s, y, 1 / sᵀy; 0 for a pair without curvature
 
     def keep(self, which: Tensor) -> None:
         self.inverse, self.gamma = self.inverse[which], self.gamma[which]
@@ -107,7 +108,7 @@ def _search(
     gradient: Tensor,
     direction: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Go along each direction by 1, or by less where that does not lead down; a scale of 0 where nothing does."""
+    """Backtracking line search from a step length of 1; the step length is 0 where no step decreases the function."""
     new, new_value, new_gradient = position.clone(), value.clone(), gradient.clone()
     scale, done = torch.ones_like(value), torch.zeros_like(value)
     slope = (gradient * direction).sum(dim=1)
@@ -126,34 +127,34 @@ def _search(
         if good.all():
             break
         tried, its_slope = tried[~good], its_slope[~good]
-        # Where the slope would be 0, were it to change evenly.
+        # The zero of the slope by linear interpolation.
         scale[tried] *= (slope[tried] / (slope[tried] - its_slope)).nan_to_num(0.5).clamp(0.1, 0.5)
     return new, new_value, new_gradient, done
 
 
 GRID = (1e1, 1e0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
-"""L2 strengths to choose from, strongest first."""
+"""L2 strengths λ to choose from, strongest first."""
 FALLBACK = 1e-2
-"""The strength where one label a class leaves none to hold out."""
+"""L2 strength λ where each class has one label, so that no sample can be held out."""
 
-_COLUMNS = 1024  # of logits a sample, of all classifiers that are fitted side by side
-_TILE = 2**24  # logits at a time
-_SPAN = 1e-12  # share of the largest eigenvalue below which there is rounding only
+_COLUMNS = 1024  # largest number of logits per sample, over all classifiers that are fitted together
+_TILE = 2**24  # logits per block
+_SPAN = 1e-12  # eigenvalues below this share of the largest are rounding error
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
 class LinearProbe:
-    """A linear classifier of standardised features: logits = W (x − mean) / scale + b.
+    """Linear classifier of standardised features: logits = W (x − mean) / scale + b.
 
-    Args:
-        weight: W.
-        bias: b.
-        mean: mean of the features it was fitted on.
-        scale: their standard deviation, 1 where a feature is constant.
+    Attributes:
+        weight: W, (classes, d).
+        bias: b, (classes,).
+        mean: mean of the features of the fit, (d,).
+        scale: standard deviation of the features of the fit, (d,); 1 where a feature is constant.
         strength: λ of the fit.
-        held_out_accuracy: at that strength on the held-out samples; None where nothing was held out.
+        held_out_accuracy: accuracy on the held-out samples at that λ; None where no samples were held out.
     """
 
     weight: Float[Tensor, "classes d"]
@@ -165,12 +166,12 @@ class LinearProbe:
 
     @checked
     def logits(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n classes"]:
-        """One logit a class."""
+        """Class logits, (n, classes)."""
         return F.linear((features - self.mean) / self.scale, self.weight, self.bias)
 
     @checked
     def accuracy(self, features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> float:
-        """Share of the samples whose largest logit is their class."""
+        """Top-1 accuracy: share of the samples whose largest logit is that of their class."""
         return float((self.logits(features).argmax(dim=1) == labels).double().mean())
 
 
@@ -182,19 +183,21 @@ def train_probe(
     seed: int,
     grid: Sequence[float] = GRID,
 ) -> LinearProbe:
-    """Choose λ by accuracy on a stratified held-out fifth of these samples, then fit on all of them.
+    """Train a linear probe, with the L2 strength λ chosen on held-out training samples.
 
-    It is given training samples only, so nothing can be chosen on test data. Among equals the strongest λ wins.
+    A stratified fifth of the samples is held out to choose λ by accuracy; the final fit uses all samples. The function
+    sees only training samples, so nothing can be chosen on test data. Among λ of equal accuracy, the strongest is
+    chosen.
 
     Args:
-        features: of the training samples whose labels may be seen.
-        labels: their classes, 0 to classes − 1.
-        classes: how many classes there are.
-        seed: of the held-out choice; the fit itself draws nothing.
+        features: features of the training samples whose labels may be used, (n, d).
+        labels: their classes, 0 to classes − 1, (n,).
+        classes: number of classes.
+        seed: seed of the held-out split; the fit itself is deterministic.
         grid: λ to choose from.
 
     Raises:
-        InputError: where a label is no class or a feature is not finite.
+        InputError: where a label is not a class, a feature is not finite, `classes` is below 1, or the grid is empty.
     """
     if classes < 1:
         raise InputError(f"train_probe's classes {classes} is below 1: give the number of classes of the labels")
@@ -205,7 +208,7 @@ def train_probe(
     best = probe = None
     strengths = sorted(grid, reverse=True)
     together = max(1, _COLUMNS // classes)
-    for first in range(0, len(strengths), together):  # each starts where the strongest before it ended
+    for first in range(0, len(strengths), together):  # warm start from the last fit of the block before
         probes = fit_grid(features[fit], labels[fit], classes, strengths[first : first + together], probe)
         for probe in probes:
             accuracy = probe.accuracy(features[held], labels[held])
@@ -226,26 +229,27 @@ def fit_linear(
     held_out_accuracy: float | None = None,
     tolerance: float = 1e-5,
 ) -> LinearProbe:
-    """The minimum of mean_i CE(W x_i + b, y_i) + λ/2 ‖W‖², by L-BFGS over the full batch, x standardised.
+    """Fit multinomial logistic regression with an L2 penalty by full-batch L-BFGS, on standardised features.
 
-    Its first guess of the curvature is the bound ½ XᵀX / n + λ, in whose axes it goes.
+    ``minimise mean_i CE(W x_i + b, y_i) + λ/2 ‖W‖²``, x standardised
 
-    The minimum is scikit-learn's at C = 1 / (λ n). The bias is not penalised.
+    The minimum is scikit-learn's at C = 1 / (λ n). The bias is not penalised. L-BFGS starts with the curvature bound
+    ½ XᵀX / n + λ, and works in the principal axes of that bound.
 
     Args:
-        features: float32 or float64; the fit keeps the type and the device.
-        labels: classes, 0 to classes − 1.
-        classes: how many classes there are.
+        features: float32 or float64, (n, d); the fit keeps dtype and device.
+        labels: classes, 0 to classes − 1, (n,).
+        classes: number of classes.
         strength: λ, above 0.
-        start: where to start from; zero if None. The minimum does not depend on it.
-        held_out_accuracy: kept in the result.
-        tolerance: the largest slope of the minimised function at which the fit is done.
+        start: start of the optimisation; None starts at zero. The minimum does not depend on it.
+        held_out_accuracy: stored in the result.
+        tolerance: the fit has converged when the largest entry of the objective's gradient is at most this.
 
     Raises:
-        InputError: where a label is no class, a feature is not finite, or λ is not above 0.
+        InputError: where a label is not a class, a feature is not finite, or λ is not above 0.
 
-    Source: Liu and Nocedal, On the Limited Memory BFGS Method (Mathematical Programming 1989); the bound is of Böhning,
-    Multinomial logistic regression algorithm (Ann. Inst. Statist. Math. 1992).
+    Source: Liu and Nocedal, On the Limited Memory BFGS Method (Mathematical Programming 1989); the curvature bound is
+    from Böhning, Multinomial logistic regression algorithm (Ann. Inst. Statist. Math. 1992).
 
     Example:
         >>> probe = fit_linear(torch.tensor([[-1.0], [1.0]]), torch.tensor([0, 1]), 2, strength=0.1)
@@ -265,24 +269,26 @@ def fit_grid(
     start: LinearProbe | None = None,
     tolerance: float = 1e-5,
 ) -> list[LinearProbe]:
-    """`fit_linear` at each of several strengths, side by side: one pass over the features serves all of them.
+    """Fit linear probes at several L2 strengths together.
+
+    The result equals `fit_linear` at each strength; every pass over the features serves all fits.
 
     Args:
-        features: float32 or float64; the fits keep the type and the device.
-        labels: classes, 0 to classes − 1.
-        classes: how many classes there are.
+        features: float32 or float64, (n, d); the fits keep dtype and device.
+        labels: classes, 0 to classes − 1, (n,).
+        classes: number of classes.
         strengths: λ of each fit, above 0.
-        start: where all of them start from; zero if None. The minima do not depend on it.
-        tolerance: the largest slope of a minimised function at which its fit is done.
+        start: start of all fits; None starts at zero. The minima do not depend on it.
+        tolerance: a fit has converged when the largest entry of its objective's gradient is at most this.
 
     Raises:
-        InputError: where a label is no class, a feature is not finite, or a λ is not above 0.
+        InputError: where a label is not a class, a feature is not finite, or a λ is not above 0.
     """
     _check(features, labels, classes, strengths)
     mean, scale = features.mean(0), features.std(0, correction=0)
     scale = torch.where(scale > 0, scale, 1)
     inputs = (features - mean) / scale
-    # In the directions of their spread the curvature is all but diagonal: at most that of ½ XᵀX / n.
+    # In the principal axes of the inputs the curvature is almost diagonal: at most that of ½ XᵀX / n.
     spread, axes = _principal_axes(inputs)
     turned = inputs @ axes
     penalty = inputs.new_tensor(strengths)[:, None].expand(-1, axes.shape[1])
@@ -308,9 +314,10 @@ def fit_grid(
 
 
 def _principal_axes(inputs: Float[Tensor, "n d"]) -> tuple[Float[Tensor, " r"], Float[Tensor, "d r"]]:
-    """Eigenvalues and eigenvectors of XᵀX / n: all of them, or of fewer samples than features those in their span.
+    """Eigenvalues and eigenvectors of XᵀX / n.
 
-    The penalised W has no part outside of the span, so r is at most n, and a matrix of n x n is taken apart.
+    With fewer samples than features, only those in X's row space are returned. The penalised W has no component outside
+    the row space. So r is at most n, and an n x n matrix is decomposed instead.
     """
     count, width = inputs.shape
     if count >= width:
@@ -329,7 +336,10 @@ def _cross_entropies(
     weights: Float[Tensor, "k classes d+1"],
     penalty: Float[Tensor, "k 1 d+1"],
 ) -> tuple[Float[Tensor, " k"], Float[Tensor, "k p"]]:
-    """Mean cross entropy and penalty of each of k classifiers, whose last column is the bias, and its gradient."""
+    """Mean cross entropy plus L2 penalty of k classifiers, and its gradient.
+
+    The last column of `weights` is the bias.
+    """
     k, classes, _ = weights.shape
     stacked, bias = weights[..., :-1].flatten(0, 1), weights[..., -1].flatten()
     value = 0.5 * (penalty * weights.square()).sum(dim=(1, 2))

@@ -1,4 +1,4 @@
-"""kNN, linear-probe and fine-tuning protocols over seeds."""
+"""Evaluation protocols over seeds: kNN, linear probe and fine-tuning."""
 
 from __future__ import annotations
 
@@ -39,16 +39,17 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class SeedResult:
-    """One seed's evaluation.
+    """Evaluation result of one seed.
 
-    Args:
-        seed: of the labels seen, the held-out part, and whatever training draws.
-        top1: accuracy on the test set.
-        balanced: mean over classes of the accuracy within a class.
-        auroc: macro AUROC on the test set; None where no class has an area.
-        train_samples: how many labels were seen.
-        chosen: what the held-out part decided, and the accuracy there (None where nothing was held out).
-        right: whether each test sample is classified correctly, on the CPU.
+    Attributes:
+        seed: seed of the label subset, the held-out split and all random draws of training.
+        top1: top-1 accuracy on the test set.
+        balanced: balanced accuracy: mean over classes of the accuracy within a class.
+        auroc: macro AUROC on the test set; None where no class has an AUROC.
+        train_samples: number of labels that were used.
+        chosen: the hyperparameter chosen on the held-out split, and the accuracy there; None where no samples were held
+            out.
+        right: whether each test sample is classified correctly, (n,), on the CPU.
     """
 
     seed: int
@@ -71,16 +72,19 @@ def probe_over_seeds(
     per_class: int | None = None,
     progress: str | None = None,
 ) -> list[SeedResult]:
-    """A linear probe a seed, each on its own subset of the labels; arguments and errors of its two steps.
+    """Train one linear probe per seed, each on its own subset of the labels, and test it.
 
     Args:
         train: features of the training set.
-        test: features of the test set, on the same device; met only when a probe is finished.
-        classes: how many classes there are.
-        seeds: one evaluation each.
-        fraction: of the labels, for `label_subset`.
-        per_class: or labels a class.
-        progress: what the bar on stderr says; None shows none.
+        test: features of the test set, on the same device; used only after a probe is trained.
+        classes: number of classes.
+        seeds: one evaluation per seed.
+        fraction: share of the labels, for `label_subset`.
+        per_class: number of labels per class, for `label_subset`. Give either this or `fraction`.
+        progress: label of the progress bar on stderr; None shows no bar.
+
+    Raises:
+        InputError: as `label_subset` and `train_probe`.
     """
     results = []
     for seed in tqdm(seeds, desc=progress, disable=progress is None, leave=False):
@@ -105,19 +109,22 @@ def finetune_over_seeds(
     per_class: int | None = None,
     progress: str | None = None,
 ) -> list[SeedResult]:
-    """The encoder fine-tuned once a seed, each on its own subset of the labels; arguments as in `probe_over_seeds`.
+    """Fine-tune the encoder once per seed, each time on its own subset of the labels, and test it.
 
     Args:
-        encoder: where each training starts.
+        encoder: encoder from which each training starts.
         train: the training set.
-        test: the test set; met only when a training has ended.
-        classes: how many classes there are.
-        seeds: one evaluation each.
-        settings: how to train.
-        device: where to train.
-        fraction: of the labels, for `label_subset`.
-        per_class: or labels a class.
-        progress: what the bar on stderr says; None shows none.
+        test: the test set; used only after a training has ended.
+        classes: number of classes.
+        seeds: one evaluation per seed.
+        settings: settings of the training.
+        device: device on which to train.
+        fraction: share of the labels, for `label_subset`.
+        per_class: number of labels per class, for `label_subset`. Give either this or `fraction`.
+        progress: label of the progress bar on stderr; None shows no bar.
+
+    Raises:
+        InputError: as `label_subset` and `finetune`.
     """
     results = []
     for seed in seeds:
@@ -136,7 +143,7 @@ def _result(seed: int, logits: Tensor, labels: Tensor, train_samples: int, chose
 
 
 Told = Mapping[str, Any]
-"""What a result says of its encoder besides the encoder's own description: run and checkpoint."""
+"""Entries that a result states about its encoder, besides the encoder's own description: run and checkpoint."""
 
 
 @checked
@@ -152,22 +159,22 @@ def evaluate_probe(
     told: Told | None = None,
     most: tuple[int, int] | None = None,
 ) -> Result:
-    """The linear probe on frozen features, one a seed.
+    """Linear evaluation protocol: linear probes on frozen features, one per seed.
 
     Args:
-        encoder: what is evaluated.
-        data: its train set is learned from, its test set reported on.
+        encoder: encoder to evaluate.
+        data: train set to learn from and test set to report on.
         cache: folder of cached features.
-        device: where everything runs.
-        seeds: one probe each.
+        device: device on which everything runs.
+        seeds: one probe per seed.
         fraction: share of the train labels that a probe sees.
-        per_class: or labels a class.
-        told: goes into the result beside the encoder's description.
-        most: samples of the train set and of the test set that are looked at, at most, the same share of every class;
-            None looks at all. The number of labels stays as asked for, as far as that part of the train set has them.
+        per_class: number of train labels per class that a probe sees. Give either this or `fraction`.
+        told: entries to add to the encoder's description in the result.
+        most: largest number of train samples and of test samples to use, as subsets with the same share of every class.
+            None uses all. The number of labels stays as requested, unless the train subset has fewer.
 
     Raises:
-        InputError: where the data lack labels or a test set, or the amount of labels is out of range.
+        InputError: where the data lack labels or a test set, or the number of labels is out of range.
     """
     classes = _classes(data, fraction, per_class)
     train, test = _sets(encoder, data, cache, device, most)
@@ -197,17 +204,17 @@ def evaluate_finetuning(
     per_class: int | None = None,
     told: Told | None = None,
 ) -> Result:
-    """The encoder and a linear head trained end to end, once a seed; arguments as in `evaluate_probe`.
+    """Fine-tuning protocol: train the encoder and a linear head end to end, once per seed.
 
     Args:
-        encoder: where training starts.
-        data: its train set is learned from, its test set reported on; both are held in memory.
-        device: where everything runs.
-        seeds: one training each.
-        settings: how to train.
+        encoder: encoder from which each training starts.
+        data: train set to learn from and test set to report on; both are held in memory.
+        device: device on which everything runs.
+        seeds: one training per seed.
+        settings: settings of the training.
         fraction: share of the train labels that a training sees.
-        per_class: or labels a class.
-        told: goes into the result beside the encoder's description.
+        per_class: number of train labels per class that a training sees. Give either this or `fraction`.
+        told: entries to add to the encoder's description in the result.
 
     Raises:
         InputError: as `evaluate_probe`.
@@ -244,9 +251,24 @@ def evaluate_knn(
     told: Told | None = None,
     most: tuple[int, int] | None = None,
 ) -> Result:
-    """The weighted cosine kNN on frozen features; arguments and errors as in `evaluate_probe` and `knn_top1`."""
+    """kNN protocol: weighted cosine kNN on frozen features.
+
+    Args:
+        encoder: encoder to evaluate.
+        data: train set to search and test set to report on.
+        cache: folder of cached features.
+        device: device on which everything runs.
+        neighbours: k.
+        temperature: t in the weight exp(s / t).
+        told: entries to add to the encoder's description in the result.
+        most: largest number of train samples and of test samples to use, as subsets with the same share of every class.
+            None uses all.
+
+    Raises:
+        InputError: as `evaluate_probe` and `knn_top1`.
+    """
     classes = data.classes
-    check_knn(neighbours, temperature, data.train_samples)  # before features that may take an hour
+    check_knn(neighbours, temperature, data.train_samples)  # fail early: features may take an hour
     train, test = _sets(encoder, data, cache, device, most)
     scores = weighted_knn_scores(test.features, train.features, train.labels, classes, neighbours, temperature)
     right = scores.argmax(dim=1) == test.labels
@@ -278,12 +300,12 @@ def evaluate_knn(
 
 
 def positions_of(data: TrainingData, split: Split, most: int) -> Int[Tensor, " m"] | None:
-    """Positions of about `most` samples of a set, the same share of every class; None where the set has no more.
+    """Positions of a stratified subset of about `most` samples; None where the set has at most that many.
 
     Args:
         data: the data module.
         split: which of its sets.
-        most: samples; a class keeps one at least.
+        most: number of samples; each class keeps at least one.
     """
     labels = data.train_labels if split == "train" else data.test_labels
     return None if labels is None or len(labels) <= most else label_subset(labels, 0, fraction=most / len(labels))
@@ -292,7 +314,7 @@ def positions_of(data: TrainingData, split: Split, most: int) -> Int[Tensor, " m
 def _sets(
     encoder: Encoder, data: TrainingData, cache: str | Path, device: torch.device, most: tuple[int, int] | None
 ) -> tuple[Features, Features]:
-    """Features of the train set and of the test set, on the device."""
+    """Features of the train set and the test set, on the device."""
     splits: tuple[Split, Split] = ("train", "test")
     if data.test_set is None:
         raise InputError("the data have no test set: give data.test to evaluate on")
@@ -310,7 +332,10 @@ def _sets(
 def _amount(
     data: TrainingData, train: Features, fraction: float | None, per_class: int | None
 ) -> tuple[float | None, int | None]:
-    """The amount of labels that keeps their number in a part of the train set, as far as that has so many."""
+    """Convert the requested number of labels to a fraction, or labels per class, of a train subset.
+
+    The subset may have fewer labels than requested.
+    """
     if len(train.labels) == data.train_samples:
         return fraction, per_class
     if fraction is not None:
@@ -368,7 +393,7 @@ def _over_seeds(
 
 
 def _classes(data: TrainingData, fraction: float | None, per_class: int | None) -> int:
-    """How many classes there are; refuses an amount of labels that is out of range before hours go into features."""
+    """Number of classes; an invalid number of labels is an error here, before features are computed for hours."""
     classes = data.classes
     if data.train_labels is not None:
         label_subset(data.train_labels, 0, fraction=fraction, per_class=per_class)

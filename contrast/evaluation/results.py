@@ -1,4 +1,4 @@
-"""What an evaluation found, as a JSON file that states its whole protocol."""
+"""Evaluation results as JSON files that state the full protocol."""
 
 from __future__ import annotations
 
@@ -25,22 +25,23 @@ _OVER_ITEMS = "95 %, Wilson's over {} test samples at the mean accuracy, since {
 
 @dataclass(frozen=True)
 class Result:
-    """One evaluation.
+    """Result of one evaluation, with its protocol.
 
-    Args:
-        command: which command made it, "probe", "finetune" or "knn".
-        label: what tells it from the command's other results at sight, say "fraction-0.1"; part of the file's name.
-        fingerprint: of the encoder's weights.
-        encoder: what was evaluated, in words: run, checkpoint, epoch, architecture.
-        per_seed: one mapping a seed, with its top1 and its balanced accuracy.
-        chosen: what the held-out part of the train set decided, one mapping a seed.
-        interval: mean and 95 % interval of top-1.
-        auroc: mean and 95 % interval of the macro AUROC; None where it was not taken or no class has an area.
-        protocol: all that the numbers depend on besides the encoder.
-        made_with: device and versions, by which the last digits may differ.
-        right: whether each test sample is classified correctly, one row a seed; not written to the file.
-        baselines: what the accuracy must beat; None where none was measured.
-        notes: one sentence for each thing that makes the accuracy mean less than it seems to.
+    Attributes:
+        command: command that made the result: "probe", "finetune" or "knn".
+        label: short name that distinguishes the result from others of the command, for example "fraction-0.1"; part of
+            the file name.
+        fingerprint: fingerprint of the encoder's weights.
+        encoder: description of the encoder: run, checkpoint, epoch, architecture.
+        per_seed: one mapping per seed, with its top1 and its balanced accuracy.
+        chosen: one mapping per seed, with the hyperparameter chosen on the held-out part of the train set.
+        interval: mean and 95 % interval of the top-1 accuracy.
+        protocol: everything that the numbers depend on besides the encoder.
+        made_with: device and library versions; the last digits may depend on them.
+        auroc: mean and 95 % interval of the macro AUROC; None where it was not measured or no class has an AUROC.
+        right: whether each test sample is classified correctly, one tensor per seed; not written to the file.
+        baselines: baselines that the accuracy must beat; None where none was measured.
+        notes: one sentence for each reason why the accuracy means less than it seems to.
     """
 
     command: str
@@ -59,28 +60,31 @@ class Result:
 
     @property
     def balanced(self) -> float | None:
-        """Mean balanced accuracy over seeds; None where it was not taken."""
+        """Mean balanced accuracy over seeds; None where it was not measured."""
         found = [seed["balanced_accuracy"] for seed in self.per_seed if seed.get("balanced_accuracy") is not None]
         return fmean(found) if found else None
 
     @property
     def file_name(self) -> str:
-        """Command, label and a key of weights and protocol: only the same evaluation has the same name."""
+        """File name: command, label, and a hash of weights and protocol.
+
+        Only a repeated evaluation has the same name.
+        """
         key = json.dumps([self.command, self.fingerprint, self.protocol], sort_keys=True)
         return f"{self.command}-{self.label}-{hashlib.sha256(key.encode()).hexdigest()[:10]}.json"
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """What an accuracy must beat, measured on the same data and by the same protocol.
+    """Baseline that an accuracy must beat, measured on the same data by the same protocol.
 
-    Args:
+    Attributes:
         name: "majority_class", "raw_input" or "random_weights".
-        words: what stands in tables, say "raw pixels".
-        result: its own evaluation, with its own protocol.
-        compared: the encoder's mean top-1 on the labels and the test samples that the baseline was measured on.
-        difference: the encoder's top-1 minus the baseline's, paired, with its 95 % interval.
-        over: in words, what the interval of the difference is over.
+        words: name in tables, for example "raw pixels".
+        result: the baseline's own result, with its own protocol.
+        compared: the encoder's mean top-1 accuracy on the labels and test samples of the baseline.
+        difference: the encoder's top-1 accuracy minus the baseline's, paired, with its 95 % interval.
+        over: description of the interval of the difference: over seeds or over test samples.
     """
 
     name: str
@@ -93,13 +97,14 @@ class Baseline:
 
 @checked
 def accuracy_interval(accuracies: Sequence[float], items: int, seeds_differ: bool) -> tuple[Interval, str]:
-    """Mean and 95 % interval of the accuracies of several seeds, within [0, 1], and in words what the interval is over.
+    """Mean accuracy over seeds with a 95 % confidence interval within [0, 1], and a description of the interval.
 
     Args:
-        accuracies: one a seed.
-        items: test samples.
-        seeds_differ: whether another seed is another experiment (other labels, another course of training). Where it
-            is not, a spread over seeds would be zero or nearly so and claim a certainty that n test samples lack.
+        accuracies: one per seed.
+        items: number of test samples.
+        seeds_differ: whether another seed is another experiment (other labels, or another training). If not, the spread
+            over seeds would be almost zero and would suggest a certainty that `items` test samples do not give; the
+            interval is then Wilson's, over test samples.
     """
     mean = fmean(accuracies)
     if seeds_differ and len(accuracies) > 1:
@@ -112,7 +117,15 @@ def accuracy_interval(accuracies: Sequence[float], items: int, seeds_differ: boo
 
 @checked
 def write_result(folder: str | Path, result: Result) -> Path:
-    """Write the result into the folder; it replaces none but an earlier one of the same weights and protocol."""
+    """Write a result as JSON into the folder; it can only replace an earlier result of the same weights and protocol.
+
+    Args:
+        folder: output folder; created if missing.
+        result: result to write.
+
+    Returns:
+        Path of the file.
+    """
     content = {
         "command": result.command,
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -142,7 +155,10 @@ def _numbers(result: Result) -> dict[str, Any]:
 
 
 def _baselines(result: Result) -> dict[str, Any]:
-    """Nothing where none was measured: an empty key would say that there is nothing to beat."""
+    """The result's "baselines" entry, if baselines were measured.
+
+    An empty entry would mean that there is nothing to beat.
+    """
     if result.baselines is None:
         return {}
     return {"baselines": {each.name: _baseline(each) for each in result.baselines}}
@@ -165,7 +181,7 @@ def _baseline(baseline: Baseline) -> dict[str, Any]:
 
 @checked
 def write_json(path: str | Path, content: Mapping[str, Any]) -> Path:
-    """Write a JSON file whole or not at all, its folder made if missing."""
+    """Write a JSON file atomically; its folder is created if missing."""
     text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
     path = Path(path)
     with whole_file(path) as part:

@@ -1,4 +1,4 @@
-"""Confidence intervals, paired differences, AUROC and balanced accuracy."""
+"""Statistics of evaluations: confidence intervals, paired differences, AUROC and balanced accuracy."""
 
 from __future__ import annotations
 
@@ -29,7 +29,13 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and the ends of its interval."""
+    """Confidence interval with its estimate.
+
+    Attributes:
+        mean: the estimate.
+        low: lower end of the interval.
+        high: upper end of the interval.
+    """
 
     mean: float
     low: float
@@ -38,9 +44,14 @@ class Interval:
 
 @checked
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Mean over seeds with Student's interval: mean ± t_{n−1} · s / √n.
+    """Mean over seeds with Student's t confidence interval: mean ± t_{n−1} · s / √n.
 
-    It says how far another draw of seeds would move the mean on the same test set, and nothing of another test set.
+    The interval says how far other seeds would move the mean on the same test set. It says nothing about another test
+    set.
+
+    Args:
+        values: one per seed.
+        confidence: confidence level of the interval.
 
     Raises:
         InputError: where there are fewer than two values.
@@ -54,7 +65,7 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
         raise InputError(
             f"no interval over {len(values)} seed: give at least two, or take Wilson's over the test items"
         )
-    from scipy.special import stdtrit  # half a second to import
+    from scipy.special import stdtrit  # imported late: takes half a second
 
     centre = fmean(values)
     half = float(stdtrit(len(values) - 1, (1 + confidence) / 2)) * stdev(values) / math.sqrt(len(values))
@@ -63,10 +74,15 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
 
 @checked
 def paired_difference(first: Sequence[float], second: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Mean of first − second, seed by seed, with Student's interval of the differences.
+    """Paired difference over seeds: mean of first − second with Student's t confidence interval.
+
+    Args:
+        first: one value per seed.
+        second: one value per seed, in the same order.
+        confidence: confidence level of the interval.
 
     Raises:
-        InputError: where the two are not of equal length, or shorter than two.
+        InputError: where the two differ in length, or have fewer than two values.
     """
     if len(first) != len(second):
         raise InputError(f"{len(first)} and {len(second)} values are no pairs: evaluate both with the same seeds")
@@ -75,18 +91,18 @@ def paired_difference(first: Sequence[float], second: Sequence[float], confidenc
 
 @checked
 def matched_difference(first: Sequence[bool], second: Sequence[bool], confidence: float = 0.95) -> Interval:
-    """Accuracy of a first classifier minus that of a second one on the same test items, with an interval over items.
+    """Accuracy difference of two classifiers on the same test items, with a confidence interval over items.
 
-    With b the items that only the first classifies correctly, c those that only the second does, of n: the estimate is
-    (b − c) / n, the interval d ± z · √(b + c + 1 − (b − c)² / (n + 2)) / (n + 2) about d = (b − c) / (n + 2).
+    Of n items, b are classified correctly only by the first classifier and c only by the second. The estimate is
+    (b − c) / n. The interval is d ± z · √(b + c + 1 − (b − c)² / (n + 2)) / (n + 2) with d = (b − c) / (n + 2).
 
     Args:
-        first: whether each item is classified correctly by the first.
-        second: by the second, in the same order.
-        confidence: of the interval.
+        first: whether the first classifier is correct on each item.
+        second: whether the second classifier is correct on each item, in the same order.
+        confidence: confidence level of the interval.
 
     Raises:
-        InputError: where the two are not of equal length, or empty.
+        InputError: where the two differ in length, or are empty.
 
     Source: Agresti and Min, Simple improved confidence intervals for comparing matched proportions (Statistics in
     Medicine 2005): Wald's interval with 0.5 added to each of the four counts.
@@ -109,12 +125,17 @@ def matched_difference(first: Sequence[bool], second: Sequence[bool], confidence
 
 @checked
 def wilson_interval(accuracy: float, items: int, confidence: float = 0.95) -> Interval:
-    """An accuracy on n test items with Wilson's score interval.
+    """Wilson score interval of an accuracy on n test items.
 
     With p the accuracy and z the normal quantile: (p + z²/2n ± z · √(p(1 − p)/n + z²/4n²)) / (1 + z²/n).
 
+    Args:
+        accuracy: p, from 0 to 1.
+        items: n, at least 1.
+        confidence: confidence level of the interval.
+
     Raises:
-        InputError: where there is no item or the accuracy is not from 0 to 1.
+        InputError: where there is no item, or the accuracy is not from 0 to 1.
 
     Source: Wilson, Probable Inference, the Law of Succession, and Statistical Inference (JASA 1927).
 
@@ -138,11 +159,11 @@ _OVER_ITEMS = "95 %, normal with DeLong's standard error over the test samples; 
 
 @checked
 def balanced_accuracy(right: Bool[Tensor, " n"], labels: Int[Tensor, " n"]) -> float:
-    """The mean over classes of the share of a class's samples that are classified correctly.
+    """Balanced accuracy: mean over classes of the share of the class's samples that are classified correctly.
 
     Args:
-        right: whether each sample is classified correctly.
-        labels: true classes; a class without a sample does not count.
+        right: whether each sample is classified correctly, (n,).
+        labels: true classes, (n,); a class without a sample does not count.
 
     Example:
         >>> balanced_accuracy(torch.tensor([True, True, True, False]), torch.tensor([0, 0, 0, 1]))
@@ -155,11 +176,11 @@ def balanced_accuracy(right: Bool[Tensor, " n"], labels: Int[Tensor, " n"]) -> f
 
 @dataclass(frozen=True)
 class AUROC:
-    """One classifier's macro AUROC on a test set.
+    """Macro AUROC of one classifier on a test set.
 
-    Args:
-        value: the mean over classes.
-        error: its standard error over test samples.
+    Attributes:
+        value: mean over classes.
+        error: standard error of the mean over test samples.
     """
 
     value: float
@@ -168,28 +189,31 @@ class AUROC:
 
 @checked
 def macro_auroc(logits: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -> AUROC | None:
-    """The mean over classes of the area under the ROC curve of one class against the rest.
+    """Macro AUROC: mean over classes of the area under the ROC curve of one class against the rest.
 
-    ``A_c = P(p_c(x) > p_c(y)) + P(p_c(x) = p_c(y)) / 2``, x a sample of class c, y one of any other, p the softmax of
-    the logits. A class of which the test set has no sample, or nothing else, has no area and is left out of the mean.
+    The result includes a standard error.
 
-    The standard error is that of the mean of A_c, by DeLong's components: sample i of class c adds
-    ``(share of others below it − A_c) / n_c`` to class c's term, one of another class
-    ``(share of class c above it − A_c) / (n − n_c)``, and the error is the root of the sum of squares over samples.
+    ``A_c = P(p_c(x) > p_c(y)) + P(p_c(x) = p_c(y)) / 2``, where x is a sample of class c, y a sample of another class,
+    and p the softmax of the logits. A class has no area where the test set has no sample of it, or only samples of it;
+    the mean leaves such classes out.
+
+    The standard error of the mean of A_c comes from DeLong's components. Sample i of class c adds
+    ``(share of others below it − A_c) / n_c`` to class c's term. A sample of another class adds
+    ``(share of class c above it − A_c) / (n − n_c)``. The error is the square root of the sum of squares over samples.
 
     Args:
-        logits: one a class.
-        labels: true classes.
+        logits: one per class, (n, classes).
+        labels: true classes, (n,).
 
     Returns:
-        None where no class has an area.
+        Value and standard error; None where no class has an area.
 
     Raises:
         InputError: where a logit is not finite or a label is not a class.
 
     Source: Hand and Till, A Simple Generalisation of the Area Under the ROC Curve (Machine Learning 2001), for one
-    against the rest; DeLong, DeLong and Clarke-Pearson, Comparing the Areas under Two or More Correlated ROC Curves
-    (Biometrics 1988), without their n / (n − 1).
+    class against the rest; DeLong, DeLong and Clarke-Pearson, Comparing the Areas under Two or More Correlated ROC
+    Curves (Biometrics 1988), without their n / (n − 1).
 
     Example:
         >>> macro_auroc(torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0]]), torch.tensor([0, 1, 1])).value
@@ -218,10 +242,10 @@ def macro_auroc(logits: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -
 
 @checked
 def auroc_interval(found: Sequence[AUROC], seeds_differ: bool) -> tuple[Interval, str]:
-    """Mean and 95 % interval of the areas of several seeds, within [0, 1], and in words what the interval is over.
+    """Mean macro AUROC over seeds with a 95 % confidence interval within [0, 1], and a description of the interval.
 
     Args:
-        found: one a seed.
+        found: one per seed.
         seeds_differ: whether another seed is another experiment; see `accuracy_interval`.
     """
     values = [each.value for each in found]
@@ -235,9 +259,9 @@ def auroc_interval(found: Sequence[AUROC], seeds_differ: bool) -> tuple[Interval
 
 
 def _placements(inside: Tensor, outside: Tensor) -> tuple[Tensor, Tensor]:
-    """For each of `inside` the share of `outside` below it, for each of `outside` the share of `inside` above it.
+    """For each of `inside`, the share of `outside` below it; for each of `outside`, the share of `inside` above it.
 
-    A tie counts half.
+    A tie counts as half.
     """
     return _share_below(inside, outside), 1 - _share_below(outside, inside)
 

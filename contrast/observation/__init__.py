@@ -1,4 +1,4 @@
-"""What a step shows of positives and negatives: scores, hardness, false negatives, gradients, temperatures, health."""
+"""Observers of a training step: scores, hardness, false negatives, gradients, temperatures and health of embeddings."""
 
 from contrast.observation.observe import HEADER, Observation, RawRows, observe
 

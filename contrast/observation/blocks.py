@@ -1,4 +1,4 @@
-"""Score blocks of sampled queries, their ranks, and same-class pairs."""
+"""Score blocks of sampled queries: negatives by kind, ranks by hardness, and same-class shares."""
 
 from __future__ import annotations
 
@@ -33,15 +33,19 @@ __all__ = [
 def same_class(
     labels: Int[Tensor, " n"], pairs: Pairs, tile: Tile
 ) -> tuple[Float[Tensor, "*h b t"], Float[Tensor, "*h b t"]]:
-    """Of which share each negative of a tile is of its query's class, and 1 where that is known, else 0.
+    """Same-class share of each negative in a tile (1 for a false negative), and a mask of negatives where it is known.
 
-    A negative that is made of two samples counts by its parents whose label is known. Nothing is known of a row of no
-    known sample, or without a label, and of any negative of a query without one.
+    A negative that is mixed from two samples counts by those parents whose label is known. The share is unknown for a
+    row of unknown sample, a row without a label, and all negatives of a query without a label.
 
     Args:
-        labels: of the training samples, -1 for none.
-        pairs: whose negatives these are.
-        tile: a block of them.
+        labels: labels of the training samples, (n,); -1 for no label.
+        pairs: pairs that the negatives belong to.
+        tile: block of negatives.
+
+    Returns:
+        Share of the query's class, (*h, b, t), 0 where it is unknown; and 1 where the share is known, else 0,
+        (*h, b, t).
     """
     of = _labels_at(labels, _parents(pairs, tile)).unbind(dim=-1)  # (*h, b or 1, t) of each parent
     query = _labels_at(labels, pairs.index)[:, None]
@@ -57,17 +61,23 @@ def same_class(
 
 
 def chance(labels: Int[Tensor, " n"], index: Int[Tensor, " b"]) -> tuple[Float[Tensor, " b"], Bool[Tensor, " b"]]:
-    """The share of each query's class among the other labelled samples, ``(n_class - 1) / (N - 1)``, and whether its
-    class is known: what a sample that is taken at random is a false negative by.
+    """Probability that a random sample is a false negative: ``(n_class - 1) / (N - 1)`` over the labelled samples.
+
+    Args:
+        labels: labels of the training samples, (n,); -1 for no label.
+        index: sample of each query, (b,).
+
+    Returns:
+        The probability, float64, (b,); and whether the query's class is known, (b,).
     """
-    many = torch.bincount((labels + 1).clamp(min=0))  # the first place counts those without a label
+    many = torch.bincount((labels + 1).clamp(min=0))  # entry 0 counts the samples without a label
     own = _labels_at(labels, index)
     known = own >= 0
     return (many[own + 1].double() - 1) / (many[1:].sum() - 1).clamp(min=1), known
 
 
 def as_numbers(mask: Bool[Tensor, "..."], like: Tensor) -> Float[Tensor, "..."]:
-    """1 and 0 for True and False; by bytes, several times as fast as from booleans."""
+    """Convert a boolean mask to 1 and 0; through uint8, which is several times as fast as from booleans."""
     return mask.contiguous().view(torch.uint8).to(like.dtype)
 
 
@@ -87,23 +97,24 @@ def _labels_at(labels: Tensor, index: Tensor) -> Tensor:
 
 
 RANK_ENDS = tuple(2**power for power in range(8))
-"""The last rank of each group, 1 the hardest; one more group holds all further ranks."""
+"""Last hardness rank of each rank group (rank 1 is the hardest); one more group holds all further ranks."""
 
 
 @functools.cache
 def _groups(ranks: int) -> Array:
-    """1 where a rank is in a group, (ranks, groups): one product in place of a sum for each."""
+    """Matrix (ranks, groups) with 1 where a rank is in a group; one matrix product replaces a sum per group."""
     within = np.arange(ranks)[:, None] < np.array(RANK_ENDS)
     return np.diff(within.astype(np.float64), axis=1, prepend=0.0)
 
 
 class Ranked:
-    """The hardest negatives of each query, with numbers that belong to them.
+    """Running top-k of the hardest negatives of each query, with further numbers per negative.
 
     Attributes:
-        score: (n, r), the hardest first; -inf where a query has fewer.
-        numbers: (n, r) each, in the order in which they are added.
-        totals: (n,), over all negatives: how many there are, the sum of their scores, and of each number.
+        score: scores of the hardest negatives, (n, r), hardest first; -inf where a query has fewer.
+        numbers: further numbers of the same negatives, (n, r) each, in the order in which they are added.
+        totals: sums over all negatives of a query, (m, n): their number, the sum of their scores, and the sum of each
+            further number.
     """
 
     def __init__(self) -> None:
@@ -114,18 +125,18 @@ class Ranked:
     def add(
         self, score: Float[Tensor, "n t"], numbers: Sequence[Float[Tensor, "n t"]], totals: Float[Tensor, "m n"]
     ) -> None:
-        """Add a tile.
+        """Add a tile of negatives.
 
         Args:
-            score: -inf where there is no negative.
-            numbers: what each carries, 0 where there is no negative.
-            totals: how many there are in the tile, the sum of their scores, and of each number.
+            score: scores, (n, t); -inf where there is no negative.
+            numbers: further numbers, (n, t) each; 0 where there is no negative.
+            totals: sums over the tile, (m, n): number of negatives, sum of scores, and sum of each further number.
         """
         top, place = score.topk(min(RANK_ENDS[-1], score.shape[1]), dim=1)
         self._merge(top, [each.gather(1, place) for each in numbers], totals)
 
     def merged(self, other: Ranked) -> Ranked:
-        """Both together."""
+        """Merge with the top-k of other negatives of the same queries."""
         both = Ranked()
         for each in (self, other):
             if each.score is not None and each.totals is not None:
@@ -143,52 +154,60 @@ class Ranked:
         self.totals = self.totals + totals
 
     def looked_at(self) -> RankedNumbers:
-        """The same as arrays."""
+        """Copy to numpy arrays on the CPU."""
         if self.score is None or self.totals is None:
             return RankedNumbers(np.zeros((0, 0)), [], np.zeros((0, 0)))
         return RankedNumbers(array(self.score), [array(each) for each in self.numbers], array(self.totals))
 
 
 class RankedNumbers(NamedTuple):
-    """What `Ranked` has, on the CPU."""
+    """Hardest negatives of each query as numpy arrays: the content of a `Ranked`.
+
+    Attributes:
+        score: scores of the hardest negatives, (n, r), hardest first; -inf where a query has fewer.
+        numbers: further numbers of the same negatives, (n, r) each.
+        totals: sums over all negatives of a query, (m, n).
+    """
 
     score: Array
     numbers: list[Array]
     totals: Array
 
     def by_group(self) -> Array:
-        """How many negatives of each query are in each rank group, the sum of their scores, and of each number:
-        (m, n, groups).
+        """Sums by rank group, (m, n, groups).
+
+        The m sums of each query are: number of negatives, sum of scores, and sum of each further number.
         """
         there = ~np.isneginf(self.score)
         every = np.stack([there, np.where(there, self.score, 0.0), *self.numbers])
         kept = every @ _groups(every.shape[-1])
         rest = self.totals - kept.sum(axis=-1)
-        # What is left of a sum by subtraction is rounding where every negative was kept.
+        # Where every negative was kept, the remainder of a subtraction is rounding error.
         rest[:, rest[0] < 0.5] = 0.0
         return np.concatenate([kept, rest[..., None]], axis=-1)
 
 
 PLACEHOLDER = "placeholder"
-"""The kind of shared negatives that are no sample's embedding, such as a queue's random start."""
+"""Kind of shared negatives that are not a sample's embedding, such as a queue's random start."""
 
 KINDS = {MINED: "mined", PAIR_MIX: "pair_mix", QUERY_MIX: "query_mix"}
 SOURCES = {"shared": "shared", "mined": "mined", "pair_mix": "mixed", "query_mix": "mixed"}
-"""How negatives of a kind are counted when false ones are asked for."""
+"""Source under which negatives of each kind are counted in the false-negative statistics."""
 _BLOCK = 1 << 22
-"""Scores that are looked at together: their temporaries fit."""
+"""Scores per block, so that temporaries fit in memory."""
 
 
 class Block(NamedTuple):
-    """Negatives of one kind, heads and queries in one axis n.
+    """Block of negatives of one kind; heads and queries are flattened to one axis n.
 
     Attributes:
         kind: shared, mined, pair_mix, query_mix or placeholder.
-        tile: where they come from, with its own axes.
-        score: (n, t).
-        weight: 1 for what is offered and 0 for the rest, in the scores' type: arithmetic is faster than masks.
-        same: of which share each is of the query's class, 0 where that is not known; None without labels.
-        told: 1 where it is known and offered, else 0; None without labels.
+        tile: tile that the block belongs to, with its own axes.
+        score: scores, (n, t).
+        weight: 1 for an offered negative, else 0, (n, t), in the scores' dtype, because arithmetic is faster than
+            masks.
+        same: same-class share of each negative, (n, t); 0 where it is unknown. None without labels.
+        told: 1 where the same-class share is known and the negative is offered, else 0, (n, t). None without labels.
     """
 
     kind: str
@@ -200,10 +219,14 @@ class Block(NamedTuple):
 
 
 def blocks(pairs: Pairs, negatives: NegativeLogits, labels: Int[Tensor, " n"] | None) -> Iterator[Block]:
-    """The negatives by kind, in pieces of bounded size.
+    """Iterate over the negatives by kind, in blocks of bounded size.
 
-    Placeholders are a kind of their own: the loss has them among its negatives, and statistics of negatives leave them
-    out.
+    Placeholders are a separate kind: the loss has them among its negatives, and statistics of negatives exclude them.
+
+    Args:
+        pairs: pairs after the transforms.
+        negatives: their logits.
+        labels: labels of the training samples, (n,); None without labels.
     """
     for tile in negatives.tiles():
         for kind, part in _by_kind(pairs, tile):
@@ -227,7 +250,7 @@ def _by_kind(pairs: Pairs, tile: Tile) -> Iterator[tuple[str, Tile]]:
             yield "shared", tile
             return
         marked = pairs.placeholder[tile.start : tile.start + tile.score.shape[-1]]
-        # Blocks of a kind are of the same columns: one of them has nothing to offer where all are alike.
+        # Both kinds cover the same columns; skip a kind that has none of them.
         for kind, columns in (("shared", ~marked), (PLACEHOLDER, marked)):
             if bool(columns.any()):
                 yield kind, tile._replace(offered=tile.offered & columns)
@@ -237,7 +260,7 @@ def _by_kind(pairs: Pairs, tile: Tile) -> Iterator[tuple[str, Tile]]:
         yield "mined", tile
         return
     start = 0
-    # Transforms append, so that a kind stands together: a slice of each, without a copy.
+    # Transforms append, so each kind is contiguous: a slice without a copy.
     runs = (each.tolist() for each in torch.unique_consecutive(kinds, return_counts=True))
     for kind, count in zip(*runs, strict=True):
         yield KINDS[kind], _columns(tile, slice(start, start + count))

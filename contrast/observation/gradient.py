@@ -1,4 +1,4 @@
-"""Each query's gradient on its logits, in closed form, whatever the objective is."""
+"""Gradient of any objective on each query's logits, in closed form."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ __all__ = ["LogitGradient", "logit_gradient"]
 
 @dataclass(frozen=True)
 class LogitGradient:
-    """``∂L_b/∂l_bj = Σ_s c_bs · s · exp(s · l_bj - lse_bs)``, and c*_b more on the hardest.
+    """Gradient of an objective on the logits of negatives.
 
-    An objective sees the negatives through their sums ``lse_s = log Σ_j exp(s · l_j)`` and the hardest alone, so that
-    its gradient on every logit follows from that on these few numbers a query.
+    ``∂L_b/∂l_bj = Σ_s c_bs · s · exp(s · l_bj - lse_bs)``, plus c*_b on the hardest negative
+
+    An objective reads the negatives only through their sums ``lse_s = log Σ_j exp(s · l_j)`` and the hardest negative.
+    Its gradient on every logit therefore follows from its gradient on these few numbers per query.
 
     Attributes:
         pull: ∂L/∂l⁺, (*h, b).
-        sums: for each scale s that was asked for: s, c_s and lse_s, (*h, b) each.
-        hardest: c* and the hardest negative's score, where the objective asks for it.
+        sums: for each scale s that the objective used: s, c_s and lse_s, the last two (*h, b).
+        hardest: c* and the score of the hardest negative, (*h, b) each; None where the objective does not use it.
     """
 
     pull: Float[Tensor, "*h b"]
@@ -34,25 +36,29 @@ class LogitGradient:
 
     @property
     def is_softmax(self) -> bool:
-        """Whether it is in proportion to exp(l), as InfoNCE's and DCL's are."""
+        """Whether the gradient is proportional to exp(l), as for InfoNCE and DCL."""
         return self.hardest is None and [scale for scale, _, _ in self.sums] == [1.0]
 
     def sizes(self, tile: Tile) -> Float[Tensor, "*h b t"]:
-        """|∂L/∂l| of the negatives in a tile, in proportion: what shares of a query's gradient are taken of.
+        """Relative gradient magnitude of each negative in a tile, in proportion to |∂L/∂l|.
 
-        Of a softmax those are its probabilities, which do not vanish where the gradient of a solved query does.
+        Shares of a query's gradient are ratios of these numbers. For a softmax objective these are the softmax
+        probabilities. They do not vanish when the query is solved and its gradient vanishes.
+
+        Args:
+            tile: block of negatives, t columns.
         """
         if not self.is_softmax:
             return self.of(tile).abs()
-        # No logit that counts is above the sum's logarithm; those left out may be, and would be infinite.
+        # The logit of an offered negative is at most lse. Clamp the others, whose exp could overflow.
         return (tile.logit - self.sums[0][2][..., None]).clamp_(max=0).exp_().mul_(tile.offered)
 
     def push(self, total: Tensor) -> Tensor:
-        """Σ |∂L/∂l| of each query, from the sum of its sizes."""
+        """Σ |∂L/∂l| of each query, from the sum of its `sizes`."""
         return total * self.sums[0][1].abs().flatten() if self.is_softmax else total
 
     def of(self, tile: Tile) -> Float[Tensor, "*h b t"]:
-        """∂L/∂l of the negatives in a tile; 0 for those that are left out."""
+        """∂L/∂l of the negatives in a tile, (*h, b, t); 0 for those that are not offered."""
         total = torch.zeros_like(tile.logit)
         for scale, coefficient, partition in self.sums:
             total += (scale * coefficient)[..., None] * torch.exp(scale * tile.logit - partition[..., None])
@@ -64,14 +70,15 @@ class LogitGradient:
 
 
 def logit_gradient(loss: LogitLoss, pairs: Pairs, positive: PositiveLogits, negatives: NegativeLogits) -> LogitGradient:
-    """Ask the objective as training does, and see what it asks for and how its answer depends on that.
+    """Compute an objective's gradient on the logits.
 
-    The gradient is that of each query's own loss, before weighting. What an objective holds constant (DCLW's weights)
-    is constant here. With further positives ∂L/∂l⁺ is that on the query's own.
+    The objective runs as in training; the sums that it reads are recorded, and its loss is differentiated by them. The
+    gradient is that of each query's own loss, before weighting. Whatever an objective holds constant (DCLW's weights)
+    is constant here. With extra positives, ∂L/∂l⁺ is the gradient on the query's own positive.
 
     Args:
         loss: the loss.
-        pairs: as they were after the transforms.
+        pairs: pairs after the transforms.
         positive, negatives: their logits.
     """
     with torch.inference_mode(False), torch.enable_grad():
@@ -87,7 +94,7 @@ def logit_gradient(loss: LogitLoss, pairs: Pairs, positive: PositiveLogits, nega
 
 
 def highest_score(negatives: NegativeLogits) -> Float[Tensor, "*h b"]:
-    """As it stands in the tiles: what `hardest` gives may be rounded otherwise."""
+    """Highest score of each query's negatives, (*h, b), read from the tiles; `hardest` may round it differently."""
     best = [tile.score.masked_fill(~tile.offered, -torch.inf).amax(dim=-1) for tile in _some(negatives.tiles())]
     return torch.stack(best).amax(dim=0)
 
@@ -97,7 +104,7 @@ def _some(tiles: Iterator[Tile]) -> Iterator[Tile]:
 
 
 class _Asked(NegativeLogits):
-    """Negatives whose answers are leaves, each kept."""
+    """Negatives whose answers to an objective are leaf tensors, recorded for differentiation."""
 
     def __init__(self, negatives: NegativeLogits) -> None:
         self._negatives, self.count = negatives, negatives.count.clone()

@@ -1,4 +1,4 @@
-"""Hardness of negatives: profile by rank, share of the gradient by rank, and the hardest negatives."""
+"""Hardness of negatives: profile by rank, gradient share by rank, false-negative rates, and the hardest negatives."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from contrast.pairs import UNKNOWN, Pairs
 
 __all__ = ["COUPLING_BINS", "GradientShares", "HardNegative", "Hardness", "hardest_negatives"]
 
-_SCORE, _GRADIENT = 1, 2  # places among a ranked negative's sums; the first is how many there are
+_SCORE, _GRADIENT = 1, 2  # rows of `by_group`; row 0 is the number of negatives
 
 
 class Hardness:
-    """Sums over queries, of all directions and processes.
+    """Sums for hardness profiles and false-negative rates, over queries of all directions and processes.
 
     Args:
-        device: where the queries are.
+        device: device of the queries.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -51,17 +51,22 @@ class Hardness:
             self._denominator.add(seen.denominator, seen.negatives > 0)
 
     def add_chance(self, labels: Int[Tensor, " n"], index: Int[Tensor, " b"]) -> None:
-        """Add what random samples would be to these queries, by one's labels."""
+        """Add the probability that a random sample is a false negative of these queries.
+
+        Args:
+            labels: labels of the training samples, (n,); -1 for no label.
+            index: sample of each query, (b,).
+        """
         share, known = chance(labels, index)
         self._chance.add(share.cpu().numpy(), known.cpu().numpy())
 
     def row(self) -> dict[str, Any]:
-        """`hardness` and, with labels, `false_negatives`, as a row has them."""
+        """Entries `hardness` and, with labels, `false_negatives` of a row of ``scores.jsonl``."""
         score = self._score.values()
         hardness: dict[str, Any] = {"score": score, "gradient": self._gradient.values()[: len(score)]}
         same = {name: sums.values() for name, sums in self._false.items()}
         rates = {name: rate.value() for name, rate in self._rates.items()}
-        if not same.get("all"):  # no labels, or none known yet, as of a queue's random start
+        if not same.get("all"):  # no labels, or no known label yet, as with a queue's random start
             return {"hardness": hardness}
         hardness["same_class"] = same
         rates |= {"random": self._chance.value(), "denominator": self._denominator.value()}
@@ -77,7 +82,7 @@ class Hardness:
 
 
 def top_shares(seen: PerQuery, most: Sequence[int]) -> list[Array]:
-    """Of each query, the shares of its gradient on so many negatives that have most of it."""
+    """Share of each query's gradient on the k negatives with the largest share, for each k in `most`."""
     size = seen.ranked.numbers[0]
     size = size if seen.by_gradient else -np.sort(-size, axis=1)
     return [size[:, :each].sum(axis=1) / positive(seen.total) for each in most]
@@ -85,16 +90,16 @@ def top_shares(seen: PerQuery, most: Sequence[int]) -> list[Array]:
 
 COUPLING_BINS = 50
 _TOPS = (1, 10, 100)
-_OF_GRADIENT = ("effective", "synthetic", *map(str, _TOPS), "same_class")  # of queries that have any on negatives
+_OF_GRADIENT = ("effective", "synthetic", *map(str, _TOPS), "same_class")  # only queries with gradient on negatives
 _OF_ALL = ("negatives", "pull", "push")
-_OCTAVES = 24  # effective numbers are counted by their logarithm, up to 2^24
+_OCTAVES = 24  # log2 range of the histogram of effective numbers: up to 2^24
 
 
 class GradientShares:
-    """Sums over queries, of all directions and processes.
+    """Sums for gradient shares and the effective number of negatives, over queries of all directions and processes.
 
     Args:
-        device: where the queries are.
+        device: device of the queries.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -104,7 +109,12 @@ class GradientShares:
         self._mixes = False
 
     def add(self, seen: PerQuery, positive_logit: Array) -> None:
-        """Add queries; shares are those of queries that have any gradient on negatives."""
+        """Add queries; shares are taken over queries with a gradient on negatives.
+
+        Args:
+            seen: sums over each query's negatives.
+            positive_logit: logit of each query's positive, (n,).
+        """
         some, total = seen.total > 0, positive(seen.total)
         entropy = np.log(total) + seen.entropy / total
         self._effective.add_queries(entropy / math.log(2), some)
@@ -119,7 +129,11 @@ class GradientShares:
         self._coupling.add_queries(multiplier, seen.negatives > 0)
 
     def row(self, labelled: bool) -> dict[str, Any]:
-        """`gradient` and `coupling`, as a row has them; with the share of the query's class if any label is known."""
+        """Entries `gradient` and `coupling` of a row of ``scores.jsonl``.
+
+        Args:
+            labelled: whether any label is known; if so, the same-class share is included.
+        """
         found = [*self._shares.means(), *self._means.means()]
         means = dict(zip((*_OF_GRADIENT, *_OF_ALL), found, strict=True))
         quantiles = [round(2**each, 4) for each in self._effective.row()["quantiles"]]
@@ -142,12 +156,12 @@ _MOST_MIXES = 2
 
 @dataclass(frozen=True)
 class HardNegative:
-    """One negative of a query.
+    """Hard negative of a query.
 
     Attributes:
-        index: its sample; -1 of a mix, and where it is not known.
-        score: with the query, before the temperature.
-        share: of the query's gradient on all its negatives but placeholders.
+        index: sample of the negative; -1 for a mix, and where it is unknown.
+        score: score with the query, before the temperature.
+        share: share of the query's gradient over all its negatives except placeholders.
         kind: shared, mined, pair_mix or query_mix.
     """
 
@@ -159,15 +173,14 @@ class HardNegative:
 
 @torch.no_grad()
 def hardest_negatives(loss: LogitLoss, pairs: Pairs, count: int) -> list[list[HardNegative]]:
-    """The `count` negatives of highest score of each query, hardest first, at most two mixes among them.
-    A queue's random start is left out.
+    """Hardest negatives of each query: the `count` highest scores, hardest first, with at most two mixes.
 
-    Of several heads, the first one's.
+    Placeholders, such as a queue's random start, are left out. With several heads, only the first head is used.
 
     Args:
-        loss: whose gradients are asked for.
-        pairs: as they were after the transforms.
-        count: negatives a query.
+        loss: loss whose gradient shares are computed.
+        pairs: pairs after the transforms.
+        count: number of negatives per query.
     """
     pairs = _first_head(pairs)
     positive, negatives = loss.logits(pairs)
@@ -192,7 +205,7 @@ def hardest_negatives(loss: LogitLoss, pairs: Pairs, count: int) -> list[list[Ha
 
 
 def _chosen(found: Sequence[HardNegative], count: int) -> list[HardNegative]:
-    """The hardest; of mixes only the first few, for otherwise nothing else is left of a mixing."""
+    """The hardest negatives; mixes are limited, because with a mixing transform they would fill the whole list."""
     ranked = sorted(found, key=lambda each: -each.score)
     mixes = [each for each in ranked if each.kind in MIXES][:_MOST_MIXES]
     return [each for each in ranked if each.kind not in MIXES or each in mixes][:count]

@@ -1,4 +1,4 @@
-"""Health of embeddings and features: how many directions they use, and how they fill the sphere."""
+"""Health of embeddings and features: effective rank (RankMe), spectrum, deviations, norms and uniformity."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from contrast.observation.sums import SHARES, draws
 __all__ = ["Order", "Rows", "health", "uniformity"]
 
 FEWEST, MOST = 256, 1024
-"""Rows that are looked at, twice as many as a row is wide within these; which ones depends on their samples alone."""
+"""Bounds on the number of sampled rows: twice the width, within these; sampling depends only on the rows' samples."""
 _SHARES = np.array(SHARES)
 _PLACES = 48
-"""Singular values that are given."""
+"""Number of singular values in the spectrum."""
 
 
 class Order:
-    """Of which of a step's rows, of all processes, health is looked at: by draws that depend on their samples alone.
+    """Order in which rows of a step, of all processes, are sampled for health; it depends only on their samples.
 
     Args:
-        index: which sample each of this process's rows is of.
-        draw: what `draws` gives for them.
+        index: sample of each row of this process, (n,).
+        draw: result of `draws` for these rows, (n,).
     """
 
     def __init__(self, index: Int[Tensor, " n"], draw: Float[Tensor, " n"]) -> None:
@@ -37,22 +37,27 @@ class Order:
 
     @functools.cached_property
     def places(self) -> Int[Tensor, " n"]:
-        """Where the rows stand, those of the lowest draws first; every process is to ask."""
+        """Positions of the gathered rows, lowest draw first; a collective call, so every process must make it."""
         return gather_detached(self._draw).argsort(stable=True)
 
     def of(self, index: Int[Tensor, " n"]) -> Order:
-        """The same for other rows of the step: itself if they are of the same samples in the same order.
-        Every process is to ask.
+        """Order for other rows of the step: the same object if they have the same samples in the same order.
+
+        This is a collective call: every process must make it.
         """
         return self if torch.equal(gather_detached(index), self.index) else Order(index, draws(index))
 
 
 class Rows:
-    """Rows of a step, of all processes: a part of them where there are very many.
+    """Rows of a step from all processes; a random subset where there are many.
 
     Args:
-        rows: of this process, (n, d).
-        order: of them.
+        rows: rows of this process, (n, d).
+        order: order in which the rows are sampled.
+
+    Attributes:
+        rows: gathered rows, at least float32, (m, d).
+        index: sample of each gathered row, (m,).
     """
 
     def __init__(self, rows: Float[Tensor, "n d"], order: Order) -> None:
@@ -70,18 +75,19 @@ class Rows:
 
 
 def health(rows: Rows, unit: bool) -> dict[str, Any]:
-    """RankMe, spectrum, deviations and norms.
+    """RankMe, singular value spectrum, standard deviations and norms of embeddings or features.
 
-    RankMe is exp of the entropy of the singular values' shares ``p_k = σ_k / Σ σ`` (Garrido et al., ICML 2023,
-    arXiv 2210.02885, eq. 1), of the rows as they are given, not centred.
+    RankMe is exp of the entropy of the singular values' shares ``p_k = σ_k / Σ σ``. Rows are not centred.
 
     Args:
-        rows: of the step.
-        unit: whether rows are normalised first, for all but their norms.
+        rows: rows of the step.
+        unit: whether rows are normalised first; norms are taken before that.
+
+    Source: Garrido et al., ICML 2023, arXiv 2210.02885, eq. 1.
     """
     norms = rows.rows.norm(dim=1)
     used = rows.rows / norms.clamp(min=1e-12)[:, None] if unit else rows.rows
-    wide = used.double()  # squares of singular values need twice the digits
+    wide = used.double()  # float64: squared singular values need twice the digits
     values = _singular_values(wide)
     shares = values / values.sum().clamp(min=1e-300)
     return {
@@ -95,11 +101,12 @@ def health(rows: Rows, unit: bool) -> dict[str, Any]:
 
 
 def uniformity(rows: Rows) -> float:
-    """``log mean exp(-2 ‖x - y‖²)`` over pairs of unit rows of different samples; Wang and Isola, ICML 2020,
-    arXiv 2005.10242, with t = 2.
+    """Uniformity of embeddings: ``log mean exp(-2 ‖x - y‖²)`` over pairs of unit rows of different samples.
+
+    Source: Wang and Isola, ICML 2020, arXiv 2005.10242, with t = 2.
     """
     unit = torch.nn.functional.normalize(rows.rows, dim=1)
-    different = (rows.index[:, None] != rows.index[None]) | (rows.index < 0)  # what is unknown equals nothing
+    different = (rows.index[:, None] != rows.index[None]) | (rows.index < 0)  # rows of unknown sample differ from all
     apart = as_numbers(different.fill_diagonal_(False), unit)
     potential = (unit @ unit.T).mul_(4).sub_(4).exp_()  # ‖x - y‖² = 2 - 2 x·y
     both = torch.linalg.vecdot(potential, apart), apart.sum(dim=1)
@@ -108,9 +115,13 @@ def uniformity(rows: Rows) -> float:
 
 
 def _singular_values(rows: Tensor) -> Tensor:
-    """In falling order, through the smaller Gram matrix: many times as fast as a decomposition of the rows."""
+    """Singular values in descending order, through the smaller Gram matrix.
+
+    This is many times as fast as an SVD of the rows.
+    """
     gram = rows.T @ rows if rows.shape[1] <= rows.shape[0] else rows @ rows.T
-    # No entry is beyond the diagonal's. A run that is about to be stopped for it; the decomposition would raise.
+    # The diagonal bounds every entry, so its sum tells whether all are finite. If not, the run is about to be stopped,
+    # and eigvalsh would raise.
     if not math.isfinite(gram.trace()):
         return rows.new_full((min(rows.shape),), math.nan)
     values: Tensor = torch.linalg.eigvalsh(gram).flip(0).clamp(min=0).sqrt()
@@ -118,13 +129,13 @@ def _singular_values(rows: Tensor) -> Tensor:
 
 
 def _deviations(rows: Tensor) -> Tensor:
-    """Of each column; in float64 the plain difference of moments is exact enough, and far faster along columns."""
+    """Standard deviation of each column; in float64 E[x²] − E[x]² is exact enough, and far faster along columns."""
     variance: Tensor = torch.linalg.vecdot(rows, rows, dim=0) / len(rows) - rows.mean(dim=0).square()
     return variance.clamp(min=0).sqrt()
 
 
 def _some(values: Tensor) -> dict[str, list[float]]:
-    """The first ones, then ever fewer, over the largest."""
+    """Singular values relative to the largest: the first ones, then at logarithmically spaced places."""
     places, every = _places(len(values)), values.tolist()
     largest = max(every[0], 1e-300)
     return {"place": list(places), "value": [float(f"{every[place - 1] / largest:.4g}") for place in places]}
@@ -137,7 +148,7 @@ def _places(count: int) -> tuple[int, ...]:
 
 
 def _quantiles(values: Tensor) -> list[float]:
-    """Between the two nearest numbers in a straight line, as is usual; numpy's own call takes ten times as long."""
+    """Quantiles with linear interpolation; numpy's own call takes ten times as long."""
     ordered = np.sort(values.cpu().numpy().astype(np.float64))
     found = np.interp(_SHARES * (len(ordered) - 1), np.arange(len(ordered)), ordered)
     return [float(f"{value:.6g}") for value in found.tolist()]

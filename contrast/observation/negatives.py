@@ -1,4 +1,4 @@
-"""What one direction's negatives show of each query, tile by tile: hardness, false negatives, gradients."""
+"""Sums over each query's negatives in one direction, block by block: hardness, false negatives, gradients."""
 
 from __future__ import annotations
 
@@ -22,26 +22,27 @@ __all__ = ["PerQuery", "per_query", "positive"]
 
 
 class PerQuery(NamedTuple):
-    """Sums over each query's negatives, arrays (n,); and the hardest of them.
+    """Sums over each query's negatives, arrays (n,), and its hardest negatives.
 
-    Placeholders are not negatives here. The loss has them among its negatives, so they count in `push` and `partition`.
+    Placeholders do not count as negatives here. The loss has them among its negatives, so they count in `push` and
+    `partition`.
 
     Attributes:
-        negatives: how many there are.
-        placeholders: how many the loss has beside them.
-        total: Σ of the sizes g that the gradient on them has, in proportion to |∂L/∂l|.
-        push: Σ |∂L/∂l| itself.
+        negatives: number of negatives.
+        placeholders: number of placeholders that the loss has in addition.
+        total: Σ g, where g is the relative gradient magnitude of a negative, in proportion to |∂L/∂l|.
+        push: Σ |∂L/∂l|.
         entropy: -Σ g log g.
         mixed: Σ g over mixes.
-        false: Σ g over those of the query's class; None without labels.
-        denominator: which share of Σ exp(l) those of the class have; None without labels.
-        sources: by where they come from, ranked by hardness, with g and, with labels, same and known.
-        ranked: all of them likewise.
-        by_gradient: whether the hardest have most of the gradient, in the same order.
+        false: Σ g over negatives of the query's class; None without labels.
+        denominator: same-class share of the softmax denominator Σ exp(l); None without labels.
+        sources: hardest negatives by source, with g and, with labels, the same-class share and whether it is known.
+        ranked: hardest negatives of all sources, likewise.
+        by_gradient: whether ranking by score equals ranking by g.
         pull: |∂L/∂l⁺|.
         partition: log Σ exp(l).
-        hardest: the highest score among real rows, and among mixes; -inf where there are none.
-        kinds: which there are.
+        hardest: highest score among real rows, and among mixes; -inf where there are none.
+        kinds: kinds of negatives that occur.
     """
 
     negatives: Array
@@ -69,14 +70,14 @@ def per_query(
     labels: Int[Tensor, " n"] | None,
     look: Callable[[Block], None],
 ) -> PerQuery:
-    """Go through all negatives once.
+    """Compute all per-query sums in one pass over the negatives.
 
     Args:
-        loss: whose gradients are asked for.
-        pairs: as they were after the transforms.
+        loss: loss whose gradients are computed.
+        pairs: pairs after the transforms.
         positives, negatives: their logits.
-        labels: of the training samples, or None.
-        look: what else looks at every block.
+        labels: labels of the training samples, (n,); None without labels.
+        look: further observer, called with every block except placeholders.
     """
     gradient = logit_gradient(loss, pairs, positives, negatives)
     known = [partition for scale, _, partition in gradient.sums if scale == 1]
@@ -92,7 +93,7 @@ def per_query(
 
 
 def positive(total: Array) -> Array:
-    """To divide by: the smallest number there is in place of 0."""
+    """A divisor above 0: replaces 0 by the smallest positive normal float64."""
     return np.maximum(total, np.finfo(np.float64).tiny)
 
 
@@ -120,7 +121,7 @@ class _Sums:
         self.kinds.add(block.kind)
         if mixed:
             self.mixed += total
-        score = block.score + block.weight.log()  # -inf where there is no negative
+        score = block.score + block.weight.log()  # -inf where no negative is offered
         if score.shape[1]:
             self.hardest[mixed] = torch.maximum(self.hardest[mixed], score.amax(dim=1))
         numbers = [size]
@@ -143,7 +144,7 @@ class _Sums:
         if not self.gradient.is_softmax:
             self.entropy += torch.special.entr(size).sum(dim=1)
             return
-        # -Σ p log p with log p = l - lse, without a logarithm of each.
+        # -Σ p log p with log p = l - lse: avoids a logarithm per negative.
         logit = block.tile.logit.flatten(0, -2)
         self.entropy += self.partition.flatten() * total - torch.linalg.vecdot(size, logit)
 

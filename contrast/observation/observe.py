@@ -1,4 +1,4 @@
-"""What one step of training shows of its pairs."""
+"""Statistics of the pairs of one training step: a row of ``scores.jsonl``."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ HEADER = {
     "rank_ends": list(RANK_ENDS),
     "coupling_edges": [round(edge / COUPLING_BINS, 6) for edge in range(COUPLING_BINS + 1)],
 }
-"""How rows are to be read: the first line of ``scores.jsonl``."""
+"""First line of ``scores.jsonl``: how to read its rows (format, bin edges, quantiles, rank groups)."""
 
 
 class RawRows(NamedTuple):
-    """What networks gave in a step, before it is normalised: (n, d) or, with heads, (h, n, d).
+    """Network outputs of a step before normalisation.
 
     Attributes:
-        features: the backbone's output.
-        embeddings: the head's.
-        index: which sample each row is of, in the order of both.
+        features: output of the backbone, (n, d).
+        embeddings: output of the projection head, (n, e), or (h, n, e) with heads.
+        index: sample of each row, (n,), in the order of both.
     """
 
     features: Float[Tensor, "n d"]
@@ -49,7 +49,7 @@ class RawRows(NamedTuple):
 
 
 @torch.inference_mode()
-@np.errstate(all="ignore")  # numbers of a loss that is not finite, for which the run is about to be stopped
+@np.errstate(all="ignore")  # a non-finite loss gives such numbers, just before the run is stopped
 def observe(
     loss: Loss,
     output: LossOutput,
@@ -57,14 +57,17 @@ def observe(
     raw: RawRows | None = None,
     queries: int | None = None,
 ) -> Observation:
-    """Add up what the pairs of one step show, all directions together.
+    """Compute the statistics of one training step's pairs, over all directions.
 
     Args:
-        loss: what saw them.
-        output: what it gave; its pairs are those after the transforms.
-        labels: of the training samples, -1 for none; only to look at.
-        raw: outputs of the networks in this step.
-        queries: of how many queries the negatives are looked at, all processes and directions together; None for all.
+        loss: loss that was computed on the pairs.
+        output: output of the loss; it holds the pairs after the transforms.
+        labels: labels of the training samples, (n,), -1 for no label; used for statistics only.
+        raw: network outputs of this step; None leaves out their health.
+        queries: number of queries whose negatives are examined, over all processes and directions; None for all.
+
+    Returns:
+        The step's sums; `Observation.row` turns them into a row of ``scores.jsonl``.
     """
     seen = Observation(loss, output, labels)
     most = None if queries is None else max(1, queries // len(output.pairs))
@@ -79,12 +82,12 @@ def observe(
 
 
 class Observation:
-    """Sums of one step; those of pairs are still on the device, and a row waits for it.
+    """Statistics of one step; sums over pairs stay on the device, and `row` synchronises with it.
 
     Args:
-        loss: what saw the pairs.
-        output: what it gave.
-        labels: of the training samples, or None.
+        loss: loss that was computed on the pairs.
+        output: output of the loss.
+        labels: labels of the training samples, (n,); None without labels.
     """
 
     def __init__(self, loss: Loss, output: LossOutput, labels: Int[Tensor, " n"] | None) -> None:
@@ -144,7 +147,7 @@ class Observation:
         self._proxy["proxy/accuracy_without_mixes"].add(score > real, some)
 
     def add_weights(self, output: LossOutput) -> None:
-        """Look at what a bad-pair mining made of the step's samples."""
+        """Add the flags and weights that a bad-pair mining gave the step's samples."""
         mining = getattr(self._loss, "weighting", None)
         if not isinstance(mining, BadPairMining) or output.weights is None:
             return
@@ -157,7 +160,13 @@ class Observation:
             self._weights[name].add(array(values), counted)
 
     def add_health(self, directions: Sequence[Pairs], draw: Tensor, raw: RawRows | None) -> None:
-        """Look at the rows of all directions, which `draws` gave these numbers, and at what the networks gave."""
+        """Add the health of the embeddings of all directions and of the network outputs.
+
+        Args:
+            directions: pairs of each direction.
+            draw: result of `draws` for all queries, in the order of the directions.
+            raw: network outputs of this step, or None.
+        """
         unit = self._loss.unit_embeddings
         queries = torch.cat([pairs.query for pairs in directions], dim=-2)
         index = torch.cat([pairs.index for pairs in directions])
@@ -173,7 +182,10 @@ class Observation:
 
     @np.errstate(all="ignore")
     def row(self) -> dict[str, Any]:
-        """All of it as a row of ``scores.jsonl`` has it, of all processes; every process is to ask."""
+        """All statistics as a row of ``scores.jsonl``, over all processes.
+
+        This is a collective call: every process must make it.
+        """
         row = self._scores.row()
         if self._asked:
             row |= self._hardness.row()
@@ -192,13 +204,14 @@ class Observation:
         return row | self._health | {"embedding": embedding}
 
     def scalars(self) -> dict[str, float]:
-        """Shares and means for ``metrics.jsonl`` that no row has; every process is to ask.
+        """Scalars for ``metrics.jsonl`` that are not part of a row; a collective call, so every process must make it.
 
-        `proxy/accuracy`, the share of queries whose positive's score outranks all negatives', and
-        `proxy/accuracy_without_mixes`, the same against real rows alone, where there are mixes; `bad_pairs/noisy`,
-        `bad_pairs/faulty` and `bad_pairs/weight` of a `BadPairMining`: shares of the step's samples, and the mean
-        weight of those that are flagged. What has no value at the step, such as the weight where none is flagged, is
-        left out.
+        - `proxy/accuracy`: share of queries whose positive has a higher score than all negatives.
+        - `proxy/accuracy_without_mixes`: the same against real rows only; present where there are mixes.
+        - `bad_pairs/noisy`, `bad_pairs/faulty`: shares of the step's samples that a `BadPairMining` flags.
+        - `bad_pairs/weight`: mean weight of the flagged samples.
+
+        A scalar without a value at this step is left out, for example the weight where no sample is flagged.
         """
         names = [name for name in self._proxy if self._asked and (self._mixes or name == "proxy/accuracy")]
         found = {name: each.value() for name, each in ({n: self._proxy[n] for n in names} | self._weights).items()}
@@ -206,7 +219,7 @@ class Observation:
 
 
 def _mean(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The mean of numbers, lists and mappings of one structure: of several heads."""
+    """Mean over heads of nested mappings and lists of numbers with the same structure."""
     if len(parts) == 1:
         return dict(parts[0])
     return {name: _mean_of([part[name] for part in parts]) for name in parts[0]}

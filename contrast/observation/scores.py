@@ -1,4 +1,4 @@
-"""Statistics of positive and negative scores, and how well they separate."""
+"""Score statistics: histograms of positives and negatives, and their separation."""
 
 from __future__ import annotations
 
@@ -17,14 +17,19 @@ __all__ = ["BINS", "Scores", "separation"]
 
 
 def separation(positive: Array, negative: Array, shown: int) -> dict[str, Any]:
-    """Overlap, d′ and area under the curve of positives against negatives.
+    """Separation of positive and negative scores: overlap, d′ and AUC.
 
-    overlap ``Σ_i min(p_i, n_i)`` over the shown bins; ``d′ = (μ₊ - μ₋) / √((σ₊² + σ₋²) / 2)``; AUC ``P(s₊ > s₋) +
-    P(s₊ = s₋) / 2`` over all pairs of a positive and a negative, scores in one fine bin taken for equal.
+    - overlap: ``Σ_i min(p_i, n_i)`` over the displayed bins.
+    - ``d′ = (μ₊ - μ₋) / √((σ₊² + σ₋²) / 2)``.
+    - AUC: ``P(s₊ > s₋) + P(s₊ = s₋) / 2`` over all pairs of a positive and a negative; scores in one fine bin count as
+      equal.
 
     Args:
-        positive, negative: fine counts, then how many, sum and sum of squares, as `Histogram` adds them up.
-        shown: how many bins are shown.
+        positive, negative: counts of the fine bins, then number, sum and sum of squares, as from `Histogram.added_up`.
+        shown: number of displayed bins.
+
+    Returns:
+        Mapping with `overlap`, `d_prime` and `auc`; empty where there are no positives or no negatives.
     """
     fine = [each[:-3] for each in (positive, negative)]
     if not all(each.any() for each in fine):
@@ -48,20 +53,23 @@ def _moments(sums: Array) -> tuple[float, float]:
 
 
 BINS = 100
-_HARDEST = 10  # negatives of each query that `hardest` shows
+_HARDEST = 10  # negatives per query in the histogram `hardest`
 _SUMS = {
     "negative": ("shared", *KINDS.values()),
     "own": tuple(KINDS.values()),
     "synthetic": ("pair_mix", "query_mix"),
 }
-"""Histograms that are sums of others."""
+"""Histograms that are sums of other histograms."""
 
 
 class Scores:
-    """Histograms over queries of all directions and processes.
+    """Score histograms over queries of all directions and processes.
 
     Args:
-        device: where the pairs are.
+        device: device of the pairs.
+
+    Attributes:
+        margin: histogram of the positive's score minus the hardest negative's score.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -70,24 +78,29 @@ class Scores:
         self.margin = Histogram(device, BINS, -2.0, 2.0)
 
     def add_positives(self, score: Tensor) -> None:
-        """Add each query's positive."""
+        """Add the score of each query's positive."""
         self._of("positive").add_queries(array(score.flatten()))
 
     def add_block(self, block: Block) -> None:
         """Add a block of negatives."""
         self._of(block.kind).add(block.score, block.weight)
         if block.same is not None:
-            self._of("same_class").add(block.score[block.same == 1][None])  # few: cheaper picked than masked
+            self._of("same_class").add(block.score[block.same == 1][None])  # few: indexing beats a mask
 
     def add_hardest(self, positive: Array, seen: PerQuery) -> None:
-        """Add each query's hardest negatives, and its positive's margin over the hardest."""
+        """Add the hardest negatives of each query, and the margin of its positive over the hardest.
+
+        Args:
+            positive: score of each query's positive, (n,).
+            seen: sums over each query's negatives.
+        """
         hardest = seen.ranked.score[:, :_HARDEST].flatten()
         self._of("hardest").add_queries(hardest, ~np.isneginf(hardest))
         some = seen.negatives > 0
         self.margin.add_queries((positive - np.maximum(*seen.hardest))[some])
 
     def row(self) -> dict[str, Any]:
-        """Every histogram that has anything, and `separation`."""
+        """All non-empty histograms, and `separation`."""
         sums = {name: each.added_up() for name, each in self._kinds.items()}
         for name, parts in _SUMS.items():
             there = [sums[part] for part in parts if part in sums]

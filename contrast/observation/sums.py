@@ -1,7 +1,7 @@
-"""Sums over queries and processes, and the queries that a statistic samples.
+"""Sums over queries and processes, and sampling of queries for statistics.
 
-Numbers of pairs are added up where they are. Those of queries are few, and their arithmetic is less than the calls to
-a device that would ask for it: they are added up as numpy arrays.
+Numbers per pair are summed on their device. Numbers per query are few, so they are summed as numpy arrays: device
+kernel launches would cost more than the arithmetic.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ __all__ = ["SHARES", "Array", "Average", "Histogram", "PerColumn", "added_up", "
 Array = npt.NDArray[np.float64]
 
 SHARES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
-"""Which quantiles are given."""
+"""Quantiles that are recorded."""
 _SHARES = np.array(SHARES)
 _FINE = 20
-"""Fine bins in one that is shown: quantiles and areas are exact to a fine bin."""
+"""Fine bins per displayed bin; quantiles and areas are exact to one fine bin."""
 
 
 def added_up(sums: Tensor) -> Tensor:
-    """The sum over processes, on the CPU: what waits for the device."""
+    """Sum over processes (all-reduce), on the CPU; synchronises with the device."""
     if world_size() > 1:
         sums = sums.clone()
         torch.distributed.all_reduce(sums)
@@ -39,30 +39,38 @@ def added_up(sums: Tensor) -> Tensor:
 
 
 def array(values: Tensor) -> Array:
-    """Queries' numbers on the CPU; waits for the device."""
+    """Convert per-query numbers to a float64 numpy array; synchronises with the device.
+
+    bfloat16 goes through float32, because numpy has no bfloat16.
+    """
     values = values.detach().cpu()
-    return (values.float() if values.dtype == torch.bfloat16 else values).numpy().astype(np.float64)  # numpy has none
+    return (values.float() if values.dtype == torch.bfloat16 else values).numpy().astype(np.float64)
 
 
 class Histogram:
-    """Counts over equal bins of [low, high], and moments; what lies beyond counts in the end bin.
+    """Histogram over equal bins of [low, high], with moments; values outside count in the first or last bin.
 
     Args:
-        device: where the numbers are.
-        bins: that are shown.
-        low, high: the ends.
+        device: device of the numbers.
+        bins: number of displayed bins.
+        low, high: ends of the range.
     """
 
     def __init__(self, device: torch.device, bins: int = 100, low: float = -1.0, high: float = 1.0) -> None:
         self.bins, self.low, self.high, self.device = bins, low, high, device
         self._fine = bins * _FINE
-        self._many: Tensor | None = None  # fine counts, then moments, of matrices
+        self._many: Tensor | None = None  # numbers per pair: counts of fine bins, then moments
         self._few = np.zeros(self._fine + 3)
 
     def add(self, values: Tensor, weight: Tensor | None = None) -> None:
-        """Add finite numbers of pairs, (n, t), those of weight 1; the others have weight 0."""
+        """Add numbers of pairs.
+
+        Args:
+            values: finite numbers, (n, t).
+            weight: 1 for numbers that count, else 0, (n, t); None counts all.
+        """
         values = values.float() if values.dtype.itemsize < 4 else values
-        # Clamped before the cast, which would send a huge number to the other end, and after it, for NaN.
+        # Clamp before the cast, because a huge number would overflow to the other end; and after it, for NaN.
         place = (values - self.low).mul_(self._fine / (self.high - self.low)).clamp_(0, self._fine - 1)
         if weight is not None:
             place.add_(1 - weight, alpha=self._fine)
@@ -71,25 +79,33 @@ class Histogram:
         self._many = sums if self._many is None else self._many.add_(sums)
 
     def add_queries(self, values: Array, counted: npt.NDArray[np.bool_] | None = None) -> None:
-        """Add numbers of queries, those that are counted."""
+        """Add numbers of queries.
+
+        Args:
+            values: numbers, (n,).
+            counted: mask of the numbers that count, (n,); None counts all.
+        """
         values = values if counted is None else values[counted]
         place = (values - self.low) * (self._fine / (self.high - self.low))
-        place = np.fmax(np.fmin(place, self._fine - 1), 0)  # of NaN 0
+        place = np.fmax(np.fmin(place, self._fine - 1), 0)  # NaN goes to bin 0
         self._few[:-3] += np.bincount(place.astype(np.int64), minlength=self._fine)
         self._few[-3:] += np.array([len(values), values.sum(), values @ values])
 
     def added_up(self) -> Array:
-        """Fine counts, then how many, sum and sum of squares, of all processes; waits for the device."""
+        """Counts of fine bins, then number, sum and sum of squares, over all processes.
+
+        This synchronises with the device.
+        """
         few = torch.from_numpy(self._few).to(self.device)
         total: Array = added_up(few if self._many is None else few + self._many).numpy()
         return total
 
     def row(self) -> dict[str, Any]:
-        """Counts, mean, standard deviation and quantiles of all processes' numbers."""
+        """Counts, mean, standard deviation and quantiles over all processes."""
         return self.described(self.added_up())
 
     def described(self, sums: Array) -> dict[str, Any]:
-        """The same of sums that were already added up."""
+        """Counts, mean, standard deviation and quantiles from the result of `added_up`."""
         fine, (count, total, squares) = sums[:-3], sums[-3:].tolist()
         mean = total / count if count else float("nan")
         variance = squares / count - mean**2 if count else float("nan")
@@ -101,7 +117,7 @@ class Histogram:
         }
 
     def _quantiles(self, fine: npt.NDArray[np.float64]) -> list[float]:
-        """Upper edges of the fine bins in which the shares are reached; NaN of nothing."""
+        """Quantiles as upper edges of the fine bins in which they are reached; NaN for an empty histogram."""
         reached = fine.cumsum()
         if not reached[-1]:
             return [float("nan")] * len(SHARES)
@@ -111,10 +127,11 @@ class Histogram:
 
 
 def _moments(values: Tensor, weight: Tensor | None) -> Tensor:
-    """How many, sum and sum of squares, of a matrix in the numbers' own type, several times as fast as float64: about
-    each row's mean, so that the spread of numbers that are nearly equal is not lost.
+    """Number, sum and sum of squares of a matrix, computed in the numbers' own dtype, several times as fast as float64.
+
+    Squares are taken about each row's mean, so that the spread of nearly equal numbers is not lost to rounding.
     """
-    # With a mask in place of a weight most of this would take four times as long on a CPU.
+    # A boolean mask instead of a weight would make most of this four times slower on a CPU.
     total = (values if weight is None else values * weight).sum(dim=-1, keepdim=True)
     many = torch.full_like(total, values.shape[-1]) if weight is None else weight.sum(dim=-1, keepdim=True)
     mean = total / many.clamp(min=1)
@@ -128,26 +145,26 @@ def _moments(values: Tensor, weight: Tensor | None) -> Tensor:
 
 
 class PerColumn:
-    """Means of queries' numbers column by column, over all processes.
+    """Column means of per-query numbers, over all processes.
 
     Args:
-        device: where processes add up.
-        columns: how many there are.
+        device: device on which processes are all-reduced.
+        columns: number of columns.
     """
 
     def __init__(self, device: torch.device, columns: int) -> None:
         self.device, self._sums = device, np.zeros((2, columns))
 
     def add(self, values: npt.NDArray[Any], weight: npt.NDArray[Any]) -> None:
-        """Add rows of sums, (n, columns), and of how many numbers or weights are in each."""
+        """Add rows of sums, (n, columns), with the number or weight of the summands of each."""
         self._sums += (values.sum(axis=0), weight.sum(axis=0))
 
     def means(self) -> list[float]:
-        """One a column, NaN where there is no weight."""
+        """Mean of each column; NaN where the weight is 0."""
         return self._means(self._added_up())
 
     def values(self) -> list[float]:
-        """The means, up to the last column that has any weight."""
+        """Means up to the last column with a weight above 0."""
         sums = self._added_up()
         some = sums[1].nonzero()[0]
         return self._means(sums[:, : some[-1] + 1]) if len(some) else []
@@ -164,29 +181,34 @@ class PerColumn:
 
 
 class Average:
-    """The mean of numbers of queries, over all processes.
+    """Mean of per-query numbers, over all processes.
 
     Args:
-        device: where processes add up.
+        device: device on which processes are all-reduced.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._means = PerColumn(device, 1)
 
     def add(self, values: npt.NDArray[Any], counted: npt.NDArray[np.bool_] | None = None) -> None:
-        """Add numbers, those that are counted."""
+        """Add numbers.
+
+        Args:
+            values: numbers, (n,).
+            counted: mask of the numbers that count, (n,); None counts all.
+        """
         self.add_sums(*((values, np.ones_like(values)) if counted is None else (values[counted], counted)))
 
     def add_sums(self, sums: npt.NDArray[Any], counts: npt.NDArray[Any]) -> None:
-        """Add sums of numbers, and of how many each is."""
+        """Add sums of numbers, and the number of summands of each."""
         self._means.add(sums.reshape(-1, 1), counts.reshape(-1, 1))
 
     def value(self) -> float:
-        """The mean; NaN of nothing."""
+        """The mean; NaN without numbers."""
         return self._means.means()[0]
 
 
-_BY_QUERY = {  # which axis, from the end, the queries are
+_BY_QUERY = {  # axis of the queries, from the end
     "query": -2,
     "positive": -2,
     "index": -1,
@@ -203,13 +225,14 @@ _BY_QUERY = {  # which axis, from the end, the queries are
 def some_queries(
     pairs: Pairs, most: int | None, together: bool = True, draw: Float[Tensor, " b"] | None = None
 ) -> Pairs:
-    """The pairs of at most so many queries of all processes, which ones depends on their sample and view alone.
+    """Sample at most `most` queries of all processes; the choice depends only on their sample and view.
 
     Args:
-        pairs: of one direction.
-        most: queries that are kept; None keeps all.
-        together: of all processes, each of which is to ask then; else of this one.
-        draw: what `draws` gives for them, where it is there already.
+        pairs: pairs of one direction.
+        most: number of queries to keep; None keeps all.
+        together: count the queries of all processes, in a collective call that every process must make. If False, count
+            only this process's queries.
+        draw: result of `draws` for these pairs, if already computed.
     """
     if most is None:
         return pairs
@@ -221,7 +244,12 @@ def some_queries(
 
 
 def draws(index: Int[Tensor, " b"], view: Int[Tensor, " b"] | None = None) -> Float[Tensor, " b"]:
-    """A number for each query, of its sample and view alone: those of the lowest are looked at."""
+    """Random number for each query, which depends only on its sample and view; the queries with the lowest are sampled.
+
+    Args:
+        index: sample of each query, (b,).
+        view: view of each query, (b,); None means view 0.
+    """
     both = uniform((Purpose.OBSERVED_ROWS,), index, 2).double()
     side = torch.zeros_like(index) if view is None else view
     return both.gather(1, side[:, None].clamp(max=1))[:, 0]

@@ -1,4 +1,4 @@
-"""Temperatures and what they have to do with scores."""
+"""Statistics of an adaptive temperature: mean, spread and relation to scores."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ _BINS = 20
 
 
 def single_temperature(temperature: Temperature) -> Tensor | None:
-    """τ where there is one for all pairs."""
+    """τ of a temperature that is the same for all pairs; else None."""
     if isinstance(temperature, LearnedTemperature):
         return temperature.value.detach()
     return torch.tensor(temperature.value) if isinstance(temperature, FixedTemperature) else None
 
 
 class Temperatures:
-    """Of an adaptive temperature, by head: mean and spread of τ, and its relation to the score.
+    """Statistics of an adaptive temperature by head: mean and spread of τ, and its relation to the score.
 
     Args:
-        temperature: whose τ is asked for.
-        device: where the pairs are.
-        heads: how many there are.
+        temperature: the adaptive temperature.
+        device: device of the pairs.
+        heads: number of heads.
     """
 
     def __init__(self, temperature: AdaptiveTemperature, device: torch.device, heads: int) -> None:
         self.temperature = temperature
-        # How many, Σ τ, Σ τ², Σ s, Σ s², Σ s τ; then counts and sums of τ by bin of the score.
+        # Per head: number of pairs, Σ τ, Σ τ², Σ s, Σ s², Σ s τ; then, by bin of the score, counts and sums of τ.
         nothing = torch.zeros(heads, 6 + 2 * _BINS, dtype=torch.float64, device=device)
         self.sums = {"positive": nothing, "negative": nothing.clone()}
 
     def add_positives(self, pairs: Pairs, score: Tensor) -> None:
-        """Add each query's positive."""
+        """Add the temperature of each query's positive."""
         self._add("positive", score, self.temperature.of_pairs(pairs.query, pairs.positive), None)
 
     def add_negatives(self, pairs: Pairs, block: Block) -> None:
-        """Add a block of negatives."""
+        """Add the temperatures of a block of negatives."""
         tile = block.tile
         stop = tile.start + tile.score.shape[-1]
         query = pairs.query[..., :, None, :]
@@ -55,7 +55,7 @@ class Temperatures:
         self._add("negative", tile.score, self.temperature.of_pairs(query, rows), tile.offered)
 
     def row(self) -> list[dict[str, Any]]:
-        """One mapping a head, of all processes."""
+        """One mapping per head, over all processes."""
         sums = {side: added_up(each) for side, each in self.sums.items()}
         heads = len(sums["positive"])
         return [{side: _described(each[head]) for side, each in sums.items()} for head in range(heads)]
@@ -84,5 +84,5 @@ def _described(sums: Tensor) -> dict[str, Any]:
         "mean": mean,
         "std": variance**0.5,
         "correlation": (products / count - mean * other) / scale if scale > 1e-15 else None,
-        "by_score": (totals / counts).tolist(),  # NaN, a row's null, of an empty bin
+        "by_score": (totals / counts).tolist(),  # NaN in an empty bin, null in the file
     }
