@@ -20,7 +20,7 @@ FEW_DISTINCT, SOME = 0.5, 0.95
 BLANK, SOME_BLANK = 0.5, 0.05
 """Shares of constant samples: from the first the input is a problem; from the second it gets a warning."""
 NARROW = 1 / 8
-"""Smallest share of the 8-bit range that the pixels of a valid data set use; most data sets use nearly all of it."""
+"""Smallest share of the 8-bit range that pixels of a data set use; digits, X-rays and maps use nearly all of it."""
 FAR, FLAT, STEEP = 3.0, 0.2, 5.0
 """Bounds for standardised data: the largest absolute mean, and the smallest and largest standard deviation.
 

@@ -225,7 +225,10 @@ def _pointed(base: alt.Chart, x: Axis, y: Axis, raw: str | None) -> alt.Chart:
 
 
 FAR = 3.0
-"""Largest ratio of a shared upper limit to the lowest limit of a run, so that each run fills a third of the height."""
+"""Largest ratio of a shared upper limit to the lowest limit of a run.
+
+Each run then fills at least a third of the height.
+"""
 SPIKE, REST = 5.0, 0.9
 """Outliers: values more than `SPIKE` spans outside the middle `REST` (a share) of their run's values."""
 FEWEST = 50

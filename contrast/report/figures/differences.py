@@ -57,7 +57,7 @@ QUANTITIES = (
 
 
 def differences(runs: Sequence[RunRecord]) -> Figure | Missing:
-    """One chart a quantity, over the steps that both have."""
+    """Figure: each run minus the first run, one chart per quantity, over the steps that both runs cover."""
     first, others = runs[0], runs[1:]
     title = TITLE.format(first=first.name)
     charts: list[Chart] = []
