@@ -72,7 +72,8 @@ class _Examined:
     def holds(self, stamps: Stamps, trains: bool) -> bool:
         """Whether the finding is still valid for these stamps.
 
-        The rules read whole files. For a run that trains they are evaluated at most once a minute, and less often if they are slow.
+        The rules read whole files. For a run that trains they are evaluated at most once a minute,
+        and less often if they are slow.
         """
         if not trains:
             return stamps == self.stamps
