@@ -1,4 +1,7 @@
-"""A local web page of all runs below a folder, live while they train; reads files only, no model code, no torch."""
+"""Dashboard: a local web page of all runs below a folder, updated while they train.
+
+The dashboard reads files only: it imports neither model code nor torch.
+"""
 
 from contrast.dashboard.app import dashboard_app, serve
 

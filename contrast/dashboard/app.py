@@ -1,4 +1,4 @@
-"""The dashboard's pages and its HTTP server."""
+"""Dashboard as a web application: routes, HTTP server and security headers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from contrast.runs.next_command import shell_command
 
 __all__ = ["LOOPBACK", "SafeHeaders", "dashboard_app", "serve"]
 
-# The list's own. A report page has a policy of its own in itself, which allows the scripts that are in it.
+# Policy of the list. A report page carries its own policy, which allows its inline scripts by their hashes.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'none'"
@@ -43,10 +43,13 @@ REPORTS = ("/run/", "/compare")
 
 
 class SafeHeaders:
-    """Adds to each answer: load nothing from elsewhere, stand in no frame, be read by no other site, send no referrer.
+    """Middleware that adds security headers to every response.
+
+    The headers forbid the browser to load anything from another site, to show the page in a frame, to let another
+    site read it, and to send a referrer.
 
     Args:
-        app: what answers.
+        app: the ASGI application to wrap.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -67,19 +70,19 @@ class SafeHeaders:
 
 
 CLOSING = 2
-"""Seconds that answers under way may take when the server is stopped."""
+"""Seconds that open requests may still take when the server is stopped."""
 
 
 def serve(folder: Path, host: str, port: int) -> None:
-    """Answer until Ctrl-C.
+    """Run the dashboard's web server until Ctrl-C.
 
     Args:
-        folder: which holds run folders.
-        host: the address to listen at.
-        port: the port; 0 takes a free one.
+        folder: the folder that holds the run folders.
+        host: the address to listen on.
+        port: the port; 0 takes a free port.
 
     Raises:
-        InputError: for an address that is not this machine's and a port that cannot be had.
+        InputError: if the address is not an address of this machine, or the port cannot be used.
     """
     listening = _listen(host, port)
     address, taken = listening.getsockname()[:2]
@@ -128,7 +131,7 @@ SCRIPTS = {"theme.js": asset, "list.js": own_asset}
 
 
 class _RunName(Convertor[str]):
-    """The rest of an address, line breaks too, which Starlette's own `path` leaves out."""
+    """Route parameter for the name of a run: the rest of the path, including line breaks, unlike Starlette's `path`."""
 
     regex = "(?s:.*)"
 
@@ -144,12 +147,12 @@ GONE = "There is no such run in this folder, or it cannot be read."
 
 
 def dashboard_app(folder: Path, hosts: Sequence[str] = LOOPBACK) -> Starlette:
-    """The application for the runs below a folder.
+    """Build the dashboard's ASGI application for the runs below a folder.
 
     Args:
-        folder: which holds run folders.
-        hosts: the names that it answers to, "*" to any. A page from elsewhere whose own name was made to point to this
-            machine learns nothing so.
+        folder: the folder that holds the run folders.
+        hosts: the host names that are answered; "*" answers every name. The check prevents DNS rebinding: a foreign
+            site whose name was made to point to this machine cannot read the runs.
     """
     dashboard = _Dashboard(folder)
     routes = [
@@ -164,14 +167,14 @@ def dashboard_app(folder: Path, hosts: Sequence[str] = LOOPBACK) -> Starlette:
     application = Starlette(
         routes=routes,
         middleware=[Middleware(SafeHeaders), trusted],
-        exception_handlers={HTTPException: _refused},  # type: ignore[dict-item]  # of any exception, says Starlette
+        exception_handlers={HTTPException: _refused},  # type: ignore[dict-item]  # Starlette types it for any exception
     )
     application.router.redirect_slashes = False
     return application
 
 
 class _Dashboard:
-    """The answers; each is a plain function, which Starlette runs in a thread, so that none waits for another."""
+    """Request handlers. They are plain functions, which Starlette runs in threads, so that requests run in parallel."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -179,30 +182,35 @@ class _Dashboard:
         self._listing, self._pages, self._lines = Listing(self._runs), ReportPages(self._runs), LineCounts()
 
     def overview(self, request: Request) -> Response:
+        """Page with the list of runs."""
         first = shell_command("pretrain", "--run", self._folder / "first")
         page = rendered("list.html", {"folder": str(self._folder), "first": first, "rows": self._listing.rows()})
         return _answer(request, page.encode(), "text/html")
 
     def rows(self, request: Request) -> Response:
+        """Rows of the list with their stamps, which the list polls."""
         rows = [{"name": row.name, "stamp": row.stamp, "html": row.html} for row in self._listing.rows()]
         return _json(request, {"runs": rows})
 
     def state(self, request: Request) -> Response:
+        """Number of rows written and progress of the named runs, which the bar above a report page polls."""
         names = self._asked(request)
         found, folders = self._listing.standing(names), [self._runs.run(name) for name in names]
         if found is None or not all(folders):
             raise HTTPException(404, GONE)
         try:
             written = rows_written([folder for folder in folders if folder is not None], self._lines)
-        except OSError as error:  # deleted meanwhile
+        except OSError as error:  # deleted in the meantime
             raise HTTPException(404, GONE) from error
         runs = [{"name": name, **each.as_json()} for name, each in zip(names, found, strict=True)]
         return _json(request, {"rows": written, "runs": runs})
 
     def run(self, request: Request) -> Response:
+        """Report page of one run."""
         return self._page(request, [request.path_params["name"]])
 
     def compare(self, request: Request) -> Response:
+        """Report page that compares the runs of the query string."""
         return self._page(request, self._asked(request))
 
     def _page(self, request: Request, names: Sequence[str]) -> Response:
@@ -212,14 +220,14 @@ class _Dashboard:
         return _answer(request, page.content, "text/html", page.tag)
 
     def _asked(self, request: Request) -> list[str]:
-        """The runs that the address names, each once, in its order."""
+        """Names of the runs in the query string, without repeats, in order."""
         names = list(dict.fromkeys(map(self._named, request.query_params.getlist("run"))))
         if not names:
             raise HTTPException(404, "No run was asked for: tick runs in the list to compare them.")
         return names
 
     def _named(self, name: str) -> str:
-        """The run's own name: a browser's form sends each line break of a name as CR LF, whatever it was."""
+        """Original name of a run: an HTML form sends every line break of a name as CR LF."""
         if "\n" not in name or self._runs.run(name) is not None:
             return name
         return next((each for each in self._runs.names() if _one_break(each) == _one_break(name)), name)
@@ -243,7 +251,7 @@ def _json(request: Request, content: dict[str, Any]) -> Response:
 
 
 def _answer(request: Request, content: bytes, kind: str, tag: str = "") -> Response:
-    """The content, or that it is what the browser has already."""
+    """Response with the content, or 304 (not modified) where the browser already has it."""
     tag = f'"{tag or hashlib.sha256(content).hexdigest()[:20]}"'
     headers = {"etag": tag, "cache-control": "no-cache"}
     if tag in request.headers.get("if-none-match", ""):

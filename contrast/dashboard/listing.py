@@ -1,4 +1,4 @@
-"""The list of runs: one row of HTML each, with a stamp that changes when the row does."""
+"""List of runs on the dashboard: one HTML table row per run, cached until its files change."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ __all__ = ["Listing", "Row"]
 ENDED = ("finished", "stopped", "failed")
 MINUTE = 60.0
 LONG, SHARE = 0.1, 20
-"""A run whose files take over `LONG` seconds to read is read so seldom that it takes 1 / `SHARE` of the time."""
+"""Limits for slow runs: if reading takes over `LONG` seconds, it may use at most 1 / `SHARE` of the time."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One run in the list.
+    """Row of one run in the list of runs.
 
-    Args:
-        name: of the run.
-        html: a table row.
-        stamp: changes with the row.
-        order: rows are listed by it: what trains first, the newest first.
+    Attributes:
+        name: name of the run.
+        html: the table row as HTML.
+        stamp: hash of the row, which changes when the row changes.
+        order: sort key. Runs that train come first; within each group the newest comes first.
     """
 
     name: str
@@ -47,25 +47,34 @@ class Row:
 
 @dataclass(frozen=True)
 class _Reading:
+    """Cached summary of a run: the stamps it was read from, when it was read, and how long that took (seconds)."""
+
     stamps: Stamps
     summary: Summary
     when: float
     took: float
 
     def holds(self, stamps: Stamps) -> bool:
+        """Whether the summary is still valid for these stamps, or too expensive to be read again now."""
         resting = self.took > LONG and time.monotonic() - self.when < SHARE * self.took
         return resting or _contents(stamps) == _contents(self.stamps)
 
 
 @dataclass(frozen=True)
 class _Examined:
+    """Cached worst finding of a run: the stamps it was read from, when it was found, and how long it took (seconds)."""
+
     stamps: Stamps
     finding: Finding | None
     when: float
     took: float
 
     def holds(self, stamps: Stamps, trains: bool) -> bool:
-        """Whether it still stands: rules read whole files, so of a run that trains they are asked now and then."""
+        """Whether the finding is still valid for these stamps.
+
+        The rules read whole files. For a run that trains they are evaluated at most once a minute,
+        and less often if they are slow.
+        """
         if not trains:
             return stamps == self.stamps
         rest = max(MINUTE, SHARE * self.took)
@@ -73,10 +82,10 @@ class _Examined:
 
 
 class Listing:
-    """All runs of a folder; files that did not change are not read again.
+    """List of all runs of a folder; files that did not change are not read again.
 
     Args:
-        runs: the folder.
+        runs: the folder of runs.
     """
 
     def __init__(self, runs: RunsFolder) -> None:
@@ -88,7 +97,7 @@ class Listing:
         self._lock = threading.Lock()
 
     def rows(self) -> list[Row]:
-        """Every run as it is now."""
+        """Current row of every run, in the order of the list."""
         with self._lock:
             names = self.runs.names()
             self._forget(set(names))
@@ -96,13 +105,13 @@ class Listing:
         return sorted(found, key=lambda row: row.order)
 
     def standing(self, names: Sequence[str]) -> list[Progress] | None:
-        """Where these runs are; None where one of them is not there any more."""
+        """Current progress of the named runs; None where one of them no longer exists."""
         with self._lock:
             found = [self._looked_at(name, self.runs.seen(name)) for name in names]
         return [each[1] for each in found if each is not None] if all(found) else None
 
     def _forget(self, names: set[str]) -> None:
-        """Runs that are gone."""
+        """Drop the cached data of runs that no longer exist."""
         kept: tuple[dict[str, Any], ...] = (self._readings, self._scalars, self._examined, self._ended)
         for each in kept:
             for name in each.keys() - names:
@@ -110,7 +119,7 @@ class Listing:
 
     def _row(self, name: str) -> Row | None:
         seen = self.runs.seen(name)
-        # A run that has ended changes with its files only: a poll looks at them from outside and does nothing else.
+        # A run that has ended changes only when its files change: comparing the stamps is enough.
         if seen is not None and name in self._ended and self._ended[name][0] == seen[1]:
             return self._ended[name][1]
         looked = self._looked_at(name, seen)
@@ -140,12 +149,12 @@ class Listing:
         return row
 
     def _worst(self, name: str, run: RunFolder, stamps: Stamps, trains: bool) -> Finding | None:
-        """The doctor's first finding, which is the worst; of a run that trains as it was within the last minute."""
+        """Worst finding of the doctor; for a run that trains it may be a minute old, or older if the rules are slow."""
         known = self._examined.get(name)
         if known is None or not known.holds(stamps, trains):
             begun = time.monotonic()
             try:
-                findings = tuple(each for each in examine(run).findings if each.rule != "failed")  # the status says so
+                findings = tuple(each for each in examine(run).findings if each.rule != "failed")  # the status says it
             except UNREADABLE:
                 findings = ()
             now = time.monotonic()
@@ -158,9 +167,9 @@ class Listing:
         run, stamps = seen
         try:
             summary, why = self._summary(name, run, stamps), ""
-        except FileNotFoundError:  # deleted meanwhile
+        except FileNotFoundError:  # deleted in the meantime
             return None
-        except Exception as error:  # of whatever kind: one run's files never take the others off the list
+        except Exception as error:  # any error: the files of one run must not hide the other runs
             summary = Summary({}, None, Markup(""), "", Reached())
             why = f"its files cannot be read ({type(error).__name__})"
         where = progress(run, summary.reached, datetime.now(UTC))
@@ -177,5 +186,5 @@ class Listing:
 
 
 def _contents(stamps: Stamps) -> Stamps:
-    """Without the status, which changes every few seconds and is read each time."""
+    """Stamps without status.json, which changes every few seconds and is read at every poll."""
     return {name: stamp for name, stamp in stamps.items() if name != "status.json"}

@@ -29,18 +29,18 @@ __all__ = ["LineCounts", "Page", "ReportPages", "own_asset", "rendered", "rows_w
 
 
 def own_asset(name: str) -> str:
-    """A file of the dashboard's own."""
+    """Read an asset of the dashboard: a template, a style sheet or a script."""
     return resources.files("contrast.dashboard").joinpath("assets", name).read_text(encoding="utf-8")
 
 
 def rendered(name: str, values: dict[str, Any]) -> Markup:
-    """A template filled in, with everything escaped."""
+    """Render an HTML template of the dashboard; all values are escaped."""
     return Markup(_templates().get_template(name).render(values))
 
 
 @functools.cache
 def stylesheet() -> str:
-    """Of the list: the report's colours and rules, then its own."""
+    """Style sheet of the list of runs: the report's colours and rules, then the dashboard's own."""
     colours = rendered("theme.css", {"theme": json.loads(asset("theme.json"))["colours"]})
     return "\n".join((colours, asset("page.css"), own_asset("standing.css"), own_asset("list.css")))
 
@@ -61,37 +61,44 @@ def _templates() -> jinja2.Environment:
 
 
 def _attribute(value: str) -> Markup:
-    """Text in a quoted attribute, its line breaks too: a browser reads a bare carriage return as a line feed."""
+    """Escape text for a quoted HTML attribute; carriage returns too, which a browser would read as line feeds."""
     return escape(value).replace("\r", Markup("&#13;"))
 
 
 MOST_PAGES = 12
-"""Kept in memory, some two megabytes each."""
+"""Largest number of report pages in the cache; a page takes about two megabytes."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """A page, and a tag that changes with it."""
+    """Report page and its entity tag.
+
+    Attributes:
+        content: the HTML.
+        tag: text that changes when the page changes.
+    """
 
     content: bytes
     tag: str
 
 
 class ReportPages:
-    """Pages of one run or of several; one is built at a time, the others wait.
+    """Cache of report pages of one or several runs.
+
+    Only one page is built at a time; other requests wait.
 
     Args:
-        runs: the folder.
+        runs: the folder of runs.
     """
 
     def __init__(self, runs: RunsFolder) -> None:
         self.runs = runs
         self._pages: OrderedDict[str, Page] = OrderedDict()
         self._building, self._lock = threading.Lock(), threading.Lock()
-        self._process = secrets.token_hex(4)  # another process may draw the same files in another way
+        self._process = secrets.token_hex(4)  # in every tag: after an update the same files may give another page
 
     def page(self, names: Sequence[str]) -> Page | None:
-        """The report of these runs; None where one of them is not there."""
+        """Report page of the named runs, from the cache if their files are unchanged; None where a run is missing."""
         tag = self._tag(names)
         if tag is None:
             return None
@@ -117,7 +124,7 @@ class ReportPages:
             return self._pages.get(tag)
 
     def _tag(self, names: Sequence[str]) -> str | None:
-        """Of the files as they are now: rows that come while the page is built make another one."""
+        """Tag of the files as they are now: rows that are written during the build change the tag."""
         seen = []
         for name in names:
             found = self.runs.seen(name)
@@ -140,28 +147,31 @@ class ReportPages:
 
 
 def rows_written(runs: Sequence[RunFolder], counts: LineCounts | None = None) -> int:
-    """Lines in all files of rows.
+    """Number of lines in all .jsonl files of the runs.
 
     Args:
-        runs: whose files are looked at.
-        counts: what was counted before; then only what came since is read.
+        runs: the run folders.
+        counts: line counts of earlier calls. With them only new lines are read.
+
+    Raises:
+        OSError: if a file is deleted during the call.
     """
     counts = counts or LineCounts()
     return sum(counts.lines(file) for run in runs for file in sorted(run.path.glob("*.jsonl")) if file.is_file())
 
 
 class LineCounts:
-    """Numbers of lines in files that grow: each call reads only what was appended since the last one."""
+    """Line counter for growing files: each call reads only what was appended since the last call."""
 
     def __init__(self) -> None:
-        self._known: dict[Path, tuple[int, int, int]] = {}  # the file's own number, bytes read, lines in them
+        self._known: dict[Path, tuple[int, int, int]] = {}  # inode, bytes read, lines in these bytes
         self._lock = threading.Lock()
 
     def lines(self, path: Path) -> int:
-        """Lines in the file now; a file that is another one or has shrunk is counted from its start.
+        """Number of lines in the file now; a file that was replaced or has shrunk is counted from its start.
 
         Raises:
-            OSError: where the file is gone.
+            OSError: if the file does not exist.
         """
         with self._lock, open(path, "rb") as file:
             seen = os.fstat(file.fileno())

@@ -1,4 +1,4 @@
-"""Which runs there are below a folder, and the way from a name in an address to a run, which never leads out of it."""
+"""Find run folders below a folder, and resolve a name from a URL to a run without leaving that folder."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ from contrast.run_folder import RunFolder
 __all__ = ["RunsFolder", "Stamps"]
 
 Stamps = dict[str, tuple[int, int]]
-"""Time of the last change (nanoseconds) and size of each file of a run that a page is made from."""
+"""Last modification time (nanoseconds) and size (bytes) of each file of a run that a page reads, by relative path."""
 
-DEEPEST = 4
+DEEPEST = 4  # levels of folders that are searched for runs
 UNREAD = {"checkpoints", "features", "export", "duplicates", "wandb", "tensorboard", "report.html", "metrics.csv"}
+"""Files and folders of a run that no page reads."""
 PICTURES = "gallery"
 
 
 class RunsFolder:
-    """Run folders at most four levels below a folder, by their paths in it: "first", "sweep/seed-0".
+    """Run folders at most four levels below a folder, named by their relative paths: "first", "sweep/seed-0".
 
-    No link is followed, so a name has one folder, inside. A run of which a file that would be read is a link out of
-    the folder is none. Names that start with a dot are left out, and those that are not UTF-8.
+    Links to folders are not followed, so every name has one folder, and this folder lies inside. A run is ignored if
+    a file that would be read is a link out of the folder. Names that start with a dot, and names that are not valid
+    UTF-8, are ignored.
 
     Args:
-        path: the folder, as it was given; it may itself be a link.
+        path: the folder, as it was given. It may itself be a link.
     """
 
     def __init__(self, path: Path) -> None:
@@ -34,35 +36,35 @@ class RunsFolder:
         self._real = path.resolve()
 
     def names(self) -> list[str]:
-        """Every run, in order of name."""
+        """Names of all runs, sorted."""
         return sorted(self._below(self._real, "", DEEPEST))
 
     def run(self, name: str) -> RunFolder | None:
-        """The run of this name; None where there is none, whatever the name is made of."""
+        """Run folder of a name; None where there is no such run. Any text is a safe name."""
         found = self.seen(name)
         return None if found is None else found[0]
 
     def seen(self, name: str) -> tuple[RunFolder, Stamps] | None:
-        """The run of this name and what its files look like now; None where there is no such run."""
+        """Run folder of a name and the current stamps of its files; None where there is no such run."""
         parts = name.split("/")
         if len(parts) > DEEPEST or not all(map(_usual, parts)):
             return None
         folder = self._real.joinpath(*parts)
         try:
             inside = folder.resolve() == folder and os.path.isfile(folder / "config.yaml")
-        except (OSError, ValueError, RuntimeError):  # a name that no file can have, a link to itself
+        except (OSError, ValueError, RuntimeError):  # an impossible file name, or a link to itself
             return None
         run = RunFolder(self.path.joinpath(*parts))
         stamps = self.stamps(run) if inside else None
         return None if stamps is None else (run, stamps)
 
     def stamps(self, run: RunFolder) -> Stamps | None:
-        """What the run's files look like from outside; None where the run is gone or one of them leads out."""
+        """Current stamps of the files of a run; None where the run is gone or a file is a link out of the folder."""
         found: Stamps = {}
         for entry in _files(run.path):
             if entry.is_symlink() and not self._inside(Path(entry.path)):
                 return None
-            with contextlib.suppress(OSError):  # deleted meanwhile, or a link to nothing
+            with contextlib.suppress(OSError):  # deleted in the meantime, or a broken link
                 seen = entry.stat()
                 found[os.path.relpath(entry.path, run.path)] = (seen.st_mtime_ns, seen.st_size)
         return found if "config.yaml" in found else None
@@ -70,7 +72,7 @@ class RunsFolder:
     def _inside(self, link: Path) -> bool:
         try:
             return link.resolve().is_relative_to(self._real)
-        except RuntimeError:  # a link to itself, which is to nothing
+        except RuntimeError:  # a link to itself leads nowhere
             return True
 
     def _below(self, folder: Path, prefix: str, levels: int) -> Iterator[str]:
@@ -85,7 +87,7 @@ class RunsFolder:
 
 
 def _usual(name: str) -> bool:
-    """Whether a part of a path may be shown: not hidden (so neither "." nor ".."), and text."""
+    """Whether a part of a path is allowed: valid UTF-8 and not hidden, so neither "." nor ".."."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -94,7 +96,7 @@ def _usual(name: str) -> bool:
 
 
 def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
-    """What a folder holds; nothing where it was deleted meanwhile or is not ours to read."""
+    """Entries of a folder; empty where it was deleted in the meantime or cannot be read."""
     try:
         with os.scandir(folder) as entries:
             return list(entries)
@@ -103,10 +105,10 @@ def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
 
 
 def _files(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """The files and links of a run and of the folders in it that pages are made from.
+    """Files and links of a run that pages read, including those in its folders.
 
-    The folder of pictures stands for its files, which may be thousands: they are written before the row of
-    gallery.jsonl that names them, and each one is looked at when it is put on a page.
+    The folder of pictures is returned instead of its files, which may be thousands. Pictures are written before the
+    row of gallery.jsonl that names them, and each picture is checked when it is put on a page.
     """
     for entry in _entries(folder):
         if entry.name in UNREAD or entry.name.startswith("."):

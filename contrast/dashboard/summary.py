@@ -1,4 +1,4 @@
-"""Summary of one run in the list: status, progress, key numbers."""
+"""Summary of one run for the list of runs: status, progress, accuracy and a small curve."""
 
 from __future__ import annotations
 
@@ -35,7 +35,13 @@ MEANINGS = {
 
 @dataclass(frozen=True)
 class Reached:
-    """What the rows of a run show: the last step, its epoch from 0, and the epochs that its configuration plans."""
+    """Progress of a run according to its rows, for a run without a status.
+
+    Attributes:
+        step: the last recorded step.
+        epoch: the last recorded epoch, from 0.
+        epochs: number of epochs that the configuration plans.
+    """
 
     step: int | None = None
     epoch: int | None = None
@@ -44,16 +50,16 @@ class Reached:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is, as the list and the bar above a page say it.
+    """Status and progress of a run, as the list and the bar above a report page show them.
 
-    Args:
-        standing: what it is doing, `unknown` where its folder has no status.
-        step: optimiser steps done.
-        steps: optimiser steps planned.
-        epoch: the epoch that it has come to, from 1.
-        epochs: epochs planned.
-        note: why, in one line; may be empty.
-        started: when the process began, ISO 8601; empty where nobody said.
+    Attributes:
+        standing: state of the run; `unknown` where its folder has no status.
+        step: number of optimiser steps done.
+        steps: number of optimiser steps planned.
+        epoch: the current epoch, from 1.
+        epochs: number of epochs planned.
+        note: reason for the state, in one line. May be empty.
+        started: start time of the process, ISO 8601. Empty where it is not known.
     """
 
     standing: Standing | Literal["unknown"]
@@ -66,13 +72,13 @@ class Progress:
 
     @property
     def share(self) -> float | None:
-        """How much is done, in [0, 1]."""
+        """Share of the run that is done, in [0, 1]; None where it is not known."""
         done, planned = (self.step, self.steps) if self.steps else (self.epoch, self.epochs)
         return None if done is None or not planned else min(1.0, done / planned)
 
     @property
     def words(self) -> str:
-        """ "step 1,200 of 20,000 · epoch 3 of 50", as much of it as is known."""
+        """Progress in words: "step 1,200 of 20,000 · epoch 3 of 50"; unknown parts are left out."""
         counts = (("step", self.step, self.steps), ("epoch", self.epoch, self.epochs))
         known = [
             (name, f"{done:,}", f" of {planned:,}" if planned else "")
@@ -82,17 +88,17 @@ class Progress:
         return " · ".join(f"{name} {done}{of}" for name, done, of in known)
 
     def as_json(self) -> dict[str, Any]:
-        """For the bar above a page."""
+        """All fields, `share` and `words`, as JSON values for the bar above a report page."""
         return {**asdict(self), "share": self.share, "words": self.words}
 
 
 def progress(run: RunFolder, reached: Reached, now: datetime) -> Progress:
-    """What is known of the run now.
+    """Read the status of a run and compute its progress.
 
     Args:
-        run: its folder.
-        reached: what its rows show, for a run without a status.
-        now: with a time zone.
+        run: the run folder.
+        reached: progress according to the rows, for a run without a status.
+        now: the current time, with a time zone.
     """
     status = read_status(run.status)
     if status is None:
@@ -106,25 +112,25 @@ def progress(run: RunFolder, reached: Reached, now: datetime) -> Progress:
 
 
 UNREADABLE = (OSError, RecursionError, OverflowError, ValueError)
-"""Of a run that is deleted meanwhile, is not ours to read, or holds what no run writes, as endless nesting."""
+"""Errors of a run that was deleted in the meantime, cannot be read, or is malformed (for example nested too deep)."""
 
 UNMEASURED = "no baselines measured"
 LEAST = 0.04
-"""Accuracies within fewer points are mostly the noise of a test set: their curve is nearly flat."""
+"""Smallest range of the accuracy curve, as a share: smaller differences are mostly noise of the test set."""
 KINDS = {"probe": "linear probe", "knn": "kNN"}
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """The accuracy by which a run is told.
+    """Main accuracy of a run in the list.
 
-    Args:
-        share: in [0, 1].
-        kind: what measured it.
-        against: the difference to its best baseline in words, or that none was measured.
-        below: whether it is below that baseline.
-        beside: another accuracy in words.
-        data: what it was measured on, in words.
+    Attributes:
+        share: the accuracy in [0, 1].
+        kind: the evaluation that measured it, for example "linear probe".
+        against: difference to the best baseline in words, or a remark that no baseline was measured.
+        below: whether the accuracy is below that baseline.
+        beside: another accuracy in words. May be empty.
+        data: description of the data sets. May be empty.
     """
 
     share: float
@@ -136,19 +142,20 @@ class Accuracy:
 
     @property
     def shown(self) -> str:
+        """The accuracy in per cent."""
         return percent(self.share)
 
 
 @dataclass(frozen=True)
 class Summary:
-    """All that a row of the list shows but for where the run is.
+    """Content of a row of the list, except the progress of the run.
 
-    Args:
-        facts: method, loss, data and so on, as far as its configuration says.
-        accuracy: None where there is none yet.
-        curve: a small drawing; empty without values.
-        curve_label: what is drawn, from where to where.
-        reached: what its rows show.
+    Attributes:
+        facts: method, loss, data and other settings by label, as far as the configuration names them.
+        accuracy: main accuracy. None where there is none yet.
+        curve: sparkline of the accuracy or of the loss. Empty without values.
+        curve_label: description of the curve, with its first and last value.
+        reached: progress according to the rows.
     """
 
     facts: dict[str, str]
@@ -159,10 +166,10 @@ class Summary:
 
 
 class Scalars:
-    """Columns of a run's metrics.jsonl that the list shows, followed as the file grows: only new rows are read.
+    """Incremental reader of the columns of metrics.jsonl that the list shows: each call reads only new rows.
 
     Args:
-        path: of the file, which need not be there yet.
+        path: the file metrics.jsonl, which need not exist yet.
     """
 
     KEYS = ("train/loss", "online/knn_top1", RAW, MAJORITY, "epoch")
@@ -174,13 +181,15 @@ class Scalars:
     def _clear(self) -> None:
         self._file, self._place, self.rows_read = -1, 0, 0
         self._steps = array("d")
-        self._columns = {key: (array("d"), array("d")) for key in self.KEYS}  # steps and values
+        self._columns = {key: (array("d"), array("d")) for key in self.KEYS}  # the steps and the values of each column
 
     def follow(self) -> None:
-        """Read what was appended since the last call; all of a file that is another one or has shrunk.
+        """Read the rows that were appended since the last call.
+
+        A file that was replaced or has shrunk is read from its start.
 
         Raises:
-            OSError: where the file cannot be read.
+            OSError: if the file cannot be read.
         """
         if not self.path.is_file():
             self._clear()
@@ -190,7 +199,7 @@ class Scalars:
             self._clear()
             self._file = seen.st_ino
         for place, row in rows_from(self.path, self._place):
-            if place is None:  # a line that is being written
+            if place is None:  # the line is not complete yet
                 break
             self._place = place
             self.rows_read += 1
@@ -210,7 +219,7 @@ class Scalars:
                 values.append(math.nan if (value := number(row[key])) is None else value)
 
     def _go_back(self, step: int) -> None:
-        """Forget the rows after a step, which a resumed run has replaced."""
+        """Drop the rows after a step: a run that resumed there writes them again."""
         self._steps = array("d", (each for each in self._steps if each <= step))
         for key, (steps, values) in self._columns.items():
             kept = [place for place, each in enumerate(steps) if each <= step]
@@ -218,11 +227,11 @@ class Scalars:
 
     @property
     def last_step(self) -> float | None:
-        """Of all rows; None where there are none."""
+        """Largest step of all rows; None where there are no rows."""
         return float(np.array(self._steps).max()) if self._steps else None
 
     def finite(self, key: str) -> list[float]:
-        """A column's finite values in order of step, the last one that was written for each step."""
+        """Finite values of a column in order of step; of several values for a step, the last one written."""
         steps, values = map(np.array, self._columns[key])
         if (np.diff(steps) <= 0).any():
             order = np.argsort(steps, kind="stable")
@@ -232,20 +241,20 @@ class Scalars:
         return found
 
     def rows_of(self, *keys: str) -> list[dict[str, float]]:
-        """The first value of each column that has one, as rows of metrics.jsonl in order of step."""
+        """First value of each named column, as rows of metrics.jsonl in order of step; empty columns are left out."""
         firsts = [(steps[0], key, values[0]) for key in keys for steps, values in [self._columns[key]] if steps]
         return [{"step": step, key: value} for step, key, value in sorted(firsts)]
 
 
 def summarise(run: RunFolder, scalars: Scalars | None = None) -> Summary:
-    """Read a run's files; what is missing or cut is left out.
+    """Summarise a run for the list; missing and incomplete data are left out.
 
     Args:
-        run: its folder.
-        scalars: what was read of its metrics.jsonl before.
+        run: the run folder.
+        scalars: reader of its metrics.jsonl from an earlier call, which then reads only new rows.
 
     Raises:
-        UNREADABLE: where it cannot be read.
+        UNREADABLE: one of these errors, if the run cannot be read.
     """
     config = read_config(run.config, [])
     scalars = scalars or Scalars(run.metrics)
@@ -262,7 +271,7 @@ def summarise(run: RunFolder, scalars: Scalars | None = None) -> Summary:
 
 
 def _accuracy(evaluations: Sequence[Evaluation], scalars: Scalars) -> Accuracy | None:
-    """The newest linear probe's, else the newest kNN's, else the last while it trained."""
+    """Main accuracy: the newest linear probe, else the newest kNN, else the last online kNN."""
     found = {}
     for command, kind in KINDS.items():
         measured = [each for each in evaluations if each.command == command and each.top1 is not None]

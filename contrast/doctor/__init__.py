@@ -1,4 +1,7 @@
-"""What is wrong with a run, in plain words with the number behind each; out of its files alone."""
+"""Doctor: find what is wrong with a run, from its files only.
+
+Each finding is a plain sentence with the number behind it, and advice on what to do.
+"""
 
 from contrast.doctor.data_rules import Reference, best_reference, references
 from contrast.doctor.evidence import Finding, samples_per_step

@@ -1,7 +1,7 @@
-"""Rules about the input and about evaluations beside their baselines.
+"""Rules of the doctor on the input data, and on evaluations compared with their baselines.
 
-The rules read ``input.json``, the statistics of a few hundred raw samples that a run takes when it starts. A run that
-was made before there were such statistics has no finding of these rules.
+The rules on the input read ``input.json``: statistics of a few hundred raw samples, which a run records at its start.
+Older runs do not have this file and therefore get no such findings.
 """
 
 from __future__ import annotations
@@ -16,36 +16,49 @@ from contrast.doctor.evidence import Evidence, Finding
 __all__ = ["INPUT_RULES", "Reference", "below_baseline", "best_reference", "input_findings", "references"]
 
 FEW_DISTINCT, SOME = 0.5, 0.95
-"""Shares of distinct samples: below the first the input is broken, below the second worth a look."""
+"""Shares of distinct samples: up to the first the input is a problem; below the second it gets a warning."""
 BLANK, SOME_BLANK = 0.5, 0.05
-"""Shares of samples that hold one value only."""
+"""Shares of constant samples: from the first the input is a problem; from the second it gets a warning."""
 NARROW = 1 / 8
-"""Share of the 8-bit range that the pixels of a whole data set use at least; digits, X-rays and maps use nearly all."""
+"""Smallest share of the 8-bit range that pixels of a data set use; digits, X-rays and maps use nearly all of it."""
 FAR, FLAT, STEEP = 3.0, 0.2, 5.0
-"""Mean and deviations of standardised images; with ImageNet's numbers, MNIST has −1.4 and 1.4."""
+"""Bounds for standardised data: the largest absolute mean, and the smallest and largest standard deviation.
+
+MNIST standardised with ImageNet's numbers has −1.4 and 1.4.
+"""
 SHIFTED, RESCALED = 2.0, 4.0
-"""How far the test set's mean may be from the training set's in deviations, and how often its deviation is larger."""
+"""Bounds for the test set compared with the training set.
+
+The first is the largest distance of the means, in standard deviations. The second is the largest ratio of the standard
+deviations, in either direction.
+"""
 THIN = 16
-"""Longer over shorter side of an image."""
+"""Ratio of the longer to the shorter side from which the axes of an image seem to be swapped."""
 SMOOTH = 0.5
-"""Roughness across channels over roughness along steps, below which steps seem to be on the channels' axis."""
+"""Ratio of roughness across channels to roughness along steps, below which the two axes seem to be swapped."""
 COARSE = 1e5
-"""Largest value over the deviation inside a sample; float32 tells 1.7e7 numbers apart between 1 and 2."""
-FEWEST = 4
+"""Largest ratio of a channel's largest absolute value to its standard deviation inside a sample.
+
+float32 distinguishes 1.7e7 numbers between 1 and 2.
+"""
+FEWEST = 4  # number of samples below which copies are not reported
 
 
 def input_findings(statistics: dict[str, Any]) -> tuple[Finding, ...]:
-    """What the rules say of the content of ``input.json``.
+    """Apply the rules on the input data to the content of ``input.json``.
 
     Args:
-        statistics: the content; parts that are missing or of another type are passed over.
+        statistics: the content. Parts that are missing or of the wrong type are skipped.
+
+    Returns:
+        The findings in order of the rules.
     """
     run = Evidence({}, (), (), {}, {}, {}, input=statistics)
     return tuple(finding for rule in INPUT_RULES if (finding := rule(run)) is not None)
 
 
 def input_copies(run: Evidence) -> Finding | None:
-    """Fewer distinct samples than samples."""
+    """Rule: duplicate samples, that is, fewer distinct samples than samples."""
     name, train = _name(run), _set(run, "train")
     count, distinct = _count(train, "samples"), _count(train, "distinct")
     if count is None or distinct is None or count < FEWEST or distinct >= SOME * count:
@@ -61,7 +74,7 @@ def input_copies(run: Evidence) -> Finding | None:
 
 
 def input_constant(run: Evidence) -> Finding | None:
-    """Samples that hold one value only: black or blank pictures, flat series."""
+    """Rule: constant samples, that is, blank pictures or flat series."""
     name, train = _name(run), _set(run, "train")
     count, constant = _count(train, "samples"), _count(train, "constant")
     if not count or not constant or constant < SOME_BLANK * count:
@@ -75,7 +88,7 @@ def input_constant(run: Evidence) -> Finding | None:
 
 
 def input_channel(run: Evidence) -> Finding | None:
-    """A channel that never changes while others do."""
+    """Rule: a channel that is constant over all samples, while other channels are not."""
     name, train = _name(run), _set(run, "train")
     lowest, highest = _numbers(train, "lowest"), _numbers(train, "highest")
     flat = [place for place, (low, high) in enumerate(zip(lowest, highest, strict=False)) if low == high]
@@ -92,13 +105,13 @@ def input_channel(run: Evidence) -> Finding | None:
 
 
 def input_range(run: Evidence) -> Finding | None:
-    """Pixels that use a small part of their type's range."""
+    """Rule: pixels that use a small part of the range of their type."""
     train = _set(run, "train")
     lowest, highest = _numbers(train, "lowest"), _numbers(train, "highest")
     if run.input.get("samples_name") != "images" or not lowest or not highest:
         return None
     low, high = 255 * min(lowest), 255 * max(highest)
-    if high - low > 255 * NARROW or high == low:  # the latter are constant pictures
+    if high - low > 255 * NARROW or high == low:  # equal ends are constant pictures, which another rule reports
         return None
     kind = train.get("type")
     given = f" (given as {kind})" if isinstance(kind, str) else ""
@@ -112,13 +125,13 @@ def input_range(run: Evidence) -> Finding | None:
 
 
 def input_scale(run: Evidence) -> Finding | None:
-    """A mean and a deviation that are not those of the data."""
+    """Rule: standardisation with a mean and a standard deviation that do not fit the data."""
     train, scale = _set(run, "train"), run.input.get("standardisation")
     if not isinstance(scale, dict) or input_range(run) or input_copies(run):
         return None
     mean, std = _numbers(train, "mean"), _numbers(train, "std")
     by_mean, by_std = _numbers(scale, "mean"), _numbers(scale, "std")
-    if not any(by_mean) and all(unit == 1 for unit in by_std):  # pixels in [0, 1], as SimCLR's authors give them
+    if not any(by_mean) and all(unit == 1 for unit in by_std):  # not standardised: pixels in [0, 1], as in SimCLR
         return None
     for own, spread, centre, unit in zip(mean, std, by_mean, by_std, strict=False):
         if unit <= 0 or not spread:
@@ -137,7 +150,7 @@ def input_scale(run: Evidence) -> Finding | None:
 
 
 def input_same_test_set(run: Evidence) -> Finding | None:
-    """A test set that is the training set."""
+    """Rule: a test set that equals the training set."""
     if _set(run, "test").get("same_as_train") is not True:
         return None
     return Finding(
@@ -149,7 +162,7 @@ def input_same_test_set(run: Evidence) -> Finding | None:
 
 
 def input_test_set(run: Evidence) -> Finding | None:
-    """A test set from another range than the training set."""
+    """Rule: a test set with another mean or scale than the training set."""
     train, test = _set(run, "train"), _set(run, "test")
     parts = (_numbers(part, name) for part in (train, test) for name in ("mean", "std"))
     for channel, (mean, std, test_mean, test_std) in enumerate(zip(*parts, strict=False)):
@@ -169,7 +182,7 @@ def input_test_set(run: Evidence) -> Finding | None:
 
 
 def input_axes(run: Evidence) -> Finding | None:
-    """A sample whose axes seem to be swapped."""
+    """Rule: samples whose axes seem to be swapped."""
     train, name = _set(run, "train"), _name(run)
     shape = train.get("shape")
     if not isinstance(shape, list) or not all(isinstance(each, int) and each > 0 for each in shape):
@@ -194,7 +207,7 @@ def input_axes(run: Evidence) -> Finding | None:
 
 
 def input_precision(run: Evidence) -> Finding | None:
-    """Values so large beside their changes that float32 rounds the changes away."""
+    """Rule: values so large, compared with their changes, that float32 loses the changes to rounding."""
     train = _set(run, "train")
     parts = (_numbers(train, name) for name in ("lowest", "highest", "within"))
     for channel, (low, high, within) in enumerate(zip(*parts, strict=False)):
@@ -239,7 +252,7 @@ def _count(part: dict[str, Any], name: str) -> int | None:
 
 
 def _numbers(part: dict[str, Any], name: str) -> list[float]:
-    """A list of finite numbers; empty for anything else."""
+    """Numbers of a list whose values are all finite; empty for anything else."""
     found = part.get(name)
     if not isinstance(found, list):
         return []
@@ -252,7 +265,7 @@ RULES = {
     "random_weights": "below-random-weights",
     "majority_class": "below-majority-class",
 }
-"""Names of the findings; the most telling first."""
+"""Rule names by baseline, the most informative baseline first."""
 ADVICE = {
     "raw_input": "Train longer, or change the views: the encoder leaves out what the test set asks about. Differences "
     "between losses cannot show in such a run.",
@@ -260,21 +273,21 @@ ADVICE = {
     "majority_class": "Check the labels and classes of both sets, and look at the balanced accuracy.",
 }
 WORSE, HALF_OF_SAMPLES = 0.02, 0.5
-"""How far the online kNN must be below raw input's, and which share of the run must be done."""
+"""Conditions on the online kNN: its distance below the kNN of the raw input, and the share of the run that is done."""
 NAMES = {"knn": "kNN", "probe": "The linear probe", "finetune": "Fine-tuning"}
 
 
 @dataclass(frozen=True)
 class Reference:
-    """One baseline of an evaluation, as its file has it.
+    """Baseline of an evaluation, read from the evaluation's file.
 
-    Args:
-        name: its key, say "raw_input".
-        words: what it is called, say "raw pixels".
-        top1: its accuracy, a share.
-        difference: the encoder's accuracy minus this, on the same labels and samples.
-        interval: 95 % interval of the difference; None where the file has none.
-        protocol: how it was measured.
+    Attributes:
+        name: key of the baseline, for example "raw_input".
+        words: name of the baseline in words, for example "raw pixels".
+        top1: top-1 accuracy of the baseline, as a share.
+        difference: the encoder's accuracy minus the baseline's, as a share, on the same labels and samples.
+        interval: 95 % confidence interval of the difference, as shares. None where the file has none.
+        protocol: how the baseline was measured.
     """
 
     name: str
@@ -286,35 +299,42 @@ class Reference:
 
     @property
     def beaten(self) -> bool:
-        """Whether the encoder is below it; of the majority class, not above it."""
+        """Whether the baseline beats the encoder; the majority class also beats an encoder of equal accuracy."""
         return self.difference < 0 or (self.name == "majority_class" and self.difference == 0)
 
     @property
     def surely(self) -> bool:
-        """Whether the whole interval of the difference is below zero."""
+        """Whether the baseline clearly beats the encoder: the whole interval of the difference is below zero."""
         return self.interval is not None and self.interval[1] < 0
 
     @property
     def points(self) -> str:
-        """The difference in points with its sign, and the interval where there is one."""
+        """Difference in percentage points with its sign, followed by its interval where there is one."""
         said = _points(self.difference)
         return said if self.interval is None else f"{said} [{_points(self.interval[0])}, {_points(self.interval[1])}]"
 
 
 def references(evaluation: Mapping[str, Any]) -> list[Reference]:
-    """The baselines of an evaluation's JSON; empty where none was measured, as in files of earlier versions."""
+    """Read the baselines of an evaluation.
+
+    Args:
+        evaluation: content of the evaluation's JSON file.
+
+    Returns:
+        The baselines. Empty where none was measured, for example in files of earlier versions.
+    """
     found = evaluation.get("baselines")
     read = [] if not isinstance(found, dict) else [_reference(str(name), content) for name, content in found.items()]
     return [reference for reference in read if reference is not None]
 
 
 def best_reference(found: list[Reference]) -> Reference | None:
-    """The baseline that the encoder is the least above."""
+    """Best baseline: the one with the smallest difference to the encoder; None for an empty list."""
     return min(found, key=lambda reference: reference.difference, default=None)
 
 
 def below_baseline(run: Evidence) -> Finding | None:
-    """The newest evaluation of a command, else the kNN during training, is below one of its baselines."""
+    """Rule: accuracy below a baseline, for the newest evaluation of each command, else for the online kNN."""
     for name, rule in RULES.items():
         found = [
             (command, evaluation, reference)
@@ -322,7 +342,7 @@ def below_baseline(run: Evidence) -> Finding | None:
             for reference in references(evaluation)
             if reference.name == name and reference.beaten
         ]
-        if found:  # the surest, then the largest
+        if found:  # differences whose interval excludes zero first, then the largest difference
             worst = min(found, key=lambda each: (not each[2].surely, each[2].difference))
             return _finding(rule, *worst)
     return _below_while_training(run)

@@ -1,4 +1,4 @@
-"""Evidence that the doctor's rules read, and the findings they return."""
+"""Evidence that the rules of the doctor read, and the findings that they return."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ __all__ = ["SEVERITIES", "Evidence", "Finding", "ReadRows", "Severity", "samples
 
 Severity = Literal["problem", "warning"]
 SEVERITIES: tuple[Severity, ...] = ("problem", "warning")
-"""The worst first: a result of a run with a problem is not worth having; one with a warning may be."""
+"""Severities, the worst first. Results of a run with a problem are worthless; with a warning they may be valid."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong.
+    """Finding of the doctor: one thing that is wrong with a run.
 
-    Args:
-        rule: its name; the documentation has a paragraph on each.
-        severity: how bad.
-        seen: one sentence with the number behind it.
-        mend: one sentence, what to do.
+    Attributes:
+        rule: name of the rule. The documentation has a paragraph on each rule.
+        severity: "problem" or "warning".
+        seen: what is wrong, in one sentence with the number behind it.
+        mend: what to do, in one sentence.
     """
 
     rule: str
@@ -51,26 +51,26 @@ class Finding:
 
 
 ReadRows = tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]]]
-"""Rows of scores.jsonl and of metrics.jsonl, one a step, in order of step."""
+"""Rows of scores.jsonl and rows of metrics.jsonl, one row per step, in order of step."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a run folder says.
+    """Content of a run folder that the rules read. Missing files are empty.
 
-    Args:
+    Attributes:
         config: the resolved configuration.
-        observed: rows of scores.jsonl in order of step.
-        metrics: rows of metrics.jsonl, likewise.
-        status: status.json.
-        duplicates: what `contrast duplicates` found, if it was asked.
-        summary: summary.json, which the demo leaves.
-        input: input.json, statistics of raw samples.
-        inactive: inactive.json, the pieces that never act.
-        evaluations: the JSON files of `evaluations/`, by file name.
-        done: the share of the run, where somebody knows it better than status.json.
-        next: how to go on with the run, as a phrase with a command.
-        damaged: names of files that are there and hold nothing that can be read.
+        observed: rows of scores.jsonl, in order of step.
+        metrics: rows of metrics.jsonl, in order of step.
+        status: content of status.json.
+        duplicates: result of `contrast duplicates`, if it was run.
+        summary: content of summary.json, which only the demo writes.
+        evaluations: contents of the JSON files in ``evaluations/``, in order of file name.
+        done: share of the run that is done, in [0, 1]. None computes it from `status`.
+        input: content of input.json: statistics of raw samples.
+        inactive: content of inactive.json: the pieces of the run that never act.
+        next: how to continue the run, as a phrase with a command.
+        damaged: names of files that exist but cannot be read.
     """
 
     config: dict[str, Any]
@@ -88,7 +88,13 @@ class Evidence:
 
     @classmethod
     def read(cls, folder: RunFolder, done: float | None = None, rows: ReadRows | None = None) -> Evidence:
-        """Read the folder; a file that cannot be read is as one that is not there."""
+        """Read a run folder; a file that cannot be read counts as missing.
+
+        Args:
+            folder: the run folder.
+            done: share of the run that is done, in [0, 1]. None computes it from status.json.
+            rows: rows of scores.jsonl and of metrics.jsonl, if the caller has already read them.
+        """
         observed, metrics = rows or (_rows(folder.scores, MOST_BYTES), _rows(folder.metrics, MOST_METRICS))
         return cls(
             config=_loaded(folder.config),
@@ -107,46 +113,53 @@ class Evidence:
 
     @property
     def progress(self) -> float:
-        """The share of the run that is done; 1 where nobody knows."""
+        """Share of the run that is done, in [0, 1]; 1 where it is not known."""
         if self.done is not None:
             return self.done
         step, steps = _number(self.status.get("step")), _number(self.status.get("steps"))
         return min(1.0, step / steps) if step is not None and steps else 1.0
 
     def setting(self, *path: str) -> Any:
-        """What stands in the configuration, or None."""
+        """Value in the configuration at a path of keys; None where there is none."""
         return _at(self.config, path)
 
     def class_of(self, *path: str) -> str:
-        """The name of the class that is configured there, without its module; empty where there is none."""
+        """Class name, without its module, that is configured at a path of keys; empty where there is none."""
         name = self.setting(*path, "class_path")
         return name.rpartition(".")[2] if isinstance(name, str) else ""
 
     @property
     def samples_per_step(self) -> int | None:
-        """As `samples_per_step` has them of the configuration."""
+        """Samples per optimiser step, from the configuration; None where it is not known."""
         return samples_per_step(self.config)
 
     def first(self, *path: str) -> float | None:
-        """A number of the first observed row."""
+        """Number at a path of keys in the first row of scores.jsonl; None where it is missing."""
         return _number(_at(self.observed[0], path)) if self.observed else None
 
     def settled(self, *path: str) -> float | None:
-        """The median over the last tenth of the observed rows, three at least."""
+        """Median of a recorded number near the end: over the last tenth of the rows of scores.jsonl, at least three.
+
+        Args:
+            path: keys of the number in a row, from the outside in.
+
+        Returns:
+            The median. None where no such row has the number.
+        """
         found = [value for row in self.observed[-max(3, len(self.observed) // 10) :] if (value := _value(row, path))]
         return statistics.median(value[0] for value in found) if found else None
 
     def scalars(self, name: str) -> list[float]:
-        """A metric's finite values in order of step."""
+        """Finite values of a metric, in order of step."""
         return [value for row in self.metrics if (value := _number(row.get(name))) is not None]
 
     def of_random_weights(self, name: str) -> float | None:
-        """A metric before the first step."""
+        """Value of a metric before the first step, that is, with random weights; None where it was not measured."""
         first = self.metrics[0] if self.metrics else {}
         return _number(first.get(name)) if first.get("step") == 0 else None
 
     def newest_evaluations(self) -> dict[str, dict[str, Any]]:
-        """The newest evaluation of each command, by the command's name."""
+        """Newest evaluation of each command, by the name of the command."""
         found: dict[str, dict[str, Any]] = {}
         for each in sorted(self.evaluations, key=lambda each: str(each.get("created") or "")):
             if isinstance(each.get("command"), str):
@@ -154,14 +167,20 @@ class Evidence:
         return found
 
     def summarised(self, *path: str) -> float | None:
-        """A number of summary.json."""
+        """Number at a path of keys in summary.json; None where it is missing."""
         return _number(_at(self.summary, path))
 
 
 def samples_per_step(config: dict[str, Any]) -> int | None:
-    """Samples of all processes and of all batches whose gradients are added up; None where no batch size is known.
+    """Number of samples per optimiser step: batch size × devices × nodes × accumulated batches.
 
-    `auto` counts as one device: what it came to is not in the configuration.
+    `auto` counts as one device, because the configuration does not tell how many devices it became.
+
+    Args:
+        config: the resolved configuration.
+
+    Returns:
+        The number of samples. None where the configuration has no batch size.
     """
     batch, devices = _at(config, ("data", "init_args", "batch_size")), _at(config, ("trainer", "devices"))
     if not _is_count(batch):
@@ -177,7 +196,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _value(row: dict[str, Any], path: Sequence[str]) -> tuple[float] | None:
-    """In a tuple, for 0 is a value too."""
+    """Number at a path of keys, in a tuple, so that 0 is truthy; None where it is missing."""
     value = _number(_at(row, path))
     return None if value is None else (value,)
 
@@ -206,14 +225,14 @@ def _rows(path: Path, most_bytes: int) -> list[dict[str, Any]]:
 
 
 def _files(folder: RunFolder) -> list[Path]:
-    """What the doctor and the report read of a run, but for pictures and tensors."""
+    """All text files of a run that the doctor and the report read: configuration, JSON objects and rows."""
     objects = [folder.status, folder.summary, folder.input, folder.inactive, folder.duplicates / "duplicates.json"]
     rows = [folder.scores, folder.metrics, folder.bank, folder.history]
     return [folder.config, *objects, *sorted(folder.evaluations.glob("*.json")), *rows]
 
 
 def _is_damaged(path: Path) -> bool:
-    """Whether a file is there and none of it can be read; of rows, where not one of them is whole."""
+    """Whether a file exists but cannot be read; a file of rows is damaged if not one row is complete."""
     try:
         if not path.exists():
             return False
@@ -230,7 +249,7 @@ def _loaded(path: Path) -> dict[str, Any]:
     return copy.deepcopy(_of_yaml(read_text(path) or ""))
 
 
-@lru_cache(maxsize=1)  # a run that trains is read some twenty times, and its configuration does not change
+@lru_cache(maxsize=1)  # a run that trains is read about twenty times with the same configuration
 def _of_yaml(text: str) -> dict[str, Any]:
     try:
         found = parse_yaml(text)

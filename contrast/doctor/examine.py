@@ -1,4 +1,4 @@
-"""All rules over one run."""
+"""Apply all rules of the doctor to one run."""
 
 from __future__ import annotations
 
@@ -55,17 +55,17 @@ _FOLLOWS_FROM_INPUT = {
     *("loss-start", "collapse", "dimensional-collapse", "no-learning", "temperature", "positives-among-negatives"),
     *("false-negatives", "duplicates", "shortcut", "bad-pairs"),
 }
-"""Rules whose findings a broken input explains: copies, constant samples, pixels of a wrong range."""
+"""Rules whose findings may follow from a broken input: copies, constant samples, or pixels of a wrong range."""
 
 
 @dataclass(frozen=True)
 class Examination:
-    """What the rules say of a run.
+    """Result of examining a run.
 
-    Args:
-        findings: the worst first.
-        rows: observed steps that they were drawn from.
-        progress: the share of the run that was done.
+    Attributes:
+        findings: the findings, the worst first.
+        rows: number of observed steps that the rules read.
+        progress: share of the run that was done, in [0, 1].
     """
 
     findings: tuple[Finding, ...]
@@ -74,12 +74,18 @@ class Examination:
 
 
 def examine(folder: RunFolder, progress: float | None = None, rows: ReadRows | None = None) -> Examination:
-    """Ask every rule; what a folder does not hold, no rule speaks of.
+    """Examine a run folder with every rule.
+
+    A rule whose files or values are missing gives no finding.
 
     Args:
         folder: the run folder.
-        progress: the share of the run that is done, for who knows better than status.json, which is seconds old.
-        rows: those of scores.jsonl and of metrics.jsonl, where the caller has read them already.
+        progress: share of the run that is done, in [0, 1]. None computes it from status.json, which may be some
+            seconds old.
+        rows: rows of scores.jsonl and of metrics.jsonl, if the caller has already read them.
+
+    Returns:
+        The findings, with the number of observed steps and the progress.
     """
     run = Evidence.read(folder, progress, rows)
     found = _by_cause([finding for rule in RULES if (finding := rule(run)) is not None])
@@ -88,7 +94,7 @@ def examine(folder: RunFolder, progress: float | None = None, rows: ReadRows | N
 
 
 def _by_cause(found: list[Finding]) -> list[Finding]:
-    """Where the input itself is broken, what follows from it is not to be cured at the loss or at the rate."""
+    """Replace the advice of findings that a broken input explains: the input must be fixed first."""
     broken = [each.rule for each in found if each.rule.startswith("input-") and each.severity == "problem"]
     if not broken:
         return found

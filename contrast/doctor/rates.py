@@ -1,4 +1,4 @@
-"""The learning rate of a run for 256 samples a step, and what its optimiser is usually used at."""
+"""Learning rate of a run, scaled to 256 samples per step, and the usual rates of its optimiser."""
 
 from __future__ import annotations
 
@@ -12,20 +12,29 @@ USUAL = {
     "Adam": (1e-5, 1e-2),
     "AdamW": (1e-5, 1e-2),
 }
-"""Peak rates for 256 samples a step, half a decade beyond those of the published recipes at either end."""
+"""Usual peak rates for 256 samples per step: the range of published recipes, widened by half a decade at each end."""
 ADAPTIVE = ("Adam", "AdamW")
-"""Optimisers whose step does not grow with the gradient, so that small batches need no smaller rate."""
+"""Optimisers whose step size does not grow with the gradient, so that small batches do not need a smaller rate."""
 
 
 def usual_rates(run: Evidence) -> tuple[float, float]:
-    """The lowest and the highest usual rate of the run's optimiser; 0 and infinity for one that is not known."""
+    """Lowest and highest usual learning rate of the run's optimiser; 0 and infinity for an unknown optimiser."""
     return USUAL.get(run.class_of("model", "init_args", "optimizer"), (0.0, float("inf")))
 
 
 def rate_of_256(run: Evidence) -> float | None:
-    """The peak rate, scaled linearly to 256 samples a step; None where a number is missing.
+    """Peak learning rate of a run, scaled linearly to 256 samples per step.
 
-    Of an adaptive optimiser it is the peak rate as given where that is usual: small batches take the same rate.
+        rate = peak · 256 / (samples per step)
+
+    For an adaptive optimiser whose unscaled peak rate is usual, the result is the unscaled peak rate, because small
+    batches use the same rate.
+
+    Args:
+        run: the evidence of the run.
+
+    Returns:
+        The rate. None where the batch size or the recorded rates are missing.
     """
     together, rates = run.samples_per_step, run.scalars("train/rate")
     if together is None or not rates:

@@ -1,4 +1,4 @@
-"""Rules about a training run: loss, embedding, negatives and temperature."""
+"""Rules of the doctor on a training run: loss, embedding, negatives, temperature and learning rate."""
 
 from __future__ import annotations
 
@@ -29,17 +29,18 @@ __all__ = [
 ]
 
 POINT = -0.4
-"""Uniformity above which embeddings are near one point; of random ones on a sphere it is near -4."""
+"""Uniformity above which embeddings are near one point. For random points on a sphere it is near -4."""
 FEW = 0.12
-"""Share of its dimensions that an embedding uses at least; healthy runs of digits use 0.23 to 0.76 of theirs."""
+"""Smallest share of its dimensions that a healthy embedding uses; healthy runs on digits use 0.23 to 0.76."""
 WORSE = 0.02
-"""How far below random weights' kNN must be; two standard errors of a difference on a few hundred test samples."""
-EARLY, HALF = 0.25, 0.5  # a momentum encoder starts near one point, and leaves it
+"""Decrease of kNN accuracy below random weights that is reported: two standard errors on a few hundred test samples."""
+EARLY, HALF = 0.25, 0.5  # shares of a run; in its first quarter, a momentum encoder may still be near one point
 MOVED, SPREAD = 0.05, 0.25
+"""Changes of a mean score and of the uniformity, below which the embeddings count as unchanged."""
 
 
 def collapse(run: Evidence) -> Finding | None:
-    """All embeddings near one point."""
+    """Rule: collapse, that is, all embeddings near one point."""
     uniformity = run.settled("embedding", "uniformity")
     if uniformity is None or uniformity < POINT or run.progress < EARLY:
         return None
@@ -57,7 +58,10 @@ def collapse(run: Evidence) -> Finding | None:
 
 
 def dimensional_collapse(run: Evidence) -> Finding | None:
-    """Spread, but in few of the directions that are possible; or spread as far as a narrow backbone allows."""
+    """Rule: dimensional collapse, that is, embeddings that are spread but use few of their dimensions.
+
+    If a narrow backbone is the cause, the finding is "narrow-features" instead.
+    """
     rank, width, rows = run.settled("embedding", "rank_me"), run.settled("embedding", "width"), _rows(run)
     uniformity = run.settled("embedding", "uniformity")
     if rank is None or not width or not rows or uniformity is None or run.progress < EARLY:
@@ -83,33 +87,35 @@ def dimensional_collapse(run: Evidence) -> Finding | None:
 
 
 def _rows(run: Evidence) -> float | None:
-    """Rows that RankMe was computed from, or the width if that is smaller; None for rows that do not tell."""
+    """Number of rows that RankMe was computed from, or the width if smaller; None where it was not recorded."""
     rows = run.settled("embedding", "rows")
     return rows if rows is not None else run.settled("embedding", "spectrum", "place", "-1")
 
 
 def _moved(run: Evidence, *path: str) -> float | None:
+    """Absolute change of a recorded number from the first row to the end; None where it is missing."""
     before, after = run.first(*path), run.settled(*path)
     return None if before is None or after is None else abs(after - before)
 
 
 def no_learning(run: Evidence) -> Finding | None:
-    """Scores stand where random weights had them, or features are no better than theirs."""
+    """Rule: nothing learned, that is, scores as with random weights, or features no better than theirs."""
     return _unmoved(run) or _no_better(run)
 
 
 def _unmoved(run: Evidence) -> Finding | None:
+    """Scores and uniformity as at the start."""
     if run.progress < HALF or len(run.observed) < 4:
         return None
     before, after = run.first("positive", "mean"), run.settled("positive", "mean")
     spread = _moved(run, "embedding", "uniformity")
     if before is None or after is None or abs(after - before) >= MOVED or spread is None or spread >= SPREAD:
         return None
-    negatives = _moved(run, "negative", "mean")  # which not every loss has
+    negatives = _moved(run, "negative", "mean")  # None for a loss without negatives
     if negatives is not None and negatives >= MOVED:
         return None
     knn = run.scalars("online/knn_top1")
-    told = len(knn) > 1 and knn[0] < 1  # from 100 %, as of a test set of one class, nothing can be gained
+    told = len(knn) > 1 and knn[0] < 1  # 100 % cannot improve, for example on a test set of one class
     beside = f"; kNN went from {100 * knn[0]:.1f} % to {100 * knn[-1]:.1f} %" if told else ""
     return Finding(
         "no-learning",
@@ -121,7 +127,7 @@ def _unmoved(run: Evidence) -> Finding | None:
 
 
 def _how_to_move(run: Evidence) -> str:
-    """The learning rate only where it is shown to be low."""
+    """Advice for a run that learns nothing: raise the learning rate only if it is shown to be low."""
     low, rate, peak = usual_rates(run)[0], rate_of_256(run), max(run.scalars("train/rate"), default=None)
     if peak == 0 or (peak is not None and rate is not None and rate < low):
         return f"Raise the learning rate, which peaks at {peak:.3g}."
@@ -132,9 +138,10 @@ def _how_to_move(run: Evidence) -> str:
 
 
 def _no_better(run: Evidence) -> Finding | None:
+    """Features no better than those of random weights."""
     now, before = run.scalars("online/knn_top1")[-1:], run.of_random_weights("online/knn_top1")
     gain = run.summarised("few_label_gain_over_random_init", "0")
-    if gain is not None:  # of the demo: five choices of labels, the same for both
+    if gain is not None:  # the demo: five label choices, the same for both encoders
         than = f"is {-100 * gain:.1f} points below" if gain < 0 else f"gains {100 * gain:.1f} points over"
         seen, worse = f"a probe on few labels {than} them", gain <= 0
     elif now and before is not None and run.progress >= HALF:
@@ -152,17 +159,22 @@ def _no_better(run: Evidence) -> Finding | None:
 
 
 SAME = 0.999
+"""Score of the hardest negatives from which they count as the query's own sample."""
 BEATEN = 0.02
+"""Pretext accuracy up to which positives count as beaten by the negatives."""
 ONE_CLASS = 0.999
-"""Share of the samples that are of a query's class, where there is only one."""
+"""Share of samples of the query's class from which the labels count as a single class."""
 MOSTLY = 0.7
-"""Share of the denominator; runs of ten classes have about 0.5 when they are done."""
+"""Same-class share of the softmax denominator that is reported; finished runs on ten classes have about 0.5."""
 BEYOND_CHANCE = 0.4
-"""Where a class has half of the samples or more: how far of the way from its share to 1, `MOSTLY` of two classes."""
+"""Excess of the same-class share over chance, as a share of the largest possible excess, that is reported.
+
+It takes effect where a class has half of the samples or more; for two equal classes it equals `MOSTLY`.
+"""
 
 
 def positives_among_negatives(run: Evidence) -> Finding | None:
-    """Negatives of score 1 that no positive beats, in an embedding that has not collapsed."""
+    """Rule: positives among the negatives, that is, negatives of score 1 that no positive beats, without collapse."""
     hardest = run.settled("hardest", "quantiles", "5")
     ranked = run.scalars("proxy/accuracy")[-5:]
     std, width = run.settled("embedding", "std", "3"), run.settled("embedding", "width")
@@ -181,14 +193,14 @@ def positives_among_negatives(run: Evidence) -> Finding | None:
 
 
 def false_negatives(run: Evidence) -> Finding | None:
-    """Most of the denominator is of the query's class."""
+    """Rule: false negatives, that is, most of the softmax denominator belongs to the query's own class."""
     share, chance = run.settled("false_negatives", "denominator"), run.settled("false_negatives", "random")
-    if chance is None:  # of a run that was recorded before rows had it
+    if chance is None:  # older rows do not record it
         chance = run.settled("false_negatives", "shared")
     if share is None or run.progress < EARLY:
         return None
     if chance is not None and (chance >= ONE_CLASS or share <= chance + BEYOND_CHANCE * (1 - chance)):
-        return None  # labels of one class do not tell which negatives are false
+        return None  # with one class, or near chance, labels do not tell which negatives are false
     if share <= MOSTLY:
         return None
     beside = "" if chance is None else f", which are {100 * chance:.0f} % of all samples"
@@ -202,12 +214,12 @@ def false_negatives(run: Evidence) -> Finding | None:
 
 
 def labels(run: Evidence) -> Finding | None:
-    """A loss that learns from labels, and labels that are all the same or all different."""
+    """Rule: a supervised loss (SupCon, LOOK) with labels that are all the same or all different."""
     name, chance = run.class_of("model", "init_args", "loss"), run.settled("false_negatives", "random")
     if name not in ("SupCon", "LOOK"):
         return None
     if chance is None and run.observed and not any("negative" in row for row in run.observed):
-        chance = 1.0  # samples of one class are positives of each other, so that no query has a negative
+        chance = 1.0  # with one class all samples are positives, so no query has a negative
     if chance is None or 0 < chance < ONE_CLASS:
         return None
     if chance == 0:
@@ -218,14 +230,14 @@ def labels(run: Evidence) -> Finding | None:
 
 
 def duplicates(run: Evidence) -> Finding | None:
-    """What `contrast duplicates` has found within the training set."""
+    """Rule: near-duplicates in the training set that `contrast duplicates` has found."""
     within = run.duplicates.get("within train")
     found: dict[str, Any] = within if isinstance(within, dict) else {}
     pairs, samples, threshold = found.get("pairs"), found.get("samples"), run.duplicates.get("threshold")
     if not isinstance(pairs, int) or not pairs or not isinstance(samples, int):
         return None
     complete, two = found.get("complete"), found.get("of_two_classes")
-    # Files of earlier versions do not tell, and count one sample of each pair only.
+    # Files of earlier versions lack `complete`, and count only one sample of each pair.
     many = f"At least {samples:,}" if complete is None else f"{samples:,}"
     least = "" if complete else "at least "
     seen = f"{many} training samples have a near-duplicate ({least}{pairs:,} pairs of cosine {threshold} or more)"
@@ -246,7 +258,7 @@ def duplicates(run: Evidence) -> Finding | None:
 
 
 def queue_filling(run: Evidence) -> Finding | None:
-    """A first-in-first-out bank that the run's samples do not fill, or whose random keys stay for long."""
+    """Rule: a first-in-first-out memory bank that the run never fills, or fills only after a third of its steps."""
     bank = run.setting("model", "init_args", "bank")
     given = bank.get("init_args") if isinstance(bank, dict) else None
     settings: dict[str, Any] = given if isinstance(given, dict) else {}
@@ -267,21 +279,26 @@ def queue_filling(run: Evidence) -> Finding | None:
 
 
 ALL, ONE = 0.97, 3.0
-"""Effective negatives: a share of all above which none counts more than another, a number below which one decides."""
+"""Bounds on the effective number of negatives.
+
+Above the first, a share of all negatives, all of them weigh alike. Below the second, a number, one negative decides.
+"""
 FEWEST = 32
-"""Negatives of a query below which bounds on the loss and on its gradient say nothing."""
+"""Smallest number of negatives per query for which the bounds on the loss and on its gradient are meaningful."""
 SAME_TEMPERATURE = 0.99
+"""Mean positive score at the start above which query and positive count as the same."""
 ABOVE = 1.5
+"""Ratio of the first loss to log(K + 1) above which the loss counts as too high."""
 
 
 def loss_start(run: Evidence) -> Finding | None:
-    """log(K + 1) is what InfoNCE has where all scores are alike."""
-    placeholders = run.first("placeholders", "mean") or 0.0  # of a queue's random start, which the loss counts
+    """Rule: a loss at the start far from log(K + 1), the InfoNCE loss of K negatives with equal scores."""
+    placeholders = run.first("placeholders", "mean") or 0.0  # random rows of a new queue count in the loss too
     count = (run.first("gradient", "negatives") or 0.0) + placeholders
     loss = next(iter(run.scalars("train/loss")), None)
     positive, negative = run.first("positive", "mean"), run.first("negative", "mean")
     if negative is None and placeholders:
-        negative = 0.0  # random rows
+        negative = 0.0  # all negatives are random rows, whose mean score is about 0
     tau = run.first("temperature", "value")
     if not count or loss is None or positive is None or negative is None or tau is None:
         return None
@@ -306,20 +323,21 @@ def loss_start(run: Evidence) -> Finding | None:
 
 
 def temperature(run: Evidence) -> Finding | None:
-    """At a bound, too hot, or too cold."""
+    """Rule: a temperature that is at its bound, too high or too low."""
     return _at_a_bound(run) or _by_negatives(run)
 
 
 def _by_negatives(run: Evidence) -> Finding | None:
+    """Temperature too high or too low, judged by the effective number of negatives."""
     effective, count = run.settled("gradient", "effective", "mean"), run.settled("gradient", "negatives")
     started, tau = run.first("gradient", "effective", "mean"), run.settled("temperature", "value")
     if effective is None or not count or count < FEWEST or run.progress < EARLY:
         return None
     if run.class_of("model", "init_args", "loss", "init_args", "objective") == "HardestNegative":
-        return None  # one negative decides at any temperature, and is meant to
+        return None  # by design one negative decides at any temperature
     said = "" if tau is None else f" at temperature {tau:g}"
     uniformity = run.settled("embedding", "uniformity")
-    collapsed = uniformity is not None and uniformity >= POINT  # where all scores are alike at any temperature
+    collapsed = uniformity is not None and uniformity >= POINT  # there all scores are equal at any temperature
     if effective > ALL * count and not collapsed:
         return Finding(
             "temperature",
@@ -341,6 +359,7 @@ def _by_negatives(run: Evidence) -> Finding | None:
 
 
 def _at_a_bound(run: Evidence) -> Finding | None:
+    """Learned temperature within 1 % of its lowest or highest value."""
     given = run.setting("model", "init_args", "loss", "init_args", "temperature", "init_args")
     bounds: dict[str, Any] = given if isinstance(given, dict) else {}
     tau = run.settled("temperature", "value")
@@ -359,17 +378,21 @@ def _at_a_bound(run: Evidence) -> Finding | None:
 
 
 def _one_head(run: Evidence) -> bool:
+    """Whether the run has a single projection head, not a `MultiHead`."""
     head = run.setting("model", "init_args", "head", "class_path")
     return not (isinstance(head, str) and "MultiHead" in head)
 
 
 TOO_MANY = 0.3
+"""Share of flagged samples above which bad-pair mining is reported."""
 SURE, SEPARATED, SAME_LOSS = 0.5, 0.9, 0.99
+"""Bounds of `shortcut`: smallest pretext accuracy, smallest AUC, largest mean positive score at the start."""
 POOR, BETTER = 0.9, 0.05
+"""Bounds of `shortcut` on the kNN accuracy, as shares: its value, and its gain over the run."""
 
 
 def failed(run: Evidence) -> Finding | None:
-    """The run says so."""
+    """Rule: a run that failed, according to its status."""
     if run.status.get("state") != "failed":
         return None
     message = str(run.status.get("message") or "").strip() or "it left no message"
@@ -378,7 +401,7 @@ def failed(run: Evidence) -> Finding | None:
 
 
 def damaged_file(run: Evidence) -> Finding | None:
-    """Files of the folder that hold nothing readable: no other rule knows what they said."""
+    """Rule: damaged files, whose content all other rules miss."""
     if not run.damaged:
         return None
     one = len(run.damaged) == 1
@@ -392,15 +415,15 @@ def damaged_file(run: Evidence) -> Finding | None:
 
 
 def inactive(run: Evidence) -> Finding | None:
-    """Pieces that start later than the run ends; the run itself has written which, for its present length."""
+    """Rule: inactive pieces, which start only after the run's end, as the run has recorded for its current length."""
     pieces = run.inactive.get("pieces")
     found = [each for each in pieces if isinstance(each, dict)] if isinstance(pieces, list) else []
-    banks = queue_filling(run) is None  # which says the same of a bank, with a size that would fit
+    banks = queue_filling(run) is None  # False: queue_filling already reports the bank, with a size that would fit
     told = [each for each in found if banks or each.get("bank") is not True]
     reasons = [each["reason"] for each in told if isinstance(each.get("reason"), str)]
     if not reasons:
         return None
-    courses = all(" warms up for " in each or " has milestones " in each for each in reasons)  # of schedules
+    courses = all(" warms up for " in each or " has milestones " in each for each in reasons)  # reasons of schedules
     return Finding(
         "inactive",
         "warning",
@@ -412,7 +435,7 @@ def inactive(run: Evidence) -> Finding | None:
 
 
 def rate_and_batch(run: Evidence) -> Finding | None:
-    """The peak rate for 256 samples a step, far from what the optimiser is used at."""
+    """Rule: a learning rate of 0, or a peak rate for 256 samples per step far from the usual rates of the optimiser."""
     name, (low, high) = run.class_of("model", "init_args", "optimizer"), usual_rates(run)
     together, rates, rate = run.samples_per_step, run.scalars("train/rate"), rate_of_256(run)
     if rates and max(rates) == 0:
@@ -436,11 +459,14 @@ def rate_and_batch(run: Evidence) -> Finding | None:
 
 
 def shortcut(run: Evidence) -> Finding | None:
-    """Positives found by what is no content: batch norm's statistics, a mark; they win, and features get no better."""
+    """Rule: shortcut, that is, positives win against all negatives, but the features do not improve.
+
+    Something other than content identifies the positives, for example batch norm statistics or a mark in the views.
+    """
     ranked, knn = run.scalars("proxy/accuracy"), run.scalars("online/knn_top1")
     auc, alike = run.settled("separation", "auc"), run.first("positive", "mean")
     negatives = run.settled("gradient", "negatives")
-    if negatives is not None and negatives < FEWEST:  # of a few negatives, random weights beat all in many queries
+    if negatives is not None and negatives < FEWEST:  # against few negatives random weights win too
         return None
     if len(ranked) < 10 or len(knn) < 2 or auc is None or run.progress < EARLY:
         return None
@@ -459,7 +485,7 @@ def shortcut(run: Evidence) -> Finding | None:
 
 
 def bad_pairs(run: Evidence) -> Finding | None:
-    """A mining that flags most of what it sees."""
+    """Rule: bad-pair mining that flags too many of the samples."""
     shares = [run.scalars(f"bad_pairs/{kind}")[-5:] for kind in ("noisy", "faulty")]
     share = sum(sum(values) / len(values) for values in shares if values)
     if share <= TOO_MANY:

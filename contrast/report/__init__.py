@@ -1,4 +1,7 @@
-"""One self-contained HTML page from the files of one or several run folders; no model code, no torch."""
+"""HTML report: one self-contained page from the files of one or several run folders.
+
+The report reads files only: it imports neither model code nor torch.
+"""
 
 from contrast.report.page import Around, build_page, read_runs
 

@@ -1,4 +1,4 @@
-"""Kinds of charts: lines over steps, densities, bars."""
+"""Chart types of the report: lines by kind, lines in a band, heat maps and sparklines."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from contrast.report.numbers import percent, short
 __all__ = ["Kind", "band_chart", "clipped_cells", "heat_chart", "kinds_chart", "means", "sparkline"]
 
 BELOW = 0.995
-"""Share of a heat map's cells that its scale of colours reaches."""
+"""Share of a heat map's cells that the colour scale covers; the densest cells are clipped."""
 DASHES = ([1, 0], [6, 3], [2, 3], [9, 3, 2, 3], [4, 2], [1, 2])
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of line.
+    """One kind of line in a chart.
 
-    Args:
-        name: in the column ``kind`` and in the legend.
-        colour: of the theme, where one run is drawn.
-        dashed: lets a line that may lie below it shine through.
+    Attributes:
+        name: value in the column ``kind``, and name in the legend.
+        colour: name of a theme colour, used where the chart shows one run.
+        dashed: whether the line is dashed, so that a line below it stays visible.
     """
 
     name: str
@@ -45,35 +45,37 @@ def kinds_chart(
     ordinal: Sequence[str] | None = None,
     points: bool = False,
 ) -> dict[str, Any]:
-    """Lines by run and kind: of one run kinds have colours; of several, runs have colours and kinds dashes.
+    """Line chart with one line per run and kind.
+
+    With one run, the kinds have different colours. With several runs, the runs have colours and the kinds have dashes.
 
     Args:
-        table: with columns ``run``, ``kind``, x's and y's.
+        table: name of the table, with the columns ``run``, ``kind`` and those of both axes.
         x, y: the axes.
-        runs: their names, in order.
-        kinds: in the order of the legend.
-        ordinal: the values of x in their order, where it is no number.
-        points: whether to mark every point, as of a line that has one only.
+        runs: names of the runs, in order.
+        kinds: the kinds, in the order of the legend.
+        ordinal: the values of x in order, where they are not numbers.
+        points: whether to mark every point. A line of a single point is invisible without a mark.
     """
     base = alt.Chart(alt.NamedData(name=table)).encode(
         x=_across(x, ordinal), y=_up(y), **_told_apart(runs, kinds), tooltip=_tooltip(x, y, runs, ordinal)
     )
     lines = base.mark_line(strokeWidth=2, point={"size": 30} if ordinal or points else False, clip=y.high is not None)
-    nearest = base.mark_point(size=80, opacity=0)  # something to point at
+    nearest = base.mark_point(size=80, opacity=0)  # invisible targets that make the tooltip easy to hit
     return chart_spec([lines, nearest], height=260)
 
 
 def band_chart(
     table: str, x: Axis, y: Axis, runs: Sequence[str], reference: str = "", points: bool = False
 ) -> dict[str, Any]:
-    """A line by run in a band from ``low`` to ``high``, and a dashed line at the column ``reference``.
+    """Line chart with a band from ``low`` to ``high`` around each run's line, and an optional dashed reference line.
 
     Args:
-        table: with columns ``run``, ``low``, ``high``, x's and y's.
+        table: name of the table, with the columns ``run``, ``low``, ``high`` and those of both axes.
         x, y: the axes.
-        runs: their names, in order.
-        reference: what the dashed line is; none is drawn where it is empty.
-        points: whether to mark every point, as of a line that has one only.
+        runs: names of the runs, in order.
+        reference: if not empty, a dashed line is drawn at the table's column ``reference``.
+        points: whether to mark every point. A line of a single point is invisible without a mark.
     """
     base = alt.Chart(alt.NamedData(name=table)).encode(x=_across(x, None), **_by_run(runs))
     clip = y.high is not None
@@ -99,14 +101,15 @@ def band_chart(
 def heat_chart(
     table: str, y: Axis, value: Axis, ordinal: Sequence[str] | None, shared: Sequence[Table]
 ) -> dict[str, Any]:
-    """A heat map over training: one column a row of the run, ``from`` and ``to`` its ends.
+    """Heat map over training: each recorded row of the run is one column of cells.
 
     Args:
-        table: with ``from``, ``to``, ``step``, value's column and, for numbers, y's and ``high``.
-        y: what goes up.
-        value: what is coloured.
-        ordinal: the values of y from the top, where they are no numbers.
-        shared: the data of all maps that are to be compared: they have one axis of steps and one scale of colours.
+        table: name of the table, with the columns ``from`` and ``to`` (start and end of a cell, in steps),
+            ``step``, those of `y` and `value`, and ``high`` (the upper end of a cell) where `y` is a number.
+        y: the vertical axis.
+        value: the quantity that the colour shows.
+        ordinal: the values of `y` from top to bottom, where they are not numbers.
+        shared: tables of all heat maps to compare. They get the same step axis and the same colour scale.
     """
     axis = alt.Axis(format=",d", grid=False)
     steps = [min(min(each["from"]) for each in shared), max(max(each["to"]) for each in shared)]
@@ -140,11 +143,14 @@ def heat_chart(
 
 
 def clipped_cells(value: Axis, tables: Mapping[str, Table]) -> tuple[str, ...]:
-    """A note for each run that has cells beyond the shared scale of colours, which are drawn like its end.
+    """Notes on heat maps with cells beyond the shared colour scale; such cells have the colour of the scale's end.
 
     Args:
-        value: what is coloured.
-        tables: the maps' data by run.
+        value: the quantity that the colour shows.
+        tables: data of the heat maps, by run.
+
+    Returns:
+        One note for each run that has such cells.
     """
     top = shared_top([_top(each[value.column]) for each in tables.values()])
     said = percent if value.number.endswith("%") else short
@@ -159,7 +165,7 @@ def clipped_cells(value: Axis, tables: Mapping[str, Table]) -> tuple[str, ...]:
 
 
 def _top(values: Sequence[float]) -> float:
-    """What nearly all cells are below: a few peaks would leave the others pale."""
+    """Upper end of the colour scale: a high quantile, because a few peaks would leave all other cells pale."""
     return sorted(values)[math.ceil(BELOW * len(values)) - 1]
 
 
@@ -174,6 +180,7 @@ def _up(y: Axis) -> alt.Y:
 
 
 def _told_apart(runs: Sequence[str], kinds: Sequence[Kind]) -> dict[str, Any]:
+    """Encodings of colour and dash that distinguish runs and kinds."""
     names = [kind.name for kind in kinds]
     columns = alt.ExprRef("width < 500 ? 2 : 4")
     legend = alt.Legend(title=None, orient="top", columns=columns, symbolType="stroke", symbolOpacity=1)
@@ -195,6 +202,7 @@ def _told_apart(runs: Sequence[str], kinds: Sequence[Kind]) -> dict[str, Any]:
 
 
 def _by_run(runs: Sequence[str]) -> dict[str, Any]:
+    """Encoding of colour that distinguishes runs."""
     if len(runs) == 1:
         return {"color": alt.value("theme:run-0")}
     colour, _ = run_scales(runs)
@@ -211,10 +219,15 @@ def _tooltip(x: Axis, y: Axis, runs: Sequence[str], ordinal: Sequence[str] | Non
 
 WIDTH, HEIGHT, MARGIN = 132, 34, 4
 MOST_POINTS = 60
+"""Largest number of points of a sparkline."""
 
 
 def means(values: Sequence[float], most: int = MOST_POINTS) -> list[float]:
-    """At most so many means of stretches of equal length, which smooth as they thin.
+    """Downsample a series by averaging stretches of equal length, which also smooths it.
+
+    Args:
+        values: the series.
+        most: largest number of means.
 
     Example:
         >>> means([1.0, 3.0, 5.0, 7.0], most=2)
@@ -227,12 +240,12 @@ def means(values: Sequence[float], most: int = MOST_POINTS) -> list[float]:
 
 
 def sparkline(values: Sequence[float], label: str, least: float = 0.0) -> Markup:
-    """An SVG of one line from left to right with a dot at its end; nothing where there are no values.
+    """Sparkline: a small inline SVG line with a dot at its end; empty where there are no values.
 
     Args:
-        values: from left to right.
-        label: for who does not see it.
-        least: span of values that the height stands for at least, so that noise is no slope.
+        values: the series, from left to right.
+        label: description for screen readers.
+        least: smallest range of values that the full height stands for, so that noise does not look like a trend.
     """
     if not values:
         return Markup("")

@@ -1,4 +1,4 @@
-"""Figures of the report, their axes and limits."""
+"""Figures, charts and axes of the report, as Vega-Lite specifications."""
 
 from __future__ import annotations
 
@@ -30,17 +30,18 @@ __all__ = [
 ]
 
 Table = dict[str, list[Any]]
-"""Columns of equal length by their names; as JSON a good deal smaller than rows."""
+"""Data of a chart: columns of equal length by name. As JSON, columns take far less space than rows."""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """One drawing.
+    """One Vega-Lite chart of a figure.
 
-    Args:
+    Attributes:
         name: unique within the figure.
-        spec: Vega-Lite; its data by name, its colours as ``theme:NAME``, so that light and dark share it.
-        label: stands above the chart where a figure has several; may be empty.
+        spec: Vega-Lite specification. It names its data, which the page adds. It names its colours as
+            ``theme:NAME``, so that one specification serves the light and the dark theme.
+        label: heading above the chart, for a figure of several charts. May be empty.
     """
 
     name: str
@@ -50,18 +51,18 @@ class Chart:
 
 @dataclass(frozen=True)
 class Figure:
-    """A titled group of charts.
+    """Figure of the report: a titled group of charts with their data.
 
-    Args:
-        name: unique within the page; anchors, file names of downloads and tests go by it.
-        title: what the figure shows.
-        reading: how to read it, in one or two sentences.
-        charts: drawn side by side where there is room.
-        tables: the data, by the names that the charts use; the first is what the CSV button gives.
-        notes: what is thinned or left out.
-        template: the figure's HTML.
-        extra: what the template and the figure's own script need beyond tables.
-        words: what the template alone needs.
+    Attributes:
+        name: unique within the page. Anchors, names of downloaded files and tests use it.
+        title: the heading of the figure.
+        reading: how to read the figure, in one or two sentences.
+        charts: the charts, drawn side by side where there is room.
+        tables: the data of the charts, by the names that the specifications use. The CSV button downloads the first.
+        notes: sentences on data that are thinned or left out.
+        template: file name of the figure's HTML template.
+        extra: further data for the template and for the figure's script, as JSON values.
+        words: further data for the template only.
     """
 
     name: str
@@ -77,7 +78,13 @@ class Figure:
 
 @dataclass(frozen=True)
 class Missing:
-    """Stands where a figure has no data yet, and says what would bring it."""
+    """Placeholder for a figure that has no data yet.
+
+    Attributes:
+        name: name of the figure.
+        title: title of the figure.
+        reason: why there are no data, and what would provide them.
+    """
 
     name: str
     title: str
@@ -88,21 +95,21 @@ RUN_COLOURS = 8
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
 TENS = [10.0**power for power in range(-9, 10)]
 FINER = [first * ten for ten in TENS for first in (1, 2, 5)]
-"""Where a logarithmic axis has lines; the library's own are all nine of a decade, a grid too dense to read."""
+"""Grid lines of a logarithmic axis. Vega's default is nine lines per decade, which is too dense to read."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A column and how its axis shows it.
+    """Axis of a chart: a column of its table, and how to show it.
 
-    Args:
-        column: of the chart's table.
-        title: with the unit.
-        number: how labels and tooltips write it, in d3's number format.
-        zero: whether the axis has to show zero.
-        log: whether its scale is logarithmic.
-        high: where the axis ends, whatever goes beyond.
-        low: where a logarithmic axis begins, or one that has a high end too.
+    Attributes:
+        column: column of the chart's table.
+        title: title of the axis, with the unit.
+        number: d3 number format of labels and tooltips.
+        zero: whether the axis must include zero.
+        log: whether the scale is logarithmic.
+        high: upper limit of the axis; larger values are clipped. None lets the data decide.
+        low: lower limit of the axis. It applies to a logarithmic axis, or together with `high`.
     """
 
     column: str
@@ -115,12 +122,12 @@ class Axis:
 
     @property
     def whole(self) -> bool:
-        """Whether it counts something that has no fractions, so that its ticks are whole numbers."""
+        """Whether the values are integers, so that the ticks must be integers too."""
         return self.number.endswith("d")
 
 
 def run_scales(runs: Sequence[str]) -> tuple[alt.Scale, alt.Scale]:
-    """Colour and dash by run: the colours repeat after eight, with another dash."""
+    """Scales for the colour and the dash of each run: after eight runs the colours repeat with another dash."""
     colours = [f"theme:run-{place % RUN_COLOURS}" for place in range(len(runs))]
     dashes = [DASHES[place // RUN_COLOURS % len(DASHES)] for place in range(len(runs))]
     return alt.Scale(domain=list(runs), range=colours), alt.Scale(domain=list(runs), range=dashes)
@@ -129,15 +136,15 @@ def run_scales(runs: Sequence[str]) -> tuple[alt.Scale, alt.Scale]:
 def line_chart(
     table: str, x: Axis, y: Axis, runs: Sequence[str], raw: str | None = None, points: bool = False
 ) -> dict[str, Any]:
-    """A Vega-Lite line chart that shows the nearest point's values under the pointer.
+    """Vega-Lite line chart with one line per run, and a tooltip for the point nearest to the pointer.
 
     Args:
-        table: the name of its data, with the columns ``run``, x's, y's and `raw`.
+        table: name of the table, with the columns ``run``, `raw` and those of both axes.
         x: the horizontal axis.
         y: the vertical axis.
-        runs: their names, in the order of the colours.
-        raw: a column on y's scale that is drawn light and thin behind the line.
-        points: whether to mark every point, for series of a few.
+        runs: names of the runs, in the order of the colours.
+        raw: column that is drawn as a light, thin line behind the main line, on the scale of `y`.
+        points: whether to mark every point, for series of few points.
     """
     across = alt.X(f"{x.column}:Q", title=x.title, axis=axis_of(x), scale=alt.Scale(nice=False))
     base = alt.Chart(alt.NamedData(name=table)).encode(x=across, **_colour(runs))
@@ -154,21 +161,21 @@ def line_chart(
 
 
 def axis_of(of: Axis) -> alt.Axis:
-    """Ticks and their labels, of which no two are the same text."""
+    """Ticks and labels of an axis; no two labels are the same text."""
     if of.log:
         labels: dict[str, Any] = {} if of.number == "~g" else {"format": of.number}
         return alt.Axis(values=alt.ExprRef(f"domain('y')[1] > 50 * domain('y')[0] ? {TENS} : {FINER}"), **labels)
     if of.whole:
-        # The library keeps the least step to within half of it only.
+        # Vega may place ticks at half of tickMinStep, so labels of fractions are blanked.
         whole = "datum.value === round(datum.value) ? datum.label : ''"
         return alt.Axis(format=of.number, tickMinStep=1, labelExpr=whole)
-    # Without digits of its own a format takes as many as the step between ticks has. With "g" formats it takes that
-    # many significant ones, so that 0.05 is written 0.1: there the library's own choice is better.
+    # A format without a precision takes the precision of the step between ticks. For "g" formats Vega uses it as the
+    # number of significant digits, which writes 0.05 as 0.1; Vega's default labels are better there.
     return alt.Axis(format="~%") if of.number.endswith("%") else alt.Axis()
 
 
 def scale_of(of: Axis) -> alt.Scale:
-    """The scale of an axis that goes up."""
+    """Vega-Lite scale of a vertical axis."""
     if of.log:
         ends: dict[str, Any] = {} if of.low is None else {"domainMin": of.low}
         return alt.Scale(type="log", nice=False, **ends)
@@ -178,10 +185,17 @@ def scale_of(of: Axis) -> alt.Scale:
 
 
 def chart_spec(layers: Sequence[alt.Chart], height: int, parameters: Sequence[alt.Parameter] = ()) -> dict[str, Any]:
-    """The layers as Vega-Lite, as wide as the page gives them room; without the schema's address and the library's
-    theme: the page brings its own."""
+    """Combine layers into one Vega-Lite specification that is as wide as its container.
+
+    The schema's address and Altair's theme are removed, because the page has its own theme.
+
+    Args:
+        layers: the layers, from back to front.
+        height: height of the chart in pixels.
+        parameters: Vega-Lite parameters of the chart.
+    """
     chart = alt.LayerChart(layer=list(layers)).properties(width="container", height=height).add_params(*parameters)
-    spec: dict[str, Any] = chart.to_dict(validate=False)  # a test validates every chart, once
+    spec: dict[str, Any] = chart.to_dict(validate=False)  # not validated here: a test validates every chart
     return {key: value for key, value in spec.items() if key not in ("$schema", "config")}
 
 
@@ -198,7 +212,7 @@ def _colour(runs: Sequence[str]) -> dict[str, Any]:
 
 
 def _pointed(base: alt.Chart, x: Axis, y: Axis, raw: str | None) -> alt.Chart:
-    """The nearest point, shown on hovering with its numbers."""
+    """Layer that shows the point nearest to the pointer, with a tooltip of its values."""
     nearest = alt.selection_point(
         name="pointed", nearest=True, on="pointerover", clear="pointerout", encodings=["x"], empty=False
     )
@@ -211,24 +225,29 @@ def _pointed(base: alt.Chart, x: Axis, y: Axis, raw: str | None) -> alt.Chart:
 
 
 FAR = 3.0
-"""How many times the lowest of the runs' own tops a shared top may be: each run has a third of the height or more."""
+"""Largest ratio of a shared upper limit to the lowest limit of a run.
+
+Each run then fills at least a third of the height.
+"""
 SPIKE, REST = 5.0, 0.9
-"""A value is a spike where it lies further than `SPIKE` spans outside the middle `REST` of its run's values."""
+"""Outliers: values more than `SPIKE` spans outside the middle `REST` (a share) of their run's values."""
 FEWEST = 50
-"""Values that quantiles are taken of; of fewer, each one is drawn."""
+"""Smallest number of values for which outliers are cut; with fewer, every value is drawn."""
 APART = 1000.0
-"""Runs whose values differ by more than this factor cannot share a linear axis: the smaller would be flat."""
-ROOM = 0.05
+"""Largest ratio between the values of runs on one linear axis: beyond it the smaller run would be a flat line."""
+ROOM = 0.05  # margin beyond a limit that cuts values, as a share of the axis
 SEEN = 1.05
-"""How far above a scale's end a colour would be another one to the eye: what is less is not worth a note."""
+"""Ratio to the end of a colour scale from which the difference is visible; smaller excesses get no note."""
 
 
 def shared_top(tops: Sequence[float], far: float = FAR) -> float:
-    """Top of a scale of densities that several runs share, so that one collapsed run does not flatten the others.
+    """Upper limit of a scale that several runs share, so that one collapsed run does not flatten the others.
+
+        limit = min(max(tops), far · min(tops)) where min(tops) > 0, else max(tops)
 
     Args:
-        tops: the top that each run has by itself.
-        far: how many times the lowest of them it may be.
+        tops: the upper limit that each run has on its own scale.
+        far: largest ratio of the shared limit to the lowest of `tops`.
 
     Example:
         >>> shared_top([4.0, 5.0, 33.0]), shared_top([4.0, 5.0, 7.0]), shared_top([33.0])
@@ -238,15 +257,18 @@ def shared_top(tops: Sequence[float], far: float = FAR) -> float:
 
 
 def axis_within(axis: Axis, table: Table, *further: str) -> tuple[Axis, tuple[str, ...]]:
-    """The axis with limits where it needs some, and a note for each run that has values beyond them.
+    """Set limits on an axis where outliers would hide the rest of the data.
 
-    Limits are set where spikes would flatten a run, where a run would flatten the others, and where all values are the
-    same one, of which an axis would have a single tick.
+    Limits are set in three cases: outliers would flatten the line of their run; one run would flatten the others; or
+    all values are equal, which would give the axis a single tick.
 
     Args:
-        axis: without limits of its own; a logarithmic one gets none.
-        table: with the columns ``run`` and the axis's.
+        axis: the axis. A logarithmic axis, and an axis that already has limits, is returned unchanged.
+        table: the data, with the columns ``run`` and `axis.column`.
         further: other columns that are drawn on the axis.
+
+    Returns:
+        The axis, and a note for each run that has values beyond the limits.
     """
     if axis.log or axis.high is not None or axis.low is not None:
         return axis, ()
@@ -273,6 +295,7 @@ def axis_within(axis: Axis, table: Table, *further: str) -> tuple[Axis, tuple[st
 
 
 def _limits(values: Mapping[str, Sequence[float]]) -> tuple[float, float]:
+    """Limits that hold the values of all runs, without outliers and without runs of a far larger scale."""
     within = {run: _without_spikes(of_run) for run, of_run in values.items()}
     sizes = {run: max(abs(low), abs(high)) for run, (low, high) in within.items()}
     usual = sorted(sizes.values())[(len(sizes) - 1) // 2]
@@ -281,6 +304,7 @@ def _limits(values: Mapping[str, Sequence[float]]) -> tuple[float, float]:
 
 
 def _without_spikes(values: Sequence[float]) -> tuple[float, float]:
+    """Lowest and highest value of a run, without outliers."""
     ordered = sorted(values)
     cut = math.floor((1 - REST) / 2 * len(ordered))
     low, high = ordered[cut], ordered[-1 - cut]
@@ -292,6 +316,7 @@ def _without_spikes(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _notes(values: Mapping[str, Sequence[float]], low: float, high: float) -> list[str]:
+    """One note for each run with values beyond the limits."""
     notes = []
     for run, of_run in values.items():
         beyond = [value for value in of_run if not low <= value <= high]

@@ -1,4 +1,4 @@
-"""Curves over steps, one a run."""
+"""Curves over training steps: read them from rows, and draw one line per run."""
 
 from __future__ import annotations
 
@@ -34,12 +34,21 @@ __all__ = [
 ]
 
 MOST_ROWS = 240
+"""Largest number of points or columns drawn per run: more cannot be distinguished."""
 RANK_AXIS = "hardness rank of the negative (1 is the hardest)"
-_SETTLED = 10  # the last tenth of a run's rows
+_SETTLED = 10  # `settled` averages the last 1 / 10 of the rows
 
 
 def value_at(row: dict[str, Any], *path: str) -> Any:
-    """What stands at a path of a row, places of lists as text; or None."""
+    """Look up a nested value of a row.
+
+    Args:
+        row: one row of a run's records.
+        path: keys from the outside in. An index of a list is given as text, for example "0".
+
+    Returns:
+        The value, or None where the path leads nowhere.
+    """
     value: Any = row
     for name in path:
         if isinstance(value, list):
@@ -50,25 +59,32 @@ def value_at(row: dict[str, Any], *path: str) -> Any:
 
 
 def numbers_at(row: dict[str, Any], *path: str) -> list[float | None]:
-    """A list of numbers at a path; empty where there is none."""
+    """Look up a nested list of numbers of a row; values that are not finite numbers are None. Empty where missing."""
     values = value_at(row, *path)
     return [number(value) for value in values] if isinstance(values, list) else []
 
 
 def some_of(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """At most as many as can be told apart, evenly spread, the first and the last among them."""
+    """Sample at most `MOST_ROWS` rows, evenly spread, with the first and the last."""
     if len(rows) <= MOST_ROWS:
         return list(rows)
     return [rows[round(place * (len(rows) - 1) / (MOST_ROWS - 1))] for place in range(MOST_ROWS)]
 
 
 def curve(rows: Sequence[dict[str, Any]], *path: str, share: int | None = None) -> list[tuple[int, float]]:
-    """Steps and finite numbers at a path; of a list there, its number `share`.
+    """Extract a curve from rows: steps and the finite numbers at a path.
 
-    Of more than `MOST_ROWS` rows some are left out, never the lowest and the highest of a stretch.
+    Args:
+        rows: rows with the key ``step``, in order of step.
+        path: keys of the value in a row, from the outside in.
+        share: index into the list at the path. None where the path leads to a number.
+
+    Returns:
+        Pairs of step and value. Beyond `MOST_ROWS` rows the curve is thinned; the lowest and the highest value of each
+        stretch stay.
     """
     points = []
-    for row in [row for row in rows if path[0] in row]:  # many rows of a million have none
+    for row in [row for row in rows if path[0] in row]:  # skips most of up to a million rows early
         if share is None:
             value = number(value_at(row, *path))
         else:
@@ -80,7 +96,7 @@ def curve(rows: Sequence[dict[str, Any]], *path: str, share: int | None = None) 
 
 
 def settled(rows: Sequence[dict[str, Any]], *path: str) -> list[float | None]:
-    """Means, place by place, of the lists at a path in the last tenth of the rows: one row's are of few queries."""
+    """Elementwise mean of the lists at a path over the last tenth of the rows, because one row covers few queries."""
     lists = [values for row in rows[-max(1, len(rows) // _SETTLED) :] if (values := numbers_at(row, *path))]
     means: list[float | None] = []
     for place in range(max(map(len, lists), default=0)):
@@ -90,7 +106,7 @@ def settled(rows: Sequence[dict[str, Any]], *path: str) -> list[float | None]:
 
 
 def rank_labels(header: dict[str, Any]) -> list[str]:
-    """ "1", "2", "3–4", … and ">128" for all further ranks.
+    """Labels of the rank groups: "1", "2", "3–4", … and ">128" for all further ranks.
 
     Example:
         >>> rank_labels({"rank_ends": [1, 2, 4]})
@@ -103,7 +119,11 @@ def rank_labels(header: dict[str, Any]) -> list[str]:
 
 
 def sizes_of_groups(header: dict[str, Any], negatives: float) -> list[float]:
-    """How many ranks each rank group has of so many negatives; 0 of the groups that lie beyond them.
+    """Number of negatives in each rank group; 0 for a group beyond the last negative.
+
+    Args:
+        header: header row of scores.jsonl, with the last rank of each group.
+        negatives: number of negatives per query.
 
     Example:
         >>> sizes_of_groups({"rank_ends": [1, 2, 4]}, 9.0)
@@ -114,12 +134,15 @@ def sizes_of_groups(header: dict[str, Any], negatives: float) -> list[float]:
 
 
 def per_negative(shares: Sequence[float | None], header: dict[str, Any], negatives: float | None) -> list[float | None]:
-    """Mean share of one negative at the ranks of each group, from the groups' sums, which grow with the groups' sizes.
+    """Mean gradient share of one negative in each rank group: the group's share over the group's size.
 
     Args:
-        shares: of each group together.
-        header: of scores.jsonl.
-        negatives: how many a query has; without it the last group has no size.
+        shares: total share of each group.
+        header: header row of scores.jsonl.
+        negatives: number of negatives per query. None leaves the size of the last group unknown.
+
+    Returns:
+        One mean per group. None where the share is missing, or the group is empty or of unknown size.
     """
     sizes = sizes_of_groups(header, math.inf if negatives is None else negatives)
     return [
@@ -129,11 +152,11 @@ def per_negative(shares: Sequence[float | None], header: dict[str, Any], negativ
 
 
 def has_lone_point(table: Table, column: str = "") -> bool:
-    """Whether a line of the table has one point only, of which nothing would be seen without a mark.
+    """Whether a line of the table has a single point, which is invisible without a mark.
 
     Args:
-        table: with the columns ``run`` and, for several lines a run, ``kind``.
-        column: of the line's numbers, where some of them may be missing.
+        table: the data, with the column ``run`` and, for several lines per run, ``kind``.
+        column: column of the line's values, for a table in which some of them may be None.
     """
     runs = table.get("run", [])
     kinds, numbers = table.get("kind") or [""] * len(runs), table[column] if column else runs
@@ -142,7 +165,7 @@ def has_lone_point(table: Table, column: str = "") -> bool:
 
 
 def extend(table: Table, **columns: Any) -> None:
-    """Add a row."""
+    """Append a row to a table; floats are rounded."""
     for name, value in columns.items():
         table.setdefault(name, []).append(rounded(value) if isinstance(value, float) else value)
 
@@ -152,14 +175,14 @@ STEP = Axis("step", "training step", ",d")
 
 @dataclass(frozen=True)
 class Line:
-    """One number of a row.
+    """Line of a `Course`: one recorded number over training.
 
-    Args:
-        name: in the legend.
-        path: where it stands in a row.
-        colour: of the theme, where one run is drawn.
-        place: of a list that stands there, which.
-        dashed: where it may cover another.
+    Attributes:
+        name: name in the legend.
+        path: keys of the number in a row, from the outside in.
+        colour: name of a theme colour, used where the chart shows one run.
+        place: index into the list at `path`. None where the path leads to a number.
+        dashed: whether the line is dashed, for a line that may cover another.
     """
 
     name: str
@@ -171,16 +194,16 @@ class Line:
 
 @dataclass(frozen=True)
 class Course:
-    """Lines over training.
+    """Line chart of recorded numbers over training.
 
-    Args:
-        name: of the chart and of its table.
-        label: stands above it.
-        title: of the axis, with the unit.
-        lines: what is drawn.
-        format: how numbers are written, in d3's format.
-        zero: whether the axis has to show zero.
-        log: whether its scale is logarithmic.
+    Attributes:
+        name: name of the chart and of its table.
+        label: heading above the chart.
+        title: title of the vertical axis, with the unit.
+        lines: the lines to draw.
+        format: d3 number format.
+        zero: whether the vertical axis must include zero.
+        log: whether the vertical scale is logarithmic.
     """
 
     name: str
@@ -192,7 +215,16 @@ class Course:
     log: bool = False
 
     def add(self, runs: Sequence[RunRecord], charts: list[Chart], tables: dict[str, Table]) -> tuple[str, ...]:
-        """Add the chart and its table, where there is anything to draw; the notes on what lies beyond its axis."""
+        """Add the chart and its table, if there are data.
+
+        Args:
+            runs: the runs to draw.
+            charts: receives the chart.
+            tables: receives the table.
+
+        Returns:
+            Notes on values beyond the axis.
+        """
         table: Table = {}
         for run in runs:
             for line in self.lines:
@@ -211,18 +243,18 @@ class Course:
 
 @dataclass(frozen=True)
 class Band:
-    """A mean over training in a band of two of the seven quantiles that rows give, 0.05 and 0.95.
+    """Line chart of a mean over training, in a band between the 0.05 and 0.95 quantiles.
 
-    Args:
-        name: of the chart and of its table.
-        label: stands above it.
-        title: of the axis, with the unit.
-        quantiles: where the list of seven stands in a row.
-        mean: where the line's number stands; the median where it is empty.
-        reference: where the dashed line's number stands, or what it is of a row.
-        log: whether the scale is logarithmic.
-        power: of the reference's number that is drawn.
-        most: whether numbers are counts from 1 to the reference.
+    Attributes:
+        name: name of the chart and of its table.
+        label: heading above the chart.
+        title: title of the vertical axis, with the unit.
+        quantiles: keys of the list of seven quantiles in a row, from the outside in.
+        mean: keys of the mean in a row. Empty draws the median instead.
+        reference: keys of the number in a row from which the dashed line is computed. Empty draws no dashed line.
+        log: whether the vertical scale is logarithmic.
+        power: exponent of the dashed line: it is drawn at the reference number to this power.
+        most: whether values are counts from 1 to the reference number.
     """
 
     name: str
@@ -236,7 +268,16 @@ class Band:
     most: bool = False
 
     def add(self, runs: Sequence[RunRecord], charts: list[Chart], tables: dict[str, Table]) -> tuple[str, ...]:
-        """Add the chart and its table, where there is anything to draw; the notes on what lies beyond its axis."""
+        """Add the chart and its table, if there are data.
+
+        Args:
+            runs: the runs to draw.
+            charts: receives the chart.
+            tables: receives the table.
+
+        Returns:
+            Notes on values beyond the axis.
+        """
         table: Table = {}
         for run in runs:
             rows: Table = {}
@@ -246,7 +287,7 @@ class Band:
                 if len(spread) != 7 or middle is None:
                     continue
                 reference = number(value_at(row, *self.reference)) if self.reference else None
-                # Quantiles are exact to a fine bin only, means are exact.
+                # Quantiles are exact only up to a fine bin, means are exact: a mean may lie just outside the band.
                 low, high = min(spread[1], middle), max(spread[5], middle)
                 if self.most and reference:
                     high = min(high, reference)

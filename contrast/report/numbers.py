@@ -1,4 +1,4 @@
-"""Numbers in words, and series of numbers from rows."""
+"""Format numbers as text; extract, smooth and thin series of numbers from recorded rows."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ __all__ = [
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value out of JSON or YAML is a finite number (true and false are none)."""
+    """Whether a value read from JSON or YAML is a finite number; true and false are not numbers."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def number(value: Any) -> float | None:
-    """The value where it is a finite number, else None."""
-    if type(value) is float:  # nearly all, in files of a million rows
+    """Convert a value to float if it is a finite number, else to None."""
+    if type(value) is float:  # fast path: files have up to a million rows, and nearly all values are floats
         return value if -sys.float_info.max <= value <= sys.float_info.max else None
     return float(value) if is_number(value) else None
 
 
 def rounded(value: float | None, digits: int = 6) -> float | None:
-    """To `digits` significant digits: more are invisible in a figure and make the page heavy."""
+    """Round to `digits` significant digits: more are invisible in a figure and make the page larger."""
     return None if value is None else float(f"{value:.{digits}g}")
 
 
 def percent(share: float) -> str:
-    """A share in [0, 1] in per cent.
+    """Format a share in [0, 1] as a percentage.
 
     Example:
         >>> percent(0.9718)
@@ -55,7 +55,7 @@ def percent(share: float) -> str:
 
 
 def points(difference: float) -> str:
-    """A difference of two shares in points, with its sign.
+    """Format a difference of two shares in percentage points, with its sign.
 
     Example:
         >>> points(0.0251)
@@ -65,7 +65,7 @@ def points(difference: float) -> str:
 
 
 def short(value: float) -> str:
-    """Thousands apart for counts, four significant digits for the rest.
+    """Format a number: from 1,000 as an integer with thousands separators, below with four significant digits.
 
     Example:
         >>> short(20000), short(0.123456), short(3.0)
@@ -76,7 +76,7 @@ def short(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Two units at most.
+    """Format a duration in seconds with at most two units.
 
     Example:
         >>> duration(59.6), duration(3900)
@@ -91,19 +91,25 @@ def duration(seconds: float) -> str:
 
 
 MOST_POINTS = 1200
+"""Largest number of points of a line, besides its two ends."""
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Series:
-    """One scalar over training; a value is None where the run wrote null, that is NaN or infinity."""
+    """Time series of one scalar.
+
+    Attributes:
+        x: positions, usually training steps.
+        y: values. None where the run wrote null, which stands for NaN or infinity.
+    """
 
     x: list[float]
     y: list[float | None]
 
 
 def series_of(rows: Sequence[dict[str, Any]], key: str, x: str = "step") -> Series:
-    """The rows that have `key`, by `x`."""
+    """Extract the series of column `key` over column `x` from rows that have both."""
     found = Series([], [])
     for row in rows:
         if key in row and (place := number(row.get(x))) is not None:
@@ -113,22 +119,25 @@ def series_of(rows: Sequence[dict[str, Any]], key: str, x: str = "step") -> Seri
 
 
 def smoothing_window(count: int) -> int:
-    """How many rows a smoothed point is the mean of: about one in fifty, odd, at least five."""
+    """Window of the moving average for a number of rows: about a fiftieth of the rows, odd, at least five."""
     return max(5, count // 50 // 2 * 2 + 1)
 
 
 def running_mean(values: Sequence[float | None], window: int) -> list[float | None]:
-    """Centred moving average over a window, in time linear in the number of values and independent of the window.
+    """Centred moving average in linear time, whatever the window's length.
 
-    A window is the end of one block and the beginning of the next one, whose running sums are made once (van Herk,
-    1992). Nothing is subtracted, so a huge value leaves no rounding error in the windows behind it.
+    The values are cut into blocks as long as the window. Each window is the end of one block and the beginning of the
+    next one, and the running sums of each block are computed once. No sum is subtracted from another, so a huge value
+    leaves no rounding error in later windows.
 
     Args:
-        values: None counts for nothing.
-        window: values in a mean; fewer at the ends.
+        values: the series. None is skipped.
+        window: number of values per mean; an even number counts as the next odd one. Windows are shorter at both ends.
 
     Returns:
-        As many means; None where the window has no finite value, or its mean is not finite.
+        One mean per value. None where the window has no finite value, or where its mean is not finite.
+
+    Source: van Herk, 1992 (the block sums).
 
     Example:
         >>> running_mean([1.0, 2.0, 6.0, None], 3)
@@ -144,7 +153,7 @@ def running_mean(values: Sequence[float | None], window: int) -> list[float | No
 
 
 def _window_sums(values: Floats, width: int) -> Floats:
-    """The sum of the `width` values centred at each value, zeros beyond the ends."""
+    """Sum of the `width` values centred at each value; values beyond the ends count as zero."""
     half, count = width // 2, len(values)
     blocks = -(-(count + 2 * half) // width)
     padded = np.zeros(blocks * width)
@@ -158,7 +167,15 @@ def _window_sums(values: Floats, width: int) -> Floats:
 
 
 def thin(values: Sequence[float | None], most: int = MOST_POINTS) -> list[int]:
-    """Which places to draw, `most` and the two ends: the lowest and highest of every stretch, so that spikes stay."""
+    """Downsample a series for drawing and keep its spikes: the lowest and the highest value of each stretch.
+
+    Args:
+        values: the series. None is skipped; a stretch of None only keeps its first place.
+        most: number of places to keep, besides the two ends.
+
+    Returns:
+        The places to draw, in order.
+    """
     if len(values) <= most:
         return list(range(len(values)))
     kept = {0, len(values) - 1}

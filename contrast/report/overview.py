@@ -1,4 +1,4 @@
-"""The overview of runs: settings, evaluations and baselines."""
+"""Overview at the top of the report: key numbers, evaluations with baselines, settings and findings of each run."""
 
 from __future__ import annotations
 
@@ -48,9 +48,13 @@ _MOST_CLASSES = 8
 
 
 def data_in_words(protocol: dict[str, Any]) -> list[str]:
-    """One line for each set of a protocol: path, class of the data set, samples, class names and checksum.
+    """Describe the data sets of an evaluation protocol: path, class, number of samples, class names and checksum.
 
-    Empty for a protocol that names no data, as those of earlier versions.
+    Args:
+        protocol: the protocol of an evaluation.
+
+    Returns:
+        One line per data set. Empty for a protocol without data, as earlier versions wrote it.
 
     Example:
         >>> data_in_words({"data": {"test": {"set": "x.ImageFolder", "path": "p", "samples": 3, "contents": "1a2b"}}})
@@ -62,7 +66,12 @@ def data_in_words(protocol: dict[str, Any]) -> list[str]:
 
 
 def set_in_words(name: str, described: dict[str, Any]) -> str:
-    """One set, as `TrainingData.describe` gives it; what it lacks is left out."""
+    """Describe one data set in one line.
+
+    Args:
+        name: name of the set, for example "test".
+        described: the description that `TrainingData.describe` returns. Missing parts are left out.
+    """
     kind, path = str(described.get("set") or "").rpartition(".")[2], described.get("path")
     where = f"{path} ({kind})" if path and kind else str(path or kind)
     classes = [str(each) for each in described["classes"]] if isinstance(described.get("classes"), list) else []
@@ -77,7 +86,7 @@ def set_in_words(name: str, described: dict[str, Any]) -> str:
 
 
 def short_protocol(protocol: dict[str, Any]) -> dict[str, Any]:
-    """The protocol with each set's classes as one text, for a table of settings."""
+    """Shorten an evaluation protocol for a table of settings: each list of class names becomes one text."""
     data = protocol.get("data")
     if not isinstance(data, dict):
         return protocol
@@ -112,19 +121,19 @@ NAMES = {
     "pretrain_seconds": "Pretraining took",
 }
 UNSAID = {"samples_name", "value_name", "few_label_gain_low"}
-"""Words for the other names, and the lowest end of the gains, each of which is said with its interval."""
+"""Keys that get no line of their own: words for the names of other lines, and the end of an interval that is shown."""
 
 
 def summary_in_words(summary: dict[str, Any]) -> list[tuple[str, str]]:
-    """Names and values in the order of the file; a key that nobody knows is shown as it stands."""
+    """Describe summary.json: pairs of name and value as text, in the order of the file. Unknown keys are kept as is."""
     return [(_name(key, summary), _value(key, value)) for key, value in summary.items() if key not in UNSAID]
 
 
 def gain_in_words(gain: Sequence[float]) -> str:
-    """The mean and the ends of an interval of a difference of accuracies, as a gain, a loss or neither.
+    """Describe a difference of accuracies with its interval: as a gain, as a loss, or as no clear difference.
 
     Args:
-        gain: mean, low and high end, as shares.
+        gain: mean, low end and high end of the interval, as shares.
 
     Example:
         >>> gain_in_words([0.05, 0.02, 0.08]), gain_in_words([-0.1, -0.2, -0.01])
@@ -155,7 +164,7 @@ def _name(key: str, summary: dict[str, Any]) -> str:
 
 
 def _state(prefix: str) -> str:
-    """Whose features a key's beginning names; empty where it names none."""
+    """Which features the prefix of a summary key stands for; empty for an unknown prefix."""
     if prefix.startswith(RAW):
         return f"Raw {prefix.removeprefix(RAW).rstrip('_').replace('_', ' ')}s"
     return STATES.get(prefix, "")
@@ -180,7 +189,13 @@ EVALUATION_NAMES = {"probe": "Linear probe", "knn": "kNN", "finetune": "Fine-tun
 
 @dataclass(frozen=True)
 class Card:
-    """One key number: its name, the number, and what qualifies it."""
+    """Key number of a run.
+
+    Attributes:
+        label: name of the number.
+        value: the number as text.
+        detail: a qualification, for example its interval or baseline.
+    """
 
     label: str
     value: str
@@ -189,11 +204,20 @@ class Card:
 
 @dataclass(frozen=True)
 class Overview:
-    """What the template shows of one run above the figures.
+    """Overview of one run, as the template shows it above the figures.
 
     Attributes:
-        history: settings that changed while it trained.
-        again: the command that starts a run of the same settings.
+        name: name of the run on the page.
+        folder: path of the run folder.
+        sentence: method, loss, temperature and data in one sentence.
+        facts: main settings as text, by label.
+        cards: the key numbers.
+        accuracies: one row for each evaluation.
+        summary: names and values of summary.json.
+        findings: findings of the doctor.
+        notes: one sentence for each file that is missing or cannot be read.
+        history: settings that changed while the run trained.
+        again: the command that starts a run with the same settings.
     """
 
     name: str
@@ -210,7 +234,7 @@ class Overview:
 
 
 def overview(run: RunRecord) -> Overview:
-    """Everything above the figures, as text."""
+    """Build the overview of a run as text."""
     facts = facts_over_time(run_facts(run.config, run.never_active) | _input_facts(run.input), run.history)
     return Overview(
         name=run.name,
@@ -228,14 +252,14 @@ def overview(run: RunRecord) -> Overview:
 
 
 def key_numbers(run: RunRecord) -> list[Card]:
-    """The numbers that a run is told by, as far as its files have them."""
+    """Key numbers of a run: accuracies, separation, loss, progress and time. Missing numbers are left out."""
     made: Sequence[Callable[[RunRecord], Card | None]] = (_online_knn, _separation, _loss, _progress, _time)
     cards = [*_evaluated(run), *(make(run) for make in made)]
     return [card for card in cards if card is not None]
 
 
 def compared_numbers(runs: Sequence[Overview]) -> dict[str, list[Card | None]]:
-    """The key numbers of several runs by their labels: one card a run, None where it has no such number."""
+    """Compare the key numbers of several runs: for each label, one card per run, or None where the run has none."""
     labels = dict.fromkeys(card.label for run in runs for card in run.cards)
     by_run = [{card.label: card for card in run.cards} for run in runs]
     return {label: [cards.get(label) for cards in by_run] for label in labels}
@@ -248,7 +272,7 @@ def _sentence(facts: dict[str, str]) -> str:
 
 
 def _input_facts(statistics: dict[str, Any]) -> dict[str, str]:
-    """What the raw input was: how many samples were looked at, how many differ, their range and standardisation."""
+    """Statistics of the raw input in one line: samples inspected, distinct samples, range and standardisation."""
     train, scale = (statistics.get(name) for name in ("train", "standardisation"))
     if not isinstance(train, dict) or not isinstance(scale, dict):
         return {}
@@ -273,7 +297,7 @@ def _numbers(value: Any) -> list[float]:
 
 
 def _evaluated(run: RunRecord) -> list[Card]:
-    """One card a command, of its newest result; the table below lists them all."""
+    """One card per evaluation command, with its newest result; the table of evaluations lists all results."""
     cards = []
     for command in sorted({evaluation.command for evaluation in run.evaluations}, reverse=True):
         found = [(each.top1, each) for each in run.evaluations if each.command == command and each.top1 is not None]
@@ -289,7 +313,7 @@ def _kind(evaluation: Evaluation) -> str:
 
 
 def against(evaluation: Evaluation) -> str:
-    """The difference to the best baseline, in points."""
+    """Describe the difference between an evaluation and its best baseline, in percentage points."""
     best = best_reference(list(evaluation.references))
     if best is None:
         return "no baselines measured"
@@ -345,14 +369,14 @@ def _progress(run: RunRecord) -> Card | None:
 
 
 def _time(run: RunRecord) -> Card | None:
-    """Seconds spent: where a resumed run counts from zero again, its parts are added."""
+    """Training time: a resumed run counts from zero again, so its parts are added."""
     seconds = [value for value in series_of(run.metrics, "seconds").y if value is not None]
     if not seconds:
         return None
     spent = seconds[0] + sum(max(0.0, later - sooner) for sooner, later in pairwise(seconds))
     speeds = series_of(run.metrics, "train/samples_per_second")
     known = [(step, value) for step, value in zip(speeds.x, speeds.y, strict=True) if value is not None]
-    rates = [value for step, value in known if step != 1 or len(known) == 1]  # the first step starts everything up
+    rates = [value for step, value in known if step != 1 or len(known) == 1]  # the first step includes start-up time
     detail = f"median {short(round(statistics.median(rates)))} samples/s" if rates else ""
     return Card("Training time", duration(spent), detail)
 
@@ -372,7 +396,7 @@ def _accuracy(evaluation: Evaluation) -> dict[str, Any]:
         "baseline_protocols": {
             each.words: flat_settings(short_protocol(each.protocol)) for each in evaluation.references
         },
-        "remarks": [each for each in evaluation.remarks if not each.startswith("below ")],  # which the rows say
+        "remarks": [each for each in evaluation.remarks if not each.startswith("below ")],  # shown as baselines
         "created": evaluation.created or "—",
         "data": data_in_words(evaluation.protocol),
         "protocol": flat_settings(short_protocol(evaluation.protocol)),
@@ -381,6 +405,6 @@ def _accuracy(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _features(others: dict[str, Any]) -> str:
-    """What was evaluated: a checkpoint by its epoch, or what the encoder calls itself, as a baseline does."""
+    """Name of the evaluated features: the epoch of the checkpoint, else the architecture of the encoder."""
     epoch, architecture = others.get("epoch"), others.get("architecture")
     return f"epoch {epoch}" if is_number(epoch) else str(architecture or "—")

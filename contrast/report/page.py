@@ -1,4 +1,4 @@
-"""One HTML page out of run folders: every byte that it needs is in it."""
+"""Build the HTML report of run folders as one self-contained page: data, styles and scripts are inline."""
 
 from __future__ import annotations
 
@@ -31,13 +31,19 @@ from contrast.run_folder import RunFolder
 
 __all__ = ["Around", "Section", "asset", "build_page", "read_runs"]
 
-LIBRARY = "window.vegaEmbed = vegaEmbed;"  # all that the page's own scripts call
+LIBRARY = "window.vegaEmbed = vegaEmbed;"  # the only library name that the page's scripts call
 SCRIPTS = ("theme.js", "draw.js", "download.js", "scores.js", "start.js")
 
 
 @dataclass(frozen=True)
 class Section:
-    """A headed part of the page and its figures."""
+    """Section of the report: a heading and its figures.
+
+    Attributes:
+        name: anchor of the section in the page.
+        title: the heading.
+        figures: one function per figure; each takes the runs and returns a `Figure` or a `Missing`.
+    """
 
     name: str
     title: str
@@ -46,12 +52,14 @@ class Section:
 
 @dataclass(frozen=True)
 class Around:
-    """What a server puts around a page that it serves; a page that is written to a file has nothing around it.
+    """Extra HTML, CSS and JavaScript that a server adds to a report page it serves.
 
-    Args:
+    A page that is written to a file has none of these additions.
+
+    Attributes:
         top: HTML above the page's own bar.
-        style: rules for it.
-        script: what it does; it alone may ask the page's own server for something.
+        style: CSS rules for `top`.
+        script: JavaScript for `top`. No other script of the page may send requests, and only to the page's own server.
     """
 
     top: Markup
@@ -68,20 +76,29 @@ SECTIONS = (
     Section("pairs", "Pairs", (gallery, data_map, bad_pairs)),
 )
 BETWEEN = Section("differences", "Differences", (differences,))
-"""Of several runs only."""
+"""Section that is shown only when the page compares several runs."""
 
 
 def read_runs(folders: Sequence[RunFolder]) -> list[RunRecord]:
-    """Read the folders; a name is the folder's own, with as many parents as it takes to tell the runs apart."""
+    """Read run folders into records, each with a name that is unique on the page.
+
+    A run's name is its folder's name, preceded by as many parent folders as needed to make all names different.
+    """
     return [RunRecord.read(folder, name) for folder, name in zip(folders, _names(folders), strict=True)]
 
 
 def build_page(runs: Sequence[RunRecord], around: Around | None = None) -> str:
-    """The whole page as HTML; it asks for nothing over the network, and its policy forbids the browser to.
+    """Render the report of one or several runs as one HTML page.
+
+    The page loads nothing over the network, and its content security policy forbids the browser to do so.
 
     Args:
-        runs: one, or several that are drawn on shared axes.
-        around: of a page that is served: then it may ask its own server, and nobody else.
+        runs: the records of the runs. Several runs are drawn on shared axes.
+        around: additions of a server that serves the page. With them the page may send requests to its own server,
+            but to no other.
+
+    Returns:
+        The whole page as HTML.
     """
     shown = (*SECTIONS, BETWEEN) if len(runs) > 1 else SECTIONS
     sections = [(section, [draw(runs) for draw in section.figures]) for section in shown]
@@ -108,11 +125,13 @@ def build_page(runs: Sequence[RunRecord], around: Around | None = None) -> str:
 
 
 def _payload(figure: Figure) -> dict[str, Any]:
+    """Data of a figure for the page's scripts."""
     charts = {chart.name: {"spec": chart.spec, "label": chart.label} for chart in figure.charts}
     return {"title": figure.title, "charts": charts, "tables": figure.tables, **figure.extra}
 
 
 def _names(folders: Sequence[RunFolder]) -> list[str]:
+    """Shortest ends of the folders' paths, of equal depth, that are all different."""
     paths = [Path(folder.path).resolve() for folder in folders]
     for depth in range(1, max(len(path.parts) for path in paths)):
         names = ["/".join(path.parts[-depth:]) for path in paths]
@@ -122,23 +141,23 @@ def _names(folders: Sequence[RunFolder]) -> list[str]:
 
 
 def _as_json(value: Any) -> Markup:
-    """JSON that may stand in a script element: without "<" nothing in it can end the element."""
+    """Encode a value as JSON for a script element: "<" is escaped, so no text can close the element."""
     return Markup(json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"))
 
 
 def asset(name: str) -> str:
-    """A file of the page's own: a template, a style, a script or the theme."""
+    """Read an asset of the report: a template, a style sheet, a script or the theme."""
     return resources.files("contrast.report").joinpath("assets", name).read_text(encoding="utf-8")
 
 
 @functools.cache
 def _library() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script, carried by vl-convert."""
+    """Vega, Vega-Lite and Vega-Embed as one script, from the bundle that vl-convert ships."""
     return vl_convert.javascript_bundle(LIBRARY).replace("</script", "<\\/script")
 
 
 def _hash_source(text: str) -> Markup:
-    """A script or style of the page as its policy names it: by what is in it, so that nothing else can run."""
+    """Content security policy source of an inline script or style: its SHA-256, so that no other one can run."""
     return Markup(f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'")
 
 

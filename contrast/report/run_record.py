@@ -1,4 +1,4 @@
-"""Everything that a report needs of one run folder."""
+"""Read a run folder for the report: configuration, metrics, scores, evaluations and findings."""
 
 from __future__ import annotations
 
@@ -25,27 +25,34 @@ from contrast.runs.history import Change, read_history
 __all__ = ["Evaluation", "RunRecord", "read_config", "read_evaluations", "rows_by_step", "without_queue_start"]
 
 OF_THE_LOSS = ("coupling",)
+"""Keys of a row that the loss defines, and which therefore count random rows of a queue."""
 FORCES = ("pull", "push")
+"""Keys of a row's `gradient` that count random rows of a queue."""
 OF_NEGATIVES = (
     "negative", "hardest", "own", "mined", "pair_mix", "query_mix", "synthetic", "same_class", "separation", "hardness",
     "false_negatives", "gradient", "coupling",
 )  # fmt: skip
+"""Keys of a row that are statistics of negatives."""
 USUAL_SIZE = 65_536
-"""Keys of MoCo's queue where a configuration names none."""
+"""Default size of MoCo's key queue, in keys, for a configuration that does not name it."""
 
 
 def without_queue_start(
     rows: Sequence[dict[str, Any]], config: dict[str, Any]
 ) -> tuple[list[dict[str, Any]], int | None]:
-    """Rows without what they say of random rows that a queue starts with, and the last step that met any.
+    """Remove the statistics that count the random rows which a key queue starts with.
 
-    Rows since `placeholders` was recorded have their negatives without them; the coupling, pull and push of such a row
-    are those of the loss, which has them, and are left out. Of rows from before, it follows from the configuration how
-    long the queue took to fill; they lose all that they say of negatives until then.
+    Newer rows record `placeholders`, the number of random rows. Their statistics of negatives already exclude the
+    random rows; only the coupling, pull and push include them, because the loss does, and only these are removed.
+    Older rows do not record `placeholders`. There the configuration tells at which step the queue was full, and all
+    statistics of negatives up to that step are removed.
 
     Args:
-        rows: of scores.jsonl, in order of step.
-        config: of the run.
+        rows: rows of scores.jsonl, in order of step.
+        config: the configuration of the run.
+
+    Returns:
+        The cleaned rows, and the last step whose queue held random rows. None where no step did.
     """
     marked = [row for row in rows if _placeholders(row)]
     if marked:
@@ -60,6 +67,7 @@ def without_queue_start(
 
 
 def _placeholders(row: dict[str, Any]) -> bool:
+    """Whether the queue still held random rows at this step."""
     said = row.get("placeholders")
     return isinstance(said, dict) and (number(said.get("mean")) or 0.0) > 0
 
@@ -81,7 +89,7 @@ def _without_negatives(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _filled_after(config: dict[str, Any]) -> int:
-    """The last step that meets random rows; 0 where the configuration names no queue or no batch size."""
+    """Last step whose key queue holds random rows; 0 where the configuration has no queue or no batch size."""
     model = config.get("model")
     arguments = model.get("init_args") if isinstance(model, dict) else None
     if not isinstance(model, dict) or not isinstance(arguments, dict) or _class_of(model) != "MoCo":
@@ -102,7 +110,20 @@ def _class_of(node: Any) -> str:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One file of evaluations/: an accuracy as a share in [0, 1], its baselines and the protocol of its measurement."""
+    """Result of one evaluation: one file of ``evaluations/``.
+
+    Attributes:
+        name: file name without its ending.
+        command: the command that measured it, for example "probe" or "knn".
+        top1: top-1 accuracy as a share in [0, 1]. None where it is missing.
+        interval: ends of the confidence interval of `top1`, as shares. None where it is missing.
+        created: time of the evaluation, as written in the file.
+        protocol: how the accuracy was measured.
+        others: all other keys of the file.
+        balanced: balanced accuracy as a share. None where it is missing.
+        references: the baselines that were measured with it.
+        remarks: the notes of the file.
+    """
 
     name: str
     command: str
@@ -118,30 +139,30 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """Everything that a report shows of one run.
+    """Everything that the report shows of one run.
 
-    Args:
+    Attributes:
         name: the folder's name, made unique among the runs of one page.
-        folder: the folder, as it was given.
-        config: the resolved configuration as of now.
-        history: the settings that changed while it trained, in order of step.
-        metrics: one row a logged step, in order of step.
-        edges: the bin edges of the score histograms, empty where there are none.
-        header: the first row of scores.jsonl, which says how to read the others.
-        observed: rows of scores.jsonl in order of step, as they are: figures take of them what they
-            understand. What they say of random rows that a queue starts with is left out.
-        bank: rows of bank.jsonl, likewise.
-        gallery: pairs to look at, of the last epoch that has any; None where there are none.
-        samples: every training sample's moments over epochs; None where there are none.
-        path: the folder, where pictures are.
-        snapshots: the score histograms in order of step.
-        evaluations: in order of file name.
-        summary: flat numbers of summary.json.
-        findings: what the doctor says.
-        notes: one sentence for each file that is missing or could not be read.
-        input: input.json, statistics of raw samples; empty where there are none.
+        folder: the path of the folder, as it was given.
+        config: the resolved configuration at the time of reading.
+        history: settings that changed while the run trained, in order of step.
+        metrics: rows of metrics.jsonl, one per logged step, in order of step.
+        edges: bin edges of the score histograms. Empty where there are none.
+        header: the first row of scores.jsonl, which says how to read the other rows.
+        observed: rows of scores.jsonl in order of step. Each figure takes the keys that it knows. Statistics that
+            count the random rows of a queue's start are removed.
+        bank: rows of bank.jsonl.
+        gallery: pairs and queries of the newest recorded epoch. None where there are none.
+        samples: moments over epochs of every training sample. None where there are none.
+        path: the folder, from which pictures are read.
+        snapshots: score histograms in order of step.
+        evaluations: evaluation results in order of file name.
+        summary: content of summary.json.
+        findings: findings of the doctor.
+        notes: one sentence for each file that is missing or cannot be read.
+        input: content of input.json: statistics of raw samples. Empty where there is none.
         never_active: names of the classes that never act in a run of this length.
-        queue_start: the last observed step whose queue still held random rows; None where there is none.
+        queue_start: the last observed step whose key queue still held random rows. None where there is none.
     """
 
     name: str
@@ -167,7 +188,7 @@ class RunRecord:
 
     @property
     def start_notes(self) -> tuple[str, ...]:
-        """What a figure of negatives says of a queue's random start; nothing where there is none."""
+        """Notes of a figure about negatives on the random rows of a queue's start; empty where there are none."""
         if self.queue_start is None:
             return ()
         return (
@@ -177,7 +198,12 @@ class RunRecord:
 
     @classmethod
     def read(cls, folder: RunFolder, name: str) -> RunRecord:
-        """Read a run folder; what is missing or cut becomes a note, never an error."""
+        """Read a run folder; a missing or damaged file becomes a note, never an error.
+
+        Args:
+            folder: the run folder.
+            name: name of the run on the page.
+        """
         notes: list[str] = []
         rows = _some(folder.scores, notes)
         metrics = _by_step(_some(folder.metrics, notes, MOST_METRICS))
@@ -218,7 +244,15 @@ def _never_active(path: Path) -> frozenset[str]:
 
 
 def read_config(path: Path, notes: list[str]) -> dict[str, Any]:
-    """The configuration; an empty one, and a note, where the file is no readable mapping."""
+    """Read the configuration of a run.
+
+    Args:
+        path: the file config.yaml.
+        notes: receives a note where the file is not a readable mapping.
+
+    Returns:
+        The configuration; empty where the file is not a readable mapping.
+    """
     config, why = read_mapping(path)
     if not config:
         notes.append(f"config.yaml is empty or no readable YAML mapping ({why}): settings are not shown.")
@@ -226,7 +260,10 @@ def read_config(path: Path, notes: list[str]) -> dict[str, Any]:
 
 
 def rows_by_step(path: Path) -> list[dict[str, Any]]:
-    """One row a step; a key that was written twice for a step, as by a resumed run, keeps its later value."""
+    """Read the rows of a file and merge them into one row per step, in order of step.
+
+    A key that was written twice for a step, for example by a resumed run, keeps its later value.
+    """
     return _by_step(read_rows(path))
 
 
@@ -250,7 +287,15 @@ def _some(path: Path, notes: list[str], most_bytes: int = MOST_BYTES) -> list[di
 
 
 def read_evaluations(path: Path, notes: list[str]) -> list[Evaluation]:
-    """Every evaluation of the folder, in order of file name; a note for each file that is none."""
+    """Read every evaluation of a folder.
+
+    Args:
+        path: the folder ``evaluations/`` of a run.
+        notes: receives a note for each file that is not a complete JSON object, and where there are no evaluations.
+
+    Returns:
+        The evaluations in order of file name.
+    """
     found = []
     for file in sorted(path.glob("*.json")):
         content = read_object(file)
@@ -288,7 +333,7 @@ def _interval(value: Any) -> tuple[float, float] | None:
 
 
 def _summary(path: Path, notes: list[str]) -> dict[str, Any]:
-    if not path.exists():  # only the demo writes one: its absence is no news
+    if not path.exists():  # only the demo writes this file, so its absence needs no note
         return {}
     content = read_object(path)
     if content is None:

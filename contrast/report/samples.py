@@ -1,4 +1,4 @@
-"""Samples on the page: names, pictures, the gallery and score snapshots."""
+"""Read what a run recorded of its samples: losses over epochs, score histograms, gallery and pictures."""
 
 from __future__ import annotations
 
@@ -39,13 +39,15 @@ MOMENTS = ("loss_mean", "loss_std", "positive_mean", "positive_std")
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples that were seen in two epochs or more.
+    """Mean and standard deviation over epochs of each training sample that was seen in at least two epochs.
 
-    Args:
-        index: of the training samples.
-        moments: by name, over epochs; NaN where a loss gives no losses of its own.
-        flag: 0 none, 1 noisy, 2 faulty, of the last epoch that was kept.
-        paths: each one's file, within the data's folder; empty where samples are not files or there are very many.
+    Attributes:
+        index: sample indices in the training set, shape (n,).
+        moments: `loss_mean`, `loss_std`, `positive_mean` and `positive_std` over epochs, each float64 of shape (n,).
+            NaN where the loss gives no loss by sample.
+        flag: bad-pair flag in the newest epoch file, shape (n,): 0 not flagged, 1 noisy, 2 faulty.
+        paths: file of each sample, relative to the folder of the data. Empty where samples are not files, and where
+            there are too many to record.
     """
 
     index: Int[np.ndarray, " n"]
@@ -55,7 +57,11 @@ class Samples:
 
 
 def read_samples(folder: RunFolder) -> Samples | None:
-    """None where the run has kept no epochs yet."""
+    """Read the moments of the samples over epochs from ``pairs/all_epochs.safetensors``.
+
+    Returns:
+        The samples seen in at least two epochs. None where the file is missing or damaged, or no sample qualifies.
+    """
     try:
         kept = _tensors(folder.pairs / "all_epochs.safetensors")
         seen = kept["seen"]
@@ -74,12 +80,16 @@ def read_samples(folder: RunFolder) -> Samples | None:
 
 
 def losses_by_epoch(folder: RunFolder, index: Sequence[int], numbering: str = "") -> dict[int, tuple[float, ...]]:
-    """Samples' losses in the kept epochs, in order; without epochs that a sample has none of.
+    """Losses of some samples over the recorded epochs.
 
     Args:
         folder: the run folder.
-        index: of the samples.
-        numbering: what their numbers refer to; files of another numbering are left out.
+        index: sample indices in the training set.
+        numbering: identifier of the data set that the indices refer to. Files with another identifier are skipped;
+            an empty identifier matches every file.
+
+    Returns:
+        For each index, the sample's finite losses in order of epoch. An epoch without a loss of the sample is skipped.
     """
     found: dict[int, list[float]] = {each: [] for each in index}
     for path in sorted(folder.pairs.glob("epoch-*.safetensors")):
@@ -96,13 +106,13 @@ def losses_by_epoch(folder: RunFolder, index: Sequence[int], numbering: str = ""
 
 
 def _tensors(path: Path) -> dict[str, np.ndarray]:
-    if not path.is_file():  # nor a pipe or a device, which may have no end
+    if not path.is_file():  # excludes pipes and devices too: reading one may never end
         raise FileNotFoundError(path)
     return load_file(path)
 
 
 def _paths(folder: RunFolder, count: int) -> list[str]:
-    """The samples' files, of the numbering of ``all_epochs.safetensors``; empty where they are not known."""
+    """File of each sample, if samples.json and ``all_epochs.safetensors`` number the samples alike; else empty."""
     content = read_object(folder.pairs / "samples.json") or {}
     paths = content.get("paths")
     if not isinstance(paths, list) or len(paths) != count or not all(isinstance(path, str) for path in paths):
@@ -127,12 +137,18 @@ def _flags(folder: RunFolder, count: int) -> Int[np.ndarray, " n"]:
 
 
 SOME_NEGATIVES = ("hardest", "same_class", "mined", "pair_mix", "query_mix", "synthetic", "own")
-"""Histograms of scores.jsonl that are of some negatives."""
+"""Keys of scores.jsonl whose histogram covers a subset of the negatives."""
 
 
 @dataclass(frozen=True)
 class ScoreSummary:
-    """One histogram of scores (cosine similarities before the temperature) with the scores' own mean and std."""
+    """Histogram of scores (cosine similarities before the temperature), with their exact mean and deviation.
+
+    Attributes:
+        counts: number of scores in each bin.
+        mean: mean of the scores themselves, not of the bins. None where it was not recorded.
+        std: standard deviation of the scores themselves. None where it was not recorded.
+    """
 
     counts: list[int]
     mean: float | None
@@ -141,14 +157,15 @@ class ScoreSummary:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The scores of one training step; a side is None where the method has no such pairs.
+    """Score histograms of one training step.
 
-    Args:
-        step: from 1.
-        epoch: from 0.
-        positive: of each query with its positive.
-        negative: with all its negatives.
-        some: with some of its negatives, by the names in scores.jsonl; without those that it has none of.
+    Attributes:
+        step: the training step, from 1.
+        epoch: the epoch, from 0. None where it was not recorded.
+        positive: scores of the queries with their positives. None where the method has no positives.
+        negative: scores of the queries with all their negatives. None where the method has no negatives.
+        some: scores of the queries with a subset of their negatives, by key of `SOME_NEGATIVES`. Empty subsets are
+            left out.
     """
 
     step: int
@@ -159,7 +176,15 @@ class Snapshot:
 
 
 def read_snapshots(rows: list[dict[str, Any]], notes: list[str]) -> tuple[list[float], list[Snapshot]]:
-    """The bins' edges and the histograms in order of step; a note where there are none."""
+    """Read the score histograms from rows of scores.jsonl.
+
+    Args:
+        rows: rows of scores.jsonl, including the header row that has the bin edges.
+        notes: receives a note where there are no histograms.
+
+    Returns:
+        The bin edges, and the snapshots in order of step.
+    """
     edges = next((_edges(row["edges"]) for row in rows if "edges" in row), [])
     whole = [row for row in rows if is_number(row.get("step"))]
     snapshots = [_snapshot(row, len(edges) - 1) for row in last_row_per_step(whole)] if edges else []
@@ -195,15 +220,28 @@ def _side(value: Any, bins: int) -> ScoreSummary | None:
 GROUPS = ("highest", "lowest", "flagged")
 KINDS = ("shared", "mined", "pair_mix", "query_mix")
 MOST_BYTES = 262_144
-MOST_PIXELS = 4096  # a side: few bytes may unfold to gigabytes in the browser
+MOST_PIXELS = 4096  # per side: a small file may decompress to gigabytes in the browser
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A training sample with the two views that it was trained by.
+    """Pair of views of one training sample, as the gallery recorded it.
 
-    A number is None where there is none; the name of the class and the path of the file are then empty.
+    A missing number is None; a missing text is empty.
+
+    Attributes:
+        index: sample index in the training set.
+        label: class of the sample.
+        class_name: name of the class.
+        path: file of the sample.
+        loss: the pair's loss in the gallery's epoch.
+        positive: score of the two views.
+        weight: weight of the pair in the loss.
+        flag: the bad-pair flag in words.
+        pictures: paths of the pictures of the views, relative to the run folder.
+        losses: the sample's losses over epochs.
+        positives: the sample's positive scores over epochs.
     """
 
     index: int
@@ -221,7 +259,20 @@ class Pair:
 
 @dataclass(frozen=True)
 class HardNegative:
-    """A negative of a query; a mix has neither sample nor picture."""
+    """Hard negative of a query, as the gallery recorded it.
+
+    A missing number is None; a missing text is empty. A synthetic negative (a mix) has no sample and no picture.
+
+    Attributes:
+        index: sample index in the training set.
+        label: class of the sample.
+        class_name: name of the class.
+        path: file of the sample.
+        score: cosine similarity with the query.
+        share: share of the query's gradient on its negatives that falls on this negative.
+        kind: one of `KINDS`.
+        picture: path of the picture, relative to the run folder.
+    """
 
     index: int | None
     label: int | None
@@ -235,7 +286,20 @@ class HardNegative:
 
 @dataclass(frozen=True)
 class Query:
-    """A query with its hardest negatives, the hardest first, and its sample's loss in the kept epochs."""
+    """Query with its hardest negatives, as the gallery recorded it.
+
+    A missing number is None; a missing text is empty.
+
+    Attributes:
+        index: sample index in the training set.
+        label: class of the sample.
+        class_name: name of the class.
+        path: file of the sample.
+        positive: score with the positive.
+        picture: path of the picture, relative to the run folder.
+        negatives: its hardest negatives, the hardest first.
+        losses: the sample's losses over the recorded epochs.
+    """
 
     index: int
     label: int | None
@@ -249,7 +313,14 @@ class Query:
 
 @dataclass(frozen=True)
 class Gallery:
-    """One row of gallery.jsonl: groups of pairs by name, and queries."""
+    """Gallery of one epoch: one row of gallery.jsonl.
+
+    Attributes:
+        step: the training step.
+        epoch: the epoch, from 0.
+        groups: pairs by group name, one of `GROUPS`; empty groups are left out.
+        queries: queries with their hardest negatives.
+    """
 
     step: int
     epoch: int
@@ -258,11 +329,12 @@ class Gallery:
 
 
 class Pictures:
-    """Pictures as data URLs, so that a page needs no file beside it; empty text for one that cannot be shown.
+    """Embed PNG pictures of a run folder as data URLs, so that the page needs no other file.
 
     Args:
-        folder: the run folder, which no path leaves.
-        budget: bytes of all pictures together; those after are left out.
+        folder: the run folder. Paths that lead out of it are refused.
+        budget: the total size of all pictures, in bytes. A picture that does not fit is left out and counted in
+            `left_out`.
     """
 
     def __init__(self, folder: Path, budget: int) -> None:
@@ -270,7 +342,7 @@ class Pictures:
         self._made: dict[str, str] = {}
 
     def url(self, path: str) -> str:
-        """The picture at a path in the run folder."""
+        """Data URL of the picture at a path in the run folder; empty text where the picture cannot be shown."""
         if path and path not in self._made:
             self._made[path] = self._url(path)
         return self._made.get(path, "")
@@ -280,7 +352,7 @@ class Pictures:
             file = (self.folder / path).resolve()
             inside = file.is_relative_to(self.folder) and file.suffix == ".png"
             content = file.read_bytes() if inside and file.is_file() and file.stat().st_size <= MOST_BYTES else b""
-        except (OSError, ValueError, RuntimeError):  # the last for a link to itself
+        except (OSError, ValueError, RuntimeError):  # RuntimeError: a symbolic link to itself
             return ""
         if not content.startswith(PNG) or max(struct.unpack(">II", content[16:24].ljust(8, b"\xff"))) > MOST_PIXELS:
             return ""
@@ -292,7 +364,7 @@ class Pictures:
 
 
 def read_gallery(folder: RunFolder) -> Gallery | None:
-    """The last whole row; None where there is none."""
+    """Read the newest complete row of gallery.jsonl; None where there is none."""
     row = last_row(folder.gallery)
     if row is None or not is_number(row["step"]):
         return None

@@ -1,4 +1,4 @@
-"""A configuration as flat keys, what differs between several, and what it says about the run in the field's words."""
+"""Configuration of a run for the report: flattened keys, differences between runs, and the main facts in words."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ABSENT = "—"
 
 
 def flat_settings(config: dict[str, Any]) -> dict[str, str]:
-    """Every leaf of a configuration by its dotted key, as text.
+    """Flatten a configuration: every leaf as text, by its dotted key.
 
     Example:
         >>> flat_settings({"model": {"init_args": {"temperature": 0.1, "sizes": [8, 4]}}})
@@ -27,7 +27,11 @@ def flat_settings(config: dict[str, Any]) -> dict[str, str]:
 
 
 def differing_settings(configs: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
-    """The flat keys whose values are not the same in all configurations: one value a configuration, "—" if absent."""
+    """Compare configurations: the settings whose values differ.
+
+    Returns:
+        For each flat key that differs, its value in each configuration in order, "—" where the key is absent.
+    """
     flats = [flat_settings(config) for config in configs]
     keys = dict.fromkeys(key for flat in flats for key in flat)
     table = {key: [flat.get(key, ABSENT) for flat in flats] for key in keys}
@@ -35,11 +39,14 @@ def differing_settings(configs: Sequence[dict[str, Any]]) -> dict[str, list[str]
 
 
 def run_facts(config: dict[str, Any], never_active: Collection[str] = ()) -> dict[str, str]:
-    """Method, loss, backbone, data, length and seed, as far as the configuration names them.
+    """Main facts of a run: method, loss, temperature, backbone, data, batch size, epochs and seed.
 
     Args:
-        config: the resolved configuration.
-        never_active: names of classes that never act in a run of this length, which stands beside each.
+        config: the resolved configuration. A fact that it does not name is left out.
+        never_active: names of classes that never act in a run of this length. They are marked "(never active)".
+
+    Returns:
+        The facts as text, by their labels.
     """
     model, data = _arguments(config.get("model")), _arguments(config.get("data"))
     trainer = config.get("trainer")
@@ -58,7 +65,12 @@ def run_facts(config: dict[str, Any], never_active: Collection[str] = ()) -> dic
 
 
 def facts_over_time(facts: dict[str, str], history: Sequence[Change]) -> dict[str, str]:
-    """The facts, each with its earlier values and their last steps: "0.9 to step 40, then 0.2"."""
+    """Add to each fact its earlier values and the step at which each ended: "0.9 to step 40, then 0.2".
+
+    Args:
+        facts: the current facts by label.
+        history: changes of settings in order of step.
+    """
     found = dict(facts)
     for label, keys in _FACT_KEYS.items():
         changes = [change for change in history if change.key in keys]
@@ -78,7 +90,7 @@ _FACT_KEYS = {
     "Epochs": ("trainer.max_epochs",),
     "Seed": ("seed_everything",),
 }
-"""By the name of a fact the settings that it tells."""
+"""Configuration keys that each fact reports, by the label of the fact."""
 
 
 def _flatten(value: Any, key: str, flat: dict[str, str]) -> None:
@@ -96,20 +108,20 @@ def _arguments(node: Any) -> dict[str, Any]:
 
 
 def _name(node: Any) -> str:
-    """The class's own name: the module it lives in is in the full configuration."""
+    """Class name without its module, which the full configuration shows."""
     path = node.get("class_path") if isinstance(node, dict) else node
     return path.rpartition(".")[2] if isinstance(path, str) else ""
 
 
 def _described(node: Any) -> str:
-    """The class's name and its own arguments, those that are one value or a list of values: "ConvNet (channels 1)"."""
+    """Class name with those of its arguments that are a single value or a list of values: "ConvNet (channels 1)"."""
     name = _name(node)
     said = [f"{key} {text}" for key, value in _arguments(node).items() if (text := _listed(value))]
     return f"{name} ({', '.join(said)})" if name and said else name
 
 
 def _data(node: Any) -> str:
-    """A data set by its class and, where it is given one, its folder or file: "ImageFolder photos/train"."""
+    """Class of a data set, with its folder, file or name if the configuration has one: "ImageFolder photos/train"."""
     arguments = _arguments(node)
     places = (arguments.get(name) for name in ("root", "path", "name"))
     place = next((each for each in places if isinstance(each, str) and each), "")
@@ -121,7 +133,7 @@ def _listed(value: Any) -> str:
 
 
 def _loss(node: Any, never_active: Collection[str]) -> str:
-    """The pieces of the formula that a loss fills: "DCL + HardNegativeMixing + BadPairMining"."""
+    """Objective, transforms and weighting of a loss as a sum: "DCL + HardNegativeMixing + BadPairMining"."""
     if node is None:
         return "the method's default loss"
     arguments = _arguments(node)

@@ -1,1 +1,4 @@
-"""The figures: one file each, a function from runs to a `Figure`, or to a `Missing` that says what it needs."""
+"""Figures of the report: one function per figure, one file per section.
+
+A function takes the runs and returns a `Figure`, or a `Missing` that says which data it needs.
+"""

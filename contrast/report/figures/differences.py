@@ -1,4 +1,4 @@
-"""What each run has more, or less, than the first."""
+"""Report figure on the differences between runs: each run minus the first run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,16 @@ READING = (
 
 @dataclass(frozen=True)
 class Quantity:
-    """What is compared: its name, the axis's title and format, and where it stands in rows of which file."""
+    """Quantity that is compared between runs.
+
+    Attributes:
+        name: name of the chart and of its table.
+        label: heading above the chart.
+        title: title of the vertical axis, with the unit.
+        path: keys of the number in a row, from the outside in.
+        format: d3 number format.
+        of_metrics: whether rows of metrics.jsonl have the number, as a share; else rows of scores.jsonl.
+    """
 
     name: str
     label: str
@@ -48,7 +57,7 @@ QUANTITIES = (
 
 
 def differences(runs: Sequence[RunRecord]) -> Figure | Missing:
-    """One chart a quantity, over the steps that both have."""
+    """Figure: each run minus the first run, one chart per quantity, over the steps that both runs cover."""
     first, others = runs[0], runs[1:]
     title = TITLE.format(first=first.name)
     charts: list[Chart] = []
@@ -75,6 +84,7 @@ def differences(runs: Sequence[RunRecord]) -> Figure | Missing:
 
 
 def _difference(first: RunRecord, run: RunRecord, quantity: Quantity) -> list[tuple[int, float]]:
+    """Values of a run minus those of the first run, interpolated linearly, at the run's steps within both ranges."""
     (at, of_first), (steps, values) = _course(first, quantity), _course(run, quantity)
     if not len(at) or not len(steps):
         return []
@@ -86,6 +96,7 @@ def _difference(first: RunRecord, run: RunRecord, quantity: Quantity) -> list[tu
 
 
 def _course(run: RunRecord, quantity: Quantity) -> tuple[Any, Any]:
+    """Steps and values of a quantity in a run, as two arrays."""
     rows = run.metrics if quantity.of_metrics else run.observed
     points = [(row["step"], value) for row in rows if (value := number(value_at(row, *quantity.path))) is not None]
     return np.array([step for step, _ in points]), np.array([value for _, value in points])

@@ -1,4 +1,4 @@
-"""Figures of the section Embedding."""
+"""Report figure on the health of the embedding: uniformity, alignment, rank, spectrum and margin."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ BANDS = (
 SOURCES = {"embedding": Kind("embedding", "run-0"), "features": Kind("features", "run-3")}
 FIRST = "embedding, first row"
 LEAST = 1e-5
-"""Below it a singular value over the largest is what float32 leaves of a zero."""
+"""Smallest drawn ratio of a singular value to the largest; smaller ratios are rounding errors of float32."""
 
 
 def embedding_health(runs: Sequence[RunRecord]) -> Figure | Missing:
-    """Everything over training, and the spectrum at the end."""
+    """Figure: embedding health over training, and the singular value spectrum at the end."""
     charts: list[Chart] = []
     tables: dict[str, Table] = {}
     said: list[str] = []

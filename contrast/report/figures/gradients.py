@@ -1,4 +1,4 @@
-"""Figures of the section Gradients."""
+"""Report figures on gradients: shares by negative, coupling multiplier and temperature."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ PARTS = (
 
 
 def gradient_shares(runs: Sequence[RunRecord]) -> Figure | Missing:
-    """Effective number, shares, and pull and push over training."""
+    """Figure: effective number of negatives, gradient shares, and pull and push over training."""
     charts: list[Chart] = []
     tables: dict[str, Table] = {}
     said: list[str] = []
@@ -94,7 +94,7 @@ COUPLING_REASON = "No row of scores.jsonl has the multiplier: the method has no 
 
 
 def coupling(runs: Sequence[RunRecord]) -> Figure | Missing:
-    """Its distribution over queries as a heat map, one a run, with the mean."""
+    """Figure: coupling of positives and negatives: distribution of the multiplier over queries, and its mean."""
     names = [run.name for run in runs]
     means: Table = {}
     cells = {place: found for place, run in enumerate(runs) if (found := _cells(run, means))}
@@ -117,6 +117,7 @@ def coupling(runs: Sequence[RunRecord]) -> Figure | Missing:
 
 
 def _cells(run: RunRecord, means: Table) -> Table:
+    """Cells of the coupling heat map of a run; appends the run's means and lower quantiles to `means`."""
     bins = [edge for edge in numbers_at(run.header, "coupling_edges") if edge is not None]
     rows = [row for row in some_of(run.observed) if len(numbers_at(row, "coupling", "counts")) == len(bins) - 1]
     table: Table = {}
@@ -155,7 +156,11 @@ COLOURS = {
 
 
 def temperatures(runs: Sequence[RunRecord]) -> Figure | Missing:
-    """A single temperature's value, or an adaptive one's means, spreads and relation to scores."""
+    """Figure: temperature over training and by score.
+
+    A single temperature has one line. An adaptive temperature has a value for every pair and head; its mean, its
+    standard deviation and its correlation with the scores are drawn.
+    """
     values = {run.name: [number(value_at(row, "temperature", "value")) for row in run.observed] for run in runs}
     heads = max((len(_heads(row)) for run in runs for row in run.observed[-1:]), default=0)
     fixed = {name: some[0] for name, some in values.items() if some and len(set(some)) == 1}

@@ -1,4 +1,4 @@
-"""Figures of the section Negatives."""
+"""Report figures on negatives: hardness profile, false negatives and memory bank."""
 
 from __future__ import annotations
 
@@ -49,7 +49,10 @@ ALIKE = Kind("on all alike", "muted", dashed=True)
 
 
 def hardness_profile(runs: Sequence[RunRecord]) -> Figure | Missing:
-    """Score and gradient share by rank group, at the start, half-way and at the end, and the share over training."""
+    """Figure: score and gradient share of negatives by hardness rank, and the share as a heat map over training.
+
+    One run is drawn at the start, half-way and at the end; several runs are compared at the end only.
+    """
     ranked = [(run, rows) for run in runs if (rows := _ranked(run))]
     if not ranked:
         return Missing(HARDNESS_PROFILE_NAME, HARDNESS_PROFILE_TITLE, HARDNESS_PROFILE_REASON)
@@ -112,7 +115,7 @@ def _add_hardness_profile(table: Table, run: RunRecord, rows: Sequence[dict[str,
         for place, value in enumerate(score[: len(labels)]):
             share = gradient[place] if place < len(gradient) else None
             one = alone_share[place] if place < len(alone_share) else None
-            # A logarithmic axis has no zero.
+            # A logarithmic axis cannot show zero: None leaves the point out.
             extend(
                 table,
                 run=run.name,
@@ -125,6 +128,7 @@ def _add_hardness_profile(table: Table, run: RunRecord, rows: Sequence[dict[str,
 
 
 def _add_alike(table: Table, run: RunRecord, rows: Sequence[dict[str, Any]]) -> None:
+    """Append the reference line of a uniform gradient: 1 / N on each of N negatives."""
     count = _negatives(rows)
     if count:
         for label, size in zip(rank_labels(run.header), sizes_of_groups(run.header, count), strict=False):
@@ -134,7 +138,7 @@ def _add_alike(table: Table, run: RunRecord, rows: Sequence[dict[str, Any]]) -> 
 
 
 def _negatives(rows: Sequence[dict[str, Any]]) -> float | None:
-    """How many negatives a query has, as a mean over the last tenth of the rows."""
+    """Mean number of negatives per query over the last tenth of the rows; None where it was not recorded."""
     found = [
         value for row in rows[-max(1, len(rows) // 10) :] if (value := number(value_at(row, "gradient", "negatives")))
     ]
@@ -142,6 +146,7 @@ def _negatives(rows: Sequence[dict[str, Any]]) -> float | None:
 
 
 def _cells(run: RunRecord, rows: Sequence[dict[str, Any]]) -> Table:
+    """Cells of the heat map: gradient share per negative, by step and rank group."""
     labels, shown = rank_labels(run.header), some_of(rows)
     table: Table = {}
     for at, row in enumerate(shown):
@@ -154,7 +159,12 @@ def _cells(run: RunRecord, rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def edges(rows: Sequence[dict[str, Any]], at: int) -> tuple[float, float]:
-    """Where a row's column of a heat map starts and ends: half-way to its neighbours."""
+    """Start and end of a row's column in a heat map, in steps: half-way to the neighbouring rows.
+
+    Args:
+        rows: all rows of the heat map, in order of step.
+        at: index of the row.
+    """
     step = rows[at]["step"]
     start = (rows[at - 1]["step"] + step) / 2 if at else step
     end = (rows[at + 1]["step"] + step) / 2 if at + 1 < len(rows) else step + (0 if at else 1)
@@ -195,7 +205,7 @@ COURSE = Course(
 
 
 def false_negatives(runs: Sequence[RunRecord]) -> Figure | Missing:
-    """Share by rank at the end, and over training."""
+    """Figure: share of false negatives by hardness rank at the end of the run, and over training."""
     ranks: Table = {}
     for run in runs:
         _add_ranks(ranks, run, alone=len(runs) == 1)
@@ -220,7 +230,7 @@ def _add_ranks(table: Table, run: RunRecord, alone: bool) -> None:
         for name in ("shared", "mined", "mixed")
         if any(numbers_at(row, "hardness", "same_class", name) for row in rows)
     ]
-    # Of one kind alone, all negatives are that kind; and several runs are compared by all of theirs.
+    # With a single kind its line would equal that of all negatives; several runs are compared by all their negatives.
     shown = others if alone and len(others) > 1 else []
     for name in ("all", *shown):
         values = settled(rows, "hardness", "same_class", name)
@@ -234,7 +244,10 @@ def _add_ranks(table: Table, run: RunRecord, alone: bool) -> None:
 
 
 def _chance(rows: Sequence[dict[str, Any]]) -> float | None:
-    """Of samples at random; of the batch's or queue's in a run that was recorded before rows said so."""
+    """Probability that a random sample is a false negative, over the last tenth of the rows.
+
+    Older rows do not record it; there it is the share of false negatives among those of the batch or queue.
+    """
     for name in ("random", "shared"):
         found = [value for _, value in curve(rows, "false_negatives", name)]
         if found:
@@ -254,7 +267,7 @@ MEMORY_BANK_REASON = "There is no bank.jsonl with rows: the method has no bank, 
 
 
 def memory_bank(runs: Sequence[RunRecord]) -> Figure | Missing:
-    """Ages, freshness over training and by age, and recall."""
+    """Figure: memory bank statistics: age of keys, freshness over training and by age, and recall of the search."""
     names = [run.name for run in runs]
     tables: dict[str, Table] = {"ages": {}, "fresh": {}, "by_age": {}, "recall": {}}
     for run in runs:

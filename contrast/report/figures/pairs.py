@@ -1,4 +1,4 @@
-"""Figures of the section Pairs."""
+"""Report figures on pairs: gallery of views and hard negatives, data map and bad pairs."""
 
 from __future__ import annotations
 
@@ -29,14 +29,20 @@ GROUPS = {"highest": "Highest loss", "lowest": "Lowest loss", "flagged": "Flagge
 BY_SCORE = {"highest": "Lowest positive score", "lowest": "Highest positive score"}
 GALLERY_KINDS = {"shared": "", "mined": "mined", "pair_mix": "mix of negatives", "query_mix": "mix with the query"}
 BUDGET = 2_500_000
-"""Bytes of pictures that a page of one run may carry; of several, they share it."""
+"""Total size of the pictures on a page, in bytes; several runs share it equally."""
 FEWER = 6
-"""Pairs in a group, and half as many queries, where a page has several runs."""
+"""Number of pairs per group on a page of several runs; the number of queries is half of it."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """A pair as the template shows it."""
+    """Pair of views, as the template shows it.
+
+    Attributes:
+        pair: the recorded pair.
+        pictures: data URLs of its views.
+        history: sparkline of its loss, or of its positive score, over epochs.
+    """
 
     pair: Pair
     pictures: tuple[str, ...]
@@ -45,8 +51,15 @@ class Card:
 
 @dataclass(frozen=True)
 class Strip:
-    """A query as the template shows it: with its sample's loss over training, and of each negative its picture, its
-    kind, and whether it is of the class."""
+    """Query with its hardest negatives, as the template shows it.
+
+    Attributes:
+        query: the recorded query.
+        picture: data URL of its picture.
+        history: sparkline of its sample's loss over epochs.
+        negatives: for each negative, the record, the data URL of its picture, its kind in words, and whether it is of
+            the query's class.
+    """
 
     query: Query
     picture: str
@@ -56,7 +69,14 @@ class Strip:
 
 @dataclass(frozen=True)
 class Wall:
-    """One run's gallery."""
+    """Gallery of one run, as the template shows it.
+
+    Attributes:
+        run: name of the run.
+        epoch: the epoch that was recorded, from 0.
+        groups: groups of pairs with their headings.
+        strips: queries with their hardest negatives.
+    """
 
     run: str
     epoch: int
@@ -65,7 +85,7 @@ class Wall:
 
 
 def gallery(runs: Sequence[RunRecord]) -> Figure | Missing:
-    """The last row of each run's gallery."""
+    """Figure: gallery of pairs and hard negatives, from the newest row of each run's gallery.jsonl."""
     table: Table = {}
     walls, notes = [], []
     known = [(run, run.gallery) for run in runs if run.gallery is not None]
@@ -111,7 +131,7 @@ def _strip(query: Query, pictures: Pictures) -> Strip:
 
 
 def _add_gallery(table: Table, run: str, found: Gallery) -> None:
-    """What is shown, as rows for the CSV."""
+    """Append the recorded pairs and negatives of a run to the table behind the CSV button."""
     for name, pairs in found.groups.items():
         for pair in pairs:
             of = {"group": name, "query": None, "index": pair.index, "label": pair.label, "kind": pair.flag}
@@ -134,14 +154,18 @@ DATA_MAP_READING = (
 )
 DATA_MAP_REASON = "There is no pairs/all_epochs.safetensors with samples that were seen in two epochs."
 MOST_POINTS = 3000
+"""Largest number of samples drawn per run; up to as many flagged samples are drawn in addition."""
 FAR = 10.0
-"""How many times the least of the runs' own extents the shared one may be."""
+"""Largest ratio of the shared extent of an axis to the smallest extent of a run."""
 FLAGS = {0: "not flagged", 1: "noisy", 2: "faulty"}
 COLOURS = {"not flagged": "theme:run-0", "noisy": "theme:run-2", "faulty": "theme:run-1"}
 
 
 def data_map(runs: Sequence[RunRecord]) -> Figure | Missing:
-    """One map a run on shared axes; of the loss, or of the positive score where a loss gives none by sample."""
+    """Figure: data map of each run (mean and standard deviation by sample) on shared axes.
+
+    The quantity is the loss, or the positive score where a run's loss gives no loss by sample.
+    """
     known = [(run, samples) for run in runs if (samples := run.samples) is not None]
     if not known:
         return Missing(DATA_MAP_NAME, DATA_MAP_TITLE, DATA_MAP_REASON)
@@ -214,7 +238,7 @@ def _map(table: str, quantity: str, flagged: bool, named: bool) -> dict[str, obj
 
 
 def _share_axes(charts: list[Chart], tables: dict[str, Table]) -> list[str]:
-    """The same domains in every map, so that runs compare; a note for each run that reaches beyond them."""
+    """Set the same axis limits in every data map; return a note for each run with samples beyond them."""
     if len(charts) < 2:
         return []
     beyond: dict[str, int] = {}
@@ -242,7 +266,7 @@ WEIGHT = (Kind("mean weight", "run-0"),)
 
 
 def bad_pairs(runs: Sequence[RunRecord]) -> Figure | Missing:
-    """Shares flagged and their weight over training."""
+    """Figure: share of pairs that bad-pair mining flags, and their mean weight, over training."""
     shares: Table = {}
     weights: Table = {}
     for run in runs:

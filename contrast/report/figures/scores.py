@@ -1,4 +1,4 @@
-"""Figures of the section Scores."""
+"""Report figures on scores: densities of positives and negatives, their separation and pretext accuracy."""
 
 from __future__ import annotations
 
@@ -46,7 +46,14 @@ PAIRINGS: tuple[Pairing, Pairing] = ("positive", "negative")
 
 
 def heat_map(pairing: Pairing, axes: dict[str, float]) -> dict[str, Any]:
-    """Step across, score up, density as colour; both means as lines; the chosen step as a rule."""
+    """Heat map of score densities over training, with the means of positives and negatives as lines.
+
+    Steps go across, scores go up, and the colour is the density. A vertical rule marks the selected step.
+
+    Args:
+        pairing: whose scores the heat map shows. The mean of the other kind is dashed.
+        axes: the shared limits.
+    """
     across = alt.Scale(domain=[axes["first"], axes["last"]], nice=False, zero=False)
     up = alt.Scale(domain=[axes["low"], axes["high"]], nice=False, zero=False)
     ramp = alt.Scale(
@@ -65,7 +72,7 @@ def heat_map(pairing: Pairing, axes: dict[str, float]) -> dict[str, Any]:
         tickCount=3,
     )
     cells = (
-        # each cell reaches half a pixel into the next: between exact edges the page would shine through
+        # each cell overlaps the next one by half a pixel: otherwise the background shows between cells
         alt.Chart(alt.NamedData(name="cells"))
         .mark_rect(x2Offset=0.5, yOffset=0.5, clip=True)
         .encode(
@@ -86,7 +93,7 @@ def heat_map(pairing: Pairing, axes: dict[str, float]) -> dict[str, Any]:
 
 
 def _mean_line(pairing: Pairing, dashed: bool) -> list[alt.Chart]:
-    """A line in the colour of its pairs over a wider one in the page's, to be seen on any density."""
+    """Line of a mean with an outline in the background colour, so that it is visible on any density."""
     line = alt.Chart(alt.NamedData(name="means")).encode(x="step:Q", y=f"{pairing}:Q")
     dash = [5, 4] if dashed else [1, 0]
     return [
@@ -96,14 +103,15 @@ def _mean_line(pairing: Pairing, dashed: bool) -> list[alt.Chart]:
 
 
 def histogram(axes: dict[str, float], names: dict[str, str], log: bool) -> dict[str, Any]:
-    """Densities at the chosen step, and their means as rules.
+    """Histograms of the scores at the selected step, with their means as vertical rules.
 
-    Its parameters: `top` grows for a peak above the shared one, `shown` is what the legend names.
+    The page's script sets two parameters of the chart: `top`, the upper limit of the densities, which may rise above
+    the shared limit for a high peak; and `shown`, the names in the legend.
 
     Args:
-        axes: shared limits.
-        names: histograms of some negatives, as the legend calls them.
-        log: whether densities are on a logarithmic scale.
+        axes: the shared limits.
+        names: legend names of the histograms of subsets of the negatives, by their keys.
+        log: whether the density scale is logarithmic.
     """
     floor = axes["floor"] if log else 0.0
     across = alt.Scale(domain=[axes["low"], axes["high"]], nice=False, zero=False)
@@ -117,7 +125,7 @@ def histogram(axes: dict[str, float], names: dict[str, str], log: bool) -> dict[
     area = base.mark_area(interpolate="step-after", fillOpacity=0.3, line={"strokeWidth": 1.5}, clip=True)
     line = base.mark_line(interpolate="step-after", strokeWidth=2, clip=True)
     rule = alt.Chart(alt.NamedData(name="centres")).mark_rule(strokeWidth=1.5, strokeDash=[4, 3], clip=True)
-    # What is cut off says how high it is, at the place where it leaves the axis; over a wider one in the page's colour.
+    # A clipped peak is labelled with its height; an outline in the background colour keeps the label readable.
     beyond = alt.Chart(alt.NamedData(name="beyond")).encode(x="low:Q", y=alt.value(3), text="label:N")
     words: dict[str, Any] = {"align": "right", "baseline": "top", "dx": -8, "fontWeight": 600}
     cut = [
@@ -165,6 +173,7 @@ COLOURS = (
     "outside the bins are counted in the end bins."
 )
 MOST_SNAPSHOTS = 240
+"""Largest number of snapshots on the page per run."""
 NAMES = {
     "hardest": "10 hardest negatives",
     "same_class": "negatives of the query's class",
@@ -174,11 +183,15 @@ NAMES = {
     "synthetic": "all mixes",
     "own": "all negatives of one query's own",
 }
-"""What the histograms of some negatives are called on the page."""
+"""Names on the page of the histograms of subsets of the negatives."""
 
 
 def score_densities(runs: Sequence[RunRecord]) -> Figure | Missing:
-    """Heat maps on shared axes and shared colours, so that runs compare; scores travel as counts, once."""
+    """Figure: score densities of positives and negatives over training, with histograms of a selected step.
+
+    All runs share axes and colours, so that they can be compared. The page carries the histograms once, as counts, and
+    its script computes the data of the charts.
+    """
     shown = [run for run in runs if run.snapshots]
     if not shown:
         return Missing(
@@ -218,6 +231,7 @@ def score_densities(runs: Sequence[RunRecord]) -> Figure | Missing:
 
 
 def _spread(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
+    """Sample at most `MOST_SNAPSHOTS` snapshots, evenly spread, with the first and the last."""
     if len(snapshots) <= MOST_SNAPSHOTS:
         return list(snapshots)
     last = len(snapshots) - 1
@@ -225,7 +239,7 @@ def _spread(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
 
 
 def _packed(run: RunRecord, snapshots: Sequence[Snapshot]) -> dict[str, Any]:
-    """A run's snapshots by column; the page's script makes the charts' rows of them."""
+    """Pack the snapshots of a run as columns; the page's script computes the data of the charts from them."""
     some = _told_apart(snapshots)
     return {
         "name": run.name,
@@ -240,7 +254,11 @@ def _packed(run: RunRecord, snapshots: Sequence[Snapshot]) -> dict[str, Any]:
 
 
 def _told_apart(snapshots: Sequence[Snapshot]) -> dict[str, list[ScoreSummary | None]]:
-    """Histograms of some negatives; without those that are another one throughout, as all mixes where one kind is."""
+    """Histograms of subsets of the negatives, without duplicates.
+
+    A subset is left out where its histograms equal those of another one in every snapshot, for example all mixes in a
+    run with a single kind of mix.
+    """
     found: dict[str, list[ScoreSummary | None]] = {}
     for name in SOME_NEGATIVES:
         sides = [snapshot.some.get(name) for snapshot in snapshots]
@@ -259,7 +277,10 @@ def _columns(sides: Sequence[ScoreSummary | None]) -> dict[str, list[Any]]:
 
 
 def _axes(packed: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Shared limits: steps, the occupied scores, and the densities' top, which rare peaks and collapsed runs exceed."""
+    """Shared limits of all runs: steps, scores that occur, and densities.
+
+    Rare peaks and collapsed runs may exceed the upper limit of the densities.
+    """
     first, last = min(run["step"][0] for run in packed), max(run["step"][-1] for run in packed)
     low, high, tops, least = 1.0, -1.0, [], math.inf
     for run in packed:
@@ -286,7 +307,7 @@ def _peaks(run: dict[str, Any]) -> list[float]:
 
 
 def _denser(packed: Sequence[dict[str, Any]], peak: float) -> list[str]:
-    """Which runs have snapshots that the scale of colours does not reach."""
+    """Notes on runs with histograms that exceed the colour scale."""
     notes = []
     for run in packed:
         peaks = _peaks(run)
@@ -315,7 +336,7 @@ RANKED = (
 
 
 def mean_gap(snapshot: Snapshot) -> float | None:
-    """``mean₊ − mean₋``, in units of cosine similarity; None where a side is missing."""
+    """Gap of the mean scores: ``mean₊ − mean₋``, in units of cosine similarity; None where a side is missing."""
     positive, negative = snapshot.positive, snapshot.negative
     if positive is None or negative is None or positive.mean is None or negative.mean is None:
         return None
@@ -323,7 +344,15 @@ def mean_gap(snapshot: Snapshot) -> float | None:
 
 
 def sensitivity_index(snapshot: Snapshot) -> float | None:
-    """``d′ = (mean₊ − mean₋) / √((std₊² + std₋²) / 2)``; None where a side is missing or neither spreads.
+    """Sensitivity index d′ of positive against negative scores.
+
+        d′ = (mean₊ − mean₋) / √((std₊² + std₋²) / 2)
+
+    Args:
+        snapshot: the score histograms of one step.
+
+    Returns:
+        The index. None where a side is missing, or where both standard deviations are zero.
 
     Source: Green and Swets, Signal Detection Theory and Psychophysics, 1966; the form for unequal variances.
     """
@@ -335,7 +364,7 @@ def sensitivity_index(snapshot: Snapshot) -> float | None:
 
 
 def score_separation(runs: Sequence[RunRecord]) -> Figure | Missing:
-    """Gap and d′ at every snapshot."""
+    """Figure: separation of positives from negatives over training: gap of the means, d′, AUC and overlap."""
     table: Table = {"run": [], "step": [], "gap": [], "d_prime": []}
     for run in runs:
         both = [snapshot for snapshot in run.snapshots if mean_gap(snapshot) is not None]
@@ -393,7 +422,7 @@ PRETEXT_ACCURACY_KINDS = {
 
 
 def pretext_accuracy(runs: Sequence[RunRecord]) -> Figure | Missing:
-    """The share over training, against all negatives and against real ones."""
+    """Figure: pretext accuracy over training, against all negatives and against real negatives only."""
     table: Table = {}
     for run in runs:
         for key, kind in PRETEXT_ACCURACY_KINDS.items():

@@ -1,4 +1,4 @@
-"""Figures of the section Training."""
+"""Report figures on training: loss, online kNN accuracy and learning rate."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TRAINING_LOSS_NAME, TRAINING_LOSS_TITLE = "training-loss", "Training loss"
 
 
 def training_loss(runs: Sequence[RunRecord]) -> Figure | Missing:
-    """The logged loss, light, and its running mean, bold."""
+    """Figure: training loss as logged (light) and its moving average (bold)."""
     table: Table = {"run": [], "step": [], "loss": [], "smoothed": []}
     notes = []
     windows: dict[str, int] = {}
@@ -90,7 +90,7 @@ def _reading(windows: dict[str, int]) -> str:
 
 
 RAW, MAJORITY = "online/raw_input_knn_top1", "online/majority_class"
-LEAST = 4.0
+LEAST = 4.0  # percentage points
 KNN_ACCURACY_NAME, KNN_ACCURACY_TITLE = "knn-accuracy", "Online kNN accuracy"
 KNN_ACCURACY_READING = (
     "Top-1 accuracy of nearest neighbours in the features, measured while training. A gauge of progress, not a result: "
@@ -100,7 +100,7 @@ KNN_ACCURACY_READING = (
 
 
 def knn_accuracy(runs: Sequence[RunRecord]) -> Figure | Missing:
-    """Accuracy in per cent at the epochs that measured it."""
+    """Figure: online kNN accuracy in per cent, at the epochs that measured it."""
     table: Table = {"run": [], "epoch": [], "accuracy": []}
     for run in runs:
         done, accuracies = accuracy_by_epoch(run.metrics)
@@ -125,7 +125,7 @@ def knn_accuracy(runs: Sequence[RunRecord]) -> Figure | Missing:
 
 
 def _at_least_wide(axis: Axis, table: Table) -> Axis:
-    """The axis over `LEAST` points or more: what lies within fewer is mostly the noise of a test set."""
+    """Widen the axis to at least `LEAST` percentage points: smaller differences are mostly noise of the test set."""
     values = [value for value in table[axis.column] if value is not None]
     missing = LEAST - (max(values) - min(values))
     low = max(0.0, min(min(values) - missing / 2, 100 - LEAST))
@@ -133,10 +133,13 @@ def _at_least_wide(axis: Axis, table: Table) -> Axis:
 
 
 def accuracy_by_epoch(rows: Sequence[dict[str, Any]]) -> tuple[list[int], list[float | None]]:
-    """Epochs that were trained when the accuracy was measured, 0 before the first step, and the accuracies as shares.
+    """Online kNN accuracy by epoch.
 
     Args:
-        rows: of metrics.jsonl, in order of step; their epochs count from 0 and are the ones that were just done.
+        rows: rows of metrics.jsonl, in order of step. Their epoch, from 0, is the epoch that has just ended.
+
+    Returns:
+        The number of epochs trained at each measurement, 0 before the first step, and the accuracies as shares.
     """
     found = [row for row in rows if "online/knn_top1" in row and number(row.get("epoch")) is not None]
     done = [0 if row.get("step") == 0 else int(row["epoch"]) + 1 for row in found]
@@ -144,10 +147,13 @@ def accuracy_by_epoch(rows: Sequence[dict[str, Any]]) -> tuple[list[int], list[f
 
 
 def online_references(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """What the accuracy while training must beat, by name: shares, as far as the rows have them.
+    """Baselines of the online kNN accuracy: raw input, random weights and majority class.
 
     Args:
-        rows: of metrics.jsonl, in order of step.
+        rows: rows of metrics.jsonl, in order of step.
+
+    Returns:
+        Accuracies as shares, by name. Baselines that the rows do not have are left out.
     """
     at_start = rows[0].get("online/knn_top1") if rows and rows[0].get("step") == 0 else None
     found = {
@@ -171,7 +177,7 @@ LEARNING_RATE_READING = "The rate that the optimizer used, after warm-up, decay 
 
 
 def learning_rate(runs: Sequence[RunRecord]) -> Figure | Missing:
-    """The rate as logged."""
+    """Figure: learning rate as logged."""
     table: Table = {"run": [], "step": [], "rate": []}
     for run in runs:
         series = series_of(run.metrics, "train/rate")
