@@ -97,7 +97,8 @@ def _packages() -> dict[str, str]:
     found: dict[str, str] = {}
     for folder in _FOLDERS:
         place = package.joinpath(folder)
-        for source in place.iterdir() if place.is_dir() else ():
+        sources = place.iterdir() if place.is_dir() else [package.joinpath(f"{folder}.py")]
+        for source in sources:
             if source.name.endswith(".py"):
                 names = [
                     node.name for node in ast.walk(ast.parse(source.read_text())) if isinstance(node, ast.ClassDef)
