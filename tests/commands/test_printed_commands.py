@@ -217,6 +217,16 @@ def fewer_steps(place: Place) -> int:
 
 def another_optimizer(place: Place) -> int:
     place.finished()
+    return another_optimizer_of_a_run(place)
+
+
+def another_optimizer_than_the_default(place: Place) -> int:
+    """The configuration of the run names none, so only the checkpoint's state tells which one it had."""
+    assert place.start("--model.optimizer", "null") == 0
+    return another_optimizer_of_a_run(place)
+
+
+def another_optimizer_of_a_run(place: Place) -> int:
     return place.resume("--trainer.max_epochs", 3, "--model.optimizer", "{class_path: LARS, init_args: {lr: 0.1}}")
 
 
@@ -248,7 +258,7 @@ def printed_by_the_dashboard(place: Place) -> int:
 # By the function of the sources that prints it: what makes it print each of its commands, and its exit code then.
 SAID: dict[str, dict[Callable[[Place], int], int]] = {
     "callbacks/checkpoints.py:_save_and_stop": {ctrl_c: 130, ctrl_c_inside_an_extension: 130, a_time_limit: 152},
-    "callbacks/resumed.py:_require_same_optimizers": {another_optimizer: 2},
+    "callbacks/resumed.py:_require_same_optimizers": {another_optimizer_than_the_default: 2},
     "commands/run.py:_kept": {ctrl_c_twice: 130, ctrl_c_twice_before_the_first_checkpoint: 130},
     "commands/run.py:_unwritable": {a_full_disk_before_the_first_checkpoint: 1, a_full_disk_after_a_checkpoint: 1},
     "commands/pretrain.py:_no_checkpoint": {
@@ -257,6 +267,7 @@ SAID: dict[str, dict[Callable[[Place], int], int]] = {
         auto_of_a_finished_run_without_checkpoints: 2,
     },
     "commands/resuming.py:checkpoint_to_resume": {both_checkpoints_damaged: 2, the_only_checkpoint_damaged: 2},
+    "commands/resuming.py:require_same_method": {another_optimizer: 2},
     "commands/resuming.py:require_ahead": {a_finished_run: 0, a_run_cut_short: 2, fewer_steps: 2},
     "commands/starting.py:require_new": {
         a_folder_in_use: 2,
