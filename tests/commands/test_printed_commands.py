@@ -217,17 +217,18 @@ def fewer_steps(place: Place) -> int:
 
 def another_optimizer(place: Place) -> int:
     place.finished()
-    return another_optimizer_of_a_run(place)
+    return another_optimizer_of_a_run(place, "LARS")
 
 
 def another_optimizer_than_the_default(place: Place) -> int:
     """The configuration of the run names none, so only the checkpoint's state tells which one it had."""
     assert place.start("--model.optimizer", "null") == 0
-    return another_optimizer_of_a_run(place)
+    return another_optimizer_of_a_run(place, "torch.optim.SGD")
 
 
-def another_optimizer_of_a_run(place: Place) -> int:
-    return place.resume("--trainer.max_epochs", 3, "--model.optimizer", "{class_path: LARS, init_args: {lr: 0.1}}")
+def another_optimizer_of_a_run(place: Place, name: str) -> int:
+    spec = f"{{class_path: {name}, init_args: {{lr: 0.1}}}}"
+    return place.resume("--trainer.max_epochs", 3, "--model.optimizer", spec)
 
 
 def the_doctor_of_a_failed_run(place: Place) -> int:
