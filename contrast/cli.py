@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 from contrast.commands.configuration import is_text
-from contrast.commands.starting import restored_environment, usable_streams
+from contrast.commands.environment import restored_environment, usable_streams
 from contrast.errors import MEMORY, InputError, RunStopped, Terminated, did_you_mean, files_message, out_of_memory
 from contrast.stop_signals import end_at_once, new_request
 

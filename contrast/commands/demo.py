@@ -113,7 +113,7 @@ def evaluate(folder: RunFolder) -> dict[str, Any]:
 
 
 def _results(run: LoadedRun, folder: RunFolder) -> dict[str, Result]:
-    from contrast.commands.loading import told
+    from contrast.commands.evaluating import told
     from contrast.evaluation import choose_device, evaluate_knn, evaluate_probe, measure_baselines, with_notes
 
     data, device, cache, about = run.data, choose_device("auto"), folder.features, told(run)

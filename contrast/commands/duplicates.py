@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from contrast.commands.arguments import OneLineParser
-from contrast.commands.loading import add_source, load_source, told
+from contrast.commands.evaluating import add_source, load_source, told
 from contrast.run_folder import RunFolder
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contrast.commands.arguments import OneLineParser
-from contrast.commands.loading import add_trust
+from contrast.commands.evaluating import add_trust
 from contrast.errors import InputError
 from contrast.records import read_object
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from contrast.commands.arguments import OneLineParser
-from contrast.commands.loading import add_baselines, add_source, load_source, report, told
+from contrast.commands.evaluating import add_baselines, add_source, load_source, report, told
 
 __all__ = ["main"]
 

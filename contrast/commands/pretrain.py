@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from contrast.commands.arguments import Request, read_request
 from contrast.commands.configuration import Composition, compose, shipped_configuration, short
-from contrast.commands.starting import only_training, restored_environment
+from contrast.commands.environment import only_training, restored_environment
 from contrast.errors import InputError
 from contrast.records import read_text
 from contrast.run_folder import RunFolder

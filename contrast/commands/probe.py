@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from contrast.commands.arguments import OneLineParser
-from contrast.commands.loading import add_baselines, add_source, load_source, report, told
+from contrast.commands.evaluating import add_baselines, add_source, load_source, report, told
 from contrast.errors import InputError
 from contrast.run_folder import RunFolder
 

@@ -88,7 +88,8 @@ def training_seconds(folder: RunFolder) -> float:
 
 
 def _evaluate(folder: RunFolder, asked: Evaluation) -> dict[str, Any]:
-    from contrast.commands.loading import load_run, told
+    from contrast.commands.evaluating import told
+    from contrast.commands.loading import load_run
     from contrast.evaluation import choose_device, write_result
 
     run = load_run(folder.path, trust=True)
