@@ -230,7 +230,6 @@ def _triangles(length, size, mirrored):
     return start, weights
 
 
-_ZERO, _ONE = _F(0), _F(1)
 _RED, _GREEN, _BLUE = _F(0.2989), _F(0.587), _F(0.114)
 
 
@@ -342,9 +341,6 @@ def grey(images, chosen):
                     red[x] = luminance
                     green[x] = luminance
                     blue[x] = luminance
-
-
-_ZERO, _ONE = np.float32(0), np.float32(1)
 
 
 @compiled
