@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from contrast.checks import checked
+from contrast.errors import InputError
 from contrast.losses.base import (
     Loss,
     LossOutput,
@@ -160,6 +161,7 @@ class ContrastiveLoss(LogitLoss):
     @checked
     def forward(self, *pairs: Pairs) -> LossOutput:
         require_pairs(type(self).__name__, pairs)
+        _refuse_one_sample(type(self.objective).__name__, pairs)
         # Autocast is off for the whole loss: transforms compute scores too, and tiles are computed when an objective
         # asks.
         with torch.autocast(pairs[0].query.device.type, enabled=False):
@@ -187,3 +189,19 @@ class ContrastiveLoss(LogitLoss):
         else:
             losses = mean_over_positives(self.objective, self.temperature, pairs, positive, negatives)
         return losses if losses.ndim == 1 else losses.flatten(0, -2).sum(dim=0)
+
+
+def _refuse_one_sample(owner: str, several: Sequence[Pairs]) -> None:
+    """Refuse a batch of one sample: all of its rows are excluded as negatives, and nothing is learned.
+
+    Only the pairs of a training step are checked. Observers ask objectives for the losses of a few queries, none of
+    which needs to have a negative, for example after false-negative removal.
+    """
+    for pairs in several:
+        rows, own = pairs.negatives.shape[-2], pairs.own_negatives
+        if rows > 2 or own is not None or pairs.index.device.type != "cpu":
+            continue
+        if bool((pairs.index == pairs.index[0]).all()) and bool((pairs.negative_index == pairs.index[0]).all()):
+            raise InputError(
+                f"{owner}: query 0 has no negative, because all rows are of one sample: give 2 samples or more"
+            )

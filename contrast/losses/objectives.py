@@ -57,7 +57,7 @@ class InfoNCE(Objective):
     """
 
     def forward(self, positive: PositiveLogits, negatives: NegativeLogits) -> Float[Tensor, "*h b"]:
-        return softplus(refuse_one_sample("InfoNCE", negatives.logsumexp()) - positive.logit)
+        return softplus(negatives.logsumexp() - positive.logit)
 
 
 class DCL(Objective):
@@ -96,27 +96,6 @@ def require_negatives(owner: str, partition: Float[Tensor, "*h b"]) -> Float[Ten
     if looked_at and bool((found := partition.detach().isneginf()).any()):
         query = int(found.nonzero()[0, -1])
         raise InputError(f"{owner}: query {query} has no negative, so its loss is -inf: give 2 samples or more")
-    return partition
-
-
-def refuse_one_sample(owner: str, partition: Float[Tensor, "*h b"]) -> Float[Tensor, "*h b"]:
-    """Refuse a batch of one sample: without negatives its loss is 0, and nothing is learned.
-
-    A single query of a larger batch may have no negatives, for example after false-negative removal. Its loss is then
-    0.
-
-    Args:
-        owner: name of the objective, for error messages.
-        partition: ``log Σ_j exp l_j`` of each query, (*h, b); -inf if the query has no negative.
-
-    Returns:
-        `partition`, unchanged.
-
-    Raises:
-        InputError: if there are one or two queries, and none has a negative.
-    """
-    if partition.shape[-1] <= 2 and bool(partition.detach().isneginf().all()):
-        raise InputError(f"{owner}: no query has a negative, so its loss is 0: give 2 samples or more")
     return partition
 
 
@@ -224,7 +203,7 @@ class Debiased(Objective):
 
     def forward(self, positive: PositiveLogits, negatives: NegativeLogits) -> Float[Tensor, "*h b"]:
         corrected = corrected_negatives(positive, negatives, self.positive_share, 0.0)
-        return softplus(refuse_one_sample("Debiased", corrected) - positive.logit)
+        return softplus(corrected - positive.logit)
 
     def extra_repr(self) -> str:
         return f"positive_share={self.positive_share:g}"
@@ -266,7 +245,7 @@ class HCL(Objective):
 
     def forward(self, positive: PositiveLogits, negatives: NegativeLogits) -> Float[Tensor, "*h b"]:
         corrected = corrected_negatives(positive, negatives, self.positive_share, self.beta)
-        return softplus(refuse_one_sample("HCL", corrected) - positive.logit)
+        return softplus(corrected - positive.logit)
 
     def extra_repr(self) -> str:
         return f"positive_share={self.positive_share:g}, beta={self.beta:g}"
