@@ -82,6 +82,10 @@ def _pretrain(request: Request, stored: Stored | None) -> RunFolder:
         typed_side.refused_in_one_line(lambda: parser.parse_args(list(request.typed_help)))
     _, plain = typed_side.resolve(parser, complete(config))
     plain, chosen = with_chosen_stem(plain)
+    if stored is not None:
+        from contrast.commands.resuming import with_stored_scale
+
+        plain = with_stored_scale(plain, stored)
     if request.print_config:
         print(_as_yaml(plain), end="")
         return RunFolder(Path())

@@ -29,6 +29,7 @@ __all__ = [
     "require_same_batches",
     "require_same_method",
     "settings_to_resume",
+    "with_stored_scale",
 ]
 
 
@@ -132,6 +133,32 @@ def settings_to_resume(folder: RunFolder, stored: Stored) -> dict[str, Any]:
             file=sys.stderr,
         )
     return dict(stored.config)
+
+
+def with_stored_scale(config: dict[str, Any], stored: Stored) -> dict[str, Any]:
+    """Keep the mean and the std that a run has measured, where its command is typed again.
+
+    Files that change the class of the data on the way, as overlays of the demo do, drop the arguments of the class
+    before. Without this, the mean and the std would be null again, which reads as a change of the configuration.
+
+    Args:
+        config: the resolved configuration from now on.
+        stored: the checkpoint that the run resumes from.
+
+    Returns:
+        The configuration, with the stored mean and std where it gives neither, for data of the same class and channels.
+    """
+    now, before = config.get("data"), stored.config.get("data")
+    if not isinstance(now, dict) or not isinstance(before, Mapping):
+        return config
+    given, kept = now.get("init_args") or {}, before.get("init_args") or {}
+    same = short(str(now.get("class_path"))) == short(str(before.get("class_path")))
+    if not same or given.get("channels") != kept.get("channels"):
+        return config
+    scale = {name: kept[name] for name in ("mean", "std") if name in given and kept.get(name) is not None}
+    if not scale or any(given.get(name) is not None for name in scale):
+        return config
+    return {**config, "data": {**now, "init_args": {**given, **scale}}}
 
 
 def require_same_method(folder: RunFolder, stored: Stored, config: Mapping[str, Any]) -> None:

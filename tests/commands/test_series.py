@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from contrast.cli import main
 from contrast.commands.demo import table
@@ -229,3 +230,20 @@ def test_one_channel_need_not_be_said(place: Path, capsys: pytest.CaptureFixture
     printed = capsys.readouterr().out
     assert "channels: 1" in printed.partition("backbone:")[2].partition("head:")[0]
     assert "channels: 1" in printed.partition("data:")[2]
+
+
+def test_a_command_typed_again_keeps_the_measured_scale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its files go from images to series, and so drop what the stored configuration has of the series."""
+    run, root = RunFolder(tmp_path / "run"), Path(__file__).parents[2]
+    words = ["--config", root / "configs/demo.yaml", "--config", root / "tests/commands/small.yaml"]
+    words += ["--config", root / "configs/data/japanese_vowels.yaml", "--data.limit", 64, "--data.batch_size", 32]
+    words += ["--model.backbone", "{class_path: ResNet1d, init_args: {blocks: [1, 1], base_width: 4}}"]
+    command = ["pretrain", *map(str, words), "--online_knn.every_n_epochs", "0", "--run", str(run.path)]
+    assert main([*command, "--trainer.max_epochs", "1"]) == 0
+    before = yaml.safe_load(run.config.read_text())["data"]["init_args"]
+    assert len(before["mean"]) == len(before["std"]) == 12
+    assert main([*command, "--trainer.max_epochs", "2", "--resume", "auto"]) == 0
+    after = yaml.safe_load(run.config.read_text())["data"]["init_args"]
+    assert (after["mean"], after["std"]) == (before["mean"], before["std"])
+    changes = [row["changed"].keys() for row in read_rows(run.history)]
+    assert changes == [{"trainer.max_epochs"}]
