@@ -219,7 +219,7 @@ def _refuse_nothing(typed: Any) -> None:
         given = vars(typed[section]) if section in typed else {}
         for name in given:
             if given[name] is None and type(None) not in get_args(kinds[name]):
-                raise InputError(f"{section}.{name}: null is no value here: leave it out for the default")
+                raise InputError(f"{section}.{name}: null is not a value here: leave it out for the default")
 
 
 def build(parser: jsonargparse.ArgumentParser, typed: Any, received: bool = False) -> Any:

@@ -68,11 +68,13 @@ def require_plain(value: Any, where: str) -> None:
 def _require_mapping(found: dict[Any, Any], where: str) -> None:
     for key in found:
         if not isinstance(key, str) or not key or _unfit(key):
-            raise InputError(f"{where}: the key {key!r:.60} is no name: give a word, in quotes if YAML reads another")
+            raise InputError(
+                f"{where}: the key {key!r:.60} is not a name: give a word, in quotes if YAML reads it as another type"
+            )
     named = found.get("class_path", "a.b")
     if not isinstance(named, str) or not all(part.isidentifier() for part in named.split(".")):
         raise InputError(
-            f"{where}: class_path {named!r:.60} is no class: give its name, dotted if it is from elsewhere"
+            f"{where}: class_path {named!r:.60} is not a class: give its name, with dots for a class of another package"
         )
     beside = sorted(found.keys() - _OF_CLASSES) if found.keys() & _OF_CLASSES else []
     if beside:  # such a key would be ignored without a message

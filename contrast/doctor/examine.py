@@ -8,23 +8,18 @@ from dataclasses import dataclass, replace
 from contrast.doctor.data_rules import INPUT_RULES, below_baseline
 from contrast.doctor.evidence import SEVERITIES, Evidence, Finding, ReadRows
 from contrast.doctor.run_rules import (
-    bad_pairs,
     collapse,
-    damaged_file,
     dimensional_collapse,
     duplicates,
-    failed,
     false_negatives,
-    inactive,
     labels,
     loss_start,
     no_learning,
     positives_among_negatives,
     queue_filling,
-    rate_and_batch,
-    shortcut,
     temperature,
 )
+from contrast.doctor.training_rules import bad_pairs, damaged_file, failed, inactive, rate_and_batch, shortcut
 from contrast.run_folder import RunFolder
 
 __all__ = ["RULES", "Examination", "examine"]

@@ -18,7 +18,7 @@ from contrast.doctor import examine
 from contrast.doctor.data_rules import INPUT_RULES
 from contrast.doctor.evidence import Evidence
 from contrast.doctor.examine import RULES
-from contrast.doctor.run_rules import damaged_file, inactive
+from contrast.doctor.training_rules import damaged_file, inactive
 from contrast.run_folder import RunFolder
 from tools.sick_runs import HEALTHY, RUNS, extract, train
 
