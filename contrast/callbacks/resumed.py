@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import lightning
+import torch
+from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from contrast.callbacks.logger_calls import prepare
@@ -59,18 +61,28 @@ class ResumedRecords(lightning.Callback):
         began: whether the checkpoint was restored and training has begun.
 
     Raises:
-        InputError: when training starts, where the optimiser's class differs from the checkpoint's.
+        InputError: when the checkpoint is restored, where a value in its progress, its schedules or its optimiser state
+            has another type or shape than this run needs, or the optimiser's class differs from the checkpoint's.
     """
 
     def __init__(self, folder: RunFolder, resumption: Resumption | None = None) -> None:
         self.folder, self.resumption, self.began = folder, resumption, False
         self._settings: list[list[dict[str, Any]]] = []
+        self._stored: Mapping[str, Any] = {}
+
+    def on_load_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self._stored = {name: checkpoint.get(name) for name in ("optimizer_states", "lr_schedulers")}
+        self._refuse(trainer, _not_counts(checkpoint.get("loops"), "loops"))
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         # The optimisers exist here, and the checkpoint's state is not restored yet.
         if self.resumption is None:
             return
         self._require_same_optimizers(trainer, self.resumption)
+        self._refuse(trainer, _not_fitting(trainer, self._stored))
+        self._stored = {}
         self._settings = [
             [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
             for optimizer in trainer.optimizers
@@ -101,6 +113,13 @@ class ResumedRecords(lightning.Callback):
             self.folder.history, resumption.step, trainer.current_epoch, resumption.changed, resumption.config
         )
 
+    def _refuse(self, trainer: lightning.Trainer, wrong: str) -> None:
+        if wrong:
+            raise InputError(
+                f"checkpoint {str(trainer.ckpt_path)!r} cannot be resumed from: {wrong}; the file was changed "
+                f"after it was written: start a new run with: {new_run_command(self.folder)}"
+            )
+
     def _require_same_optimizers(self, trainer: lightning.Trainer, resumption: Resumption) -> None:
         now = [type(optimizer).__name__ for optimizer in trainer.optimizers]
         groups = [frozenset(optimizer.param_groups[0]) for optimizer in trainer.optimizers]
@@ -130,3 +149,79 @@ class ResumedRecords(lightning.Callback):
                 schedule.base_lrs = [group["initial_lr"] for group in groups]
                 for group, factor in zip(groups, schedule.lr_lambdas, strict=True):
                     group["lr"] = group["initial_lr"] * factor(schedule.last_epoch)
+
+
+def _not_counts(value: Any, place: str) -> str:
+    """What is wrong in the training progress of a checkpoint, which consists of counts; empty if nothing is."""
+    if isinstance(value, Mapping):
+        return next((wrong for key, each in value.items() if (wrong := _not_counts(each, f"{place}.{key}"))), "")
+    if isinstance(value, list) and place.endswith(".combined_loader"):
+        return next((wrong for i, each in enumerate(value) if (wrong := _not_counts(each, f"{place}[{i}]"))), "")
+    return "" if isinstance(value, int) and value >= 0 else f"{place} is {_shown(value)}, not a count"
+
+
+def _not_fitting(trainer: lightning.Trainer, stored: Mapping[str, Any]) -> str:
+    """What in the stored schedules and optimiser states does not fit this run's; empty if all of it fits."""
+    schedules, states = stored.get("lr_schedulers") or [], stored.get("optimizer_states") or []
+    for i, (kept, each) in enumerate(zip(schedules, trainer.lr_scheduler_configs, strict=False)):
+        if wrong := _other_kind(each.scheduler.state_dict(), kept, f"lr_schedulers[{i}]"):
+            return wrong
+    for i, (kept, optimizer) in enumerate(zip(states, trainer.optimizers, strict=False)):
+        place = f"optimizer_states[{i}]"
+        groups = optimizer.state_dict()["param_groups"]
+        if wrong := _other_kind(groups, kept["param_groups"], f"{place}.param_groups"):
+            return wrong
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        if wrong := _other_state(weights, kept["state"], f"{place}.state"):
+            return wrong
+    return ""
+
+
+def _other_kind(fresh: Any, stored: Any, place: str) -> str:
+    """Where a stored value has another type than the value of a run that begins; empty if all types agree."""
+    if isinstance(fresh, Mapping) and isinstance(stored, Mapping):
+        parts = [(f"{place}.{key}", each, stored[key]) for key, each in fresh.items() if key in stored]
+    elif isinstance(fresh, list | tuple) and isinstance(stored, list | tuple) and len(fresh) == len(stored):
+        parts = [(f"{place}[{i}]", a, b) for i, (a, b) in enumerate(zip(fresh, stored, strict=True))]
+    else:
+        plain = stored is None or isinstance(stored, bool | int | float)
+        agree = plain if fresh is None else _kind(fresh) is _kind(stored)
+        return "" if agree else f"{place} is {_shown(stored)}, where a new run has {_shown(fresh)}"
+    return next((wrong for name, a, b in parts if (wrong := _other_kind(a, b, name))), "")
+
+
+def _kind(value: Any) -> type:
+    return float if isinstance(value, int | float) else type(value)
+
+
+def _other_state(weights: Sequence[nn.Parameter], state: Any, place: str) -> str:
+    """Where an optimiser's stored state does not fit its parameters; empty if all of it fits.
+
+    An optimiser keeps the same entries for each parameter. What an entry is, is taken from most of the parameters:
+    a tensor with the parameter's shape, another tensor, or a number.
+    """
+    if not isinstance(state, Mapping):
+        return f"{place} is {_shown(state)}, not a mapping"
+    entries: dict[str, list[tuple[str, Any, str]]] = {}
+    for number, values in state.items():
+        if not isinstance(number, int) or not 0 <= number < len(weights) or not isinstance(values, Mapping):
+            return f"{place}[{number!r:.20}] is not the state of a parameter"
+        for name, value in values.items():
+            form = type(value).__name__
+            if torch.is_tensor(value):
+                form = "tensor" if value.shape != weights[number].shape else "shaped tensor"
+            entries.setdefault(str(name), []).append((f"{place}[{number}].{name}", value, form))
+    for values in entries.values():
+        forms = [form for _, _, form in values]
+        usual = max(forms, key=forms.count)
+        alike = ("tensor", "shaped tensor") if usual == "tensor" else (usual,)
+        for where, value, form in values:
+            if form not in alike:
+                return f"{where} is {_shown(value)}, unlike the entries of the other parameters"
+    return ""
+
+
+def _shown(value: Any) -> str:
+    if torch.is_tensor(value):
+        return f"a tensor of shape {tuple(value.shape)}"
+    return f"{value!r:.60}"

@@ -161,7 +161,53 @@ def test_a_checkpoint_with_something_else_inside(
     assert code in (0, 2), error
     assert error.count(": error: ") == (code == 2)
     if code == 2:
-        assert "lacks what a run goes on from" in error
+        assert "lacks what a run goes on from" in error or "cannot be resumed from" in error
+
+
+PROGRESS = ("loops", "fit_loop")
+INSIDE: list[tuple[Any, ...]] = [
+    (*PROGRESS, "state_dict", "combined_loader", 0, "batch"),
+    (*PROGRESS, "epoch_loop.state_dict", "_batches_that_stepped"),
+    (*PROGRESS, "epoch_loop.batch_progress", "total", "ready"),
+    (*PROGRESS, "epoch_loop.batch_progress", "current", "completed"),
+    (*PROGRESS, "epoch_progress", "current", "processed"),
+    ("lr_schedulers", 0, "base_lrs"),
+    ("lr_schedulers", 0, "last_epoch"),
+    ("lr_schedulers", 0, "_last_lr", 0),
+    ("optimizer_states", 0, "param_groups", 0, "lr"),
+    ("optimizer_states", 0, "param_groups", 0, "params"),
+    ("optimizer_states", 0, "state", 0),
+    ("optimizer_states", 0, "state", 0, "momentum_buffer"),
+    ("optimizer_states", 0, "state", 1, "momentum_buffer"),
+]
+
+
+OF_ANOTHER_TYPE: list[tuple[tuple[Any, ...], Any]] = [
+    *((place, "x") for place in INSIDE),
+    *((place, torch.zeros(7)) for place in INSIDE),
+    (INSIDE[0], -1),
+    (INSIDE[1], None),
+    (INSIDE[3], [1]),
+    (INSIDE[8], {"a": "x"}),
+    (INSIDE[11], 136),
+    (INSIDE[11], None),
+]
+
+
+@pytest.mark.parametrize(("place", "value"), OF_ANOTHER_TYPE, ids=lambda each: str(each).replace("'", "")[-60:])
+def test_a_checkpoint_whose_training_state_has_another_type(
+    place: tuple[Any, ...], value: Any, run: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = read_checkpoint(run.last_checkpoint)
+    holder: Any = content
+    for name in place[:-1]:
+        holder = holder[name]
+    holder[place[-1]] = value
+    write_checkpoint(content, run.last_checkpoint)
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    longer = ["--trainer.max_steps", "3", "--trainer.max_epochs", "3"]
+    refused(capsys, ["pretrain", "--resume", run.path, *longer], str(run.last_checkpoint))
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_weights_that_are_not_finite_are_not_exported(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
