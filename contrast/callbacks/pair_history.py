@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -18,7 +18,7 @@ from contrast.losses import BadPairMining, LossOutput
 from contrast.observation.sums import added_up
 from contrast.runs.files import whole_file
 
-__all__ = ["EpochOfPairs", "PairHistory", "histories_of", "move_histories", "moved_state"]
+__all__ = ["EpochOfPairs", "PairHistory", "histories_of", "move_histories", "moved_state", "require_history"]
 
 History = dict[str, list[float | None]]
 _KEPT = ("loss", "positive", "weight")
@@ -141,6 +141,24 @@ class PairHistory:
             delta = torch.where(here, values - self._running[row], 0.0)
             self._running[row] += delta / self._running[0].clamp(min=1)
             self._running[row + 1] += delta * torch.where(here, values - self._running[row], 0.0)
+
+
+def require_history(state: Any) -> None:
+    """Refuse a stored state that is not a `PairHistory`'s.
+
+    Args:
+        state: what a checkpoint holds.
+
+    Raises:
+        InputError: one line with the entry that is missing or of another type.
+    """
+    for name, dtype in (("sums", torch.float32), ("running", torch.float64)):
+        value = state.get(name) if isinstance(state, Mapping) else None
+        if not (torch.is_tensor(value) and value.dtype == dtype and value.ndim == 2):
+            raise InputError(
+                f"the checkpoint's history of pairs has no matrix {name!r} of {str(dtype).removeprefix('torch.')}: the "
+                "file was changed after it was written: start a new run"
+            )
 
 
 def moved_state(state: dict[str, Tensor], old_of: Int[Tensor, " m"]) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import lightning
 from torch import Tensor
 
 from contrast.callbacks.gallery import Gallery
-from contrast.callbacks.pair_history import EpochOfPairs, PairHistory
+from contrast.callbacks.pair_history import EpochOfPairs, PairHistory, require_history
 from contrast.data import TrainingData
 from contrast.errors import InputError
 from contrast.losses import BadPairMining, LogitLoss, LossOutput
@@ -117,6 +117,8 @@ class PairRecorder(lightning.Callback):
         return self._loaded if self._history is None else self._history.state()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if state_dict:
+            require_history(state_dict)
         self._loaded = state_dict
 
     def _save_names(self, trainer: lightning.Trainer) -> None:

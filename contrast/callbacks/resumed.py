@@ -75,6 +75,9 @@ class ResumedRecords(lightning.Callback):
     ) -> None:
         self._stored = {name: checkpoint.get(name) for name in ("optimizer_states", "lr_schedulers")}
         self._refuse(trainer, _not_counts(checkpoint.get("loops"), "loops"))
+        for name, state in (checkpoint.get("callbacks") or {}).items():
+            if not isinstance(state, Mapping):
+                self._refuse(trainer, f"callbacks.{name} is {_shown(state)}, not a mapping")
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         # The optimisers exist here, and the checkpoint's state is not restored yet.
