@@ -165,7 +165,10 @@ def _not_counts(value: Any, place: str) -> str:
 
 def _not_fitting(trainer: lightning.Trainer, stored: Mapping[str, Any]) -> str:
     """What in the stored schedules and optimiser states does not fit this run's; empty if all of it fits."""
-    schedules, states = stored.get("lr_schedulers") or [], stored.get("optimizer_states") or []
+    schedules, states = stored.get("lr_schedulers"), stored.get("optimizer_states")
+    for name, value in (("lr_schedulers", schedules), ("optimizer_states", states)):
+        if not isinstance(value, list):
+            return f"{name} is {_shown(value)}, not a list"
     for i, (kept, each) in enumerate(zip(schedules, trainer.lr_scheduler_configs, strict=False)):
         if wrong := _other_kind(each.scheduler.state_dict(), kept, f"lr_schedulers[{i}]"):
             return wrong

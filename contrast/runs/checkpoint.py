@@ -98,6 +98,15 @@ def _check_content(path: Path, content: Mapping[str, Any], ours: Mapping[str, An
     wrong += [] if isinstance(ours.get("epochs", 0), int) else ["epochs"]
     if wrong or not isinstance(ours.get("config"), Mapping):
         raise _unreadable(path, f"it lacks {wrong[0] if wrong else 'its configuration'}")
+    for name, value in content["state_dict"].items():
+        # A module may keep anything under the name that torch reserves for it.
+        if not isinstance(name, str) or not (torch.is_tensor(value) or name.endswith("_extra_state")):
+            raise _unreadable(path, f"its state_dict has {name!r:.60} of type {type(value).__name__}")
+    optimizers, batch = ours.get("optimizers", []), ours.get("batch", {})
+    if not isinstance(optimizers, list) or not all(isinstance(each, str) for each in optimizers):
+        raise _unreadable(path, "contrast.optimizers is not a list of names")
+    if not isinstance(batch, Mapping) or not all(isinstance(each, int) for each in batch.values()):
+        raise _unreadable(path, "contrast.batch is not a mapping of counts")
 
 
 def _unreadable(path: Path, why: str) -> InputError:

@@ -181,6 +181,11 @@ INSIDE: list[tuple[Any, ...]] = [
     ("optimizer_states", 0, "state", 1, "momentum_buffer"),
     ("callbacks", "PairRecorder"),
     ("callbacks", "PairRecorder", "running"),
+    ("lr_schedulers",),
+    ("contrast", "batch"),
+    ("contrast", "batch", "processes"),
+    ("contrast", "optimizers"),
+    ("state_dict",),
 ]
 
 
@@ -193,6 +198,9 @@ OF_ANOTHER_TYPE: list[tuple[tuple[Any, ...], Any]] = [
     (INSIDE[8], {"a": "x"}),
     (INSIDE[11], 136),
     (INSIDE[11], None),
+    (("contrast", "optimizers"), None),
+    (("state_dict", None), 1.0),
+    (("state_dict", "loss"), "x"),
 ]
 
 
