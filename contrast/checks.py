@@ -198,7 +198,7 @@ def _in_words(hint: Any) -> str:
         int: "a whole number",
         float: "a number",
         bool: "True or False",
-        str: "a text",
+        str: "a string",
         Path: "a path",
         Tensor: "a tensor",
     }
@@ -253,7 +253,7 @@ def require_positive(owner: str, name: str, value: int) -> int:
         InputError: if `value` is below 1.
     """
     if value < 1:
-        raise InputError(f"{owner}'s {name} {value} is not a whole number from 1 up")
+        raise InputError(f"{owner}'s {name} {value} is not a whole number of at least 1")
     return value
 
 

@@ -14,11 +14,11 @@ from contrast.run_folder import RunFolder
 __all__ = ["main"]
 
 EPILOG = """examples:
-  contrast doctor runs/simclr             what stands out, the worst first
-  contrast doctor runs/simclr --json      the same for a script
+  contrast doctor runs/simclr             findings, the worst first
+  contrast doctor runs/simclr --json      the same as JSON
 
-It reads the run folder only, of a finished run or of one that still trains. A finding comes with the number behind it;
-docs/doctor.md has the bounds, and the runs that they were set by."""
+The doctor only reads the run folder, of a finished run or of a run in training. Each finding gives the number behind
+it and a fix; docs/doctor.md lists the bounds and the runs from which they were set."""
 
 
 def main(argv: list[str]) -> int:
@@ -45,7 +45,7 @@ def _said(path: str, found: Examination) -> str:
     after = "" if found.progress >= 1 else f", {100 * found.progress:.0f} % of the run"
     seen = f"{found.rows:,} observed steps{after}"
     if not found.rows:
-        seen = "no observed steps: rules on scores and embeddings had nothing to look at"
+        seen = "no observed steps: rules on scores and embeddings are skipped"
     lines = [f"{path}: {_counted(found)} ({seen})"]
     for finding in found.findings:
         lines += ["", f"{finding.severity.upper()}  {finding.rule}", f"  {finding.seen}", f"  {finding.mend}"]
@@ -60,11 +60,13 @@ def _counted(found: Examination) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog="contrast doctor",
-        description="Say what is wrong with a run, with the number behind each finding.",
+        description="Find problems of a run, each with the number behind it and a fix.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder, finished or still training")
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="run folder of a finished run or of a run in training"
+    )
     parser.add_argument("--json", action="store_true", help="findings as JSON, by run")
     return parser

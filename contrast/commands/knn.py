@@ -14,8 +14,8 @@ EPILOG = """examples:
   contrast knn runs/first --neighbours 20
   contrast knn --weights resnet50.pth --backbone resnet50 --data configs/data/imagenet100.yaml
 
-Nothing is chosen or trained: a test sample gets the class of most weight among its nearest train samples. Beside the
-encoder the command measures what it must beat: majority class, raw input and the same network with random weights."""
+kNN has nothing to train or select: a test sample gets the class with the largest total weight among its nearest train
+samples. The command also measures the baselines: majority class, raw input and the same network with random weights."""
 
 
 def main(argv: list[str]) -> int:

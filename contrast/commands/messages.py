@@ -206,11 +206,9 @@ def _worded(reason: str, path: str, classes: dict[str, list[str]]) -> str:
             f"{missing[1]}: correct the class's name" if missing[1] else f"{built[1] if built else reason} does not fit"
         )
     if denied := re.search(r"Importing '([^']+)' is not allowed", reason):
-        return (
-            f"{denied[1]!r} may not be named here, as it could run anything: give a class of the kind that belongs here"
-        )
+        return f"{denied[1]!r} may not be named here, as it could run any code: give a class that this setting takes"
     if "must include a class_path" in reason:
-        return f"arguments without a class: name it first, as in --{path} CLASS"
+        return f"arguments without a class: set the class first, as in --{path} CLASS"
     if option := re.search(r"Option '([^']+)' is not accepted", reason):
         return f"no argument {option[1]!r} here: check its spelling, or which class it belongs to"
     if typed := re.search(r"Expected an? <class '(\w+)'>\. Got value: (.*)", reason):

@@ -186,7 +186,7 @@ def _found(request: Request) -> Request:
     if request.resume != Path("auto"):
         return request
     if request.run is None:
-        raise InputError("--resume auto needs --run FOLDER: the folder to go on in, or to start")
+        raise InputError("--resume auto needs --run FOLDER: give the folder of the run to resume or start")
     folder = RunFolder(request.run)
     if _has_checkpoint(folder):
         return dataclasses.replace(request, run=None, resume=request.run)
@@ -201,7 +201,7 @@ def _has_checkpoint(folder: RunFolder) -> bool:
 
 def _no_checkpoint(folder: RunFolder) -> str:
     records = ", and a start would erase its records" if had_checkpoint(folder) else ""
-    return f"{str(folder.path)!r} has no checkpoint to go on from{records}: {how_to_go_on(folder)}"
+    return f"{str(folder.path)!r} has no checkpoint to resume from{records}: {how_to_go_on(folder)}"
 
 
 def _with_checkpoint(request: Request, path: Path) -> RunFolder:

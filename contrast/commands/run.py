@@ -100,7 +100,7 @@ def in_words(trainer: lightning.Trainer, folder: RunFolder, checkpoint: Path | N
         if checkpoint is None or _began(trainer):
             raise
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise InputError(f"checkpoint {str(checkpoint)!r} lacks what a run goes on from ({reason})") from error
+        raise InputError(f"checkpoint {str(checkpoint)!r} lacks state that a resume needs ({reason})") from error
     except OSError as error:
         if error.errno not in _DISK:
             if not _began(trainer):
@@ -142,11 +142,11 @@ def by_the_first_process(trainer: lightning.Trainer) -> Iterator[None]:
 
 def _of_torch(error: RuntimeError, trainer: lightning.Trainer, checkpoint: Path | None) -> Exception:
     if trainer.world_size > 1 and any(each in str(error) for each in _GONE):
-        return RunStopped("another process of this run has ended: it said why, or it was killed")
+        return RunStopped("another process of this run has ended: it printed the reason, or it was killed")
     if "loading state_dict" not in str(error):
         return error
     first = " ".join(str(error).split())[:300]
-    return InputError(f"{checkpoint} is of another architecture than the configuration now says: {first}")
+    return InputError(f"{checkpoint} has another architecture than the configuration: {first}")
 
 
 def _began(trainer: lightning.Trainer) -> bool:
@@ -268,7 +268,9 @@ def describe(model: ContrastiveMethod, data: TrainingData, config: dict[str, Any
     count = sum(parameter.numel() for parameter in model.trained().parameters())
     source = short(config["data"]["init_args"]["train"]["class_path"])
     supervised = [module for module in model.loss.modules() if isinstance(module, LabelTable)]
-    labels = "".join(f"labels  of {len(each.table):,} samples reach the loss, by {each.owner}\n" for each in supervised)
+    labels = "".join(
+        f"labels  of {len(each.table):,} samples reach the loss through {each.owner}\n" for each in supervised
+    )
     groups = model.describe_rates()
     rates = f"rates   {groups}\n" if groups else ""
     state = _state_by_sample(model, data.train_samples, config)
@@ -302,7 +304,7 @@ def _state_by_sample(model: ContrastiveMethod, samples: int, config: dict[str, A
     size += sum(tensor.nbytes for mining in minings for tensor in mining.state_dict().values())
     if size <= _MUCH_STATE:
         return ""
-    less = "; --pairs.epochs 0 leaves the histories of pairs out" if history else ""
+    less = "; --pairs.epochs 0 turns the pair histories off" if history else ""
     each = f"{size / samples:.0f} bytes for each of {samples:,} samples"
     return f"state   {size / 1e9:.1f} GB in each checkpoint, {each}{less}\n"
 
@@ -328,7 +330,7 @@ def ended(trainer: lightning.Trainer, data: TrainingData, folder: RunFolder) -> 
         reached += f", loss {last['train/loss']:.3f}{of_step}"
     if accuracies:
         reached += f", online kNN {accuracies[-1]:.1%}"
-        reached += f" ({accuracies[0]:.1%} at its first row)" if len(accuracies) > 1 else ""
+        reached += f" (first measured: {accuracies[0]:.1%})" if len(accuracies) > 1 else ""
     labelled = data.train_labels is not None and data.test_set is not None
     few = ("--neighbours", "20") if data.train_samples < _MANY else ()
     few = ("--neighbours", str(max(1, data.train_samples // 5))) if data.train_samples < 100 else few
@@ -339,7 +341,7 @@ def ended(trainer: lightning.Trainer, data: TrainingData, folder: RunFolder) -> 
     lines = [reached, f"run     {folder.path}"]
     lines += [f"next    {command}" for command in commands]
     if missed := missed_calls(trainer.loggers):
-        lines.insert(1, f"warning {missed}: the run folder has all")
+        lines.insert(1, f"warning {missed}: the run folder is complete")
     return "\n".join(lines)
 
 

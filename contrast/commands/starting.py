@@ -100,7 +100,7 @@ def require_own_processes() -> None:
     Raises:
         InputError: if srun or torchrun has started this process as one of several.
     """
-    own = "contrast starts the processes of a run itself, as many as --trainer.devices says"
+    own = "contrast starts the processes of a run itself (--trainer.devices)"
     # srun sets the number of tasks of this step. The job's number of tasks does not tell how many were started.
     tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
     if tasks.isdecimal() and int(tasks) > 1:
@@ -125,7 +125,7 @@ def require_port() -> None:
         socket.create_server((address, int(port)), family=family).close()
     except OSError as error:
         raise InputError(
-            f"the processes of a run cannot meet at MASTER_ADDR={address}, MASTER_PORT={port} of the environment "
+            f"the processes of a run cannot connect at MASTER_ADDR={address}, MASTER_PORT={port} of the environment "
             f"({error.strerror}): unset both for a free port of this machine"
         ) from error
 
@@ -200,10 +200,11 @@ def require_steps(config: Mapping[str, Any]) -> None:
             raise InputError(f"trainer.{name} {value} trains nothing: give a number above 0, or leave it out")
     added = trainer.get("accumulate_grad_batches")
     if isinstance(added, int) and added < 1:
-        raise InputError(f"trainer.accumulate_grad_batches {added} is below 1: give how many batches make a step")
+        raise InputError(f"trainer.accumulate_grad_batches {added} is below 1: give the number of batches per step")
     if trainer.get("fast_dev_run"):
         raise InputError(
-            f"trainer.fast_dev_run {trainer['fast_dev_run']} leaves no run: for a trial give --trainer.max_steps 1"
+            f"trainer.fast_dev_run {trainer['fast_dev_run']} writes no run folder: for a trial give "
+            "--trainer.max_steps 1"
         )
     clip = trainer.get("gradient_clip_val")
     if clip is not None and not clip >= 0:
@@ -317,7 +318,7 @@ def look_at_input(data: TrainingData, folder: RunFolder) -> list[str]:
         part.write_text(json.dumps(statistics) + "\n")
     found = [f"{finding.rule}: {finding.seen} {finding.mend}" for finding in input_findings(statistics)]
     unread = (statistics["test"] or {}).get("error")
-    return [*found, *([f"the test set was not looked at: {unread}"] if unread else [])]
+    return [*found, *([f"the test set was not examined: {unread}"] if unread else [])]
 
 
 @contextlib.contextmanager

@@ -66,7 +66,7 @@ def list_images(root: str, class_folders: bool | None) -> tuple[list[str], list[
     elif class_folders and not folders:
         holds = f"only images, such as {files[0]!r}" if files else "no folder"
         raise InputError(
-            f"class_folders is true, but {root!r} holds {holds}: make folders of the classes, or say false"
+            f"class_folders is true, but {root!r} holds {holds}: make one folder per class, or set it to false"
         )
     classes = folders if class_folders else []
     groups = [list(_images_under(os.path.join(root, name), passed)) for name in (classes or [""])]
@@ -89,15 +89,17 @@ def passed_over(root: str) -> list[str]:
     return passed
 
 
+_reported: set[tuple[str, ...]] = set()  # roots with their skipped folders that this process has already logged
+
+
 def say_passed_over(root: str, folders: list[str]) -> None:
-    """Log one line that names the skipped folders; nothing if there are none."""
+    """Log one line that names the skipped folders, once per process; nothing if there are none."""
     names = list(dict.fromkeys(os.path.relpath(folder, root) for folder in folders))
-    if names:
+    if names and (root, *names) not in _reported:
+        _reported.add((root, *names))
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         listed = ", ".join(names[:5])
-        _log.warning(
-            "passed over in %r, since they hold runs or files of the system, no data: %s%s", root, listed, more
-        )
+        _log.warning("skipped in %r, because these folders hold runs or system files: %s%s", root, listed, more)
 
 
 def _find_passed_over(folder: str, passed: list[str], above: frozenset[str]) -> None:
@@ -169,7 +171,7 @@ def _look_into(root: str) -> tuple[list[str], list[str]]:
     if not os.path.exists(root):
         raise InputError(f"there is no image folder {root!r}: correct `root`, or put the images there")
     if not os.path.isdir(root):
-        raise InputError(f"{root!r} is a file, no folder of images: give a folder, unpacked if this is an archive")
+        raise InputError(f"{root!r} is a file, not a folder of images: give a folder, unpacked if this is an archive")
     entries = _visible(root)
     files = [entry.name for entry in entries if not _is_folder(entry) and _is_image(entry.name)]
     return files, [entry.name for entry in entries if _is_folder(entry)]
@@ -215,8 +217,8 @@ def _images_under(folder: str, passed: list[str], above: frozenset[str] = frozen
 def _refuse_splits(root: str, folders: list[str]) -> None:
     if all(name.casefold() in _SPLITS for name in folders):
         raise InputError(
-            f"the folders in {root!r} are called {', '.join(folders)}, which are splits, no classes: give one of "
-            f"them as root, say {os.path.join(root, folders[0])!r}, or set class_folders"
+            f"the folders in {root!r} are called {', '.join(folders)}, the names of splits and not of classes: give "
+            f"one of them as root, say {os.path.join(root, folders[0])!r}, or set class_folders"
         )
 
 
@@ -312,7 +314,9 @@ class ImageFolder(Dataset[tuple[Image.Image | Tensor, int | None]]):
         self.skipped: list[tuple[str, str]] = []
         self._packed: PackedImages | None = None
         if cache_size is not None and (cache is None or cache_size < 1):
-            raise InputError(f"cache_size {cache_size} is of a cache's images in pixels: give `cache`, and 1 or more")
+            raise InputError(
+                f"cache_size {cache_size} is the size of cached images in pixels: give `cache`, and at least 1"
+            )
         if cache is not None:
             skip = on_corrupt == "skip"
             self._packed = packed_images(
@@ -384,5 +388,5 @@ def _say_what_was_skipped(root: str, skipped: list[tuple[str, str]], count: int)
     more = [f"and {len(skipped) - 3} more"] if len(skipped) > 3 else []
     listed = "; ".join(first + more)
     if len(skipped) == count:
-        raise InputError(f"none of the {count} images in {root!r} decodes ({listed}): give a folder of whole images")
+        raise InputError(f"none of the {count} images in {root!r} decodes ({listed}): give a folder of intact images")
     _log.warning("%d of %d images in %r do not decode and are left out (%s)", len(skipped), count, root, listed)

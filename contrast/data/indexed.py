@@ -46,7 +46,7 @@ class IndexedSamples(Dataset[tuple[Tensor, int, int]], ABC):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int, int]:
         if not 0 <= index < len(self):
-            raise IndexError(f"index {index} of {len(self)} samples")
+            raise IndexError(f"index {index} is out of range for {len(self)} samples")
         sample, label = read_sample(self.source, index, self.kind, self.convert)
         return sample, index, label
 

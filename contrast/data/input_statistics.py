@@ -94,7 +94,7 @@ def _chosen(count: int, limit: int, seed: int) -> list[int]:
 
 
 def _read(samples: IndexedSamples, chosen: list[int]) -> Iterator[Tensor]:
-    for place in tqdm(chosen, "looking at the input", delay=2, leave=False):
+    for place in tqdm(chosen, "measuring the input", delay=2, leave=False):
         yield samples[place][0]
 
 

@@ -242,9 +242,9 @@ def map_style(source: Dataset[Any] | Source, kind: Kind = _ANY) -> Source:
     """
     name = type(source).__name__
     if isinstance(source, IterableDataset) or not isinstance(source, Source):
-        raise InputError(f"{name} is no map-style data set: it needs __len__ and __getitem__(index)")
+        raise InputError(f"{name} is not a map-style data set: it needs __len__ and __getitem__(index)")
     if len(source) == 0:
-        raise InputError(f"{name} holds no {kind.name}: give one that does")
+        raise InputError(f"{name} holds no {kind.name}: give a data set with at least one")
     return source
 
 
@@ -291,17 +291,17 @@ def _sample_and_label(item: object) -> tuple[object, int]:
     if not isinstance(item, tuple | list | dict):
         return item, UNLABELLED
     if isinstance(item, dict) or len(item) != 2:
-        what = f"a dict of {', '.join(map(str, item))}" if isinstance(item, dict) else f"{len(item)} things"
-        raise InputError(f"an item is {what}: give a sample, or (sample, label), by a data set class of your own")
+        what = f"a dict of {', '.join(map(str, item))}" if isinstance(item, dict) else f"{len(item)} values"
+        raise InputError(f"an item is {what}: write a data set class whose items are a sample, or (sample, label)")
     sample, label = item
     if label is None:
         return sample, UNLABELLED
     try:
         number = operator.index(label)
     except TypeError:
-        raise InputError(f"the label {label!r:.60} is no integer: give the number of a class, or None") from None
+        raise InputError(f"the label {label!r:.60} is not an integer: give a class number, or None") from None
     if number < UNLABELLED:
-        raise InputError(f"the label {number} is negative: classes count from 0, -1 stands for none")
+        raise InputError(f"the label {number} is negative: classes are numbered from 0, and -1 means no label")
     return sample, number
 
 
@@ -324,4 +324,4 @@ def _path(source: object, index: int) -> str | None:
 
 def _unreadable(source: Source, index: int, kind: Kind, error: Exception) -> InputError:
     reason = " ".join(str(error).split()) or type(error).__name__
-    return InputError(f"{_place(source, index, kind)} does not decode ({reason}): remove or mend the file{kind.hint}")
+    return InputError(f"{_place(source, index, kind)} does not decode ({reason}): remove or fix the file{kind.hint}")

@@ -229,7 +229,7 @@ def test_an_old_run_that_was_extended_goes_on_by_its_checkpoint(
     capsys.readouterr()
     assert resume(run, *NO_MORE) == 0
     said = capsys.readouterr().err
-    assert "is from before an earlier resume; the checkpoint's settings apply: " in said
+    assert "is older than the last resume; the checkpoint's settings apply: " in said
     assert "trainer.max_epochs 3" in said
     assert read_checkpoint(run.last_checkpoint)["global_step"] == 9
     assert config_of(run)["trainer"]["max_epochs"] == 3

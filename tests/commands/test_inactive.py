@@ -82,7 +82,7 @@ def test_pieces_that_will_never_act_are_named(tmp_path: Path, capsys: pytest.Cap
     mixing = "[{class_path: HardNegativeMixing, init_args: {hardest: 4, pairs: 2, queries: 1, start_epoch: 3}}]"
     assert main(["pretrain", *words, "--model.loss.transforms", mixing, "--trainer.max_epochs", "2"]) == 0
     said = capsys.readouterr().err
-    line = "HardNegativeMixing (MoCHi) starts at epoch 3 and this run has 2: it will never mix"
+    line = "HardNegativeMixing (MoCHi) starts at epoch 3 and this run has 2 epochs: it will never mix"
     assert said.count(line) == 1
     assert [line for line in said.splitlines() if line.startswith("note    HardNegativeMixing")]
     (finding,) = [each for each in examine(folder).findings if each.rule == "inactive"]

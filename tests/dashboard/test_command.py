@@ -59,7 +59,7 @@ def test_a_port_in_use(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_is_no_port(port: str, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = refused(capsys, runs, f"--port={port}")
     assert f"--port {port!r}"[:500] in line  # a line is no longer than can be read
-    assert "is no port: give 1024 to 65535" in line
+    assert "is not a port: give 1024 to 65535" in line
 
 
 def test_what_is_no_address_of_this_machine(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

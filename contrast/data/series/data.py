@@ -126,14 +126,14 @@ class IndexedSeries(IndexedSamples):
         if channels != self.channels:
             raise InputError(
                 f"it has {channels} channels and {steps} steps, read as (channel, step), and data.channels is "
-                f"{self.channels}: set it to {channels}, or give (channel, step) if this one is (step, channel)"
+                f"{self.channels}: set it to {channels}, or transpose the series if it is (step, channel)"
             )
         if steps == self.steps:
             return series
         if not self.resampled:
             raise InputError(
-                f"it has {steps} steps and series 0 of the training set {self.steps}: set data.length, to which all "
-                "are then resampled"
+                f"it has {steps} steps and series 0 of the training set {self.steps}: set data.length "
+                "to resample all series to one length"
             )
         return resample(series, self.steps)
 

@@ -73,12 +73,12 @@ def test_files_that_are_none(tmp_path: Path):
     with pytest.raises(InputError, match="put the series there"):
         ArraySeries(tmp_path / "none.npz")
     (tmp_path / "a.npz").write_bytes(b"PK broken")
-    with pytest.raises(InputError, match=r"no whole \.npz"):
+    with pytest.raises(InputError, match=r"not a complete \.npz"):
         ArraySeries(tmp_path / "a.npz")
     with pytest.raises(InputError, match=r"numpy\.savez"):
         ArraySeries(tmp_path / "a.csv")
     np.savez(tmp_path / "o.npz", series=np.array([None, 1]), labels=LABELS)
-    with pytest.raises(InputError, match=r"pickled objects in place of numbers.*padded with NaN"):
+    with pytest.raises(InputError, match=r"pickled objects, and pickles are never loaded.*padded with NaN"):
         ArraySeries(tmp_path / "o.npz")
 
 
