@@ -138,4 +138,4 @@ class DoctorLog(lightning.Callback):
             if finding.rule not in self._said and not finding.rule.startswith(_TOLD_AT_THE_START):
                 self._said.add(finding.rule)
                 # tqdm.write keeps the progress bar intact.
-                tqdm.write(f"doctor  {finding.rule}: {finding.seen} {finding.mend}", file=sys.stderr)
+                tqdm.write(f"doctor  {finding.rule}: {finding.seen} {finding.fix}", file=sys.stderr)

@@ -316,7 +316,7 @@ def look_at_input(data: TrainingData, folder: RunFolder) -> list[str]:
     statistics = data.input_statistics()
     with whole_file(folder.input) as part:
         part.write_text(json.dumps(statistics) + "\n")
-    found = [f"{finding.rule}: {finding.seen} {finding.mend}" for finding in input_findings(statistics)]
+    found = [f"{finding.rule}: {finding.seen} {finding.fix}" for finding in input_findings(statistics)]
     unread = (statistics["test"] or {}).get("error")
     return [*found, *([f"the test set was not examined: {unread}"] if unread else [])]
 

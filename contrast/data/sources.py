@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, Subset
 
-from contrast.errors import InputError
+from contrast.errors import InputError, counted
 
 __all__ = [
     "PATHS",
@@ -291,7 +291,7 @@ def _sample_and_label(item: object) -> tuple[object, int]:
     if not isinstance(item, tuple | list | dict):
         return item, UNLABELLED
     if isinstance(item, dict) or len(item) != 2:
-        what = f"a dict of {', '.join(map(str, item))}" if isinstance(item, dict) else f"{len(item)} values"
+        what = f"a dict of {', '.join(map(str, item))}" if isinstance(item, dict) else counted(len(item), "value")
         raise InputError(f"an item is {what}: write a data set class whose items are a sample, or (sample, label)")
     sample, label = item
     if label is None:

@@ -81,8 +81,8 @@ def test_a_class_that_inherits_nothing_will_do():
 
 
 def test_other_items_are_refused():
-    assert "image 0 of Items: an item is 3 things" in refusal((PIXELS, 1, 2))
-    assert "an item is 1 things" in refusal((PIXELS,))
+    assert "image 0 of Items: an item is 3 values" in refusal((PIXELS, 1, 2))
+    assert "an item is 1 value:" in refusal((PIXELS,))
     assert "an item is a dict of image, label" in refusal({"image": PIXELS, "label": 1})
     assert "the label 'cat' is not an integer" in refusal((PIXELS, "cat"))
     assert "the label 0.5 is not an integer" in refusal((PIXELS, 0.5))

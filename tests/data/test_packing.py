@@ -191,7 +191,7 @@ def test_what_a_killed_process_left_is_taken_away(photos):
 
 @pytest.mark.parametrize("size", [0, -3])
 def test_a_size_that_is_none_is_refused(photos, size):
-    assert f"cache_size {size} is of" in _refusal(photos, cache_size=size)
+    assert f"cache_size {size} is the size" in _refusal(photos, cache_size=size)
     with pytest.raises(InputError, match="cache_size 8 is the size of cached images"):
         ImageFolder(photos, cache_size=8)
 

@@ -129,7 +129,7 @@ def test_a_number_without_its_reference_is_shown_nowhere(measured):
     finding = next(each for each in examine(RunFolder(run)).findings if each.rule == "below-raw-input")
     assert finding.severity == "problem"
     assert points in finding.seen
-    assert "Differences between losses cannot show" in finding.mend
+    assert "Differences between losses cannot show" in finding.fix
 
 
 def test_every_baseline_in_the_file_has_a_protocol(measured):

@@ -88,7 +88,7 @@ def test_series_of_unequal_length_are_padded_with_nan(tmp_path: Path):
     padded[2, :, 7] = np.nan
     file = ArraySeries(save(tmp_path / "a.npz", series=padded, labels=LABELS))
     assert [file[place][0].shape[1] for place in range(5)] == [8, 5, 7, 8, 8]
-    for bad, words in ((np.where(np.arange(8) == 3, np.nan, SERIES), "nan at step 3"), (SERIES * np.nan, "but NaN")):
+    for bad, words in ((np.where(np.arange(8) == 3, np.nan, SERIES), "nan at step 3"), (SERIES * np.nan, "only NaN")):
         with pytest.raises(InputError, match=f"series 0.*{words}"):
             ArraySeries(save(tmp_path / "b.npz", series=bad, labels=LABELS))
 
