@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from contrast.checks import checked
-from contrast.errors import InputError, did_you_mean
+from contrast.errors import InputError, counted, did_you_mean
 from contrast.runs.length import RunLength
 
 __all__ = ["LARS", "Constant", "GroupRate", "Schedule", "Steps", "WarmupCosine", "parameter_groups", "scaled_rate"]

@@ -95,8 +95,8 @@ class IVF(Approximate):
     def __init__(self, lists: int = 1024, effort: int = 32, above: int = 500_000, every_n_steps: int = 1000) -> None:
         if min(lists, effort, above, every_n_steps) < 1 or effort > lists or above < lists:
             raise InputError(
-                f"IVF of lists={lists} effort={effort} above={above} every_n_steps={every_n_steps}: give numbers from "
-                "1, no more effort than lists, and no fewer rows above which it begins than lists"
+                f"IVF of lists={lists} effort={effort} above={above} every_n_steps={every_n_steps}: give numbers of "
+                "at least 1, with effort <= lists <= above"
             )
         self.lists, self.effort, self.above, self.every_n_steps = lists, effort, above, every_n_steps
         self.sampled = _SAMPLED * lists
@@ -131,8 +131,8 @@ class HNSW(Approximate):
     def __init__(self, links: int = 16, effort: int = 64, above: int = 500_000, every_n_steps: int = 5000) -> None:
         if min(links - 1, effort, above, every_n_steps) < 1:
             raise InputError(
-                f"HNSW of links={links} effort={effort} above={above} every_n_steps={every_n_steps}: give numbers from "
-                "1, and links from 2"
+                f"HNSW of links={links} effort={effort} above={above} every_n_steps={every_n_steps}: give numbers of "
+                "at least 1, and links of at least 2"
             )
         self.links, self.effort, self.above, self.every_n_steps = links, effort, above, every_n_steps
 

@@ -23,7 +23,7 @@ __all__ = ["NOTHING", "DoctorLog", "RunStatus"]
 
 SIGNAL = 128  # exit codes above it are 128 + signal number
 MOST_WORDS = 500
-NOTHING = "no step was trained: something ended the run before its first step"
+NOTHING = "no step was trained: the run ended before its first step"
 
 
 class RunStatus(lightning.Callback):

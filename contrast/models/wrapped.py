@@ -80,7 +80,9 @@ class Compiled(Holder):
             features: Tensor = self.backbone(images)
         except torch._dynamo.exc.TorchDynamoException as error:
             cause = str(error).strip().splitlines()[0]
-            raise InputError(f"Compiled: torch cannot compile this backbone here ({cause}): use it without") from error
+            raise InputError(
+                f"Compiled: torch cannot compile this backbone here ({cause}): use it uncompiled"
+            ) from error
         return features
 
     def extra_repr(self) -> str:

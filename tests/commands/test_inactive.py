@@ -35,9 +35,9 @@ STARTS: dict[str, tuple[Callable[[int], MayStartLate], str]] = {
     "milestones": (lambda epoch: Steps([max(1, epoch)]), "the rate will not fall there"),
     "kept checkpoints": (
         lambda epoch: Checkpoints(RunFolder(Path()), {}, keep_every_n_epochs=epoch + 1),
-        "no checkpoint will be kept",
+        "no numbered checkpoint will be kept",
     ),
-    "warm-up of a bank": (lambda epoch: FaissBank(2, size=4, warmup_steps=5 * epoch), "rows drawn at random"),
+    "warm-up of a bank": (lambda epoch: FaissBank(2, size=4, warmup_steps=5 * epoch), "queries will only get random rows"),
     "queue": (lambda epoch: KeyQueue(2, size=20 * epoch + 1), "never be full"),
     "approximate": (
         lambda epoch: FaissBank(2, size=10**6, per_sample=True, approximate=IVF(2, 2, above=20 * epoch + 4)),

@@ -65,7 +65,7 @@ def test_what_is_no_port(port: str, runs: Path, capsys: pytest.CaptureFixture[st
 def test_what_is_no_address_of_this_machine(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for host in ("192.0.2.1", "no such host", ""):
         line = refused(capsys, runs, "--port", "0", "--host", host)
-        assert f"--host {host!r} is no address" in line
+        assert f"--host {host!r} is not an address" in line
         assert "leave it out" in line
 
 
