@@ -92,7 +92,7 @@ def test_report_dashboard_and_doctor_read_the_present_configuration_and_the_repo
     assert resume(run, "--model.loss.temperature", 0.5, *MORE) == 0
     page = build_page(read_runs([run]))
     assert "0.2 to step 5, then 0.5" in page
-    assert "Settings that changed while it trained" in page
+    assert "Settings that changed during training" in page
     assert "<code>model.loss.temperature</code>" in page
     assert summarise(run).facts["Temperature"] == "0.5"
     assert summarise(run).reached.epochs == 3

@@ -37,7 +37,10 @@ STARTS: dict[str, tuple[Callable[[int], MayStartLate], str]] = {
         lambda epoch: Checkpoints(RunFolder(Path()), {}, keep_every_n_epochs=epoch + 1),
         "no numbered checkpoint will be kept",
     ),
-    "warm-up of a bank": (lambda epoch: FaissBank(2, size=4, warmup_steps=5 * epoch), "queries will only get random rows"),
+    "warm-up of a bank": (
+        lambda epoch: FaissBank(2, size=4, warmup_steps=5 * epoch),
+        "queries will only get random rows",
+    ),
     "queue": (lambda epoch: KeyQueue(2, size=20 * epoch + 1), "never be full"),
     "approximate": (
         lambda epoch: FaissBank(2, size=10**6, per_sample=True, approximate=IVF(2, 2, above=20 * epoch + 4)),
@@ -90,7 +93,7 @@ def test_pieces_that_will_never_act_are_named(tmp_path: Path, capsys: pytest.Cap
     shown = overview(RunRecord.read(folder, "run"))
     assert "HardNegativeMixing (never active)" in shown.facts["Loss"]
     assert "HardNegativeMixing (never active)" in shown.sentence
-    assert "looked at" in shown.facts["Input"]
+    assert "examined" in shown.facts["Input"]
 
     assert main(["pretrain", "--resume", str(folder.path), "--trainer.max_epochs", "5"]) == 0
     assert line not in capsys.readouterr().err
