@@ -56,11 +56,11 @@ def main(arguments: list[str] | None = None) -> int:
     usable_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help"):
-        return _told(_usage())
+        return _print(_usage())
     if given[0] == "--version":
         from importlib.metadata import version
 
-        return _told(f"contrast {version('contrast')}")
+        return _print(f"contrast {version('contrast')}")
     if strange := next((word for word in given if not is_text(word)), None):
         return _refuse("contrast", f"{strange!r} is not UTF-8 text: give another word or path")
     name, rest = given[0], given[1:]
@@ -90,15 +90,15 @@ def main(arguments: list[str] | None = None) -> int:
         if error.errno == errno.ENOSPC and error.filename is None and (reason := _unwritable_output("\n")):
             return _refuse(f"contrast {name}", reason)
         outside = isinstance(error, ConnectionError | TimeoutError) or error.errno is None
-        said = f"{type(error).__name__}: {files_message(error)}" if outside else files_message(error)
-        return _refuse(f"contrast {name}", said, 1 if outside else 2)
+        reason = f"{type(error).__name__}: {files_message(error)}" if outside else files_message(error)
+        return _refuse(f"contrast {name}", reason, 1 if outside else 2)
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
         return _refuse(f"contrast {name}", MEMORY, 1)
 
 
-def _told(text: str) -> int:
+def _print(text: str) -> int:
     """Print the text and return the exit code."""
     reason = _unwritable_output(f"{text}\n")
     return _refuse("contrast", reason) if reason else 0

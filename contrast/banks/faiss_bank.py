@@ -226,7 +226,7 @@ class FaissBank(MemoryBank):
 
     @torch.no_grad()
     def neighbours(self, query: Float[Tensor, "b d"], index: Int[Tensor, " b"], count: int) -> Neighbours:
-        return self._found(query, index, count, self._search)
+        return self._neighbours(query, index, count, self._search)
 
     @torch.no_grad()
     def recall(self, query: Float[Tensor, "b d"], index: Int[Tensor, " b"], count: int) -> float | None:
@@ -240,11 +240,11 @@ class FaissBank(MemoryBank):
         if self.approximate is None or int(self.approximate.used) < 0 or query.is_cuda:
             return None
         found = self.neighbours(query, index, count).row
-        exact = self._found(query, index, count, self._exact).row
+        exact = self._neighbours(query, index, count, self._exact).row
         hits = (found[:, :, None] == exact[:, None]) & (exact >= 0)[:, None]
         return float(hits.sum() / (exact >= 0).sum().clamp(min=1))
 
-    def _found(self, query: Tensor, index: Tensor, count: int, search: SearchOf) -> Neighbours:
+    def _neighbours(self, query: Tensor, index: Tensor, count: int, search: SearchOf) -> Neighbours:
         parts = self.rows.parts
         if parts == 1:
             return nearest_of_others(query, index, *self.stored(), count, search)

@@ -229,7 +229,7 @@ class KeyStore(nn.Module):
         return keys[last], samples, row
 
     def extra_repr(self) -> str:
-        kind = "one a sample" if self.per_sample else "first in first out"
+        kind = "one per sample" if self.per_sample else "first in, first out"
         return f"size={self.size}, width={self.keys.shape[1]}, {kind}, {str(self.keys.dtype).removeprefix('torch.')}"
 
 

@@ -80,10 +80,10 @@ class _Calls:
             self._inside = outer
 
     def _report(self, kind: str, error: Exception) -> None:
-        said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(": ")
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(": ")
         tqdm.write(
-            f"warning {self.name} failed at {kind} ({said}): the run continues, and its folder is complete; the logger "
-            "is tried again after a pause, and further failures are only counted",
+            f"warning {self.name} failed at {kind} ({reason}): the run continues, and its folder is complete; the "
+            "logger is tried again after a pause, and further failures are only counted",
             sys.stderr,
         )
 

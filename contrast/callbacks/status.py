@@ -103,9 +103,9 @@ def _in_one_line(exception: BaseException) -> str:
     """
     if isinstance(exception, KeyboardInterrupt | SystemExit):
         return "stopped by a signal"
-    said = " ".join(str(exception).split())
+    text = " ".join(str(exception).split())
     ours = isinstance(exception, InputError | RunStopped)
-    return (said if ours else f"{type(exception).__name__}: {said}".rstrip(": "))[:MOST_WORDS]
+    return (text if ours else f"{type(exception).__name__}: {text}".rstrip(": "))[:MOST_WORDS]
 
 
 _TIMES = 20

@@ -112,13 +112,13 @@ def _raise(error: Exception) -> None:
 
 def _refusal(error: Exception) -> str:
     """W&B's error message about its settings, with the source of the setting and the fix."""
-    said = " ".join(str(error).split())
-    if "API key" in said and os.environ.get("WANDB_API_KEY"):
+    text = " ".join(str(error).split())
+    if "API key" in text and os.environ.get("WANDB_API_KEY"):
         return (
             "trainer.logger: W&B does not accept the API key in WANDB_API_KEY: correct it, or stay offline with "
             "--trainer.logger.init_args.offline true"
         )
-    if "API key" in said:
+    if "API key" in text:
         return (
             "trainer.logger: W&B is online and no API key is configured: run `wandb login`, set WANDB_API_KEY, or stay "
             "offline with --trainer.logger.init_args.offline true"
@@ -126,7 +126,7 @@ def _refusal(error: Exception) -> str:
     details = getattr(error, "errors", None)
     wrong = details() if callable(details) else []
     if not wrong:
-        return f"trainer.logger: W&B refuses its settings: {said[:300]}"
+        return f"trainer.logger: W&B refuses its settings: {text[:300]}"
     name, value = ".".join(map(str, wrong[0].get("loc", ()))), wrong[0].get("input")
     variable = f"WANDB_{name.upper()}"
     where = (
@@ -210,8 +210,8 @@ def _finish(run: Any, exit_code: int) -> None:
     try:
         run.finish(exit_code=exit_code)
     except Exception as error:  # any exception: W&B's own process may have been killed
-        said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(": ")
-        closed = f"warning W&B did not close its run ({said}): the run folder is complete, W&B's files may be cut off"
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(": ")
+        closed = f"warning W&B did not close its run ({reason}): the run folder is complete, W&B's files may be cut off"
         print(closed, file=sys.stderr)
         with contextlib.suppress(Exception):
             sys.modules["wandb"].teardown(exit_code)  # else W&B retries when Python exits, with a traceback

@@ -111,11 +111,11 @@ class TrainingFacts:
         except InputError:
             raise
         except _OF_FILES as error:
-            said = str(construction_error(f"{class_type.__module__}.{class_type.__qualname__}", kwargs, error))
-            fix = "" if "correct root" in said else ": correct the arguments, or get the files again"
+            message = str(construction_error(f"{class_type.__module__}.{class_type.__qualname__}", kwargs, error))
+            fix = "" if "correct root" in message else ": correct the arguments, or get the files again"
             if refused:
                 fix = "; `download: true` from a run folder or checkpoint is ignored: add --trust to download"
-            raise InputError(f"{said}{fix}") from error
+            raise InputError(f"{message}{fix}") from error
 
 
 CALLBACKS: dict[str, type[lightning.Callback]] = {

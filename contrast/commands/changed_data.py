@@ -106,16 +106,16 @@ def changed_data(checkpoint: Path, model: nn.Module, data: TrainingData, allowed
     if difference is None:
         return None
     where = root_of(data.train_set.source)
-    said = f"the training data{f' in {where!r}' if where else ''} differ from the checkpoint's ({difference})"
+    problem = f"the training data{f' in {where!r}' if where else ''} differ from the checkpoint's ({difference})"
     if not allowed:
-        raise InputError(f"{said}: restore the old data, or accept the new data with --resume-on-changed-data")
-    matching = _matched(old, new, data, said)
+        raise InputError(f"{problem}: restore the old data, or accept the new data with --resume-on-changed-data")
+    matching = _matched(old, new, data, problem)
     if is_first_process():
-        print(f"note    {said}: {_counts(matching)}{_of_the_epoch(content)}", file=sys.stderr)
+        print(f"note    {problem}: {_counts(matching)}{_of_the_epoch(content)}", file=sys.stderr)
     return ChangedData(matching, old.numbering, new.numbering, model)
 
 
-def _matched(old: DataIdentity, new: DataIdentity, data: TrainingData, said: str) -> Matching:
+def _matched(old: DataIdentity, new: DataIdentity, data: TrainingData, problem: str) -> Matching:
     matching = match_samples(old, new)
     if matching is None and old.contents is not None and new.samples >= old.samples:
         # Without names, a sample is identified by its number. This requires that all old samples kept their numbers.
@@ -123,12 +123,12 @@ def _matched(old: DataIdentity, new: DataIdentity, data: TrainingData, said: str
         matching = appended(old.samples, new.samples) if before.contents == old.contents else None
     if matching is None:
         raise InputError(
-            f"{said}, and the samples cannot be matched: files need unique names, and arrays may only have samples "
+            f"{problem}, and the samples cannot be matched: files need unique names, and arrays may only have samples "
             "appended: restore the old data, or start a new run"
         )
     if not bool((matching.old_of >= 0).any()):
         raise InputError(
-            f"{said}, and the old and new data have no sample name in common: start a new run on these data"
+            f"{problem}, and the old and new data have no sample name in common: start a new run on these data"
         )
     return matching
 

@@ -37,8 +37,8 @@ def complete(config: Config) -> Config:
     _require_sections(config)
     config["data"] = _with({"class_path": "ImageData"} | _spec(config.get("data")), seed=config["seed_everything"])
     require_named({"data": config["data"]})
-    said = config["data"]["init_args"]
-    views = _spec(said.get("views"))
+    arguments = config["data"]["init_args"]
+    views = _spec(arguments.get("views"))
     size = _arguments(views).get("size", default_of(views.get("class_path"), "size"))
     if config.get("model"):
         model = _spec(config["model"])
@@ -49,7 +49,7 @@ def complete(config: Config) -> Config:
         require_named({"model": model})
         kind = config["data"]["class_path"]
         backbone = {"class_path": _usual_backbone(kind)} | _spec(_arguments(model).get("backbone"))
-        takes = {"image_size": size, "channels": said.get("channels", default_of(kind, "channels"))}
+        takes = {"image_size": size, "channels": arguments.get("channels", default_of(kind, "channels"))}
         fits = {name: value for name, value in takes.items() if value and _takes(backbone["class_path"], name)}
         config["model"] = {
             **model,

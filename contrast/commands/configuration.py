@@ -197,10 +197,12 @@ class Composition:
         named = over.get("class_path", base["class_path"])
         if not same_class(named, base["class_path"]):
             if arguments:
-                dropped = ", ".join(sorted(arguments))
+                before, after = short(base["class_path"]), short(named)
+                if before == after:  # two classes of one name: only their dotted paths tell them apart
+                    before, after = base["class_path"], named
                 self.notes.append(
-                    f"{'.'.join(path)}: {short(base['class_path'])} -> {short(named)}, which starts from its own "
-                    f"defaults (dropped: {dropped})"
+                    f"{'.'.join(path)}: {before} -> {after}, which starts from its own defaults "
+                    f"(dropped: {', '.join(sorted(arguments))})"
                 )
             arguments = {}
         merged = dict(arguments)
@@ -229,9 +231,9 @@ def compose(
     if base is not None:
         composition.lay(base)
     for file in files:
-        said = read_yaml(file)
-        require_plain(said, repr(str(file)))
-        composition.lay(with_stored_defaults(said) if _is_of_a_run(file) else said)
+        content = read_yaml(file)
+        require_plain(content, repr(str(file)))
+        composition.lay(with_stored_defaults(content) if _is_of_a_run(file) else content)
     for name, text in sorted(flags, key=lambda flag: flag[0].count(".")):
         composition.set(name, _value(name, text))
     return composition

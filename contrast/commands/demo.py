@@ -113,10 +113,10 @@ def evaluate(folder: RunFolder) -> dict[str, Any]:
 
 
 def _results(run: LoadedRun, folder: RunFolder) -> dict[str, Result]:
-    from contrast.commands.evaluating import told
+    from contrast.commands.evaluating import origin
     from contrast.evaluation import choose_device, evaluate_knn, evaluate_probe, measure_baselines, with_notes
 
-    data, device, cache, about = run.data, choose_device("auto"), folder.features, told(run)
+    data, device, cache, about = run.data, choose_device("auto"), folder.features, origin(run)
     # At most half of a class: with all of its samples, the five random choices of labels would be identical.
     few, neighbours = min(_PER_CLASS, max(1, _smallest_class(data) // 2)), min(_NEIGHBOURS, data.train_samples)
     results = {

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from contrast.commands.arguments import OneLineParser
-from contrast.commands.evaluating import add_source, load_source, told
+from contrast.commands.evaluating import add_source, load_source, origin
 from contrast.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _search(run: LoadedRun, root: RunFolder, arguments: argparse.Namespace) -> N
         test = sets["test"].features.to(device)
         found["test and train"] = near_across(test, train, *limits, "pairs of test and train")
     content: dict[str, Any] = {
-        **told(run),
+        **origin(run),
         **run.encoder.description,
         "fingerprint": run.encoder.fingerprint,
         "threshold": arguments.threshold,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from contrast.commands.loading import LoadedRun
     from contrast.evaluation import Baseline, Result
 
-__all__ = ["add_baselines", "add_source", "add_trust", "load_source", "report", "told"]
+__all__ = ["add_baselines", "add_source", "add_trust", "load_source", "origin", "report"]
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
@@ -113,7 +113,7 @@ def load_source(arguments: argparse.Namespace) -> tuple[LoadedRun, RunFolder]:
     return run, RunFolder(arguments.output) if arguments.output else run.folder or elsewhere
 
 
-def told(run: LoadedRun) -> dict[str, Any]:
+def origin(run: LoadedRun) -> dict[str, Any]:
     """Origin of the encoder (run and checkpoint), as stored in a result."""
     if run.folder is None or not run.checkpoint.is_relative_to(run.folder.path):
         return {"run": None, "checkpoint": str(run.checkpoint)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from contrast.commands.arguments import OneLineParser
-from contrast.commands.evaluating import add_baselines, add_source, load_source, report, told
+from contrast.commands.evaluating import add_baselines, add_source, load_source, origin, report
 
 __all__ = ["main"]
 
@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
 
     device = choose_device(arguments.device)
     neighbours, temperature = arguments.neighbours, arguments.temperature
-    result = evaluate_knn(run.encoder, run.data, root.features, device, neighbours, temperature, told=told(run))
+    result = evaluate_knn(run.encoder, run.data, root.features, device, neighbours, temperature, told=origin(run))
     report(result, root, run, arguments)
     return 0
 

@@ -54,27 +54,27 @@ def every_mistake(config: dict[str, Any], check: Callable[[dict[str, Any]], Type
     Raises:
         InputError: one line that names up to three mistakes, each with the value as written.
     """
-    left, said = config, list[str]()
+    left, messages = config, list[str]()
     while True:
         try:
             typed = check(left)
         except InputError as error:
             message = str(error)
         else:
-            if said:
-                raise InputError("; ".join(said))
+            if messages:
+                raise InputError("; ".join(messages))
             return typed
-        if said and "required" in message:  # an error caused by our removal of a value
-            raise InputError("; ".join(said))
+        if messages and "required" in message:  # an error caused by our removal of a value
+            raise InputError("; ".join(messages))
         path, _, reason = message.partition(": ")
         keys = _keys(left, path)
         message = f"{'.'.join(keys)}: {reason}" if reason else message
         if option := re.match(r"no argument '([^']+)' here", reason):
             keys.append(option[1])
         place = _place(left, keys)
-        said.append(_as_written(".".join(keys), reason, _at(left, place)) if place and not option else message)
-        if place is None or len(said) == _MOST:
-            raise InputError("; ".join(said))
+        messages.append(_as_written(".".join(keys), reason, _at(left, place)) if place and not option else message)
+        if place is None or len(messages) == _MOST:
+            raise InputError("; ".join(messages))
         left = copy.deepcopy(left)
         del _at(left, place[:-1])[place[-1]]
 

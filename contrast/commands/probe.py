@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from contrast.commands.arguments import OneLineParser
-from contrast.commands.evaluating import add_baselines, add_source, load_source, report, told
+from contrast.commands.evaluating import add_baselines, add_source, load_source, origin, report
 from contrast.errors import InputError
 from contrast.run_folder import RunFolder
 
@@ -95,11 +95,11 @@ def _evaluate(run: LoadedRun, root: RunFolder, arguments: argparse.Namespace) ->
         seeds = range(arguments.seeds or 3)
         settings = _settings(run, arguments)
         return evaluate_finetuning(
-            run.encoder, run.data, device, seeds, settings, fraction=fraction, per_class=per_class, told=told(run)
+            run.encoder, run.data, device, seeds, settings, fraction=fraction, per_class=per_class, told=origin(run)
         )
     seeds = range(arguments.seeds or 5)
     return evaluate_probe(
-        run.encoder, run.data, root.features, device, seeds, fraction=fraction, per_class=per_class, told=told(run)
+        run.encoder, run.data, root.features, device, seeds, fraction=fraction, per_class=per_class, told=origin(run)
     )
 
 

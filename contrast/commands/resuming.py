@@ -22,9 +22,9 @@ from contrast.runs.next_command import new_run_command, resume_command
 
 __all__ = [
     "Stored",
-    "alone_in",
     "checkpoint_to_resume",
     "is_first_process",
+    "locked",
     "require_ahead",
     "require_same_batches",
     "require_same_method",
@@ -87,9 +87,9 @@ def checkpoint_to_resume(folder: RunFolder, set_aside: bool = True) -> Stored:
                 raise InputError(f"there is no {previous.name} either")
             stored = _stored(previous)
         except InputError as worse:
-            said = f"nor can the one before: {worse}" if previous.is_file() else str(worse)
+            reason = f"nor can the one before: {worse}" if previous.is_file() else str(worse)
             raise InputError(
-                f"{error}; {said}; start the same run under another name with: {new_run_command(folder)}"
+                f"{error}; {reason}; start the same run under another name with: {new_run_command(folder)}"
             ) from worse
         print(
             f"note    {error}; resuming from the previous checkpoint, {previous.name}, at step {stored.step}",
@@ -130,9 +130,9 @@ def settings_to_resume(folder: RunFolder, stored: Stored) -> dict[str, Any]:
         return kept
     changed = changed_settings(kept, stored.config, stored.config)
     if changed:
-        said = ", ".join(f"{key} {_text(each.get('new'))}" for key, each in changed.items())
+        listed = ", ".join(f"{key} {_text(each.get('new'))}" for key, each in changed.items())
         print(
-            f"note    {folder.config} is older than the last resume; the checkpoint's settings apply: {said:.300}",
+            f"note    {folder.config} is older than the last resume; the checkpoint's settings apply: {listed:.300}",
             file=sys.stderr,
         )
     return dict(stored.config)
@@ -285,7 +285,7 @@ def _text(value: Any) -> str:
 
 
 @contextlib.contextmanager
-def alone_in(folder: RunFolder) -> Iterator[None]:
+def locked(folder: RunFolder) -> Iterator[None]:
     """Context manager: lock the run folder, so that no other process trains in it, and delete leftover temporary files.
 
     Args:

@@ -32,12 +32,12 @@ __all__ = [
     "claimed",
     "cleared_if_refused",
     "look_at_input",
+    "marked_as_starting",
     "require_monitored",
     "require_new",
     "require_own_processes",
     "require_port",
     "require_steps",
-    "said_to_start",
     "time_limit",
     "unknown_metric",
     "with_measured",
@@ -79,10 +79,10 @@ def unknown_metric(error: Exception, known: Iterable[str], step: int) -> RunStop
     Returns:
         The exception to raise; None for any other error.
     """
-    said = re.search(r"conditioned on metric `([^`]+)`|monitor='([^']+)'\) could not find", str(error))
-    if said is None:
+    match = re.search(r"conditioned on metric `([^`]+)`|monitor='([^']+)'\) could not find", str(error))
+    if match is None:
         return None
-    name = said[1] or said[2]
+    name = match[1] or match[2]
     return RunStopped(f"{_unknown('a callback', name, known)} (at step {step})")
 
 
@@ -153,7 +153,7 @@ def claimed(runs: Path, name: str) -> Path:
 
 
 @contextlib.contextmanager
-def said_to_start(folder: RunFolder) -> Iterator[None]:
+def marked_as_starting(folder: RunFolder) -> Iterator[None]:
     """Context manager: the run's status is `starting` while the run is built.
 
     If training does not begin, the previous status is restored.

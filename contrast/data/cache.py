@@ -204,7 +204,7 @@ def packed_images(
             "checkpoint must not write one: add --trust to write it"
         )
     if found is None:
-        with _alone(cache):
+        with _locked(cache):
             found = _current(cache, source, say=True)  # another process may have written the cache by now
             if found is None:
                 _pack(cache, paths, source, skip)
@@ -313,7 +313,7 @@ def _does_not_decode(path: str, reason: str) -> InputError:
 
 
 @contextlib.contextmanager
-def _alone(cache: str) -> Iterator[None]:
+def _locked(cache: str) -> Iterator[None]:
     """Lock that keeps other processes from packing the same cache; it is released when the process ends in any way."""
     path = Path(cache)
     try:

@@ -78,7 +78,7 @@ class TrainingData(lightning.LightningDataModule, ABC):
             raise InputError(f"data.batch_size {batch_size} leaves no negatives: give at least 2")
         if workers < 0:
             raise InputError(f"data.workers {workers} is negative: give 0 to load in the main process")
-        if workers > _MOST_WORKERS:  # so many processes would bring the machine down before the first batch
+        if workers > _MOST_WORKERS:  # more processes would exhaust the machine before the first batch
             raise InputError(f"data.workers {workers} is above {_MOST_WORKERS}: give about one per CPU core")
 
     @property

@@ -310,8 +310,10 @@ class Reference:
     @property
     def points(self) -> str:
         """Difference in percentage points with its sign, followed by its interval where there is one."""
-        said = _points(self.difference)
-        return said if self.interval is None else f"{said} [{_points(self.interval[0])}, {_points(self.interval[1])}]"
+        points = _points(self.difference)
+        return (
+            points if self.interval is None else f"{points} [{_points(self.interval[0])}, {_points(self.interval[1])}]"
+        )
 
 
 def references(evaluation: Mapping[str, Any]) -> list[Reference]:

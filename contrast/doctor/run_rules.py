@@ -111,8 +111,8 @@ def _unmoved(run: Evidence) -> Finding | None:
     if negatives is not None and negatives >= MOVED:
         return None
     knn = run.scalars("online/knn_top1")
-    told = len(knn) > 1 and knn[0] < 1  # 100 % cannot improve, for example on a test set of one class
-    beside = f"; kNN went from {100 * knn[0]:.1f} % to {100 * knn[-1]:.1f} %" if told else ""
+    can_improve = len(knn) > 1 and knn[0] < 1  # 100 % cannot improve, for example on a test set of one class
+    beside = f"; kNN went from {100 * knn[0]:.1f} % to {100 * knn[-1]:.1f} %" if can_improve else ""
     return Finding(
         "no-learning",
         "problem",
@@ -299,19 +299,19 @@ def loss_start(run: Evidence) -> Finding | None:
     if not count or loss is None or positive is None or negative is None or tau is None:
         return None
     expected = math.log(count + 1)
-    said = f"The loss starts at {loss:.2f}; log(K + 1) of {count:,.0f} negatives is {expected:.2f}"
+    start = f"The loss starts at {loss:.2f}; log(K + 1) of {count:,.0f} negatives is {expected:.2f}"
     if positive > SAME_TEMPERATURE > negative and loss < expected - 1:
         return Finding(
             "loss-start",
             "problem",
-            f"{said}, and positives already score {positive:.3f} at the first step: each query equals its positive.",
+            f"{start}, and positives already score {positive:.3f} at the first step: each query equals its positive.",
             "Check the views: augmentation is off or too weak, or both views are the same picture.",
         )
     if count >= FEWEST and loss > ABOVE * expected and _one_head(run):
         return Finding(
             "loss-start",
             "warning",
-            f"{said}: the temperature {tau:g} spreads scores of random weights too far.",
+            f"{start}: the temperature {tau:g} spreads scores of random weights too far.",
             "Raise the temperature; 0.05 to 0.5 is usual for unit embeddings.",
         )
     return None
@@ -330,15 +330,15 @@ def _by_negatives(run: Evidence) -> Finding | None:
         return None
     if run.class_of("model", "init_args", "loss", "init_args", "objective") == "HardestNegative":
         return None  # by design one negative decides at any temperature
-    said = "" if tau is None else f" at temperature {tau:g}"
+    at_temperature = "" if tau is None else f" at temperature {tau:g}"
     uniformity = run.settled("embedding", "uniformity")
     collapsed = uniformity is not None and uniformity >= POINT  # there all scores are equal at any temperature
     if effective > ALL * count and not collapsed:
         return Finding(
             "temperature",
             "warning",
-            f"The gradient falls equally on {effective:,.0f} of {count:,.0f} negatives{said}: hard negatives count no "
-            "more than easy ones.",
+            f"The gradient falls equally on {effective:,.0f} of {count:,.0f} negatives{at_temperature}: hard negatives "
+            "count no more than easy ones.",
             "Lower the temperature.",
         )
     coldest = min(effective, effective if started is None else started)
@@ -346,8 +346,8 @@ def _by_negatives(run: Evidence) -> Finding | None:
         return Finding(
             "temperature",
             "warning",
-            f"The gradient falls on {coldest:.1f} of {count:,.0f} negatives{said}: one negative decides, often a "
-            "false one.",
+            f"The gradient falls on {coldest:.1f} of {count:,.0f} negatives{at_temperature}: one negative decides, "
+            "often a false one.",
             "Raise the temperature.",
         )
     return None

@@ -184,13 +184,13 @@ def raw_input(encoder: Encoder, most: int = MOST_VALUES) -> Encoder:
     """
     shape, smaller = encoder.input_shape, averaged_shape(encoder.input_shape, most)
     backbone = nn.Flatten() if smaller == shape else AreaAverage(smaller)
-    said = "" if smaller == shape else f", averaged by area from {_times(shape)} to {_times(smaller)}"
+    averaged = "" if smaller == shape else f", averaged by area from {_times(shape)} to {_times(smaller)}"
     return replace(
         encoder,
         backbone=backbone,
         width=math.prod(smaller),
         fingerprint=fingerprint(backbone),
-        description={"architecture": f"raw input, standardised{said}"},
+        description={"architecture": f"raw input, standardised{averaged}"},
     )
 
 

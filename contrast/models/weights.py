@@ -137,7 +137,7 @@ def load_weights(backbone: Backbone, path: str | Path, layout: Layout = "auto", 
     chosen.target.load_state_dict(given)
     used = set(chosen.names.values())
     left_out = [name for name in state if name not in used]
-    _say(path, chosen, fitting, left_out, converted)
+    _log_loaded(path, chosen, fitting, left_out, converted)
     return left_out
 
 
@@ -324,15 +324,17 @@ def _refuse_misfit(path: Path, backbone: Backbone, nearest: _Candidate, states: 
     )
 
 
-def _say(path: Path, chosen: _Candidate, fitting: list[_Candidate], left_out: list[str], converted: list[str]) -> None:
+def _log_loaded(
+    path: Path, chosen: _Candidate, fitting: list[_Candidate], left_out: list[str], converted: list[str]
+) -> None:
     others = sorted({each.shown for each in fitting} - {chosen.shown})
-    said = [f"read from the names below {chosen.shown!r}"] if chosen.prefix or others else []
+    notes = [f"read from the names below {chosen.shown!r}"] if chosen.prefix or others else []
     if others:
-        said.append(f"{', '.join(map(repr, others))} {'fits' if len(others) == 1 else 'fit'} too (choose by prefix)")
+        notes.append(f"{', '.join(map(repr, others))} {'fits' if len(others) == 1 else 'fit'} too (choose by prefix)")
     if chosen.heads:
         parts = sorted({".".join(_plain(name)[: len(chosen.prefix) + 1]) for name in chosen.heads})
-        said.append(f"heads left out: {', '.join(parts)}")
+        notes.append(f"heads left out: {', '.join(parts)}")
     if further := len(left_out) - len(chosen.heads):
-        said.append(f"{further} further tensors left out")
-    if said or converted:
-        _log.warning("weights %r: %s", str(path), "; ".join([*said, *converted]))
+        notes.append(f"{further} further tensors left out")
+    if notes or converted:
+        _log.warning("weights %r: %s", str(path), "; ".join([*notes, *converted]))

@@ -222,7 +222,7 @@ def test_how_long_a_build_takes_does_not_matter(make: Callable[[], FaissBank], m
     made, late = make(), make()
     for step in written(made, range(16)):
         with monkeypatch.context() as patched:
-            patched.setattr("contrast.banks.approximate._beside", _Late)
+            patched.setattr("contrast.banks.approximate._in_thread", _Late)
             list(written(late, range(step, step + 1)))
         query, index = unit(7, 200 + step), torch.arange(7)
         for one, other in zip(made.neighbours(query, index, 9), late.neighbours(query, index, 9), strict=True):

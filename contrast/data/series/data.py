@@ -20,7 +20,7 @@ from contrast.data.batch import Batch
 from contrast.data.indexed import IndexedSamples
 from contrast.data.series.files import LOOKED_AT, offset_of, resample, to_series
 from contrast.data.series.views import SeriesViews
-from contrast.data.sources import Kind, MapStyle, Source, read_sample
+from contrast.data.sources import MapStyle, SampleKind, Source, read_sample
 from contrast.data.standardisation import Standardisation
 from contrast.data.training_data import TrainingData
 from contrast.errors import InputError
@@ -89,7 +89,7 @@ class IndexedSeries(IndexedSamples):
         ([[1.0, 2.0, 3.0]], 0, 5)
     """
 
-    kind = Kind("series")
+    kind = SampleKind("series")
 
     @checked
     def __init__(

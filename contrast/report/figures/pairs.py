@@ -257,9 +257,9 @@ def _share_axes(charts: list[Chart], tables: dict[str, Table]) -> list[str]:
 
 BAD_PAIRS_NAME, BAD_PAIRS_TITLE = "bad-pairs", "Bad pairs"
 BAD_PAIRS_READING = (
-    "Bad-pair mining flags samples whose mean loss is far from the others' loss: far below (noisy, the negatives of "
-    "the batch are too easy) or far above (faulty, the views do not match). Left: the flagged share of the batch; "
-    "right: the mean weight of flagged samples. The gallery and flagged.jsonl list the flagged samples."
+    "Bad-pair mining flags samples whose mean loss is far from the others' loss: far below (noisy: the views are alike "
+    "without meaning) or far above (faulty: the views do not match). Left: the flagged share of the batch; right: the "
+    "mean weight of flagged samples. The gallery and flagged.jsonl list the flagged samples."
 )
 BAD_PAIRS_REASON = "The loss has no bad-pair mining."
 SHARES = (Kind("noisy", "run-2"), Kind("faulty", "run-1"))
