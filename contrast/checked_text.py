@@ -38,7 +38,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         self._depth, self._nodes = self._depth + 1, self._nodes + 1
         if self._depth > _DEEPEST or self._nodes > _NODES:
-            raise InputError("nested too deeply or of too many values to be a configuration: write less")
+            raise InputError("nested too deeply, or too many values, for a configuration: write less")
         node: yaml.Node | None = super().compose_node(parent, index)
         self._depth -= 1
         return node
@@ -62,7 +62,9 @@ def parse_yaml(text: str) -> Any:
         {'a': {'b': [1, 2.5, True]}}
     """
     if len(text) > _YAML_CHARACTERS:
-        raise InputError(f"{len(text):,} characters are too many for a configuration: at most {_YAML_CHARACTERS:,}")
+        raise InputError(
+            f"{len(text):,} characters are too many for a configuration: give at most {_YAML_CHARACTERS:,}"
+        )
     try:
         loader = _Loader(text)
         try:
@@ -98,7 +100,7 @@ def _check(root: yaml.Node) -> None:
             _check_scalar(node) if isinstance(node, yaml.ScalarNode) else _check_keys(node)
             waiting += [(node, True), *((child, False) for child in children)]
         elif sizes[id(node)] is None:
-            raise InputError(f"line {_line(node)}: it holds itself through an alias: write it out")
+            raise InputError(f"line {_line(node)}: it contains itself through an alias: write it out")
 
 
 def _children(node: yaml.Node) -> list[yaml.Node]:
@@ -128,7 +130,7 @@ def _check_scalar(node: yaml.ScalarNode) -> None:
     if len(node.value) > _LONGEST_NUMBER:
         raise InputError(f"line {_line(node)}: a number of {len(node.value):,} characters: give one of at most 64 bits")
     if _OCTAL.fullmatch(node.value) or _SEXAGESIMAL.fullmatch(node.value):
-        read = "octal" if ":" not in node.value else "minutes and seconds to the base of 60"
+        read = "octal" if ":" not in node.value else "minutes and seconds (base 60)"
         raise InputError(f"line {_line(node)}: YAML reads {node.value} as {read}: write a plain number, or quote it")
 
 

@@ -182,7 +182,7 @@ def _unfit(owner: str, name: str, value: Any, hint: Any) -> str:
         return f"{owner}: {name} is {value!r}{did_you_mean(value, map(str, words))}"
     if isinstance(value, type) and any(_is_ours(each) and issubclass(value, each) for each in _alternatives(hint)):
         return f"{owner}: {name} is the class {value.__name__}, and must be an object: give {value.__name__}(...)"
-    return f"{owner}: {name} is {_shown(value)}, and must be {' or '.join(map(_in_words, _alternatives(hint)))}"
+    return f"{owner}: {name} is {_shown(value)}, and must be {' or '.join(map(_describe_type, _alternatives(hint)))}"
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:
@@ -193,12 +193,12 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
     return tuple(each for each in parts if each is not int or float not in parts)
 
 
-def _in_words(hint: Any) -> str:
+def _describe_type(hint: Any) -> str:
     simple = {
         int: "a whole number",
         float: "a number",
         bool: "True or False",
-        str: "a text",
+        str: "a string",
         Path: "a path",
         Tensor: "a tensor",
     }
@@ -210,9 +210,9 @@ def _in_words(hint: Any) -> str:
     if origin is Literal:
         return f"one of {', '.join(map(repr, inner))}"
     if origin is tuple and inner[-1:] != (...,):
-        return f"({', '.join(map(_in_words, inner))})"
+        return f"({', '.join(map(_describe_type, inner))})"
     if origin in (collections.abc.Sequence, list, tuple):
-        return f"a sequence, each {_in_words(inner[0])}"
+        return f"a sequence, each {_describe_type(inner[0])}"
     if origin is collections.abc.Callable:
         return "a function or class"
     if origin is collections.abc.Mapping:
@@ -222,9 +222,9 @@ def _in_words(hint: Any) -> str:
 
 def _shown(value: Any) -> str:
     """A value for a message: its repr if that is short, otherwise its type."""
-    said = repr(value)
+    text = repr(value)
     plain = isinstance(value, str | bool | int | float | tuple | list | None)
-    return said if plain and len(said) <= 80 and "\n" not in said else f"of type {type(value).__name__}"
+    return text if plain and len(text) <= 80 and "\n" not in text else f"of type {type(value).__name__}"
 
 
 def _is_array(hint: Any) -> bool:
@@ -253,7 +253,7 @@ def require_positive(owner: str, name: str, value: int) -> int:
         InputError: if `value` is below 1.
     """
     if value < 1:
-        raise InputError(f"{owner}'s {name} {value} is not a whole number from 1 up")
+        raise InputError(f"{owner}'s {name} {value} is not a whole number of at least 1")
     return value
 
 

@@ -23,11 +23,11 @@ COMMANDS = {
     "pretrain": "train an encoder from a configuration and flags; the demo without any",
     "probe": "linear probe or fine-tuning of a run's features on a labelled set",
     "knn": "weighted nearest-neighbour accuracy of a run's features",
-    "duplicates": "near-duplicates of a run's data by its features, with pictures of them",
-    "report": "one HTML page of a run, or of several side by side",
-    "doctor": "what is wrong with a run, in plain words with the number behind it",
-    "dashboard": "all runs of a folder as a local web page, live while they train",
-    "export": "the backbone as safetensors with a card, for plain torchvision or timm",
+    "duplicates": "near-duplicate samples in a run's data, found by its features, with pictures",
+    "report": "one HTML page about a run, or comparing several runs",
+    "doctor": "problems of a run, each with the number behind it and a fix",
+    "dashboard": "local web page of all runs in a folder, live while they train",
+    "export": "a run's backbone as safetensors with a card; loads in torchvision or timm",
     "demo": "pretrain on the digits, probe, compare with baselines, report: the whole tour",
 }
 """Subcommands and their one-line help texts; `contrast.commands.NAME.main` runs the subcommand NAME."""
@@ -56,13 +56,13 @@ def main(arguments: list[str] | None = None) -> int:
     usable_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help"):
-        return _told(_usage())
+        return _print(_usage())
     if given[0] == "--version":
         from importlib.metadata import version
 
-        return _told(f"contrast {version('contrast')}")
+        return _print(f"contrast {version('contrast')}")
     if strange := next((word for word in given if not is_text(word)), None):
-        return _refuse("contrast", f"{strange!r} is no text of UTF-8: give another word or path")
+        return _refuse("contrast", f"{strange!r} is not UTF-8 text: give another word or path")
     name, rest = given[0], given[1:]
     if name not in COMMANDS:
         return _refuse("contrast", f"no command {name!r}{did_you_mean(name, COMMANDS)}")
@@ -90,15 +90,15 @@ def main(arguments: list[str] | None = None) -> int:
         if error.errno == errno.ENOSPC and error.filename is None and (reason := _unwritable_output("\n")):
             return _refuse(f"contrast {name}", reason)
         outside = isinstance(error, ConnectionError | TimeoutError) or error.errno is None
-        said = f"{type(error).__name__}: {files_message(error)}" if outside else files_message(error)
-        return _refuse(f"contrast {name}", said, 1 if outside else 2)
+        reason = f"{type(error).__name__}: {files_message(error)}" if outside else files_message(error)
+        return _refuse(f"contrast {name}", reason, 1 if outside else 2)
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
         return _refuse(f"contrast {name}", MEMORY, 1)
 
 
-def _told(text: str) -> int:
+def _print(text: str) -> int:
     """Print the text and return the exit code."""
     reason = _unwritable_output(f"{text}\n")
     return _refuse("contrast", reason) if reason else 0
@@ -116,7 +116,7 @@ def _unwritable_output(text: str = "") -> str:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return f"standard output cannot be written ({error.strerror}): send it elsewhere"
+        return f"standard output cannot be written ({error.strerror}): redirect it"
     return ""
 
 

@@ -6,7 +6,16 @@ import difflib
 import signal
 from collections.abc import Iterable
 
-__all__ = ["MEMORY", "InputError", "RunStopped", "Terminated", "did_you_mean", "files_message", "out_of_memory"]
+__all__ = [
+    "MEMORY",
+    "InputError",
+    "RunStopped",
+    "Terminated",
+    "counted",
+    "did_you_mean",
+    "files_message",
+    "out_of_memory",
+]
 
 MEMORY = "out of memory: give smaller numbers for batches, banks, layers and views, or a machine that has more"
 
@@ -16,6 +25,16 @@ class InputError(ValueError):
 
     The command line prints the message without a traceback and exits with code 2.
     """
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun in the singular or plural.
+
+    Example:
+        >>> counted(1, "epoch"), counted(2000, "step")
+        ('1 epoch', '2,000 steps')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from contrast.checks import checked
-from contrast.errors import InputError, did_you_mean
+from contrast.errors import InputError, counted, did_you_mean
 from contrast.runs.length import RunLength
 
 __all__ = ["LARS", "Constant", "GroupRate", "Schedule", "Steps", "WarmupCosine", "parameter_groups", "scaled_rate"]
@@ -65,11 +65,13 @@ class LARS(torch.optim.Optimizer):
     ) -> None:
         for name, value, known in (("lr", lr, "0.3"), ("weight_decay", weight_decay, "1e-6")):
             if not value >= 0:
-                raise InputError(f"LARS's {name} {value:g} is below 0; SimCLR's is {known}")
+                raise InputError(f"LARS's {name} {value:g} is below 0: give 0 or more (SimCLR: {known})")
         if not 0 <= momentum <= 1:
-            raise InputError(f"LARS's momentum {momentum:g} is outside [0, 1]; SimCLR's is 0.9")
+            raise InputError(f"LARS's momentum {momentum:g} is outside [0, 1]: give for example 0.9 (SimCLR)")
         if not trust_coefficient > 0:
-            raise InputError(f"LARS's trust_coefficient {trust_coefficient:g} is not above 0; SimCLR's is 0.001")
+            raise InputError(
+                f"LARS's trust_coefficient {trust_coefficient:g} is not above 0: give for example 0.001 (SimCLR)"
+            )
         defaults = {
             "lr": lr,
             "momentum": momentum,
@@ -142,7 +144,7 @@ class GroupRate:
 
     def __post_init__(self) -> None:
         if not 0 <= self.factor < math.inf:
-            raise InputError(f"the factor {self.factor:g} of a group's rate must be finite and at least 0")
+            raise InputError(f"the factor {self.factor:g} of a parameter group's rate must be finite and at least 0")
 
 
 def parameter_groups(module: nn.Module, rates: Mapping[str, GroupRate] | None = None) -> list[dict[str, Any]]:
@@ -227,13 +229,13 @@ def scaled_rate(rate: float, batch_size: int, rule: Literal["linear", "sqrt", "n
         (1.2, 0.6)
     """
     if not rate >= 0:
-        raise InputError(f"learning rate {rate:g} is below 0")
+        raise InputError(f"learning rate {rate:g} is below 0: give 0 or more")
     for name, size in (("batch size", batch_size), ("reference batch size", reference)):
         if size < 1:
-            raise InputError(f"{name} {size} of the learning rate is not a whole number from 1 up")
+            raise InputError(f"{name} {size} of the learning rate is not a whole number of at least 1")
     growth = {"linear": batch_size / reference, "sqrt": math.sqrt(batch_size / reference), "none": 1.0}
     if rule not in growth:
-        raise InputError(f"no rule {rule!r} to scale the learning rate by{did_you_mean(rule, growth)}")
+        raise InputError(f"unknown rule {rule!r} for scaling the learning rate{did_you_mean(rule, growth)}")
     return rate * growth[rule]
 
 
@@ -322,7 +324,7 @@ class WarmupCosine(Schedule):
         if not 0 <= final <= 1:
             raise InputError(f"WarmupCosine's final {final:g} is outside [0, 1]: it is a share of the full rate")
         if every not in ("step", "epoch"):
-            raise InputError(f"WarmupCosine's every {every!r} is not known{did_you_mean(every, ('step', 'epoch'))}")
+            raise InputError(f"WarmupCosine's every is {every!r}{did_you_mean(every, ('step', 'epoch'))}")
         self.final, self.every = final, every
 
     def never_acts(self, run: RunLength) -> str | None:
@@ -360,9 +362,9 @@ class Steps(Schedule):
     def __init__(self, milestones: Sequence[int], factor: float = 0.1, warmup_epochs: float = 0) -> None:
         self.milestones = tuple(milestones)
         if any(later <= earlier for earlier, later in zip((0, *self.milestones), self.milestones, strict=False)):
-            raise InputError(f"Steps' milestones {list(milestones)} do not rise from above 0: give epochs in order")
+            raise InputError(f"Steps' milestones {list(milestones)} must rise, and start above 0: give epochs in order")
         if not 0 <= factor <= 1:
-            raise InputError(f"Steps' factor {factor:g} is outside [0, 1]; MoCo's is 0.1")
+            raise InputError(f"Steps' factor {factor:g} is outside [0, 1]: give for example 0.1 (MoCo)")
         self.drop, self.warmup_epochs = factor, _not_negative("Steps", warmup_epochs)
 
     def never_acts(self, run: RunLength) -> str | None:
@@ -370,8 +372,8 @@ class Steps(Schedule):
         if not late:
             return _long_warm_up("Steps", self.warmup_epochs, run)
         return (
-            f"Steps has milestones at epochs {', '.join(map(str, late))} and this run has {run.epochs}: the rate will "
-            "not fall there"
+            f"Steps has milestones at epochs {', '.join(map(str, late))} and this run has "
+            f"{counted(run.epochs, 'epoch')}: the rate will not fall there"
         )
 
     def factor(self, step: int, total_steps: int, steps_per_epoch: int) -> float:
@@ -389,12 +391,12 @@ def _long_warm_up(owner: str, warmup_epochs: float, run: RunLength) -> str | Non
         return None
     reached = _warm_up(run.steps - 1, steps)
     return (
-        f"{owner} warms up for {warmup_epochs:g} epochs and this run has {run.epochs}: the rate will reach "
-        f"{100 * reached:.0f} % of the full one"
+        f"{owner} warms up for {warmup_epochs:g} epochs and this run has {counted(run.epochs, 'epoch')}: "
+        f"the rate will reach {100 * reached:.0f} % of its full value"
     )
 
 
 def _not_negative(owner: str, warmup_epochs: float) -> float:
     if not warmup_epochs >= 0:
-        raise InputError(f"{owner}'s warmup_epochs {warmup_epochs:g} is below 0")
+        raise InputError(f"{owner}'s warmup_epochs {warmup_epochs:g} is below 0: give 0 or more")
     return warmup_epochs

@@ -162,5 +162,5 @@ class RunFolder:
         if not folder.path.is_dir():
             raise InputError(f"no run folder {str(path)!r}: give the folder that `contrast pretrain` printed")
         if not folder.config.is_file():
-            raise InputError(f"{str(path)!r} is no run folder: it holds no config.yaml")
+            raise InputError(f"{str(path)!r} is not a run folder: it has no config.yaml")
         return folder

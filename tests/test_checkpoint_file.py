@@ -105,7 +105,7 @@ def test_what_would_run_code_is_refused(tmp_path: Path) -> None:
 
     path = tmp_path / "last.ckpt"
     write_checkpoint({**CONTENT, "more": Trap()}, path)
-    with pytest.raises(InputError, match="not of tensors and plain data"):
+    with pytest.raises(InputError, match="other than tensors and plain data"):
         read_checkpoint(path)
     assert not (tmp_path / "sprung").exists()
 

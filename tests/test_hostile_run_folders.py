@@ -114,7 +114,7 @@ def test_what_cannot_be_read_is_told_by_doctor_page_and_list(
     assert "damaged-file" in printed
     assert f"{name}" in printed
     assert main(["report", str(folder)]) == 0
-    assert "cannot be read: what" in (folder / "report.html").read_text()
+    assert "content is missing here" in (folder / "report.html").read_text()
     (row,) = Listing(RunsFolder(tmp_path)).rows()
     assert "damaged-file" in row.html
 

@@ -68,8 +68,8 @@ class Approximate(ABC):
         """
 
     def __repr__(self) -> str:
-        said = {name: value for name, value in vars(self).items() if name != "sampled"}
-        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in said.items())})"
+        settings = {name: value for name, value in vars(self).items() if name != "sampled"}
+        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in settings.items())})"
 
 
 class IVF(Approximate):
@@ -95,8 +95,8 @@ class IVF(Approximate):
     def __init__(self, lists: int = 1024, effort: int = 32, above: int = 500_000, every_n_steps: int = 1000) -> None:
         if min(lists, effort, above, every_n_steps) < 1 or effort > lists or above < lists:
             raise InputError(
-                f"IVF of lists={lists} effort={effort} above={above} every_n_steps={every_n_steps}: give numbers from "
-                "1, no more effort than lists, and no fewer rows above which it begins than lists"
+                f"IVF of lists={lists} effort={effort} above={above} every_n_steps={every_n_steps}: give numbers of "
+                "at least 1, with effort <= lists <= above"
             )
         self.lists, self.effort, self.above, self.every_n_steps = lists, effort, above, every_n_steps
         self.sampled = _SAMPLED * lists
@@ -131,8 +131,8 @@ class HNSW(Approximate):
     def __init__(self, links: int = 16, effort: int = 64, above: int = 500_000, every_n_steps: int = 5000) -> None:
         if min(links - 1, effort, above, every_n_steps) < 1:
             raise InputError(
-                f"HNSW of links={links} effort={effort} above={above} every_n_steps={every_n_steps}: give numbers from "
-                "1, and links from 2"
+                f"HNSW of links={links} effort={effort} above={above} every_n_steps={every_n_steps}: give numbers of "
+                "at least 1, and links of at least 2"
             )
         self.links, self.effort, self.above, self.every_n_steps = links, effort, above, every_n_steps
 
@@ -207,7 +207,7 @@ class ApproximateSearch(nn.Module):
             # Rows written during the build may be torn reads; `_move` rewrites them before the index is used.
             keys, sample = store.held()[0], self._sample(store, filled, step)
             keys = keys.clone() if self.settings.copies else keys
-            self._building = _beside(self.settings.build, keys, sample, self.seed + step)
+            self._building = _in_thread(self.settings.build, keys, sample, self.seed + step)
             self.begun.fill_(step)
 
     def _in_use(self, store: KeyStore) -> ApproximateIndex | None:
@@ -218,7 +218,7 @@ class ApproximateSearch(nn.Module):
                 self._index = self.settings.restore(keys, loaded["used"])
                 _move(self._index, store, int(self.used) + 1)
             if "coming" in loaded:
-                self._building = _beside(self.settings.restore, keys, loaded["coming"])
+                self._building = _in_thread(self.settings.restore, keys, loaded["coming"])
         return self._index
 
     def _sample(self, store: KeyStore, filled: int, step: int) -> Tensor:
@@ -256,7 +256,7 @@ def _move(index: ApproximateIndex, store: KeyStore, since: int) -> None:
     index.replace(row, keys[row])
 
 
-def _beside(work: Any, *arguments: Any) -> Future[Any]:
+def _in_thread(work: Any, *arguments: Any) -> Future[Any]:
     """Run a function in a background thread: FAISS releases Python's lock."""
     worker = ThreadPoolExecutor(max_workers=1)
     future = worker.submit(work, *arguments)

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from contrast.errors import counted
 from contrast.pairs import UNKNOWN
 from contrast.runs.length import RunLength
 from contrast.search.exact import nearest
@@ -18,11 +19,11 @@ from contrast.search.exact import nearest
 __all__ = ["MemoryBank", "Negatives", "Neighbours", "SearchOf", "nearest_of_others", "renumbered"]
 
 SearchOf = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
-"""Function from (queries, keys, count) to (scores, rows), best first; -inf and -1 where fewer rows were found."""
+"""Function from (queries, keys, count) to (scores, rows), best first; missing rows have score -inf and row -1."""
 
 
 class Neighbours(NamedTuple):
-    """Nearest stored rows of each query, nearest first; -inf and -1 where there are no more rows.
+    """Nearest stored rows of each query, nearest first; missing rows have score -inf and row -1.
 
     Attributes:
         score: inner products, (b, n).
@@ -133,7 +134,7 @@ class MemoryBank(nn.Module, ABC):
             return None
         return (
             f"{type(self).__name__} of {self.size:,} keys is full after {needed:,} steps and this run has "
-            f"{run.steps:,}: it will never be full"
+            f"{counted(run.steps, 'step')}: it will never be full"
         )
 
     @abstractmethod

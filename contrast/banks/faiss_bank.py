@@ -15,7 +15,7 @@ from contrast.banks.bank import MemoryBank, Negatives, Neighbours, SearchOf, nea
 from contrast.banks.key_store import KeyStore, Storage
 from contrast.checks import checked
 from contrast.distributed import gather_detached
-from contrast.errors import InputError
+from contrast.errors import InputError, counted
 from contrast.pairs import NOT_OFFERED, UNKNOWN
 from contrast.randomness import Purpose, seed_from, uniform
 from contrast.runs.length import RunLength
@@ -24,7 +24,7 @@ from contrast.search.exact import BUDGET_MIB, nearest
 __all__ = ["FaissBank", "Hardest", "Mining", "Stratified"]
 
 Search = Callable[[int], Tensor]
-"""Function from k to each query's k nearest rows, (b, k), best first; -1 where there are no more rows."""
+"""Function from k to each query's k nearest rows, (b, k), best first; missing rows are -1."""
 
 
 class Mining(ABC):
@@ -65,7 +65,7 @@ class Hardest(Mining):
     @checked
     def __init__(self, count: int = 1024) -> None:
         if count < 1:
-            raise InputError(f"Hardest's count {count} leaves a query nothing: give at least 1")
+            raise InputError(f"Hardest's count {count} leaves queries without negatives: give at least 1")
         self.count = count
 
     def choose(self, search: Search, filled: int, index: Tensor, seed: int, step: int) -> Tensor:
@@ -96,8 +96,8 @@ class Stratified(Mining):
     def __init__(self, hardest: int = 256, semi_hard: int = 256, random: int = 512, pool: int = 4096) -> None:
         if min(hardest, semi_hard, random) < 0 or hardest + semi_hard + random < 1:
             raise InputError(
-                f"Stratified's {hardest} hardest, {semi_hard} semi-hard and {random} random rows: give numbers from 0, "
-                "one of them above it"
+                f"Stratified's {hardest} hardest, {semi_hard} semi-hard and {random} random rows: give numbers of at "
+                "least 0, with one above 0"
             )
         if semi_hard and pool < hardest + semi_hard:
             raise InputError(
@@ -184,8 +184,8 @@ class FaissBank(MemoryBank):
             raise InputError(f"FaissBank's warmup_steps {warmup_steps} is negative: give 0 or more")
         if sharded and approximate is not None and not approximate.of_parts:
             raise InputError(
-                f"{type(approximate).__name__} over keys that processes share out would find other rows with another "
-                "number of processes: take --model.bank.approximate IVF, or sharded: false"
+                f"{type(approximate).__name__}over sharded keys would find other rows with another number of "
+                "processes:  take --model.bank.approximate IVF, or sharded: false"
             )
         self.rows = KeyStore(width, size, per_sample, storage, budget_gib, sharded)
         self.size, self.seed, self.warmup_steps = size, seed, warmup_steps
@@ -196,15 +196,16 @@ class FaissBank(MemoryBank):
     def begin(self, samples: int | None) -> None:
         if self.rows.per_sample and samples is not None and self.size < samples:
             raise InputError(
-                f"one row a sample needs {samples} rows, and the bank has {self.size}: set --model.bank.size {samples}"
+                f"one row per sample needs {samples} rows, and the bank has {self.size}: "
+                f"set --model.bank.size {samples}"
             )
         self.rows.share_out()
 
     def never_acts(self, run: RunLength) -> str | None:
         if self.warmup_steps >= run.steps:
             return (
-                f"FaissBank mines from step {self.warmup_steps:,} and this run has {run.steps:,}: queries will only "
-                "meet rows drawn at random"
+                f"FaissBank mines from step {self.warmup_steps:,} and this run has "
+                f"{counted(run.steps, 'step')}: queries will only get random rows"
             )
         filled = min(self.size, run.steps * run.samples_per_step)
         if self.approximate is not None and filled <= self.approximate.settings.above:
@@ -225,7 +226,7 @@ class FaissBank(MemoryBank):
 
     @torch.no_grad()
     def neighbours(self, query: Float[Tensor, "b d"], index: Int[Tensor, " b"], count: int) -> Neighbours:
-        return self._found(query, index, count, self._search)
+        return self._neighbours(query, index, count, self._search)
 
     @torch.no_grad()
     def recall(self, query: Float[Tensor, "b d"], index: Int[Tensor, " b"], count: int) -> float | None:
@@ -239,11 +240,11 @@ class FaissBank(MemoryBank):
         if self.approximate is None or int(self.approximate.used) < 0 or query.is_cuda:
             return None
         found = self.neighbours(query, index, count).row
-        exact = self._found(query, index, count, self._exact).row
+        exact = self._neighbours(query, index, count, self._exact).row
         hits = (found[:, :, None] == exact[:, None]) & (exact >= 0)[:, None]
         return float(hits.sum() / (exact >= 0).sum().clamp(min=1))
 
-    def _found(self, query: Tensor, index: Tensor, count: int, search: SearchOf) -> Neighbours:
+    def _neighbours(self, query: Tensor, index: Tensor, count: int, search: SearchOf) -> Neighbours:
         parts = self.rows.parts
         if parts == 1:
             return nearest_of_others(query, index, *self.stored(), count, search)

@@ -68,8 +68,8 @@ class KeyQueue(MemoryBank):
         if samples is not None and self.size >= samples:
             raise InputError(
                 f"a memory bank of {self.size} keys is not smaller than the data set of {samples} samples, so it would "
-                f"hold each query's own sample: set --model.bank.size below {samples}, or take FaissBank, which leaves "
-                "own samples out of any size"
+                f"hold each query's own sample: set --model.bank.size below {samples}, or take FaissBank, which "
+                "excludes own samples at any size"
             )
 
     @checked

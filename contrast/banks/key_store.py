@@ -186,7 +186,7 @@ class KeyStore(nn.Module):
             return
         if len(old_of) > self.size:
             raise InputError(
-                f"one row a sample needs {len(old_of)} rows, and the bank has {self.size}: set --model.bank.size "
+                f"one row per sample needs {len(old_of)} rows, and the bank has {self.size}: set --model.bank.size "
                 f"{len(old_of)}"
             )
         kept = (index[: int(state[prefix + "filled"])] >= 0).nonzero().flatten()
@@ -214,7 +214,7 @@ class KeyStore(nn.Module):
     def _rows_of_samples(self, keys: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         for wrong in index[(index < 0) | (index >= self.size)][:1].tolist():
             raise InputError(
-                f"one row a sample has no place for sample {wrong} in a bank of {self.size} rows: set "
+                f"one row per sample has no place for sample {wrong} in a bank of {self.size} rows: set "
                 "--model.bank.size to the number of training samples"
             )
         # If a batch has a sample twice, keep its last key: indexed assignment with duplicates is undefined.
@@ -229,7 +229,7 @@ class KeyStore(nn.Module):
         return keys[last], samples, row
 
     def extra_repr(self) -> str:
-        kind = "one a sample" if self.per_sample else "first in first out"
+        kind = "one per sample" if self.per_sample else "first in, first out"
         return f"size={self.size}, width={self.keys.shape[1]}, {kind}, {str(self.keys.dtype).removeprefix('torch.')}"
 
 
@@ -239,7 +239,7 @@ def _require_within(size: int, width: int, dtype: torch.dtype, budget_gib: float
         name = str(dtype).removeprefix("torch.")
         smaller = ", storage: float16 for half" if dtype == torch.float32 else ""
         raise InputError(
-            f"a bank of {size:,} rows x {width} in {name} takes {needed:.2f} GiB, of memory and of every checkpoint, "
+            f"a bank of {size:,} rows x {width} in {name} takes {needed:.2f} GiB in memory and in every checkpoint, "
             f"and budget_gib is {budget_gib:g}: raise it or set a smaller size{smaller}"
         )
 

@@ -20,7 +20,7 @@ import torch.distributed as dist
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from contrast.data import TrainingData
-from contrast.errors import InputError, RunStopped
+from contrast.errors import InputError, RunStopped, counted
 from contrast.run_folder import RunFolder
 from contrast.runs.checkpoint import FORMAT, write_checkpoint
 from contrast.runs.length import RunLength
@@ -209,13 +209,13 @@ class Checkpoints(lightning.Callback):
             run: planned length of the run.
         """
         if self.keep_every_n_epochs > run.epochs:
-            has = f"{run.epochs} epoch{'' if run.epochs == 1 else 's'}"
+            has = counted(run.epochs, "epoch")
             kept = f"checkpoints.keep_every_n_epochs is {self.keep_every_n_epochs} and this run has {has}"
-            return f"{kept}: no checkpoint will be kept under its own name"
+            return f"{kept}: no numbered checkpoint will be kept"
         if self.every_n_steps > run.steps:
-            has = f"{run.steps:,} step{'' if run.steps == 1 else 's'}"
+            has = counted(run.steps, "step")
             kept = f"checkpoints.every_n_steps is {self.every_n_steps:,} and this run has {has}"
-            return f"{kept}: none will be written within an epoch"
+            return f"{kept}: no checkpoint will be written within an epoch"
         return None
 
     def on_save_checkpoint(

@@ -38,7 +38,7 @@ class Gallery:
         self._queries: list[tuple[int, float, list[HardNegative]]] = []
 
     @torch.no_grad()
-    def look(self, loss: LogitLoss, pairs: Pairs) -> None:
+    def collect(self, loss: LogitLoss, pairs: Pairs) -> None:
         """Keep a few queries of a step with their hardest negatives.
 
         Args:

@@ -15,6 +15,8 @@ from lightning.fabric.loggers.logger import _DummyExperiment
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from tqdm.auto import tqdm
 
+from contrast.errors import counted
+
 __all__ = ["attempt", "flush", "guard", "missed_calls", "prepare", "sent"]
 
 T = TypeVar("T")
@@ -59,7 +61,7 @@ class _Calls:
         try:
             if time.monotonic() < self._pauses.get(kind, (0.0, 0.0))[1]:
                 if outer:
-                    raise ConnectionError(f"{kind} failed before and is tried again later")
+                    raise ConnectionError(f"{kind} failed before and will be tried again later")
                 self.missed[kind] += 1
                 return otherwise
             result = call()
@@ -78,9 +80,12 @@ class _Calls:
             self._inside = outer
 
     def _report(self, kind: str, error: Exception) -> None:
-        said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(": ")
-        line = f"warning {self.name} failed at {kind} ({said}): the run goes on and its folder keeps all; tried again"
-        tqdm.write(f"{line} after a pause, further failures are only counted", sys.stderr)
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(": ")
+        tqdm.write(
+            f"warning {self.name} failed at {kind} ({reason}): the run continues, and its folder is complete; the "
+            "logger is tried again after a pause, and further failures are only counted",
+            sys.stderr,
+        )
 
 
 def guard(logger: Logger) -> Logger:
@@ -143,7 +148,7 @@ def missed_calls(loggers: Iterable[Logger]) -> str:
         calls = getattr(logger, _CALLS, None)
         if calls is not None and calls.missed:
             kinds = ", ".join(f"{kind} {count:,}" for kind, count in calls.missed.most_common())
-            lines.append(f"{calls.name} missed {calls.missed.total():,} calls ({kinds})")
+            lines.append(f"{calls.name} missed {counted(calls.missed.total(), 'call')} ({kinds})")
     return "; ".join(lines)
 
 

@@ -43,7 +43,7 @@ class Metrics(lightning.Callback):
 
     def __init__(self, folder: RunFolder, every_n_steps: int = 10) -> None:
         if every_n_steps < 1:
-            raise InputError(f"metrics.every_n_steps {every_n_steps} is below 1")
+            raise InputError(f"metrics.every_n_steps {every_n_steps} is below 1: give 1 or more")
         self.folder, self.every_n_steps = folder, every_n_steps
         self._started = self._last_time = time.perf_counter()
         self._last_step = 0

@@ -69,7 +69,7 @@ class OnlineKNN(lightning.Callback):
             if self.neighbours > samples:
                 tqdm.write(
                     f"note    online_knn.neighbours {self.neighbours}: only {samples} train samples are searched, so "
-                    "all of them vote for every test sample",
+                    "all of them vote on every test sample",
                     file=sys.stderr,
                 )
         if self.every_n_epochs and trainer.global_step == 0:

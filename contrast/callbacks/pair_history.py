@@ -128,7 +128,7 @@ class PairHistory:
         if state["sums"].shape != self._sums.shape or state["running"].shape != self._running.shape:
             raise InputError(
                 f"the checkpoint has the history of {state['sums'].shape[-1]} samples, and the training set has "
-                f"{self._sums.shape[1]}: resume on the data of the run"
+                f"{self._sums.shape[1]}: resume on the run's own data"
             )
         self._running = state["running"]
         self._sums.copy_(state["sums"] if rank() == 0 else torch.zeros_like(state["sums"]))

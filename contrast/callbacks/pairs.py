@@ -98,7 +98,7 @@ class PairRecorder(lightning.Callback):
         # processes.
         due = self._last_batch and _due(trainer, pl_module, self.gallery)
         if due and isinstance(loss_of, LogitLoss):
-            self._gallery.look(loss_of, output.pairs[0])
+            self._gallery.collect(loss_of, output.pairs[0])
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         if self._history is None:

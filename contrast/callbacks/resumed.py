@@ -132,7 +132,7 @@ class ResumedRecords(lightning.Callback):
             of = ", ".join(resumption.optimizers) or "another class"
             raise InputError(
                 f"model.optimizer {', '.join(now)}: the checkpoint at step {resumption.step} holds the state of {of}, "
-                f"which another optimiser cannot go on from: leave model.optimizer as it was, or start a new run with: "
+                f"and another optimiser cannot use it: keep model.optimizer as it was, or start a new run with: "
                 f"{new_run_command(self.folder)}"
             )
 

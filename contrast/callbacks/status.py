@@ -23,7 +23,7 @@ __all__ = ["NOTHING", "DoctorLog", "RunStatus"]
 
 SIGNAL = 128  # exit codes above it are 128 + signal number
 MOST_WORDS = 500
-NOTHING = "no step was trained: something ended the run before its first step"
+NOTHING = "no step was trained: the run ended before its first step"
 
 
 class RunStatus(lightning.Callback):
@@ -103,9 +103,9 @@ def _in_one_line(exception: BaseException) -> str:
     """
     if isinstance(exception, KeyboardInterrupt | SystemExit):
         return "stopped by a signal"
-    said = " ".join(str(exception).split())
+    text = " ".join(str(exception).split())
     ours = isinstance(exception, InputError | RunStopped)
-    return (said if ours else f"{type(exception).__name__}: {said}".rstrip(": "))[:MOST_WORDS]
+    return (text if ours else f"{type(exception).__name__}: {text}".rstrip(": "))[:MOST_WORDS]
 
 
 _TIMES = 20
@@ -138,4 +138,4 @@ class DoctorLog(lightning.Callback):
             if finding.rule not in self._said and not finding.rule.startswith(_TOLD_AT_THE_START):
                 self._said.add(finding.rule)
                 # tqdm.write keeps the progress bar intact.
-                tqdm.write(f"doctor  {finding.rule}: {finding.seen} {finding.mend}", file=sys.stderr)
+                tqdm.write(f"doctor  {finding.rule}: {finding.seen} {finding.fix}", file=sys.stderr)

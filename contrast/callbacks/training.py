@@ -106,7 +106,7 @@ class FiniteLoss(lightning.Callback):
         )
         broken = [each for each in input_findings(read_object(self.folder.input) or {}) if each.severity == "problem"]
         if broken:
-            cause = f"{broken[0].rule}: {broken[0].seen} {broken[0].mend}".rstrip(".")
+            cause = f"{broken[0].rule}: {broken[0].seen} {broken[0].fix}".rstrip(".")
         kept = f"the last good checkpoint is {self.folder.last_checkpoint}"
         if not self.folder.last_checkpoint.exists():
             kept = "no checkpoint had been written yet"

@@ -50,11 +50,11 @@ def with_id(logger: Any, folder: RunFolder) -> Any:
     if getattr(rank_zero_only, "rank", 0) != 0:  # only the first process connects to W&B
         return None if mode == "disabled" else logger
     if mode == "disabled":
-        print(f"note    {_MODE}=disabled in the environment: W&B is left out", file=sys.stderr)
+        print(f"note    {_MODE}=disabled in the environment: W&B is turned off", file=sys.stderr)
         return None
     given, kept = logger.get("init_args") or {}, _kept(folder)
     if mode == "online" and given.get("offline"):
-        online = "the configuration says offline, and stays so: --trainer.logger.init_args.offline false sends"
+        online = "the configuration says offline and takes precedence: --trainer.logger.init_args.offline false sends"
         print(f"note    {_MODE}=online in the environment, but {online}", file=sys.stderr)
     own = given.get("version") or given.get("id") or kept.get("id") or secrets.token_hex(4)
     _require_id(own)
@@ -70,9 +70,7 @@ def _mode() -> str:
     mode = os.environ.get(_MODE, "")
     if mode and mode not in _MODES:
         known = did_you_mean(mode, _MODES)
-        raise InputError(
-            f"{_MODE}={mode} in the environment is no mode of W&B's{known}; unset it, or give one of these"
-        )
+        raise InputError(f"{_MODE}={mode} in the environment is not a W&B mode{known}; unset it, or give one of these")
     return mode
 
 
@@ -80,7 +78,7 @@ def _require_id(own: object) -> None:
     unfit = sorted(set(str(own)) & set(_NOT_IN_AN_ID))
     if unfit or not str(own).strip():
         raise InputError(
-            f"trainer.logger: W&B takes no id {own!r}: give letters, digits, - and _"
+            f"trainer.logger: W&B does not accept the id {own!r}: give letters, digits, - and _"
             + (f", without {' '.join(unfit)}" if unfit else "")
         )
 
@@ -114,13 +112,13 @@ def _raise(error: Exception) -> None:
 
 def _refusal(error: Exception) -> str:
     """W&B's error message about its settings, with the source of the setting and the fix."""
-    said = " ".join(str(error).split())
-    if "API key" in said and os.environ.get("WANDB_API_KEY"):
+    text = " ".join(str(error).split())
+    if "API key" in text and os.environ.get("WANDB_API_KEY"):
         return (
-            "trainer.logger: W&B does not take the API key in WANDB_API_KEY: correct it, or stay offline with "
+            "trainer.logger: W&B does not accept the API key in WANDB_API_KEY: correct it, or stay offline with "
             "--trainer.logger.init_args.offline true"
         )
-    if "API key" in said:
+    if "API key" in text:
         return (
             "trainer.logger: W&B is online and no API key is configured: run `wandb login`, set WANDB_API_KEY, or stay "
             "offline with --trainer.logger.init_args.offline true"
@@ -128,7 +126,7 @@ def _refusal(error: Exception) -> str:
     details = getattr(error, "errors", None)
     wrong = details() if callable(details) else []
     if not wrong:
-        return f"trainer.logger: W&B refuses its settings: {said[:300]}"
+        return f"trainer.logger: W&B refuses its settings: {text[:300]}"
     name, value = ".".join(map(str, wrong[0].get("loc", ()))), wrong[0].get("input")
     variable = f"WANDB_{name.upper()}"
     where = (
@@ -212,8 +210,8 @@ def _finish(run: Any, exit_code: int) -> None:
     try:
         run.finish(exit_code=exit_code)
     except Exception as error:  # any exception: W&B's own process may have been killed
-        said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(": ")
-        closed = f"warning W&B did not close its run ({said}): the run folder is whole, W&B's files may be cut"
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(": ")
+        closed = f"warning W&B did not close its run ({reason}): the run folder is complete, W&B's files may be cut off"
         print(closed, file=sys.stderr)
         with contextlib.suppress(Exception):
             sys.modules["wandb"].teardown(exit_code)  # else W&B retries when Python exits, with a traceback

@@ -36,9 +36,9 @@ _HELP = """\
 Sections of a configuration, each also a flag with dots:
   model     the method and, in it, backbone, head, loss, optimizer, schedule
   data      train and test sets, views, batch_size, workers
-  trainer   anything of Lightning's Trainer: max_epochs, accelerator, devices, precision, logger
-  metrics, scores, pairs, bank, online_knn, checkpoints   what is recorded, and every how many steps or epochs
-  seed_everything     the one seed of a run
+  trainer   arguments of Lightning's Trainer: max_epochs, accelerator, devices, precision, logger
+  metrics, scores, pairs, bank, online_knn, checkpoints   what is recorded, and how often
+  seed_everything     the only seed of a run
 
 Classes by their short names, or any class by its dotted path:
 {choices}
@@ -51,11 +51,11 @@ examples:
   contrast pretrain --config configs/method/mocov2.yaml --config configs/data/cifar10.yaml \\
       --config configs/experiment/cifar10_mocov2.yaml --config configs/logger/wandb.yaml --run runs/m2
   contrast pretrain --resume runs/m2
-  contrast pretrain --config configs/demo.yaml --run runs/job --resume auto      # the same line starts and goes on
+  contrast pretrain --config configs/demo.yaml --run runs/job --resume auto      # this command starts or resumes
 
-A run ends with exit code 0 when it is done, 1 when it failed, 2 when it was given wrongly, and 128 + the signal when it
-was asked to stop and saved all it had: 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM, 138 SLURM's warning SIGUSR1 (the job is
-queued again)."""
+Exit codes: 0 if the run is complete, 1 if it failed, 2 for wrong input, and 128 + the signal's number if the run was
+told to stop and saved everything: 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM, 138 SLURM's warning SIGUSR1 (SLURM then starts
+the job again)."""
 
 _LISTED = (
     *("model", "loss", "objective", "temperature", "transforms", "weighting"),
@@ -119,17 +119,19 @@ def read_request(arguments: list[str]) -> Request:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--config", action="append", default=[], type=Path, metavar="FILE", help="YAML; later over earlier"
+        "--config", action="append", default=[], type=Path, metavar="FILE", help="YAML; later files win"
     )
     parser.add_argument("--run", type=Path, metavar="FOLDER", help="the new run's folder (default: runs/METHOD-TIME)")
-    again = "go on with the run in this folder; auto: with the run in --run's folder, if it has a checkpoint"
+    again = (
+        "resume the run in this folder; auto: resume the run in --run's folder if it has a checkpoint, else start it"
+    )
     parser.add_argument("--resume", type=_resumed, metavar="FOLDER", help=again)
     trust = "with --resume: let the run folder's configuration name any class, and run its code"
     parser.add_argument("--trust", action="store_true", help=trust)
     parser.add_argument(
         "--resume-on-changed-data",
         action="store_true",
-        help="with --resume: go on although training samples were added, removed or changed; they are matched by name",
+        help="with --resume: accept added, removed or changed training samples; samples are matched by name",
     )
     parser.add_argument("--print_config", action="store_true", help="print the resolved configuration and stop")
     known, rest = parser.parse_known_args(arguments)
@@ -137,7 +139,7 @@ def read_request(arguments: list[str]) -> Request:
         return Request(typed_help=rest)
     on_changed_data = known.resume_on_changed_data
     if on_changed_data and known.resume is None:
-        raise InputError("--resume-on-changed-data says how a run goes on: give --resume FOLDER too")
+        raise InputError("--resume-on-changed-data needs --resume FOLDER: give both")
     return Request(
         known.config,
         _flags(rest),
@@ -159,7 +161,7 @@ def _flags(rest: list[str]) -> list[tuple[str, str]]:
     words = iter(rest)
     for word in words:
         if not word.startswith("--") or len(word) < 3:
-            raise InputError(f"{word!r} belongs to no flag: {_meant(word)}")
+            raise InputError(f"{word!r} does not belong to a flag: {_meant(word)}")
         name, equals, text = word[2:].partition("=")
         require_section(name, of_flag=True)
         if not equals:

@@ -111,11 +111,11 @@ class TrainingFacts:
         except InputError:
             raise
         except _OF_FILES as error:
-            said = str(construction_error(f"{class_type.__module__}.{class_type.__qualname__}", kwargs, error))
-            fix = "" if "correct root" in said else ": correct the arguments, or get the files again"
+            message = str(construction_error(f"{class_type.__module__}.{class_type.__qualname__}", kwargs, error))
+            fix = "" if "correct root" in message else ": correct the arguments, or get the files again"
             if refused:
-                fix = "; `download: true` out of a run folder or checkpoint is not obeyed: add --trust to download"
-            raise InputError(f"{said}{fix}") from error
+                fix = "; `download: true` from a run folder or checkpoint is ignored: add --trust to download"
+            raise InputError(f"{message}{fix}") from error
 
 
 CALLBACKS: dict[str, type[lightning.Callback]] = {
@@ -219,7 +219,7 @@ def _refuse_nothing(typed: Any) -> None:
         given = vars(typed[section]) if section in typed else {}
         for name in given:
             if given[name] is None and type(None) not in get_args(kinds[name]):
-                raise InputError(f"{section}.{name}: null is not a value here: leave it out for the default")
+                raise InputError(f"{section}.{name}: null is not allowed here: leave the setting out for its default")
 
 
 def build(parser: jsonargparse.ArgumentParser, typed: Any, received: bool = False) -> Any:
@@ -253,7 +253,7 @@ def refused_in_one_line(action: Callable[[], Any]) -> Any:
             raise InputError(MEMORY) from error
         raise InputError(one_line(str(error), {slot: choices(slot) for slot in SLOTS} | _optimizers())) from error
     except IndexError as error:  # jsonargparse raises it if a constructor's exception has no text, such as MemoryError
-        raise InputError("a class cannot be built, most likely for want of memory: give smaller numbers") from error
+        raise InputError("a class cannot be built, most likely because memory ran out: give smaller numbers") from error
     except (MemoryError, RuntimeError, OSError) as error:  # data set classes raise these about their files
         if out_of_memory(error):
             raise InputError(MEMORY) from error

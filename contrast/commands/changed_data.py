@@ -106,16 +106,16 @@ def changed_data(checkpoint: Path, model: nn.Module, data: TrainingData, allowed
     if difference is None:
         return None
     where = root_of(data.train_set.source)
-    said = f"the training data{f' in {where!r}' if where else ''} are not those of the checkpoint ({difference})"
+    problem = f"the training data{f' in {where!r}' if where else ''} differ from the checkpoint's ({difference})"
     if not allowed:
-        raise InputError(f"{said}: put them back, or go on with these by --resume-on-changed-data")
-    matching = _matched(old, new, data, said)
+        raise InputError(f"{problem}: restore the old data, or accept the new data with --resume-on-changed-data")
+    matching = _matched(old, new, data, problem)
     if is_first_process():
-        print(f"note    {said}: {_counts(matching)}{_of_the_epoch(content)}", file=sys.stderr)
+        print(f"note    {problem}: {_counts(matching)}{_of_the_epoch(content)}", file=sys.stderr)
     return ChangedData(matching, old.numbering, new.numbering, model)
 
 
-def _matched(old: DataIdentity, new: DataIdentity, data: TrainingData, said: str) -> Matching:
+def _matched(old: DataIdentity, new: DataIdentity, data: TrainingData, problem: str) -> Matching:
     matching = match_samples(old, new)
     if matching is None and old.contents is not None and new.samples >= old.samples:
         # Without names, a sample is identified by its number. This requires that all old samples kept their numbers.
@@ -123,19 +123,20 @@ def _matched(old: DataIdentity, new: DataIdentity, data: TrainingData, said: str
         matching = appended(old.samples, new.samples) if before.contents == old.contents else None
     if matching is None:
         raise InputError(
-            f"{said}, and its samples cannot be matched: by name only samples of files are, each of a name of its own, "
-            "and arrays only where samples were added behind those of before: put the data back, or start a new run"
+            f"{problem}, and the samples cannot be matched: files need unique names, and arrays may only have samples "
+            "appended: restore the old data, or start a new run"
         )
     if not bool((matching.old_of >= 0).any()):
-        raise InputError(f"{said}, and no sample has the name of one of before: start a new run on these data")
+        raise InputError(
+            f"{problem}, and the old and new data have no sample name in common: start a new run on these data"
+        )
     return matching
 
 
 def _counts(matching: Matching) -> str:
     matched = int((matching.old_of >= 0).sum())
-    return (
-        f"{matched:,} samples matched, {len(matching.old_of) - matched:,} new, {len(matching.new_of) - matched:,} gone"
-    )
+    new, removed = len(matching.old_of) - matched, len(matching.new_of) - matched
+    return f"{matched:,} samples matched, {new:,} new, {removed:,} removed"
 
 
 def _of_the_epoch(content: dict[str, Any]) -> str:
@@ -143,7 +144,9 @@ def _of_the_epoch(content: dict[str, Any]) -> str:
     epochs = content["contrast"].get("epochs")
     within = isinstance(epochs, int) and content["epoch"] >= epochs
     return (
-        f"; the rest of epoch {content['epoch']} follows the new data's order, not without repetition" if within else ""
+        f"; the rest of epoch {content['epoch']} follows the new data's order, so some samples may repeat"
+        if within
+        else ""
     )
 
 
@@ -160,8 +163,8 @@ def _refuse_other_sizes(content: dict[str, Any], model: nn.Module, data: Trainin
         if count is not None and count != data.train_samples:
             raise InputError(
                 f"checkpoint {str(checkpoint)!r} was written on {count:,} training samples, and there are "
-                f"{data.train_samples:,} now: put the data back, or start a new run (it does not say which samples it "
-                "was written on, so that they cannot be matched)"
+                f"{data.train_samples:,} now: restore the old data, or start a new run (the checkpoint does not record "
+                "which samples it was trained on, so they cannot be matched)"
             )
 
 

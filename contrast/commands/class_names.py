@@ -129,12 +129,12 @@ _PLACES = {
     "loss": ("a loss", "--model.loss {}"),
     "objective": ("an objective", "--model.loss.objective {}"),
     "temperature": ("a temperature", "--model.loss.temperature {}"),
-    "transforms": ("a transform of pairs", "--model.loss.transforms '[{}]'"),
-    "weighting": ("a weighting of pairs", "--model.loss.weighting {}"),
+    "transforms": ("a pair transform", "--model.loss.transforms '[{}]'"),
+    "weighting": ("a pair weighting", "--model.loss.weighting {}"),
     "backbone": ("a backbone", "--model.backbone {}"),
     "head": ("a projection head", "--model.head {}"),
     "bank": ("a memory bank", "--model.bank {}"),
-    "mining": ("a rule of mining", "--model.bank.mining {}"),
+    "mining": ("a mining rule", "--model.bank.mining {}"),
     "approximate": ("an approximate search", "--model.bank.approximate {}"),
     "schedule": ("a schedule", "--model.schedule {}"),
     "data": ("a kind of data", "--data {}"),
@@ -171,7 +171,7 @@ def no_class(path: str, name: str, known: Iterable[str] = ()) -> str:
         return f"{name!r} is the name of a network: give --model.backbone ResNet --model.backbone.name {name.lower()}"
     names = list(known) or (choices(slot) if slot in SLOTS else [])
     if name.lower() in ("none", "nil"):
-        return f"no class {name!r}, and one is needed here; known: {', '.join(names)}"
+        return f"no class {name!r}, and a class is required here; known: {', '.join(names)}"
     return f"no class {name!r}" + (did_you_mean(name, names) if names else "; give a class's dotted path")
 
 
@@ -226,7 +226,7 @@ def _unnamed(path: tuple[str, ...], argument: str) -> str:
     place, slot = ".".join(path), path[-1]
     example = _EXAMPLES.get(slot) or choices(slot)[0]
     return (
-        f"{place}.{argument}: no class is named whose argument this is: name it first, as in --{place} {example} "
+        f"{place}.{argument}: no class is set that takes this argument: set it first, as in --{place} {example} "
         f"--{place}.{argument} VALUE"
     )
 

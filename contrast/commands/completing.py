@@ -37,17 +37,19 @@ def complete(config: Config) -> Config:
     _require_sections(config)
     config["data"] = _with({"class_path": "ImageData"} | _spec(config.get("data")), seed=config["seed_everything"])
     require_named({"data": config["data"]})
-    said = config["data"]["init_args"]
-    views = _spec(said.get("views"))
+    arguments = config["data"]["init_args"]
+    views = _spec(arguments.get("views"))
     size = _arguments(views).get("size", default_of(views.get("class_path"), "size"))
     if config.get("model"):
         model = _spec(config["model"])
         if "class_path" not in model:
-            raise InputError("model has no class: add --config configs/method/simclr.yaml, say, or --model SimCLR")
+            raise InputError(
+                "model has no class: add --model SimCLR, or for example --config configs/method/simclr.yaml"
+            )
         require_named({"model": model})
         kind = config["data"]["class_path"]
         backbone = {"class_path": _usual_backbone(kind)} | _spec(_arguments(model).get("backbone"))
-        takes = {"image_size": size, "channels": said.get("channels", default_of(kind, "channels"))}
+        takes = {"image_size": size, "channels": arguments.get("channels", default_of(kind, "channels"))}
         fits = {name: value for name, value in takes.items() if value and _takes(backbone["class_path"], name)}
         config["model"] = {
             **model,
@@ -64,19 +66,21 @@ def _require_sections(config: Config) -> None:
         require_section(name, of_flag=False)
     for name in config.keys() - {"seed_everything", "model", "data"}:
         if not isinstance(config[name], dict):
-            raise InputError(f"{name}: {config[name]!r:.60} is no section: give names and values")
+            raise InputError(f"{name}: {config[name]!r:.60} is not a section: give names and values")
     devices, nodes = (config.get("trainer", {}).get(name) for name in ("devices", "num_nodes"))
     if isinstance(devices, int) and devices > _MOST_PROCESSES:  # each would start before any error
-        raise InputError(f"trainer.devices {devices} is above {_MOST_PROCESSES}: give how many there are")
+        raise InputError(
+            f"trainer.devices {devices} is above {_MOST_PROCESSES}: give the number of devices of this machine"
+        )
     if isinstance(nodes, int) and nodes != 1:  # nothing starts the other nodes' processes
-        raise InputError(f"trainer.num_nodes {nodes}: a run is of one machine's processes; leave it at 1")
+        raise InputError(f"trainer.num_nodes {nodes}: a run uses one machine: leave it at 1")
     seed = config["seed_everything"]
     if not isinstance(seed, int) or isinstance(seed, bool):  # checked here, because sections copy the seed
         read = f"{str(seed).lower()} (as YAML reads {'yes and on' if seed else 'no and off'})"
         read = read if isinstance(seed, bool) else f"{seed!r:.60}"
         raise InputError(f"seed_everything: {read} is not an integer: give one from 0 to {2**32 - 1}")
     if not 0 <= seed < 2**32:
-        raise InputError(f"seed_everything {seed} is not between 0 and {2**32 - 1}, the seeds that numpy takes")
+        raise InputError(f"seed_everything {seed} is not between 0 and {2**32 - 1}, the range of numpy's seeds")
 
 
 def _spec(value: Any) -> Config:

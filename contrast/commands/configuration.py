@@ -54,14 +54,14 @@ def require_plain(value: Any, where: str) -> None:
         path, item, depth = waiting.pop()
         seen += 1
         if depth > _DEEPEST or seen > _MOST:
-            raise InputError(f"{where}: nested too deeply or repeated too often to be a configuration: write it out")
+            raise InputError(f"{where}: nested too deeply or repeated too often for a configuration: write it out")
         if isinstance(item, dict):
             _require_mapping(item, f"{where}: {path}" if path else where)
             waiting += [(f"{path}.{key}" if path else key, each, depth + 1) for key, each in item.items()]
         elif isinstance(item, list | tuple):
             waiting += [(path, each, depth + 1) for each in item]
         elif reason := _unfit(item):
-            place = "" if where == f"--{path}" else f"{path or 'the whole'}: "
+            place = "" if where == f"--{path}" else f"{path or 'the whole file'}: "
             raise InputError(f"{where}: {place}{reason}")
 
 
@@ -78,18 +78,18 @@ def _require_mapping(found: dict[Any, Any], where: str) -> None:
         )
     beside = sorted(found.keys() - _OF_CLASSES) if found.keys() & _OF_CLASSES else []
     if beside:  # such a key would be ignored without a message
-        raise InputError(f"{where}: {beside[0]!r} stands beside class_path or init_args: arguments belong in init_args")
+        raise InputError(f"{where}: {beside[0]!r} is next to class_path or init_args: move it into init_args")
     if not isinstance(found.get("init_args"), dict | None):
-        raise InputError(f"{where}: init_args {found['init_args']!r:.60} is no mapping of names to values")
+        raise InputError(f"{where}: init_args {found['init_args']!r:.60} is not a mapping: give names and values")
 
 
 def _unfit(item: Any) -> str:
     if isinstance(item, int) and item not in _INTEGERS:
         return f"an integer of {item.bit_length()} bits: give one of at most 64"
     if isinstance(item, float) and abs(item) > _LARGEST and math.isfinite(item):
-        return f"{item} is beyond what 32-bit floats hold: give a number up to {_LARGEST}"
+        return f"{item} is outside the range of 32-bit floats: give a number up to {_LARGEST}"
     if isinstance(item, str) and not is_text(item):
-        return f"the text {item!r:.60} has characters that no file name or page can have: leave them out"
+        return f"the text {item!r:.60} has characters that are not allowed in file names and pages: remove them"
     if isinstance(item, datetime.date):
         return f"YAML reads {item} as a date: quote it for a text, or give a number"
     if item is None or isinstance(item, int | float | str):
@@ -167,7 +167,7 @@ class Composition:
         over: Any = value
         names = flag.split(".")
         if not all(names):
-            raise InputError(f"--{flag} is no path of names: write it like --model.loss.objective")
+            raise InputError(f"--{flag} is not a path of names: write it like --model.loss.objective")
         for depth in range(len(names) - 1, -1, -1):
             over = {names[depth]: over}
         self.config = self._merge(self.config, over, ())
@@ -197,10 +197,12 @@ class Composition:
         named = over.get("class_path", base["class_path"])
         if not same_class(named, base["class_path"]):
             if arguments:
-                dropped = ", ".join(sorted(arguments))
+                before, after = short(base["class_path"]), short(named)
+                if before == after:  # two classes of one name: only their dotted paths tell them apart
+                    before, after = base["class_path"], named
                 self.notes.append(
-                    f"{'.'.join(path)}: {short(base['class_path'])} -> {short(named)}, which starts from its own "
-                    f"defaults (dropped: {dropped})"
+                    f"{'.'.join(path)}: {before} -> {after}, which starts from its own defaults "
+                    f"(dropped: {', '.join(sorted(arguments))})"
                 )
             arguments = {}
         merged = dict(arguments)
@@ -229,9 +231,9 @@ def compose(
     if base is not None:
         composition.lay(base)
     for file in files:
-        said = read_yaml(file)
-        require_plain(said, repr(str(file)))
-        composition.lay(with_stored_defaults(said) if _is_of_a_run(file) else said)
+        content = read_yaml(file)
+        require_plain(content, repr(str(file)))
+        composition.lay(with_stored_defaults(content) if _is_of_a_run(file) else content)
     for name, text in sorted(flags, key=lambda flag: flag[0].count(".")):
         composition.set(name, _value(name, text))
     return composition
@@ -262,13 +264,13 @@ def read_yaml(file: Path) -> dict[Any, Any]:
     except OSError as error:
         raise InputError(f"cannot read configuration {str(file)!r}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{str(file)!r}: not YAML: it is not text in UTF-8") from error
+        raise InputError(f"{str(file)!r}: not YAML: it is not UTF-8 text") from error
     try:
         content = parse_yaml(text)
     except InputError as error:
         raise InputError(f"{str(file)!r}: {error}") from error
     if not isinstance(content, dict):
-        raise InputError(f"{str(file)!r} holds no mapping of names to values, so it is no configuration")
+        raise InputError(f"{str(file)!r} is not a configuration: it holds no mapping of names to values")
     return content
 
 

@@ -16,7 +16,7 @@ EPILOG = """examples:
   contrast dashboard runs                      then open http://127.0.0.1:8230/
   contrast dashboard runs --port 9000
 
-It reads files only, on this machine alone, and can be started and stopped at any time: runs do not notice."""
+The dashboard only reads files and by default serves only this machine. Starting or stopping it does not affect runs."""
 
 LAST_PORT = 65535
 
@@ -47,17 +47,19 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("runs", type=Path, metavar="RUNS_FOLDER", help="which holds run folders, say runs")
     parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen at (default: this machine alone, %(default)s)"
+        "runs", type=Path, metavar="RUNS_FOLDER", help="folder that holds run folders, for example runs"
     )
-    parser.add_argument("--port", default="8230", help="0 for any that is free (default: %(default)s)")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: only this machine, %(default)s)"
+    )
+    parser.add_argument("--port", default="8230", help="0 for any free port (default: %(default)s)")
     return parser
 
 
 def _folder(path: Path) -> Path:
     if not path.exists():
-        raise InputError(f"no folder {str(path)!r}: give the folder that holds your runs, or make it first")
+        raise InputError(f"no folder {str(path)!r}: give the folder that holds your runs, or create it first")
     if not path.is_dir():
         raise InputError(f"{str(path)!r} is a file: give the folder that holds your runs")
     if RunFolder(path).config.is_file():
@@ -68,5 +70,5 @@ def _folder(path: Path) -> Path:
 
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 6 and int(text) <= LAST_PORT):
-        raise InputError(f"--port {text!r} is no port: give 1024 to {LAST_PORT}, or 0 for any that is free")
+        raise InputError(f"--port {text!r} is not a port: give 1024 to {LAST_PORT}, or 0 for any free port")
     return int(text)

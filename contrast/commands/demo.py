@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> int:
         default=[],
         type=Path,
         metavar="FILE",
-        help="YAML; later over earlier (default: the digits)",
+        help="YAML; later files win (default: the digits)",
     )
     known = parser.parse_args(arguments)
     files = known.config or [shipped_configuration("demo.yaml")]
@@ -75,7 +75,7 @@ def _check(files: Sequence[Path]) -> None:
     """Refuse a configuration without a test set before training begins."""
     data = compose(files, ()).config.get("data") or {}
     if isinstance(data, dict) and not data.get("init_args", {}).get("test"):
-        raise InputError("the demo evaluates on data.test, and the configuration names none: give a test set")
+        raise InputError("the demo evaluates on data.test, and the configuration has none: give a test set")
 
 
 def evaluate(folder: RunFolder) -> dict[str, Any]:
@@ -113,10 +113,10 @@ def evaluate(folder: RunFolder) -> dict[str, Any]:
 
 
 def _results(run: LoadedRun, folder: RunFolder) -> dict[str, Result]:
-    from contrast.commands.evaluating import told
+    from contrast.commands.evaluating import origin
     from contrast.evaluation import choose_device, evaluate_knn, evaluate_probe, measure_baselines, with_notes
 
-    data, device, cache, about = run.data, choose_device("auto"), folder.features, told(run)
+    data, device, cache, about = run.data, choose_device("auto"), folder.features, origin(run)
     # At most half of a class: with all of its samples, the five random choices of labels would be identical.
     few, neighbours = min(_PER_CLASS, max(1, _smallest_class(data) // 2)), min(_NEIGHBOURS, data.train_samples)
     results = {

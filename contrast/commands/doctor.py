@@ -6,19 +6,21 @@ import argparse
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 from contrast.commands.arguments import OneLineParser
 from contrast.doctor import Examination, examine
+from contrast.errors import counted
 from contrast.run_folder import RunFolder
 
 __all__ = ["main"]
 
 EPILOG = """examples:
-  contrast doctor runs/simclr             what stands out, the worst first
-  contrast doctor runs/simclr --json      the same for a script
+  contrast doctor runs/simclr             findings, the worst first
+  contrast doctor runs/simclr --json      the same as JSON
 
-It reads the run folder only, of a finished run or of one that still trains. A finding comes with the number behind it;
-docs/doctor.md has the bounds, and the runs that they were set by."""
+The doctor only reads the run folder, of a finished run or of a run in training. Each finding gives the number behind
+it and a fix; docs/doctor.md lists the bounds and the runs from which they were set."""
 
 
 def main(argv: list[str]) -> int:
@@ -34,37 +36,45 @@ def main(argv: list[str]) -> int:
     folders = [RunFolder.existing(path) for path in arguments.runs]
     found = {str(folder.path): examine(folder) for folder in folders}
     if arguments.json:
-        print(json.dumps({path: dataclasses.asdict(each) for path, each in found.items()}, indent=2))
+        print(json.dumps({path: _as_json(each) for path, each in found.items()}, indent=2))
         return 0
     for path, each in found.items():
-        print(_said(path, each))
+        print(_as_text(path, each))
     return 0
 
 
-def _said(path: str, found: Examination) -> str:
+def _as_json(found: Examination) -> dict[str, Any]:
+    """An examination as JSON; each finding also has its fix under the key `mend`, the key of earlier versions."""
+    findings = [{**dataclasses.asdict(finding), "mend": finding.fix} for finding in found.findings]
+    return {**dataclasses.asdict(found), "findings": findings}
+
+
+def _as_text(path: str, found: Examination) -> str:
     after = "" if found.progress >= 1 else f", {100 * found.progress:.0f} % of the run"
     seen = f"{found.rows:,} observed steps{after}"
     if not found.rows:
-        seen = "no observed steps: rules on scores and embeddings had nothing to look at"
+        seen = "no observed steps: rules on scores and embeddings are skipped"
     lines = [f"{path}: {_counted(found)} ({seen})"]
     for finding in found.findings:
-        lines += ["", f"{finding.severity.upper()}  {finding.rule}", f"  {finding.seen}", f"  {finding.mend}"]
+        lines += ["", f"{finding.severity.upper()}  {finding.rule}", f"  {finding.seen}", f"  {finding.fix}"]
     return "\n".join(lines)
 
 
 def _counted(found: Examination) -> str:
     count = len(found.findings)
-    return "nothing found" if not count else "1 finding" if count == 1 else f"{count} findings"
+    return counted(count, "finding") if count else "nothing found"
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog="contrast doctor",
-        description="Say what is wrong with a run, with the number behind each finding.",
+        description="Find problems of a run, each with the number behind it and a fix.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder, finished or still training")
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="run folder of a finished run or of a run in training"
+    )
     parser.add_argument("--json", action="store_true", help="findings as JSON, by run")
     return parser

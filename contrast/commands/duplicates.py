@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from contrast.commands.arguments import OneLineParser
-from contrast.commands.evaluating import add_source, load_source, told
+from contrast.commands.evaluating import add_source, load_source, origin
 from contrast.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ EPILOG = """examples:
   contrast duplicates runs/first --threshold 0.999
   contrast duplicates --weights resnet50.pth --backbone resnet50 --data configs/data/imagenet100.yaml
 
-Features are what an encoder makes of unaugmented samples, so a pair is as alike as the encoder can tell: look at the
-picture before samples are thrown away. Labels are not needed; with them, pairs of two classes are counted."""
+Features are the encoder's outputs for unaugmented samples, so different samples may look alike to the encoder: check
+the picture before you remove samples. Labels are optional; with labels, pairs of different classes are counted."""
 
 _LISTED = 100_000  # maximum number of pairs of each kind in the file
 _SHOWN = 40
@@ -50,21 +50,21 @@ def main(argv: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog="contrast duplicates",
-        description="Samples whose features are nearly parallel: within train, and between train and test.",
+        description="Find near-duplicate samples by their features: within train, and between train and test.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     add_source(parser)
     parser.add_argument(
-        "--threshold", type=float, default=0.99, metavar="C", help="the least cosine of a pair; default: 0.99"
+        "--threshold", type=float, default=0.99, metavar="C", help="smallest cosine of a reported pair; default: 0.99"
     )
     parser.add_argument(
         "--neighbours",
         type=int,
         default=10,
         metavar="K",
-        help="nearest samples of each that are looked at; default: 10",
+        help="nearest samples to search for each sample; default: 10",
     )
     return parser
 
@@ -82,7 +82,7 @@ def _search(run: LoadedRun, root: RunFolder, arguments: argparse.Namespace) -> N
         test = sets["test"].features.to(device)
         found["test and train"] = near_across(test, train, *limits, "pairs of test and train")
     content: dict[str, Any] = {
-        **told(run),
+        **origin(run),
         **run.encoder.description,
         "fingerprint": run.encoder.fingerprint,
         "threshold": arguments.threshold,
@@ -133,7 +133,7 @@ def _described(
 
 
 def _print(kind: str, found: dict[str, Any], samples: int) -> None:
-    classes = "" if found["of_two_classes"] is None else f"; {found['of_two_classes']:,} of them of two classes"
+    classes = "" if found["of_two_classes"] is None else f"; {found['of_two_classes']:,} of them of different classes"
     least = "" if found["complete"] else "at least "
     print(f"{kind}: {least}{found['pairs']:,} pairs, {found['samples']:,} of {samples:,} samples{classes}")
 

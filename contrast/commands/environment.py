@@ -45,7 +45,7 @@ def only_training() -> Iterator[None]:
     """
     if not _TRAINING.acquire(blocking=False):
         raise InputError(
-            "another training is under way in this process, and its threads share one random generator: start this one "
+            "another run is training in this process, and all threads share one random generator: start this one "
             "as a process of its own, or after the other"
         )
     try:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from contrast.commands.loading import LoadedRun
     from contrast.evaluation import Baseline, Result
 
-__all__ = ["add_baselines", "add_source", "add_trust", "load_source", "report", "told"]
+__all__ = ["add_baselines", "add_source", "add_trust", "load_source", "origin", "report"]
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
@@ -48,13 +48,13 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights-prefix",
         metavar="PREFIX",
-        help="with --weights: what stands before the network's names in the file, say student. (default: found)",
+        help="with --weights: prefix of the network's names in the file, for example student. (default: detected)",
     )
     parser.add_argument(
         "--output",
         type=Path,
         metavar="FOLDER",
-        help="gets evaluations/ and features/ (default: RUN; for weights from elsewhere runs/ and the file's name)",
+        help="folder for evaluations/ and features/ (default: RUN; with --weights runs/ and the file's name)",
     )
     add_trust(parser)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
@@ -65,7 +65,7 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust",
         action="store_true",
-        help="let RUN's stored configuration name any class, and run its code (default: a list of harmless ones)",
+        help="let RUN's stored configuration name any class, and run its code (default: only harmless classes)",
     )
 
 
@@ -113,7 +113,7 @@ def load_source(arguments: argparse.Namespace) -> tuple[LoadedRun, RunFolder]:
     return run, RunFolder(arguments.output) if arguments.output else run.folder or elsewhere
 
 
-def told(run: LoadedRun) -> dict[str, Any]:
+def origin(run: LoadedRun) -> dict[str, Any]:
     """Origin of the encoder (run and checkpoint), as stored in a result."""
     if run.folder is None or not run.checkpoint.is_relative_to(run.folder.path):
         return {"run": None, "checkpoint": str(run.checkpoint)}
@@ -138,7 +138,7 @@ def report(result: Result, root: RunFolder, run: LoadedRun, arguments: argparse.
     from contrast.report.overview import data_in_words
 
     changed = run.changed_data()
-    also = (f"the train set is not the one that the encoder was pretrained on: {changed}",) if changed else ()
+    also = (f"the train set differs from the set that the encoder was pretrained on: {changed}",) if changed else ()
     result = with_notes(result, run.data, also)
     path = write_result(root.evaluations, result)  # written before the baselines, which take time
     protocol = result.protocol
@@ -152,7 +152,7 @@ def report(result: Result, root: RunFolder, run: LoadedRun, arguments: argparse.
     print(f"  selection: {protocol['selection']}")
     print(f"  interval: {protocol['interval']}")
     if arguments.no_baselines:
-        print("  baselines: none measured, as --no-baselines says")
+        print("  baselines: none measured (--no-baselines)")
     else:
         print(f"  {'baseline':<16}{'top-1':<28}encoder minus baseline, points", flush=True)
         device = choose_device(arguments.device)

@@ -21,8 +21,8 @@ EPILOG = """examples:
   contrast export runs/first                                writes runs/first/export
   contrast export runs/first/checkpoints/epoch-0100.ckpt --output encoder-100
 
-The card's `rebuild` is Python that makes the network again without this package where torchvision or timm has it. Its
-`evaluations` are those of exactly these weights."""
+The card's `rebuild` is Python code that builds the network, without this package if torchvision or timm has it. Its
+`evaluations` are the results of exactly these weights."""
 
 
 def main(argv: list[str]) -> int:
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
 
     run = load_run(arguments.source, trust=arguments.trust)
     if arguments.output is None and run.folder is None:
-        raise InputError(f"{str(arguments.source)!r} is in no run folder: say where to write with --output FOLDER")
+        raise InputError(f"{str(arguments.source)!r} is not in a run folder: give --output FOLDER")
     if run.folder is not None and not arguments.trust:
         from contrast.commands.trust import require_no_links
 
@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
     changed = run.changed_data()
     if changed:
         print(
-            f"note    the training data are not those of the checkpoint ({changed}): the card has the checkpoint's",
+            f"note    the training data differ from the checkpoint's ({changed}): the card has the checkpoint's",
             file=sys.stderr,
         )
     folder = arguments.output or (run.folder.export if run.folder else Path())
@@ -116,5 +116,5 @@ def _evaluations(run: LoadedRun) -> list[dict[str, Any]]:
 def _result(path: Path) -> dict[str, Any]:
     content = read_object(path)
     if content is None:
-        raise InputError(f"{str(path)!r} is no whole JSON object: remove it, or evaluate again")
+        raise InputError(f"{str(path)!r} is not a complete JSON object: remove it, or evaluate again")
     return content

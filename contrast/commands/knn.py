@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from contrast.commands.arguments import OneLineParser
-from contrast.commands.evaluating import add_baselines, add_source, load_source, report, told
+from contrast.commands.evaluating import add_baselines, add_source, load_source, origin, report
 
 __all__ = ["main"]
 
@@ -14,8 +14,8 @@ EPILOG = """examples:
   contrast knn runs/first --neighbours 20
   contrast knn --weights resnet50.pth --backbone resnet50 --data configs/data/imagenet100.yaml
 
-Nothing is chosen or trained: a test sample gets the class of most weight among its nearest train samples. Beside the
-encoder the command measures what it must beat: majority class, raw input and the same network with random weights."""
+kNN has nothing to train or select: a test sample gets the class with the largest total weight among its nearest train
+samples. The command also measures the baselines: majority class, raw input and the same network with random weights."""
 
 
 def main(argv: list[str]) -> int:
@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
 
     device = choose_device(arguments.device)
     neighbours, temperature = arguments.neighbours, arguments.temperature
-    result = evaluate_knn(run.encoder, run.data, root.features, device, neighbours, temperature, told=told(run))
+    result = evaluate_knn(run.encoder, run.data, root.features, device, neighbours, temperature, told=origin(run))
     report(result, root, run, arguments)
     return 0
 

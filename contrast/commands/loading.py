@@ -146,10 +146,10 @@ def load_foreign(
         InputError: if the architecture is unknown, or weights and architecture do not match key by key.
     """
     if not data_config:
-        raise InputError("weights from elsewhere say nothing of data: give --data FILE.yaml with a data section")
+        raise InputError("--weights names no data: give --data FILE.yaml with a data section")
     built = _build(_with_data({}, data_config), with_model=False, received=False, own=True)
     if not isinstance(built.data, ImageData):
-        raise InputError(f"--weights are of images, and the data here are {built.data.samples_name}: evaluate a run")
+        raise InputError(f"--weights needs images, and the data are {built.data.samples_name}: evaluate a run")
     channels, size, _ = built.data.input_shape
     if architecture.startswith("timm/"):
         backbone: Backbone = Timm(architecture.removeprefix("timm/"), image_size=size, channels=channels)
@@ -255,5 +255,5 @@ def _load_strictly(method: torch.nn.Module, state: Mapping[str, torch.Tensor], c
         lines = [" ".join(line.split()) for line in str(error).splitlines()[1:]]
         shown = "; ".join(lines)[:300]
         raise InputError(
-            f"checkpoint {str(checkpoint)!r} is of another architecture than its configuration says: {shown}"
+            f"checkpoint {str(checkpoint)!r}does not fit the architecture of its configuration:  {shown}"
         ) from error

@@ -54,27 +54,27 @@ def every_mistake(config: dict[str, Any], check: Callable[[dict[str, Any]], Type
     Raises:
         InputError: one line that names up to three mistakes, each with the value as written.
     """
-    left, said = config, list[str]()
+    left, messages = config, list[str]()
     while True:
         try:
             typed = check(left)
         except InputError as error:
             message = str(error)
         else:
-            if said:
-                raise InputError("; ".join(said))
+            if messages:
+                raise InputError("; ".join(messages))
             return typed
-        if said and "required" in message:  # an error caused by our removal of a value
-            raise InputError("; ".join(said))
+        if messages and "required" in message:  # an error caused by our removal of a value
+            raise InputError("; ".join(messages))
         path, _, reason = message.partition(": ")
         keys = _keys(left, path)
         message = f"{'.'.join(keys)}: {reason}" if reason else message
         if option := re.match(r"no argument '([^']+)' here", reason):
             keys.append(option[1])
         place = _place(left, keys)
-        said.append(_as_written(".".join(keys), reason, _at(left, place)) if place and not option else message)
-        if place is None or len(said) == _MOST:
-            raise InputError("; ".join(said))
+        messages.append(_as_written(".".join(keys), reason, _at(left, place)) if place and not option else message)
+        if place is None or len(messages) == _MOST:
+            raise InputError("; ".join(messages))
         left = copy.deepcopy(left)
         del _at(left, place[:-1])[place[-1]]
 
@@ -206,11 +206,9 @@ def _worded(reason: str, path: str, classes: dict[str, list[str]]) -> str:
             f"{missing[1]}: correct the class's name" if missing[1] else f"{built[1] if built else reason} does not fit"
         )
     if denied := re.search(r"Importing '([^']+)' is not allowed", reason):
-        return (
-            f"{denied[1]!r} may not be named here, as it could run anything: give a class of the kind that belongs here"
-        )
+        return f"{denied[1]!r} may not be named here, as it could run any code: give a class that this setting takes"
     if "must include a class_path" in reason:
-        return f"arguments without a class: name it first, as in --{path} CLASS"
+        return f"arguments without a class: set the class first, as in --{path} CLASS"
     if option := re.search(r"Option '([^']+)' is not accepted", reason):
         return f"no argument {option[1]!r} here: check its spelling, or which class it belongs to"
     if typed := re.search(r"Expected an? <class '(\w+)'>\. Got value: (.*)", reason):

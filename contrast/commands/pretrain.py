@@ -52,11 +52,11 @@ def pretrain(request: Request) -> RunFolder:
         RunStopped: if the run ended before its last step.
     """
     with only_training(), restored_environment():
-        request = _found(request)
+        request = _with_auto_resolved(request)
         if request.resume is None:
             return _pretrain(request, None)
         folder = _with_checkpoint(request, request.resume)
-        from contrast.commands.resuming import alone_in, checkpoint_to_resume
+        from contrast.commands.resuming import checkpoint_to_resume, locked
 
         if not request.trust:
             from contrast.commands.trust import require_no_links
@@ -64,7 +64,7 @@ def pretrain(request: Request) -> RunFolder:
             require_no_links(folder)  # before any file is written there
         if request.print_config or request.typed_help:
             return _pretrain(request, checkpoint_to_resume(folder, set_aside=False))
-        with alone_in(folder):
+        with locked(folder):
             return _pretrain(request, checkpoint_to_resume(folder))
 
 
@@ -133,13 +133,13 @@ def _received(request: Request, config: dict[str, Any]) -> tuple[dict[str, Any],
 
 
 def _start(parser: Any, config: dict[str, Any], folder: RunFolder, request: Request) -> None:
-    from contrast.commands.resuming import alone_in
+    from contrast.commands.resuming import locked
     from contrast.commands.run import fit
-    from contrast.commands.starting import begin, cleared_if_refused, said_to_start
+    from contrast.commands.starting import begin, cleared_if_refused, marked_as_starting
 
-    with alone_in(folder), cleared_if_refused(folder, request.again):
+    with locked(folder), cleared_if_refused(folder, request.again):
         begin(folder, _as_yaml(config))
-        with said_to_start(folder):
+        with marked_as_starting(folder):
             fit(parser, config, folder)
 
 
@@ -155,7 +155,7 @@ def _resume(
     from contrast.callbacks.resumed import Resumption
     from contrast.commands.resuming import is_first_process, require_ahead
     from contrast.commands.run import fit
-    from contrast.commands.starting import said_to_start
+    from contrast.commands.starting import marked_as_starting
 
     changed = changed_settings(stored.config, config, given)
     end = require_ahead(folder, stored, config["trainer"])
@@ -171,13 +171,13 @@ def _resume(
         optimizers=tuple(stored.ours.get("optimizers", ())),
         groups=stored.groups,
     )
-    with said_to_start(folder):
+    with marked_as_starting(folder):
         fit(parser, config, folder, stored, resumption, received, on_changed_data)
     if end and is_first_process():
         print(f"note    {end}", file=sys.stderr)
 
 
-def _found(request: Request) -> Request:
+def _with_auto_resolved(request: Request) -> Request:
     """Resolve `--resume auto`: resume the run if it has a checkpoint, else start it from the beginning.
 
     Raises:
@@ -186,7 +186,7 @@ def _found(request: Request) -> Request:
     if request.resume != Path("auto"):
         return request
     if request.run is None:
-        raise InputError("--resume auto needs --run FOLDER: the folder to go on in, or to start")
+        raise InputError("--resume auto needs --run FOLDER: give the folder of the run to resume or start")
     folder = RunFolder(request.run)
     if _has_checkpoint(folder):
         return dataclasses.replace(request, run=None, resume=request.run)
@@ -201,7 +201,7 @@ def _has_checkpoint(folder: RunFolder) -> bool:
 
 def _no_checkpoint(folder: RunFolder) -> str:
     records = ", and a start would erase its records" if had_checkpoint(folder) else ""
-    return f"{str(folder.path)!r} has no checkpoint to go on from{records}: {how_to_go_on(folder)}"
+    return f"{str(folder.path)!r} has no checkpoint to resume from{records}: {how_to_go_on(folder)}"
 
 
 def _with_checkpoint(request: Request, path: Path) -> RunFolder:

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from contrast.commands.arguments import OneLineParser
-from contrast.commands.evaluating import add_baselines, add_source, load_source, report, told
+from contrast.commands.evaluating import add_baselines, add_source, load_source, origin, report
 from contrast.errors import InputError
 from contrast.run_folder import RunFolder
 
@@ -54,18 +54,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_source(parser)
     add_baselines(parser)
-    parser.add_argument("--fraction", type=float, metavar="F", help="share of the train labels to see (default: 1)")
-    parser.add_argument("--per-class", type=int, metavar="N", help="or so many labels a class")
+    parser.add_argument("--fraction", type=float, metavar="F", help="share of the train labels to use (default: 1)")
+    parser.add_argument("--per-class", type=int, metavar="N", help="number of labels per class, in place of --fraction")
     parser.add_argument(
-        "--seeds", type=int, metavar="N", help="so many choices of labels and held-out parts (default: 5; finetune: 3)"
+        "--seeds",
+        type=int,
+        metavar="N",
+        help="number of seeds, each with its own labels and held-out part (default: 5; finetune: 3)",
     )
     parser.add_argument("--finetune", action="store_true", help="train the backbone too (default: frozen features)")
-    parser.add_argument("--epochs", type=int, metavar="N", help="with --finetune: default 20")
+    parser.add_argument("--epochs", type=int, metavar="N", help="with --finetune: number of epochs (default: 20)")
     parser.add_argument(
         "--flip",
         type=float,
         metavar="P",
-        help="with --finetune, of images: probability of a left-to-right flip (default: as in pretraining, else 0.5)",
+        help="with --finetune on images: probability of a left-to-right flip (default: as in pretraining, else 0.5)",
     )
     return parser
 
@@ -80,7 +83,7 @@ def _check(arguments: argparse.Namespace) -> None:
         if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
             raise InputError(f"--{name} {getattr(arguments, name)}: give at least 1")
     if not arguments.finetune and (arguments.epochs is not None or arguments.flip is not None):
-        raise InputError("--epochs and --flip are of fine-tuning: add --finetune")
+        raise InputError("--epochs and --flip need --finetune: add it")
 
 
 def _evaluate(run: LoadedRun, root: RunFolder, arguments: argparse.Namespace) -> Result:
@@ -92,11 +95,11 @@ def _evaluate(run: LoadedRun, root: RunFolder, arguments: argparse.Namespace) ->
         seeds = range(arguments.seeds or 3)
         settings = _settings(run, arguments)
         return evaluate_finetuning(
-            run.encoder, run.data, device, seeds, settings, fraction=fraction, per_class=per_class, told=told(run)
+            run.encoder, run.data, device, seeds, settings, fraction=fraction, per_class=per_class, told=origin(run)
         )
     seeds = range(arguments.seeds or 5)
     return evaluate_probe(
-        run.encoder, run.data, root.features, device, seeds, fraction=fraction, per_class=per_class, told=told(run)
+        run.encoder, run.data, root.features, device, seeds, fraction=fraction, per_class=per_class, told=origin(run)
     )
 
 
@@ -106,7 +109,7 @@ def _settings(run: LoadedRun, arguments: argparse.Namespace) -> FineTuning:
 
     if not isinstance(run.data, ImageData):
         if arguments.flip is not None:
-            raise InputError(f"--flip is of images, and the data are {run.data.samples_name}: leave it out")
+            raise InputError(f"--flip needs images, and the data are {run.data.samples_name}: leave it out")
         return FineTuning(epochs=arguments.epochs or 20, crop_scale=None)
     views = run.config.get("data", {}).get("init_args", {}).get("views", {}).get("init_args", {})
     # If the pretraining recipe has no flip, a mirror image may belong to another class: do not flip here either.

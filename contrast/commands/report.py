@@ -17,7 +17,7 @@ EPILOG = """examples:
   contrast report runs/simclr                  writes runs/simclr/report.html
   contrast report runs/simclr runs/dcl         compares both in ./comparison.html
 
-The page holds everything it needs: open it in any browser, offline, or send it to somebody."""
+The page is self-contained: open it in any browser, offline, or send it to somebody."""
 
 
 def main(argv: list[str]) -> int:
@@ -49,7 +49,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder, finished or still training")
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="run folder of a finished run or of a run in training"
+    )
     parser.add_argument(
         "--output",
         type=Path,
@@ -81,5 +83,5 @@ def _output(given: Path | None, folders: Sequence[RunFolder]) -> Path:
     if output.is_dir():
         raise InputError(f"--output {str(output)!r} is a folder: give the name of a file in it")
     if not output.parent.is_dir():
-        raise InputError(f"--output {str(output)!r}: there is no folder {str(output.parent)!r}; make it first")
+        raise InputError(f"--output {str(output)!r}: there is no folder {str(output.parent)!r}: create it first")
     return output

@@ -22,9 +22,9 @@ from contrast.runs.next_command import new_run_command, resume_command
 
 __all__ = [
     "Stored",
-    "alone_in",
     "checkpoint_to_resume",
     "is_first_process",
+    "locked",
     "require_ahead",
     "require_same_batches",
     "require_same_method",
@@ -87,11 +87,14 @@ def checkpoint_to_resume(folder: RunFolder, set_aside: bool = True) -> Stored:
                 raise InputError(f"there is no {previous.name} either")
             stored = _stored(previous)
         except InputError as worse:
-            said = f"nor can the one before: {worse}" if previous.is_file() else str(worse)
+            reason = f"nor can the one before: {worse}" if previous.is_file() else str(worse)
             raise InputError(
-                f"{error}; {said}; start the same run under another name with: {new_run_command(folder)}"
+                f"{error}; {reason}; start the same run under another name with: {new_run_command(folder)}"
             ) from worse
-        print(f"note    {error}; going on from the one before, {previous.name}, at step {stored.step}", file=sys.stderr)
+        print(
+            f"note    {error}; resuming from the previous checkpoint, {previous.name}, at step {stored.step}",
+            file=sys.stderr,
+        )
         if set_aside and last.is_file() and is_first_process():
             os.replace(last, folder.checkpoints / "damaged.ckpt")
         return stored
@@ -108,7 +111,7 @@ def _stored(path: Path) -> Stored:
         groups = [frozenset(each["param_groups"][0]) for each in optimizers]
     except (LookupError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise InputError(f"checkpoint {str(path)!r} lacks what a run goes on from ({reason})") from error
+        raise InputError(f"checkpoint {str(path)!r} lacks state that a resume needs ({reason})") from error
     return Stored(path, int(content["global_step"]), epochs, within, ours, groups)
 
 
@@ -127,9 +130,9 @@ def settings_to_resume(folder: RunFolder, stored: Stored) -> dict[str, Any]:
         return kept
     changed = changed_settings(kept, stored.config, stored.config)
     if changed:
-        said = ", ".join(f"{key} {_text(each.get('new'))}" for key, each in changed.items())
+        listed = ", ".join(f"{key} {_text(each.get('new'))}" for key, each in changed.items())
         print(
-            f"note    {folder.config} is from before an earlier resume; the checkpoint's settings apply: {said:.300}",
+            f"note    {folder.config} is older than the last resume; the checkpoint's settings apply: {listed:.300}",
             file=sys.stderr,
         )
     return dict(stored.config)
@@ -177,8 +180,8 @@ def require_same_method(folder: RunFolder, stored: Stored, config: Mapping[str, 
         was, would = before.get(flag), now.get(flag)
         if isinstance(was, str) and isinstance(would, str) and short(was) != short(would):
             raise InputError(
-                f"{flag} {short(would)}: the checkpoint at step {stored.step} holds the state of {short(was)}, which "
-                f"another {what} cannot go on from: leave --{flag} out, or start a new run with: "
+                f"{flag} {short(would)}: the checkpoint at step {stored.step} holds the state of {short(was)}, and "
+                f"another {what} cannot use it: leave --{flag} out, or start a new run with: "
                 f"{new_run_command(folder)}"
             )
 
@@ -209,8 +212,8 @@ def require_same_batches(stored: Stored, config: Mapping[str, Any], processes: i
             was = f"{value} processes" if flag == "trainer.devices" else _text(value)
             would = f"{now[flag]}" if flag == "trainer.devices" else _text(now[flag])
             raise InputError(
-                f"{flag}: the run was trained with {was} up to step {stored.step} and would go on with {would}, which "
-                f"changes which samples a step sees: give --{flag} {_text(value)}"
+                f"{flag}: the run was trained with {was} up to step {stored.step}, and {would} would change "
+                f"the samples of each step: give --{flag} {_text(value)}"
             )
 
 
@@ -267,14 +270,14 @@ def require_ahead(folder: RunFolder, stored: Stored, trainer: Mapping[str, Any])
         if end < done:
             has = "begun" if name == "max_epochs" else "trained"
             raise InputError(
-                f"trainer.{name} {end}: the run has {has} {done} {name[4:]} already (step {stored.step}): give more, "
+                f"trainer.{name} {end}: the run has already {has} {done} {name[4:]} (step {stored.step}): give more, "
                 f"as in: {resume_command(folder, more)}"
             )
         if name == "max_steps" or not stored.within:
             reached += more
     if not reached:
         return ""
-    return f"finished already at step {stored.step}; to train on: {resume_command(folder, reached)}"
+    return f"already finished at step {stored.step}; to train longer: {resume_command(folder, reached)}"
 
 
 def _text(value: Any) -> str:
@@ -282,7 +285,7 @@ def _text(value: Any) -> str:
 
 
 @contextlib.contextmanager
-def alone_in(folder: RunFolder) -> Iterator[None]:
+def locked(folder: RunFolder) -> Iterator[None]:
     """Context manager: lock the run folder, so that no other process trains in it, and delete leftover temporary files.
 
     Args:

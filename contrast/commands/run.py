@@ -62,14 +62,14 @@ from contrast.run_folder import RunFolder
 from contrast.runs.next_command import how_to_go_on, resume_command, shell_command, trust_flag
 from contrast.runtime import keep_freed_memory
 
-__all__ = ["by_the_first_process", "fit", "in_words", "make_trainer"]
+__all__ = ["by_the_first_process", "exceptions_as_messages", "fit", "make_trainer"]
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 _GONE = ("closed by peer", "reset by peer", "Broken pipe")  # gloo's messages about a process that has ended
 
 
 @contextlib.contextmanager
-def in_words(trainer: lightning.Trainer, folder: RunFolder, checkpoint: Path | None) -> Iterator[None]:
+def exceptions_as_messages(trainer: lightning.Trainer, folder: RunFolder, checkpoint: Path | None) -> Iterator[None]:
     """Context manager around `trainer.fit`: convert exceptions into messages for the user.
 
     Args:
@@ -88,7 +88,7 @@ def in_words(trainer: lightning.Trainer, folder: RunFolder, checkpoint: Path | N
         raise InputError(worker_message(error)) from error
     except RuntimeError as error:
         if dead := dead_worker(error):
-            raise RunStopped(f"{dead}; at step {trainer.global_step}; {_kept(folder)}") from error
+            raise RunStopped(f"{dead}; at step {trainer.global_step}; {_how_to_continue(folder)}") from error
         if unknown := unknown_metric(error, trainer.callback_metrics, trainer.global_step):
             raise unknown from error
         raise _of_torch(error, trainer, checkpoint) from error
@@ -100,13 +100,15 @@ def in_words(trainer: lightning.Trainer, folder: RunFolder, checkpoint: Path | N
         if checkpoint is None or _began(trainer):
             raise
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise InputError(f"checkpoint {str(checkpoint)!r} lacks what a run goes on from ({reason})") from error
+        raise InputError(f"checkpoint {str(checkpoint)!r} lacks state that a resume needs ({reason})") from error
     except OSError as error:
         if error.errno not in _DISK:
             if not _began(trainer):
                 raise
-            said = f"{type(error).__name__}: {files_message(error)}"
-            raise RunStopped(f"the run failed at step {trainer.global_step} ({said}); {_kept(folder)}") from error
+            reason = f"{type(error).__name__}: {files_message(error)}"
+            raise RunStopped(
+                f"the run failed at step {trainer.global_step} ({reason}); {_how_to_continue(folder)}"
+            ) from error
         raise _unwritable(error, folder, trainer.global_step) from error
     except SystemExit as error:
         # Lightning converts Ctrl-C into SystemExit and ignores every later Ctrl-C: we restore the handler.
@@ -142,11 +144,11 @@ def by_the_first_process(trainer: lightning.Trainer) -> Iterator[None]:
 
 def _of_torch(error: RuntimeError, trainer: lightning.Trainer, checkpoint: Path | None) -> Exception:
     if trainer.world_size > 1 and any(each in str(error) for each in _GONE):
-        return RunStopped("another process of this run has ended: it said why, or it was killed")
+        return RunStopped("another process of this run has ended: it printed the reason, or it was killed")
     if "loading state_dict" not in str(error):
         return error
     first = " ".join(str(error).split())[:300]
-    return InputError(f"{checkpoint} is of another architecture than the configuration now says: {first}")
+    return InputError(f"{checkpoint} has another architecture than the configuration: {first}")
 
 
 def _began(trainer: lightning.Trainer) -> bool:
@@ -168,10 +170,10 @@ def _interrupted(by: KeyboardInterrupt, folder: RunFolder, step: int) -> RunStop
     """The exception for a signal outside a training step, or for a second signal: nothing more is saved."""
     number = by.number if isinstance(by, Terminated) else signal.SIGINT
     how = "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
-    return RunStopped(f"{how} at step {step}, at once; {_kept(folder)}", exit_code=128 + number)
+    return RunStopped(f"{how} at step {step}, at once; {_how_to_continue(folder)}", exit_code=128 + number)
 
 
-def _kept(folder: RunFolder) -> str:
+def _how_to_continue(folder: RunFolder) -> str:
     if not folder.last_checkpoint.exists():
         kept = "no checkpoint had been written yet"
         # Without rows, `cleared_if_refused` deletes the folder, so there is nothing to continue.
@@ -227,7 +229,7 @@ def fit(
         require_same_batches(stored, config, trainer.world_size)
     if changed is not None:
         changed.move_records(folder)
-    with by_the_first_process(trainer), in_words(trainer, folder, checkpoint), closed_at_the_end(folder):
+    with by_the_first_process(trainer), exceptions_as_messages(trainer, folder, checkpoint), closed_at_the_end(folder):
         if trainer.world_size > 1:
             require_port()
         if trainer.is_global_zero:
@@ -268,7 +270,9 @@ def describe(model: ContrastiveMethod, data: TrainingData, config: dict[str, Any
     count = sum(parameter.numel() for parameter in model.trained().parameters())
     source = short(config["data"]["init_args"]["train"]["class_path"])
     supervised = [module for module in model.loss.modules() if isinstance(module, LabelTable)]
-    labels = "".join(f"labels  of {len(each.table):,} samples reach the loss, by {each.owner}\n" for each in supervised)
+    labels = "".join(
+        f"labels  of {len(each.table):,} samples reach the loss through {each.owner}\n" for each in supervised
+    )
     groups = model.describe_rates()
     rates = f"rates   {groups}\n" if groups else ""
     state = _state_by_sample(model, data.train_samples, config)
@@ -302,7 +306,7 @@ def _state_by_sample(model: ContrastiveMethod, samples: int, config: dict[str, A
     size += sum(tensor.nbytes for mining in minings for tensor in mining.state_dict().values())
     if size <= _MUCH_STATE:
         return ""
-    less = "; --pairs.epochs 0 leaves the histories of pairs out" if history else ""
+    less = "; --pairs.epochs 0 turns the pair histories off" if history else ""
     each = f"{size / samples:.0f} bytes for each of {samples:,} samples"
     return f"state   {size / 1e9:.1f} GB in each checkpoint, {each}{less}\n"
 
@@ -328,7 +332,7 @@ def ended(trainer: lightning.Trainer, data: TrainingData, folder: RunFolder) -> 
         reached += f", loss {last['train/loss']:.3f}{of_step}"
     if accuracies:
         reached += f", online kNN {accuracies[-1]:.1%}"
-        reached += f" ({accuracies[0]:.1%} at its first row)" if len(accuracies) > 1 else ""
+        reached += f" (first measured: {accuracies[0]:.1%})" if len(accuracies) > 1 else ""
     labelled = data.train_labels is not None and data.test_set is not None
     few = ("--neighbours", "20") if data.train_samples < _MANY else ()
     few = ("--neighbours", str(max(1, data.train_samples // 5))) if data.train_samples < 100 else few
@@ -339,7 +343,7 @@ def ended(trainer: lightning.Trainer, data: TrainingData, folder: RunFolder) -> 
     lines = [reached, f"run     {folder.path}"]
     lines += [f"next    {command}" for command in commands]
     if missed := missed_calls(trainer.loggers):
-        lines.insert(1, f"warning {missed}: the run folder has all")
+        lines.insert(1, f"warning {missed}: the run folder is complete")
     return "\n".join(lines)
 
 
@@ -416,20 +420,20 @@ def make_trainer(
 
 def _of_lightning(error: Exception, settings: dict[str, Any]) -> str:
     """Message for settings of the trainer that Lightning refuses, with values that work."""
-    said = " ".join(str(error).split())
+    text = " ".join(str(error).split())
     fixes = {
         "accelerator": "give --trainer.accelerator cpu or auto",
         "devices": "give --trainer.devices 1 or auto",
         "strategy": "give --trainer.strategy auto or ddp",
     }
     fixes["accelerator"] += "" if torch.cuda.is_available() else "; torch finds no CUDA device here"
-    named = next((name for name in ("strategy", "devices", "accelerator") if repr(settings.get(name)) in said), None)
-    told = [name for name in fixes if name in said.lower()]
-    named = named or min(told, key=said.lower().find, default=None)
-    named = "accelerator" if "backend found" in said else named
+    named = next((name for name in ("strategy", "devices", "accelerator") if repr(settings.get(name)) in text), None)
+    mentioned = [name for name in fixes if name in text.lower()]
+    named = named or min(mentioned, key=text.lower().find, default=None)
+    named = "accelerator" if "backend found" in text else named
     if named is None:
-        return f"trainer: {said}"
-    return f"trainer.{named} {settings.get(named)}: {said.rstrip('.!')}: {fixes[named]}"
+        return f"trainer: {text}"
+    return f"trainer.{named} {settings.get(named)}: {text.rstrip('.!')}: {fixes[named]}"
 
 
 def _callback(name: str, settings: Any, folder: RunFolder) -> lightning.Callback:

@@ -32,12 +32,12 @@ __all__ = [
     "claimed",
     "cleared_if_refused",
     "look_at_input",
+    "marked_as_starting",
     "require_monitored",
     "require_new",
     "require_own_processes",
     "require_port",
     "require_steps",
-    "said_to_start",
     "time_limit",
     "unknown_metric",
     "with_measured",
@@ -79,10 +79,10 @@ def unknown_metric(error: Exception, known: Iterable[str], step: int) -> RunStop
     Returns:
         The exception to raise; None for any other error.
     """
-    said = re.search(r"conditioned on metric `([^`]+)`|monitor='([^']+)'\) could not find", str(error))
-    if said is None:
+    match = re.search(r"conditioned on metric `([^`]+)`|monitor='([^']+)'\) could not find", str(error))
+    if match is None:
         return None
-    name = said[1] or said[2]
+    name = match[1] or match[2]
     return RunStopped(f"{_unknown('a callback', name, known)} (at step {step})")
 
 
@@ -100,7 +100,7 @@ def require_own_processes() -> None:
     Raises:
         InputError: if srun or torchrun has started this process as one of several.
     """
-    own = "contrast starts the processes of a run itself, as many as --trainer.devices says"
+    own = "contrast starts the processes of a run itself (--trainer.devices)"
     # srun sets the number of tasks of this step. The job's number of tasks does not tell how many were started.
     tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
     if tasks.isdecimal() and int(tasks) > 1:
@@ -125,7 +125,7 @@ def require_port() -> None:
         socket.create_server((address, int(port)), family=family).close()
     except OSError as error:
         raise InputError(
-            f"the processes of a run cannot meet at MASTER_ADDR={address}, MASTER_PORT={port} of the environment "
+            f"the processes of a run cannot connect at MASTER_ADDR={address}, MASTER_PORT={port} of the environment "
             f"({error.strerror}): unset both for a free port of this machine"
         ) from error
 
@@ -153,7 +153,7 @@ def claimed(runs: Path, name: str) -> Path:
 
 
 @contextlib.contextmanager
-def said_to_start(folder: RunFolder) -> Iterator[None]:
+def marked_as_starting(folder: RunFolder) -> Iterator[None]:
     """Context manager: the run's status is `starting` while the run is built.
 
     If training does not begin, the previous status is restored.
@@ -200,10 +200,11 @@ def require_steps(config: Mapping[str, Any]) -> None:
             raise InputError(f"trainer.{name} {value} trains nothing: give a number above 0, or leave it out")
     added = trainer.get("accumulate_grad_batches")
     if isinstance(added, int) and added < 1:
-        raise InputError(f"trainer.accumulate_grad_batches {added} is below 1: give how many batches make a step")
+        raise InputError(f"trainer.accumulate_grad_batches {added} is below 1: give the number of batches per step")
     if trainer.get("fast_dev_run"):
         raise InputError(
-            f"trainer.fast_dev_run {trainer['fast_dev_run']} leaves no run: for a trial give --trainer.max_steps 1"
+            f"trainer.fast_dev_run {trainer['fast_dev_run']} writes no run folder: for a trial give "
+            "--trainer.max_steps 1"
         )
     clip = trainer.get("gradient_clip_val")
     if clip is not None and not clip >= 0:
@@ -315,9 +316,9 @@ def look_at_input(data: TrainingData, folder: RunFolder) -> list[str]:
     statistics = data.input_statistics()
     with whole_file(folder.input) as part:
         part.write_text(json.dumps(statistics) + "\n")
-    found = [f"{finding.rule}: {finding.seen} {finding.mend}" for finding in input_findings(statistics)]
+    found = [f"{finding.rule}: {finding.seen} {finding.fix}" for finding in input_findings(statistics)]
     unread = (statistics["test"] or {}).get("error")
-    return [*found, *([f"the test set was not looked at: {unread}"] if unread else [])]
+    return [*found, *([f"the test set was not examined: {unread}"] if unread else [])]
 
 
 @contextlib.contextmanager

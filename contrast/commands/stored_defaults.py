@@ -78,8 +78,8 @@ def with_chosen_stem(config: Config) -> tuple[Config, list[str]]:
         stem = choose_stem("auto", pixels)
         if SMALL_IMAGE < pixels <= _FORMER_SMALL_IMAGE:
             notes.append(
-                f"ResNet takes {pixels}-pixel images by its {stem} stem; --model.backbone.stem small keeps 16 times "
-                "the positions and takes about as many times as long a step"
+                f"ResNet uses its {stem} stem for {pixels}-pixel images; --model.backbone.stem small keeps 16 times "
+                "as many positions, and a step takes about 16 times as long"
             )
         return {**arguments, "stem": stem}
 

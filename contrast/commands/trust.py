@@ -143,8 +143,8 @@ def note_online_logger(config: Config, where: str) -> None:
         if short(named) == "WandbLogger" and not quiet:
             project = arguments.get("project") or "lightning_logs"
             print(
-                f"note    {where} asks for Weights & Biases, online, project {project!r}: records are sent there; "
-                "--trainer.logger null keeps them here",
+                f"note    {where} turns on Weights & Biases, online, project {project!r}: records are sent there; "
+                "--trainer.logger null keeps them on this machine",
                 file=sys.stderr,
             )
 
@@ -182,7 +182,7 @@ class _Checker:
             return self._value(name, value, given, imports=True)
         settings = lightning.Trainer if name == "trainer" else CALLBACKS.get(name)
         if settings is None or not isinstance(value, dict):
-            raise InputError(f"{self._where} has a section {name!r:.60} that no run has: remove it")
+            raise InputError(f"{self._where} has an unknown section {name!r:.60}: remove it")
         return self._arguments(name, settings, value, given)
 
     def _value(self, path: str, value: Any, given: Any, imports: bool, words: tuple[str, ...] = ()) -> Any:
@@ -193,7 +193,7 @@ class _Checker:
             return self._class(path, value, given)
         if isinstance(value, dict):
             if imports and "init_args" in value:
-                raise InputError(f"{self._where}: {path} gives arguments and no class: name the class")
+                raise InputError(f"{self._where}: {path} gives arguments without a class: give the class")
             return {name: self._plain(f"{path}.{name}", each) for name, each in value.items()}
         if isinstance(value, str) and imports and value not in words:
             return self._class(path, {"class_path": value}, given)
@@ -269,7 +269,7 @@ class _Checker:
 
     def _inside_the_run(self, path: str, arguments: Config) -> None:
         if arguments.get("log_model") or arguments.get("experiment"):
-            raise self._not_obeyed(path, "asks for the checkpoints to be sent away")
+            raise self._not_obeyed(path, "uploads the checkpoints")
         root = arguments.get("save_dir")
         if not isinstance(root, str) or not (root == "{run}" or root.startswith("{run}/")):
             raise self._not_obeyed(f"{path}.save_dir", f"would write to {root!r:.200}, outside of the run folder")
@@ -286,8 +286,8 @@ class _Checker:
 
     def _refused(self, path: str, what: str) -> InputError:
         return InputError(
-            f"{self._where}: {path} {what}, which is not on the list of what a received configuration may hold, so "
-            "it was not imported: add --trust if you trust its author, or give this part again by a flag or a file"
+            f"{self._where}: {path} {what}, and a received configuration must not do this, so it was not imported: "
+            "add --trust if you trust its author, or give this part again by a flag or a file"
         )
 
 

@@ -88,7 +88,7 @@ def serve(folder: Path, host: str, port: int) -> None:
     address, taken = listening.getsockname()[:2]
     loopback = ipaddress.ip_address(address.partition("%")[0]).is_loopback
     if not loopback:
-        reached = "anyone who reaches this machine can read the runs; without --host it serves this machine alone"
+        reached = "anyone who reaches this machine can read the runs; without --host only this machine can"
         print(f"contrast dashboard: warning: {reached}", file=sys.stderr, flush=True)
     shown = f"[{address}]" if ":" in address else address
     config = uvicorn.Config(
@@ -111,19 +111,19 @@ def _listen(host: str, port: int) -> socket.socket:
         family, *_, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server((host, port) if family == socket.AF_INET else place[:2], family=family)
     except socket.gaierror as error:
-        raise InputError(f"--host {host!r} is no address: leave it out to serve this machine alone") from error
+        raise InputError(f"--host {host!r} is not an address: leave it out to serve only this machine") from error
     except OSError as error:
         raise InputError(_why(error, host, port)) from error
 
 
 def _why(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"port {port} is in use: give another with --port, or --port 0 for any that is free"
+        return f"port {port} is in use: give another with --port, or --port 0 for any free port"
     if error.errno == errno.EACCES:
-        return f"port {port} is not for everybody: give one above 1023 with --port"
+        return f"port {port} needs administrator rights: give a port above 1023 with --port"
     if error.errno == errno.EADDRNOTAVAIL:
-        return f"--host {host!r} is no address of this machine: leave it out to serve this machine alone"
-    return f"cannot listen at {host!r}, port {port} ({error.strerror}): give another --host or --port"
+        return f"--host {host!r} is not an address of this machine: leave it out to serve only this machine"
+    return f"cannot listen on {host!r}, port {port} ({error.strerror}): give another --host or --port"
 
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
@@ -223,7 +223,7 @@ class _Dashboard:
         """Names of the runs in the query string, without repeats, in order."""
         names = list(dict.fromkeys(map(self._named, request.query_params.getlist("run"))))
         if not names:
-            raise HTTPException(404, "No run was asked for: tick runs in the list to compare them.")
+            raise HTTPException(404, "No run is selected: tick runs in the list to compare them.")
         return names
 
     def _named(self, name: str) -> str:

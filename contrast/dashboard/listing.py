@@ -107,7 +107,7 @@ class Listing:
     def standing(self, names: Sequence[str]) -> list[Progress] | None:
         """Current progress of the named runs; None where one of them no longer exists."""
         with self._lock:
-            found = [self._looked_at(name, self.runs.seen(name)) for name in names]
+            found = [self._summary_of(name, self.runs.seen(name)) for name in names]
         return [each[1] for each in found if each is not None] if all(found) else None
 
     def _forget(self, names: set[str]) -> None:
@@ -122,7 +122,7 @@ class Listing:
         # A run that has ended changes only when its files change: comparing the stamps is enough.
         if seen is not None and name in self._ended and self._ended[name][0] == seen[1]:
             return self._ended[name][1]
-        looked = self._looked_at(name, seen)
+        looked = self._summary_of(name, seen)
         if looked is None or seen is None:
             return None
         summary, where, stamps = looked
@@ -161,7 +161,7 @@ class Listing:
             known = self._examined[name] = _Examined(stamps, findings[0] if findings else None, now, now - begun)
         return known.finding
 
-    def _looked_at(self, name: str, seen: tuple[RunFolder, Stamps] | None) -> tuple[Summary, Progress, Stamps] | None:
+    def _summary_of(self, name: str, seen: tuple[RunFolder, Stamps] | None) -> tuple[Summary, Progress, Stamps] | None:
         if seen is None:
             return None
         run, stamps = seen

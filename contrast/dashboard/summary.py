@@ -27,8 +27,8 @@ from contrast.runs.status import Standing, read_status
 __all__ = ["UNREADABLE", "Accuracy", "Progress", "Reached", "Scalars", "Summary", "progress", "summarise"]
 
 MEANINGS = {
-    "killed": "its process is gone without a word",
-    "silent": "nothing written for ten minutes",
+    "killed": "its process has ended without a final status",
+    "silent": "no update for ten minutes",
     "unknown": "no status.json in its folder",
 }
 

@@ -29,7 +29,7 @@ Array = npt.NDArray[Any]
 _READING_ERRORS = (ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
 _OBJECTS = (
-    "it holds pickled objects in place of numbers, which are never loaded: give series of unequal length as one array "
+    "it holds pickled objects, and pickles are never loaded: give series of unequal length as one array "
     "padded with NaN at their ends, or as a .ts file, texts by array.astype(str)"
 )
 
@@ -58,7 +58,9 @@ def map_array(path: str, samples: str) -> Array:
     except _READING_ERRORS as error:
         if "Object arrays" in str(error):
             raise InputError(f"{path!r}: {_OBJECTS}") from error
-        raise InputError(f"{path!r} is no whole .npy file of numbers ({error}): write it by numpy.save") from error
+        raise InputError(
+            f"{path!r} is not a complete .npy file of numbers ({error}): write it with numpy.save"
+        ) from error
     return array
 
 
@@ -74,7 +76,9 @@ def read_arrays(path: str, names: Sequence[str], samples: str) -> list[Array]:
         InputError: for a missing or damaged file, and for a name that is not in it.
     """
     if not path.lower().endswith(".npz"):
-        raise InputError(f"{path!r} is neither .npz nor .npy: write it by numpy.savez(path, {samples}=..., labels=...)")
+        raise InputError(
+            f"{path!r} is neither .npz nor .npy: write it with numpy.savez(path, {samples}=..., labels=...)"
+        )
     require_file(path)
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -86,7 +90,9 @@ def read_arrays(path: str, names: Sequence[str], samples: str) -> list[Array]:
     except _READING_ERRORS as error:
         if "Object arrays" in str(error):
             raise InputError(f"{path!r}: {_OBJECTS}") from error
-        raise InputError(f"{path!r} is no whole .npz file of numbers ({error}): write it by numpy.savez") from error
+        raise InputError(
+            f"{path!r} is not a complete .npz file of numbers ({error}): write it with numpy.savez"
+        ) from error
 
 
 def _named(archive: np.lib.npyio.NpzFile, name: str, path: str) -> Array:

@@ -66,7 +66,7 @@ def _stack(inputs: Sequence[Tensor]) -> Tensor:
     if len(shapes) > 1:  # only for images: series get one length when they are read
         small, large = min(shapes), max(shapes)
         raise InputError(
-            f"images differ in size, {small[-1]}x{small[-2]} and {large[-1]}x{large[-2]} pixels among them: set "
-            "data.views_in to workers, so that they are cropped before they are batched"
+            f"images of a batch differ in size, for example {small[-1]}x{small[-2]} and {large[-1]}x{large[-2]} "
+            "pixels: set data.views_in to workers, which crop images before batching"
         )
     return torch.stack(list(inputs))

@@ -148,7 +148,7 @@ def _read_index(path: str) -> tuple[Array, dict[str, Any], bytes]:
     except OSError as error:
         raise InputError(f"the packed cache {path!r} cannot be read: {error.strerror}") from error
     if hashlib.sha256(index).digest() != digest or len(index) < count * ROW.itemsize:
-        raise _damaged(path, f"of its {size:,} bytes the index is cut or changed")
+        raise _damaged(path, f"the index of the {size:,} bytes is cut off or changed")
     rows: Array = np.frombuffer(index, ROW, count)
     ends = rows["offset"].astype(float) + rows["channels"].astype(float) * rows["height"] * rows["width"]
     if count and ends.max() > place:
@@ -158,17 +158,17 @@ def _read_index(path: str) -> tuple[Array, dict[str, Any], bytes]:
 
 def _read_prefix(prefix: bytes, path: str) -> tuple[int, int, bytes]:
     if not prefix.startswith(_MAGIC):
-        raise InputError(f"{path!r} is no packed cache, and is not overwritten: give another `cache`")
+        raise InputError(f"{path!r} is not a packed cache and will not be overwritten: give another `cache`")
     if len(prefix) < _PREFIX.size:
         raise _damaged(path, "it is cut")
     _, version, place, count, digest = _PREFIX.unpack(prefix)
     if version != _VERSION:
-        raise InputError(f"the packed cache {path!r} is of version {version}, not {_VERSION}: remove it")
+        raise InputError(f"the packed cache {path!r} has version {version}, not {_VERSION}: remove it")
     return place, count, digest
 
 
 def _damaged(path: str, how: str) -> InputError:
-    return InputError(f"the packed cache {path!r} is damaged ({how}): remove it, and the next start packs it anew")
+    return InputError(f"the packed cache {path!r} is damaged ({how}): remove it, and the next run packs it again")
 
 
 _log = logging.getLogger(__name__)
@@ -200,11 +200,11 @@ def packed_images(
     found = _current(cache, source, say=False)
     if found is None and _only_read.get():
         raise InputError(
-            f"the packed cache {cache!r} is missing or out of date, and a configuration out of a run folder or "
-            "checkpoint does not write one: add --trust to write it"
+            f"the packed cache {cache!r} is missing or out of date, and a configuration from a run folder or "
+            "checkpoint must not write one: add --trust to write it"
         )
     if found is None:
-        with _alone(cache):
+        with _locked(cache):
             found = _current(cache, source, say=True)  # another process may have written the cache by now
             if found is None:
                 _pack(cache, paths, source, skip)
@@ -254,8 +254,8 @@ def _current(cache: str, source: dict[str, Any], say: bool) -> PackedImages | No
         return found
     if say:
         same = found.facts["source"]["files"] == source["files"]
-        changed = "cache_size is another one" if same else "files were added, removed or changed"
-        _log.warning("the packed cache %r is out of date (%s) and is packed anew", cache, changed)
+        changed = "cache_size changed" if same else "files were added, removed or changed"
+        _log.warning("the packed cache %r is out of date (%s) and is packed again", cache, changed)
     return None
 
 
@@ -313,7 +313,7 @@ def _does_not_decode(path: str, reason: str) -> InputError:
 
 
 @contextlib.contextmanager
-def _alone(cache: str) -> Iterator[None]:
+def _locked(cache: str) -> Iterator[None]:
     """Lock that keeps other processes from packing the same cache; it is released when the process ends in any way."""
     path = Path(cache)
     try:

@@ -117,7 +117,7 @@ def scale_to_uint8(values: npt.NDArray[Any]) -> Pixels:
         return values.astype(np.uint8)
     if kind == "f":
         # The tolerance is for rounding errors: resizing may give 1.0000001.
-        _refuse_outside(values, -1e-5, 1 + 1e-5, "float pixels lie in [0, 1]; divide by 255 what was 8 bits")
+        _refuse_outside(values, -1e-5, 1 + 1e-5, "float pixels lie in [0, 1]; divide 8-bit values by 255")
         return np.rint(values.astype(np.float32) * 255).astype(np.uint8)
     raise InputError(f"pixels of type {values.dtype}: give uint8, uint16, or floats in [0, 1]")
 
@@ -137,7 +137,7 @@ def _advice(outside: npt.NDArray[Any], rule: str) -> str:
         return "float pixels lie in [0, 1]; replace missing and infinite values by numbers"
     finite = outside[np.isfinite(outside)]
     if finite.min() < 0 or finite.max() < 20:
-        return "float pixels lie in [0, 1]; leave normalisation out, which data.mean and data.std do"
+        return "float pixels lie in [0, 1]; leave normalisation to data.mean and data.std"
     return rule
 
 
@@ -156,7 +156,7 @@ def _from_pillow(image: Image.Image) -> Pixels:
         return _from_wide_grey(np.asarray(image))
     elif mode not in ("1", "L", "LA", "RGB", "RGBA"):
         raise InputError(
-            f"an image of PIL mode {mode}, which has no fixed range or no RGB: save it as 8-bit grey or RGB"
+            f"an image of PIL mode {mode}, a mode without a fixed range or without RGB: save it as 8-bit grey or RGB"
         )
     pixels = np.asarray(image)
     return scale_to_uint8(pixels[:, :, None] if pixels.ndim == 2 else pixels)
@@ -175,7 +175,9 @@ def _from_array(array: npt.NDArray[Any]) -> Pixels:
         raise InputError(f"an array of shape {array.shape} has {array.shape[2]} channels: {BANDS}")
     if array.ndim != 3 or array.shape[2] not in (1, 3) or 0 in array.shape:
         hint = "; a channels-first array must be a tensor" if array.ndim == 3 and array.shape[0] in (1, 3) else ""
-        raise InputError(f"an array of shape {array.shape} is no image: give (height, width, 1 or 3 channels){hint}")
+        raise InputError(
+            f"an array of shape {array.shape} is not an image: give (height, width, 1 or 3 channels){hint}"
+        )
     return scale_to_uint8(array)
 
 
@@ -190,7 +192,7 @@ def _from_tensor(tensor: Tensor) -> Pixels:
         last = tensor.ndim == 3 and tensor.shape[2] in (1, 3)
         hint = "; a channels-last tensor must be an array" if last else ""
         shape = tuple(tensor.shape)
-        raise InputError(f"a tensor of shape {shape} is no image: give (1 or 3 channels, height, width){hint}")
+        raise InputError(f"a tensor of shape {shape} is not an image: give (1 or 3 channels, height, width){hint}")
     return scale_to_uint8(tensor.detach().cpu().numpy().transpose(1, 2, 0))
 
 
@@ -268,14 +270,16 @@ def read_image(path: str) -> Image.Image:
         InputError: if the file cannot be read at all, or if Pillow is set to fill in missing data.
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
-        raise InputError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on, which turns cut files half grey: leave it False")
+        raise InputError(
+            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on, so truncated files load half grey: set it to False"
+        )
     file = Path(path)
     try:
         if file.exists() and not file.is_file() and not file.is_dir():
-            raise CorruptImageError("it is a pipe or a device, no file")
+            raise CorruptImageError("it is a pipe or a device, not a file")
         data = file.read_bytes()
     except FileNotFoundError:
-        raise CorruptImageError("there is no such file, or a link that leads nowhere") from None
+        raise CorruptImageError("there is no such file, or it is a broken link") from None
     except OSError as error:
         raise InputError(f"{path!r} cannot be read: {error.strerror}") from error
     if not data:
@@ -298,5 +302,5 @@ def _open(data: bytes) -> Image.Image:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "it is no image, or one of a format that is not read"
+        return "it is not an image, or its format is not supported"
     return " ".join(str(error).split()) or type(error).__name__

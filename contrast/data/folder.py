@@ -29,9 +29,9 @@ __all__ = [
     "TORCHVISION_FOLDERS",
     "ImageFolder",
     "list_images",
-    "passed_over",
+    "log_skipped_folders",
     "refuse_empty_classes",
-    "say_passed_over",
+    "skipped_folders",
     "torchvision_folder",
 ]
 
@@ -56,9 +56,9 @@ def list_images(root: str, class_folders: bool | None) -> tuple[list[str], list[
         InputError: if the folder does not exist, has no image, or has a class folder without an image. For subfolders
             called train, test or similar, unless `class_folders` is given.
     """
-    files, folders = _look_into(root)
-    passed: list[str] = []
-    folders = [name for name in folders if not _is_passed_over(os.path.join(root, name), passed)]
+    files, folders = _list_folder(root)
+    excluded: list[str] = []
+    folders = [name for name in folders if not _is_skipped(os.path.join(root, name), excluded)]
     if class_folders is None:
         class_folders = bool(folders) and not files
         if class_folders:
@@ -66,11 +66,11 @@ def list_images(root: str, class_folders: bool | None) -> tuple[list[str], list[
     elif class_folders and not folders:
         holds = f"only images, such as {files[0]!r}" if files else "no folder"
         raise InputError(
-            f"class_folders is true, but {root!r} holds {holds}: make folders of the classes, or say false"
+            f"class_folders is true, but {root!r} holds {holds}: make one folder per class, or set it to false"
         )
     classes = folders if class_folders else []
-    groups = [list(_images_under(os.path.join(root, name), passed)) for name in (classes or [""])]
-    say_passed_over(root, passed)
+    groups = [list(_images_under(os.path.join(root, name), excluded)) for name in (classes or [""])]
+    log_skipped_folders(root, excluded)
     if not any(groups) and not files:
         raise InputError(_no_image(root))
     paths = [path for group in groups for path in group]
@@ -81,26 +81,28 @@ def list_images(root: str, class_folders: bool | None) -> tuple[list[str], list[
     return paths, labels, classes
 
 
-def passed_over(root: str) -> list[str]:
+def skipped_folders(root: str) -> list[str]:
     """All folders below the root that are not data: run folders, folders of runs, archive and file system folders."""
-    passed: list[str] = []
+    excluded: list[str] = []
     if os.path.isdir(root):
-        _find_passed_over(root, passed, frozenset())
-    return passed
+        _find_skipped(root, excluded, frozenset())
+    return excluded
 
 
-def say_passed_over(root: str, folders: list[str]) -> None:
-    """Log one line that names the skipped folders; nothing if there are none."""
+_reported: set[tuple[str, ...]] = set()  # roots with their skipped folders that this process has already logged
+
+
+def log_skipped_folders(root: str, folders: list[str]) -> None:
+    """Log one line that names the skipped folders, once per process; nothing if there are none."""
     names = list(dict.fromkeys(os.path.relpath(folder, root) for folder in folders))
-    if names:
+    if names and (root, *names) not in _reported:
+        _reported.add((root, *names))
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         listed = ", ".join(names[:5])
-        _log.warning(
-            "passed over in %r, since they hold runs or files of the system, no data: %s%s", root, listed, more
-        )
+        _log.warning("skipped in %r, because these folders hold runs or system files: %s%s", root, listed, more)
 
 
-def _find_passed_over(folder: str, passed: list[str], above: frozenset[str]) -> None:
+def _find_skipped(folder: str, excluded: list[str], above: frozenset[str]) -> None:
     here = os.path.realpath(folder)
     if here in above:
         return
@@ -108,16 +110,16 @@ def _find_passed_over(folder: str, passed: list[str], above: frozenset[str]) -> 
         inside = sorted((entry for entry in entries if _is_folder(entry)), key=lambda entry: entry.name)
     for entry in inside:
         if entry.name.startswith("."):
-            passed.append(entry.path)
-        elif not _is_passed_over(entry.path, passed):
-            _find_passed_over(entry.path, passed, above | {here})
+            excluded.append(entry.path)
+        elif not _is_skipped(entry.path, excluded):
+            _find_skipped(entry.path, excluded, above | {here})
 
 
-def _is_passed_over(folder: str, passed: list[str]) -> bool:
-    """Whether a folder is not data; such a folder is added to `passed`."""
+def _is_skipped(folder: str, excluded: list[str]) -> bool:
+    """Whether a folder is not data; such a folder is added to `excluded`."""
     no_data = os.path.basename(folder).casefold() in _NOT_DATA or _is_run(folder) or _holds_only_runs(folder)
     if no_data:
-        passed.append(folder)
+        excluded.append(folder)
     return no_data
 
 
@@ -164,12 +166,12 @@ def refuse_empty_classes(root: str, classes: list[str], labels: list[int], what:
         )
 
 
-def _look_into(root: str) -> tuple[list[str], list[str]]:
+def _list_folder(root: str) -> tuple[list[str], list[str]]:
     """Names of the images and of the folders directly in the root."""
     if not os.path.exists(root):
         raise InputError(f"there is no image folder {root!r}: correct `root`, or put the images there")
     if not os.path.isdir(root):
-        raise InputError(f"{root!r} is a file, no folder of images: give a folder, unpacked if this is an archive")
+        raise InputError(f"{root!r} is a file, not a folder of images: give a folder, unpacked if this is an archive")
     entries = _visible(root)
     files = [entry.name for entry in entries if not _is_folder(entry) and _is_image(entry.name)]
     return files, [entry.name for entry in entries if _is_folder(entry)]
@@ -199,15 +201,15 @@ def _is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in EXTENSIONS
 
 
-def _images_under(folder: str, passed: list[str], above: frozenset[str] = frozenset()) -> Iterator[str]:
-    """Paths of the images below a folder; folders that are not data are added to `passed` and skipped."""
+def _images_under(folder: str, excluded: list[str], above: frozenset[str] = frozenset()) -> Iterator[str]:
+    """Paths of the images below a folder; folders that are not data are added to `excluded` and skipped."""
     here = os.path.realpath(folder)
     if here in above:  # a link to a parent folder would never end
         return
     for entry in _visible(folder):
         if _is_folder(entry):
-            if not _is_passed_over(entry.path, passed):
-                yield from _images_under(entry.path, passed, above | {here})
+            if not _is_skipped(entry.path, excluded):
+                yield from _images_under(entry.path, excluded, above | {here})
         elif _is_image(entry.name):
             yield entry.path
 
@@ -215,8 +217,8 @@ def _images_under(folder: str, passed: list[str], above: frozenset[str] = frozen
 def _refuse_splits(root: str, folders: list[str]) -> None:
     if all(name.casefold() in _SPLITS for name in folders):
         raise InputError(
-            f"the folders in {root!r} are called {', '.join(folders)}, which are splits, no classes: give one of "
-            f"them as root, say {os.path.join(root, folders[0])!r}, or set class_folders"
+            f"the folders in {root!r} are called {', '.join(folders)}, the names of splits and not of classes: give "
+            f"one of them as root, say {os.path.join(root, folders[0])!r}, or set class_folders"
         )
 
 
@@ -242,13 +244,13 @@ def torchvision_folder(class_type: Callable[..., DatasetFolder], arguments: Mapp
         FileNotFoundError: for a class folder without a sample, as in torchvision.
     """
     root = os.path.expanduser(os.fspath(arguments["root"]))
-    passed = passed_over(root)
-    if not passed:
+    excluded = skipped_folders(root)
+    if not excluded:
         return class_type(**arguments)
-    say_passed_over(root, passed)
+    log_skipped_folders(root, excluded)
     made = class_type(**{**arguments, "allow_empty": True})
-    outside = [(path, made.classes[label]) for path, label in made.samples if not _lies_in(path, passed)]
-    gone = {os.path.relpath(folder, root) for folder in passed}
+    outside = [(path, made.classes[label]) for path, label in made.samples if not _lies_in(path, excluded)]
+    gone = {os.path.relpath(folder, root) for folder in excluded}
     made.classes = [name for name in made.classes if name not in gone]
     made.class_to_idx = {name: label for label, name in enumerate(made.classes)}
     made.samples = [(path, made.class_to_idx[name]) for path, name in outside]
@@ -312,7 +314,9 @@ class ImageFolder(Dataset[tuple[Image.Image | Tensor, int | None]]):
         self.skipped: list[tuple[str, str]] = []
         self._packed: PackedImages | None = None
         if cache_size is not None and (cache is None or cache_size < 1):
-            raise InputError(f"cache_size {cache_size} is of a cache's images in pixels: give `cache`, and 1 or more")
+            raise InputError(
+                f"cache_size {cache_size} is the size of cached images in pixels: give `cache`, and at least 1"
+            )
         if cache is not None:
             skip = on_corrupt == "skip"
             self._packed = packed_images(
@@ -351,7 +355,7 @@ class ImageFolder(Dataset[tuple[Image.Image | Tensor, int | None]]):
         """Remove the samples at these positions."""
         self.skipped = [(self.paths[place], reason) for place, reason in reasons.items()]
         if self.skipped:
-            _say_what_was_skipped(self.root, self.skipped, len(self.paths))
+            _log_skipped_images(self.root, self.skipped, len(self.paths))
         self.paths = [path for place, path in enumerate(self.paths) if place not in reasons]
         if self.labels is not None:
             self.labels = [label for place, label in enumerate(self.labels) if place not in reasons]
@@ -379,10 +383,10 @@ def _reason_to_skip(path: str) -> str | None:
     return None
 
 
-def _say_what_was_skipped(root: str, skipped: list[tuple[str, str]], count: int) -> None:
+def _log_skipped_images(root: str, skipped: list[tuple[str, str]], count: int) -> None:
     first = [f"{os.path.relpath(path, root)}: {reason}" for path, reason in skipped[:3]]
     more = [f"and {len(skipped) - 3} more"] if len(skipped) > 3 else []
     listed = "; ".join(first + more)
     if len(skipped) == count:
-        raise InputError(f"none of the {count} images in {root!r} decodes ({listed}): give a folder of whole images")
+        raise InputError(f"none of the {count} images in {root!r} decodes ({listed}): give a folder of intact images")
     _log.warning("%d of %d images in %r do not decode and are left out (%s)", len(skipped), count, root, listed)

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, Subset
 from contrast.checks import checked
 from contrast.data.decode import to_uint8
 from contrast.data.labels import labels_of
-from contrast.data.sources import Kind, Source, map_style, read_sample, stacked
+from contrast.data.sources import SampleKind, Source, map_style, read_sample, stacked
 from contrast.errors import InputError
 
 __all__ = ["IndexedImages", "IndexedSamples", "labels_of"]
@@ -34,7 +34,7 @@ class IndexedSamples(Dataset[tuple[Tensor, int, int]], ABC):
         InputError: if the data set is empty or not map-style. When an item is read: if the item cannot be read.
     """
 
-    kind: ClassVar[Kind]
+    kind: ClassVar[SampleKind]
 
     @checked
     def __init__(self, source: Dataset[Any] | Source, channels: int) -> None:
@@ -46,7 +46,7 @@ class IndexedSamples(Dataset[tuple[Tensor, int, int]], ABC):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int, int]:
         if not 0 <= index < len(self):
-            raise IndexError(f"index {index} of {len(self)} samples")
+            raise IndexError(f"index {index} is out of range for {len(self)} samples")
         sample, label = read_sample(self.source, index, self.kind, self.convert)
         return sample, index, label
 
@@ -80,7 +80,7 @@ class IndexedImages(IndexedSamples):
         ([[[255, 255], [255, 255]]], 0, 5)
     """
 
-    kind = Kind("image", "; contrast.data.ImageFolder can leave such files out by on_corrupt: skip")
+    kind = SampleKind("image", "; contrast.data.ImageFolder can leave such files out by on_corrupt: skip")
 
     @checked
     def __init__(self, source: Dataset[Any] | Source, channels: int) -> None:

@@ -60,7 +60,7 @@ def statistics_of(samples: IndexedSamples, seed: int, limit: int = LOOKED_AT) ->
     constant, rows, rough = 0, [], []
     with isolate_rng():  # a data set may draw random numbers; the run's random state must not depend on that
         raw = _type_of_first(samples)
-        chosen = _chosen(len(samples), limit, seed)
+        chosen = _sampled_indices(len(samples), limit, seed)
         for sample in _read(samples, chosen):
             shapes[tuple(sample.shape)] += 1
             seen.add(hashlib.sha256(str(tuple(sample.shape)).encode() + sample.contiguous().numpy().tobytes()).digest())
@@ -87,14 +87,14 @@ def statistics_of(samples: IndexedSamples, seed: int, limit: int = LOOKED_AT) ->
     }
 
 
-def _chosen(count: int, limit: int, seed: int) -> list[int]:
+def _sampled_indices(count: int, limit: int, seed: int) -> list[int]:
     if count <= limit:
         return list(range(count))
     return sorted(permutation(count, seed, Purpose.LOOKED_AT)[:limit].tolist())
 
 
 def _read(samples: IndexedSamples, chosen: list[int]) -> Iterator[Tensor]:
-    for place in tqdm(chosen, "looking at the input", delay=2, leave=False):
+    for place in tqdm(chosen, "measuring the input", delay=2, leave=False):
         yield samples[place][0]
 
 

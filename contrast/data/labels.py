@@ -58,14 +58,14 @@ def integer_labels(values: npt.NDArray[Any], count: int, name: str) -> Int64[Ten
         values = values[:, 0]
     if values.ndim != 1 or values.dtype.kind not in "iub":
         raise InputError(
-            f"{name}: {values.dtype} of shape {values.shape}, where ({count},) integers belong: give the number of a "
-            "class a sample, or set labels: null"
+            f"{name}: {values.dtype} of shape {values.shape}: give integers of shape ({count},), one class number "
+            "per sample, or set labels: null"
         )
     if len(values) != count:
-        raise InputError(f"{name}: {len(values)} labels for {count} samples: give one a sample")
+        raise InputError(f"{name}: {len(values)} labels for {count} samples: give one per sample")
     labels = torch.from_numpy(values.astype(np.int64))
     if bool((labels < UNLABELLED).any()):
-        raise InputError(f"{name}: a label is {int(labels.min())}: classes count from 0, -1 stands for none")
+        raise InputError(f"{name}: a label is {int(labels.min())}: classes are numbered from 0, and -1 means no label")
     return labels
 
 
@@ -120,10 +120,12 @@ def check_same_classes(train: Dataset[Any] | Source, test: Dataset[Any] | Source
     names = train_names or test_names
     unseen = [_name(label, names) for label in tested if label not in trained]
     if unseen:
-        raise InputError(f"the training set has no sample of {_listing(unseen)}, which the test set has: {_MEND}")
+        raise InputError(
+            f"the training set has no sample of {_listing(unseen)}, which the test set has: {_SAME_CLASSES}"
+        )
 
 
-_MEND = "give both sets the same classes, a sample at least of each"
+_SAME_CLASSES = "give both sets the same classes, with at least one sample of each"
 
 
 def _refuse_renumbered(train_names: list[str], test_names: list[str], tested: list[int]) -> None:
@@ -131,13 +133,15 @@ def _refuse_renumbered(train_names: list[str], test_names: list[str], tested: li
     named = [label for label in tested if label < len(test_names)]
     unknown = [repr(test_names[label]) for label in named if test_names[label] not in number]
     if unknown:
-        raise InputError(f"the training set has no sample of {_listing(unknown)}, which the test set has: {_MEND}")
+        raise InputError(
+            f"the training set has no sample of {_listing(unknown)}, which the test set has: {_SAME_CLASSES}"
+        )
     for label in named:
         name = test_names[label]
         if number[name] != label:
             raise InputError(
                 f"class {name!r} is number {number[name]} of the training set and number {label} of the test set, "
-                f"as one of them lacks a class: {_MEND}"
+                f"as one of them lacks a class: {_SAME_CLASSES}"
             )
 
 

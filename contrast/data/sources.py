@@ -20,15 +20,15 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, Subset
 
-from contrast.errors import InputError
+from contrast.errors import InputError, counted
 
 __all__ = [
     "PATHS",
     "UNLABELLED",
     "Content",
     "HasContent",
-    "Kind",
     "MapStyle",
+    "SampleKind",
     "Source",
     "StackedImages",
     "array_rows",
@@ -58,8 +58,8 @@ def worker_message(error: InputError) -> str:
     if not text.startswith("Caught "):
         return text
     prefix = f"{type(error).__module__}.{type(error).__qualname__}: "
-    said = [line.removeprefix(prefix) for line in text.splitlines() if line.startswith(prefix)]
-    return said[-1] if said else text
+    found = [line.removeprefix(prefix) for line in text.splitlines() if line.startswith(prefix)]
+    return found[-1] if found else text
 
 
 def dead_worker(error: BaseException) -> str:
@@ -76,12 +76,12 @@ def dead_worker(error: BaseException) -> str:
         seen = seen.__cause__ or seen.__context__
     if not isinstance(seen, RuntimeError):
         return ""
-    said = str(seen)
-    which = re.search(r"\(pid(?:\(s\))? ([\d, ]+)\)", said)
+    text = str(seen)
+    which = re.search(r"\(pid(?:\(s\))? ([\d, ]+)\)", text)
     who = f"a loader worker was killed (process {which[1] if which else 'unknown'})"
-    if "bus error" in said.lower():
+    if "bus error" in text.lower():
         return f"{who}, most likely as /dev/shm is full: enlarge it, or give data.workers 0"
-    if "Segmentation" in said:
+    if "Segmentation" in text:
         return f"{who} by a fault in a library that it used: give data.workers 0 to see where"
     return f"{who}, most likely as memory ran out: give fewer data.workers"
 
@@ -116,8 +116,8 @@ PATHS = ("paths", "samples", "_samples", "imgs", "_image_files", "_images")
 
 
 @dataclass(frozen=True)
-class Kind:
-    """Kind of samples in a data set, in the words of an error message.
+class SampleKind:
+    """Name of the samples of a data set in error messages, with advice for a sample that cannot be read.
 
     Args:
         name: noun for one sample, for example "image".
@@ -128,7 +128,7 @@ class Kind:
     hint: str = ""
 
 
-_ANY = Kind("sample")
+_ANY = SampleKind("sample")
 
 
 @runtime_checkable
@@ -227,7 +227,7 @@ def stacked(source: Source, index: Sequence[int]) -> UInt8[Tensor, "b c h w"] | 
     return source.images_at(index) if isinstance(source, StackedImages) else None
 
 
-def map_style(source: Dataset[Any] | Source, kind: Kind = _ANY) -> Source:
+def map_style(source: Dataset[Any] | Source, kind: SampleKind = _ANY) -> Source:
     """Check that a data set is map-style (it has a length and items) and not empty.
 
     Args:
@@ -242,13 +242,15 @@ def map_style(source: Dataset[Any] | Source, kind: Kind = _ANY) -> Source:
     """
     name = type(source).__name__
     if isinstance(source, IterableDataset) or not isinstance(source, Source):
-        raise InputError(f"{name} is no map-style data set: it needs __len__ and __getitem__(index)")
+        raise InputError(f"{name} is not a map-style data set: it needs __len__ and __getitem__(index)")
     if len(source) == 0:
-        raise InputError(f"{name} holds no {kind.name}: give one that does")
+        raise InputError(f"{name} holds no {kind.name}: give a data set with at least one")
     return source
 
 
-def read_sample(source: Source, index: int, kind: Kind, convert: Callable[[object], Tensor]) -> tuple[Tensor, int]:
+def read_sample(
+    source: Source, index: int, kind: SampleKind, convert: Callable[[object], Tensor]
+) -> tuple[Tensor, int]:
     """Read one sample, converted by `convert`, and its label, -1 if it has none.
 
     Args:
@@ -280,7 +282,7 @@ def read_label(source: Source, index: int) -> int:
         raise InputError(f"{_place(source, index, _ANY)}: {error}") from error
 
 
-def _item(source: Source, index: int, kind: Kind) -> object:
+def _item(source: Source, index: int, kind: SampleKind) -> object:
     try:
         return source[index]
     except _READING_ERRORS as error:
@@ -291,21 +293,21 @@ def _sample_and_label(item: object) -> tuple[object, int]:
     if not isinstance(item, tuple | list | dict):
         return item, UNLABELLED
     if isinstance(item, dict) or len(item) != 2:
-        what = f"a dict of {', '.join(map(str, item))}" if isinstance(item, dict) else f"{len(item)} things"
-        raise InputError(f"an item is {what}: give a sample, or (sample, label), by a data set class of your own")
+        what = f"a dict of {', '.join(map(str, item))}" if isinstance(item, dict) else counted(len(item), "value")
+        raise InputError(f"an item is {what}: write a data set class whose items are a sample, or (sample, label)")
     sample, label = item
     if label is None:
         return sample, UNLABELLED
     try:
         number = operator.index(label)
     except TypeError:
-        raise InputError(f"the label {label!r:.60} is no integer: give the number of a class, or None") from None
+        raise InputError(f"the label {label!r:.60} is not an integer: give a class number, or None") from None
     if number < UNLABELLED:
-        raise InputError(f"the label {number} is negative: classes count from 0, -1 stands for none")
+        raise InputError(f"the label {number} is negative: classes are numbered from 0, and -1 means no label")
     return sample, number
 
 
-def _place(source: Source, index: int, kind: Kind) -> str:
+def _place(source: Source, index: int, kind: SampleKind) -> str:
     name, path = type(source).__name__, _path(source, index)
     return f"{kind.name} {index} of {name}" + (f" ({path})" if path else "")
 
@@ -322,6 +324,6 @@ def _path(source: object, index: int) -> str | None:
     return None
 
 
-def _unreadable(source: Source, index: int, kind: Kind, error: Exception) -> InputError:
+def _unreadable(source: Source, index: int, kind: SampleKind, error: Exception) -> InputError:
     reason = " ".join(str(error).split()) or type(error).__name__
-    return InputError(f"{_place(source, index, kind)} does not decode ({reason}): remove or mend the file{kind.hint}")
+    return InputError(f"{_place(source, index, kind)} does not decode ({reason}): remove or fix the file{kind.hint}")

@@ -38,7 +38,7 @@ class Standardisation:
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std):
-            raise InputError(f"{len(self.mean)} means and {len(self.std)} deviations: give one of each a channel")
+            raise InputError(f"{len(self.mean)} means and {len(self.std)} deviations: give one of each per channel")
         if min(self.std) <= 0:
             raise InputError(f"data.std {self.std} divides the data: give numbers above 0")
 
@@ -113,5 +113,5 @@ def _channels_last(images: Tensor) -> Tensor:
 
 def _per_channel(name: str, values: Sequence[float], channels: int) -> tuple[float, ...]:
     if len(values) not in (1, channels):
-        raise InputError(f"data.{name} has {len(values)} numbers for {channels} channels: give one, or one a channel")
+        raise InputError(f"data.{name} has {len(values)} numbers for {channels} channels: give one, or one per channel")
     return tuple(values) if len(values) == channels else tuple(values) * channels

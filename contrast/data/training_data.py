@@ -78,8 +78,8 @@ class TrainingData(lightning.LightningDataModule, ABC):
             raise InputError(f"data.batch_size {batch_size} leaves no negatives: give at least 2")
         if workers < 0:
             raise InputError(f"data.workers {workers} is negative: give 0 to load in the main process")
-        if workers > _MOST_WORKERS:  # so many processes would bring the machine down before the first batch
-            raise InputError(f"data.workers {workers} is above {_MOST_WORKERS}: give about one a CPU core")
+        if workers > _MOST_WORKERS:  # more processes would exhaust the machine before the first batch
+            raise InputError(f"data.workers {workers} is above {_MOST_WORKERS}: give about one per CPU core")
 
     @property
     @abstractmethod
@@ -256,7 +256,9 @@ class TrainingData(lightning.LightningDataModule, ABC):
         place = torch.searchsorted(numbers, labels).clamp(max=max(0, len(numbers) - 1))
         unknown = (labels >= 0) & (numbers[place] != labels) if len(numbers) else labels >= 0
         if bool(unknown.any()):
-            raise InputError(f"the train set has no sample of class {int(labels[unknown][0])}, which was asked for")
+            raise InputError(
+                f"the train set has no sample of class {int(labels[unknown][0])}: give labels of its classes"
+            )
         return torch.where(labels >= 0, place, labels)
 
     def describe(self, split: Split) -> dict[str, Any]:
@@ -294,7 +296,7 @@ class TrainingData(lightning.LightningDataModule, ABC):
         if most >= 2:
             return f"give at most {most}"
         needed = self.batch_size * world
-        return f"raise data.limit to {needed} or more, or give data of as many samples"
+        return f"raise data.limit to {needed} or more, or give a data set of this size"
 
     def setup(self, stage: str) -> None:
         """Check the data at the start of training or of an evaluation; called by Lightning.

@@ -67,9 +67,9 @@ def input_copies(run: Evidence) -> Finding | None:
     return Finding(
         "input-copies",
         "problem" if distinct <= FEW_DISTINCT * count else "warning",
-        f"Of {count:,} training {name} looked at, {distinct:,} {verb} distinct: the others are copies.",
-        "Check data.train: a data set class that ignores its index, or a folder of copies. A copy among the negatives "
-        "has the same content as the positive, so no temperature or rate helps.",
+        f"Of {count:,} training {name} examined, {distinct:,} {verb} distinct: the others are copies.",
+        "Check data.train: the data set class may ignore its index, or the folder may hold copies. A copy among the "
+        "negatives has the same content as the positive, so no temperature or rate helps.",
     )
 
 
@@ -82,8 +82,8 @@ def input_constant(run: Evidence) -> Finding | None:
     return Finding(
         "input-constant",
         "problem" if constant >= BLANK * count else "warning",
-        f"{constant:,} of {count:,} training {name} looked at hold one value only.",
-        "Look at them, and leave them out: masks, failed reads and padding look like this.",
+        f"{constant:,} of {count:,} training {name} examined are constant.",
+        "Check these samples and remove them: typical causes are masks, failed reads and padding.",
     )
 
 
@@ -99,8 +99,8 @@ def input_channel(run: Evidence) -> Finding | None:
     return Finding(
         "input-channel",
         "warning",
-        f"{channels}{more} of {len(lowest)} never change{'s' * (len(flat) == 1)} in the training {name} looked at.",
-        "Leave such channels out, or check how they are read.",
+        f"{channels}{more} of {len(lowest)} never change{'s' * (len(flat) == 1)} in the training {name} examined.",
+        "Remove such channels, or check how they are read.",
     )
 
 
@@ -119,8 +119,8 @@ def input_range(run: Evidence) -> Finding | None:
         "input-range",
         "problem",
         f"All pixels lie between {low:.0f} and {high:.0f} of 0 to 255{given}.",
-        "Give uint8 from 0 to 255, uint16 from 0 to 65,535, or floats from 0 to 1: floats cast to uint8, and pixels "
-        "divided by 255 twice, look like this.",
+        "Give uint8 from 0 to 255, uint16 from 0 to 65,535, or floats from 0 to 1: typical causes are floats cast to "
+        "uint8, and pixels divided by 255 twice.",
     )
 
 
@@ -142,9 +142,9 @@ def input_scale(run: Evidence) -> Finding | None:
                 "input-scale",
                 "warning",
                 f"Standardised by mean {centre:.4g} and std {unit:.4g}, the training {_name(run)} have mean "
-                f"{shifted:.2g} and deviation {stretched:.2g}, where 0 and 1 are meant.",
-                "Leave data.mean and data.std out, so that they are measured; of images they are on the scale of 0 to "
-                "1. Data that were standardised before need mean 0 and std 1.",
+                f"{shifted:.2g} and standard deviation {stretched:.2g}; 0 and 1 are expected.",
+                "Leave data.mean and data.std out, so that they are measured; for images they refer to pixels from 0 "
+                "to 1. Data that are already standardised need mean 0 and std 1.",
             )
     return None
 
@@ -157,7 +157,7 @@ def input_same_test_set(run: Evidence) -> Finding | None:
         "input-same-test-set",
         "problem",
         "The test set has the same contents as the training set.",
-        "Give other samples as data.test: an accuracy on the training samples says nothing of others.",
+        "Give other samples as data.test: an accuracy on the training samples says nothing about others.",
     )
 
 
@@ -173,10 +173,10 @@ def input_test_set(run: Evidence) -> Finding | None:
             return Finding(
                 "input-test-set",
                 "problem",
-                f"Channel {channel} of the test {_name(run)} has mean {test_mean:.4g} and deviation {test_std:.4g}, of "
-                f"the training {_name(run)} {mean:.4g} and {std:.4g}.",
-                "Bring both sets to one scale before anything is evaluated: one of them was divided, cast or "
-                "standardised otherwise.",
+                f"Channel {channel} of the test {_name(run)} has mean {test_mean:.4g} and deviation {test_std:.4g}; "
+                f"the training {_name(run)} have {mean:.4g} and {std:.4g}.",
+                "Bring both sets to one scale before you evaluate: one of them was divided, cast or standardised "
+                "differently.",
             )
     return None
 
@@ -191,7 +191,7 @@ def input_axes(run: Evidence) -> Finding | None:
         return Finding(
             "input-axes",
             "warning",
-            f"Training images are {shape[2]} pixels wide and {shape[1]} high, which axes in another order look like.",
+            f"Training images are {shape[2]} pixels wide and {shape[1]} high: their axes may be in another order.",
             "Arrays are (sample, height, width), (sample, height, width, channel) or (sample, channel, height, width).",
         )
     rough = _numbers(train, "roughness")
@@ -216,8 +216,8 @@ def input_precision(run: Evidence) -> Finding | None:
             return Finding(
                 "input-precision",
                 "warning",
-                f"Channel {channel} reaches {largest:.3g} and deviates by {within:.2g} inside a sample, of which "
-                "float32 rounds a part away.",
+                f"Channel {channel} reaches {largest:.3g} and deviates by {within:.2g} inside a sample, so "
+                "float32 rounds part of the signal away.",
                 "Subtract each sample's own mean, or give differences from step to step.",
             )
     return None
@@ -267,10 +267,10 @@ RULES = {
 }
 """Rule names by baseline, the most informative baseline first."""
 ADVICE = {
-    "raw_input": "Train longer, or change the views: the encoder leaves out what the test set asks about. Differences "
-    "between losses cannot show in such a run.",
-    "random_weights": "Look at the other findings, the learning rate and the views: training made the features worse.",
-    "majority_class": "Check the labels and classes of both sets, and look at the balanced accuracy.",
+    "raw_input": "Train longer, or change the views: the encoder drops information that the test labels need. "
+    "Differences between losses cannot show in such a run.",
+    "random_weights": "Check the other findings, the learning rate and the views: training made the features worse.",
+    "majority_class": "Check the labels and classes of both sets, and read the balanced accuracy.",
 }
 WORSE, HALF_OF_SAMPLES = 0.02, 0.5
 """Conditions on the online kNN: its distance below the kNN of the raw input, and the share of the run that is done."""
@@ -310,8 +310,10 @@ class Reference:
     @property
     def points(self) -> str:
         """Difference in percentage points with its sign, followed by its interval where there is one."""
-        said = _points(self.difference)
-        return said if self.interval is None else f"{said} [{_points(self.interval[0])}, {_points(self.interval[1])}]"
+        points = _points(self.difference)
+        return (
+            points if self.interval is None else f"{points} [{_points(self.interval[0])}, {_points(self.interval[1])}]"
+        )
 
 
 def references(evaluation: Mapping[str, Any]) -> list[Reference]:
@@ -357,8 +359,8 @@ def _finding(rule: str, command: str, evaluation: Mapping[str, Any], reference: 
     return Finding(
         rule,
         "problem" if reference.surely else "warning",
-        f"{NAMES.get(command, command)} is at {own}, and {reference.words} at {100 * reference.top1:.1f} %: "
-        f"{reference.points} points{zero}{beside}.",
+        f"{NAMES.get(command, command)} is at {own}, and {reference.words} at "
+        f"{100 * reference.top1:.1f} %: {reference.points} points{zero}{beside}.",
         ADVICE[reference.name],
     )
 
@@ -370,7 +372,7 @@ def _below_while_training(run: Evidence) -> Finding | None:
     return Finding(
         RULES["raw_input"],
         "warning",
-        f"kNN while training is at {100 * ours[0]:.1f} %, and that of the raw input is {100 * raw[0]:.1f} %.",
+        f"The online kNN accuracy is {100 * ours[0]:.1f} %; with raw input it is {100 * raw[0]:.1f} %.",
         ADVICE["raw_input"],
     )
 

@@ -40,14 +40,14 @@ class Finding:
     Attributes:
         rule: name of the rule. The documentation has a paragraph on each rule.
         severity: "problem" or "warning".
-        seen: what is wrong, in one sentence with the number behind it.
-        mend: what to do, in one sentence.
+        seen: the problem, in one sentence with the number behind it.
+        fix: the fix, in one sentence.
     """
 
     rule: str
     severity: Severity
     seen: str
-    mend: str
+    fix: str
 
 
 ReadRows = tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]]]

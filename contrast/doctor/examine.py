@@ -93,5 +93,5 @@ def _by_cause(found: list[Finding]) -> list[Finding]:
     broken = [each.rule for each in found if each.rule.startswith("input-") and each.severity == "problem"]
     if not broken:
         return found
-    advice = f"Correct the input first, which explains it: see {' and '.join(broken)}."
-    return [replace(each, mend=advice) if each.rule in _FOLLOWS_FROM_INPUT else each for each in found]
+    advice = f"Fix the input first, because it explains this finding: see {' and '.join(broken)}."
+    return [replace(each, fix=advice) if each.rule in _FOLLOWS_FROM_INPUT else each for each in found]

@@ -41,11 +41,13 @@ def collapse(run: Evidence) -> Finding | None:
     std, width = run.settled("embedding", "std", "3"), run.settled("embedding", "width")
     beside = ""
     if std is not None and width:
-        beside = f"; dimensions deviate by {std:.2g}, where spread ones have {1 / math.sqrt(width):.2g}"
+        beside = (
+            f"; the dimensions' standard deviation is {std:.2g}, and spread embeddings have {1 / math.sqrt(width):.2g}"
+        )
     return Finding(
         "collapse",
         "problem",
-        f"Embeddings are near one point: uniformity {uniformity:.2f}, where 0 is a point and −4 a sphere{beside}.",
+        f"Embeddings are near one point: uniformity {uniformity:.2f} (0: one point, −4: a full sphere){beside}.",
         "Lower the learning rate or raise the temperature; a loss without negatives needs its predictor and "
         "stop-gradient.",
     )
@@ -69,14 +71,14 @@ def dimensional_collapse(run: Evidence) -> Finding | None:
             "warning",
             f"Embeddings use {rank:.1f} of {width:.0f} directions (RankMe): the backbone gives the head only "
             f"{features:.0f} features.",
-            "Take a wider backbone, or a head whose output is as narrow as the features.",
+            "Use a wider backbone, or a head whose output is as narrow as the features.",
         )
-    limit = f" that {rows:.0f} rows can use" if rows < width else ""
+    limit = f" that {rows:.0f} rows can span" if rows < width else ""
     return Finding(
         "dimensional-collapse",
         "problem",
         f"Embeddings use {rank:.1f} of {min(width, rows):.0f} directions{limit} (RankMe).",
-        "Lower the learning rate, weaken the augmentation, or take a loss with negatives or with a variance term.",
+        "Lower the learning rate, weaken the augmentation, or use a loss with negatives or with a variance term.",
     )
 
 
@@ -109,13 +111,13 @@ def _unmoved(run: Evidence) -> Finding | None:
     if negatives is not None and negatives >= MOVED:
         return None
     knn = run.scalars("online/knn_top1")
-    told = len(knn) > 1 and knn[0] < 1  # 100 % cannot improve, for example on a test set of one class
-    beside = f"; kNN went from {100 * knn[0]:.1f} % to {100 * knn[-1]:.1f} %" if told else ""
+    can_improve = len(knn) > 1 and knn[0] < 1  # 100 % cannot improve, for example on a test set of one class
+    beside = f"; kNN went from {100 * knn[0]:.1f} % to {100 * knn[-1]:.1f} %" if can_improve else ""
     return Finding(
         "no-learning",
         "problem",
-        f"Embeddings are as random weights made them: mean positive score {before:.2f} at the start, {after:.2f} "
-        f"now{beside}.",
+        f"Embeddings have not changed since the random weights: mean positive score {before:.2f} at the start, "
+        f"{after:.2f} now{beside}.",
         _how_to_move(run),
     )
 
@@ -124,9 +126,9 @@ def _how_to_move(run: Evidence) -> str:
     """Advice for a run that learns nothing: raise the learning rate only if it is shown to be low."""
     low, rate, peak = usual_rates(run)[0], rate_of_256(run), max(run.scalars("train/rate"), default=None)
     if peak == 0 or (peak is not None and rate is not None and rate < low):
-        return f"Raise the learning rate, which peaks at {peak:.3g}."
+        return f"Raise the learning rate; its peak is {peak:.3g}."
     return (
-        "Check that the views of a sample differ and that the optimiser has the encoder's weights; if both are well, "
+        "Check that the views of a sample differ and that the optimiser has the encoder's weights; if both are so, "
         "train longer or try a higher learning rate."
     )
 
@@ -136,10 +138,11 @@ def _no_better(run: Evidence) -> Finding | None:
     now, before = run.scalars("online/knn_top1")[-1:], run.of_random_weights("online/knn_top1")
     gain = run.summarised("few_label_gain_over_random_init", "0")
     if gain is not None:  # the demo: five label choices, the same for both encoders
-        than = f"is {-100 * gain:.1f} points below" if gain < 0 else f"gains {100 * gain:.1f} points over"
-        seen, worse = f"a probe on few labels {than} them", gain <= 0
+        than = f"is {-100 * gain:.1f} points below" if gain < 0 else f"is {100 * gain:.1f} points above"
+        seen, worse = f"the probe on few labels {than} random weights", gain <= 0
     elif now and before is not None and run.progress >= HALF:
-        seen, worse = f"kNN is {100 * now[0]:.1f} %, and was {100 * before:.1f} % of them", now[0] <= before - WORSE
+        seen = f"kNN accuracy is {100 * now[0]:.1f} %; with random weights it was {100 * before:.1f} %"
+        worse = now[0] <= before - WORSE
     else:
         return None
     if not worse:
@@ -147,8 +150,8 @@ def _no_better(run: Evidence) -> Finding | None:
     return Finding(
         "no-learning",
         "warning",
-        f"Features are no better than those of random weights: {seen}.",
-        "Look at the other findings, at the views, and at whether the loss asks for what the test set is about.",
+        f"Features are no better than with random weights: {seen}.",
+        "Check the other findings and the views, and whether the loss separates what the test labels separate.",
     )
 
 
@@ -179,10 +182,9 @@ def positives_among_negatives(run: Evidence) -> Finding | None:
     return Finding(
         "positives-among-negatives",
         "problem",
-        f"Each query meets negatives of score {hardest:.2f}, and its positive wins in {100 * max(ranked):.0f} % "
-        "of queries: "
-        "its own sample is among its negatives.",
-        "Give pairs the indices of their samples: the loss leaves out negatives of the query's own index.",
+        f"The hardest negatives score {hardest:.2f}, and the positive has the highest score in only "
+        f"{100 * max(ranked):.0f} % of queries: each query's own sample is among its negatives.",
+        "Give `Pairs` the sample indices: the loss excludes negatives of the query's own index.",
     )
 
 
@@ -197,11 +199,11 @@ def false_negatives(run: Evidence) -> Finding | None:
         return None  # with one class, or near chance, labels do not tell which negatives are false
     if share <= MOSTLY:
         return None
-    beside = "" if chance is None else f", which are {100 * chance:.0f} % of all samples"
+    beside = "" if chance is None else f", and this class has {100 * chance:.0f} % of all samples"
     return Finding(
         "false-negatives",
         "warning",
-        f"{100 * share:.0f} % of the denominator are negatives of the query's own class{beside}.",
+        f"Negatives of the query's own class have {100 * share:.0f} % of the softmax denominator{beside}.",
         "With few classes, debias (HCL), remove the most similar negatives, raise the temperature, or use the "
         "labels (SupCon).",
     )
@@ -217,9 +219,9 @@ def labels(run: Evidence) -> Finding | None:
     if chance is None or 0 < chance < ONE_CLASS:
         return None
     if chance == 0:
-        seen = f"{name} learns from labels, and no two samples have the same one: it is InfoNCE."
+        seen = f"{name} learns from labels, and no two samples have the same label: it is then InfoNCE."
     else:
-        seen = f"{name} learns from labels, and {100 * chance:.0f} % of all samples are of the query's class."
+        seen = f"{name} learns from labels, and {100 * chance:.0f} % of all samples have the query's class."
     return Finding("labels", "problem", seen, "Give labels of two classes or more, with several samples each.")
 
 
@@ -236,18 +238,18 @@ def duplicates(run: Evidence) -> Finding | None:
     least = "" if complete else "at least "
     seen = f"{many} training samples have a near-duplicate ({least}{pairs:,} pairs of cosine {threshold} or more)"
     if not isinstance(two, int) or isinstance(two, bool):
-        meaning = "where a pair is a copy, each is a false negative of the other"
+        meaning = "copies are false negatives of each other"
     elif two == 0:
-        meaning = "each is a false negative of the other"
+        meaning = "they are false negatives of each other"
     else:
-        others = "; in the others each is a false negative of the other" if two < pairs else ""
-        meaning = f"{two:,} of the pairs are of two classes by their labels{others}"
+        others = "; the samples of the other pairs are false negatives of each other" if two < pairs else ""
+        meaning = f"{two:,} of the pairs have two different labels{others}"
     return Finding(
         "duplicates",
         "warning",
         f"{seen}: {meaning}.",
-        "Look at the pictures in the run's folder duplicates/, and leave out one of each pair that is a copy"
-        f"{'; copies of two classes have a wrong label' if two else ''}.",
+        "Check the pictures in the run's folder duplicates/, and remove one sample of each pair of copies"
+        f"{'; copies with two different labels have a wrong label' if two else ''}.",
     )
 
 
@@ -263,12 +265,12 @@ def queue_filling(run: Evidence) -> Finding | None:
     needed = -(-size // together)
     if not steps or needed <= steps / 3:
         return None
-    never = f"a run of {steps:,} steps never fills it" if needed > steps else f"a run has {steps:,}"
+    never = f"this run of {steps:,} steps never fills it" if needed > steps else f"this run has {steps:,} steps"
     return Finding(
         "queue-filling",
         "warning",
-        f"The bank of {size:,} keys is filled by {needed:,} steps of {together:,} samples; {never}.",
-        f"Take a bank of {max(1, steps // 10) * together:,} keys or fewer, or train longer.",
+        f"The bank of {size:,} keys needs {needed:,} steps of {together:,} samples to fill; {never}.",
+        f"Use a bank of {max(1, steps // 10) * together:,} keys or fewer, or train longer.",
     )
 
 
@@ -297,20 +299,19 @@ def loss_start(run: Evidence) -> Finding | None:
     if not count or loss is None or positive is None or negative is None or tau is None:
         return None
     expected = math.log(count + 1)
-    said = f"The loss starts at {loss:.2f}; log(K + 1) of {count:,.0f} negatives is {expected:.2f}"
+    start = f"The loss starts at {loss:.2f}; log(K + 1) of {count:,.0f} negatives is {expected:.2f}"
     if positive > SAME_TEMPERATURE > negative and loss < expected - 1:
         return Finding(
             "loss-start",
             "problem",
-            f"{said}, and the first step's positives already score {positive:.3f}: a query and its positive are "
-            "the same.",
-            "Look at the views: augmentation is off or too weak, or both views are one picture.",
+            f"{start}, and positives already score {positive:.3f} at the first step: each query equals its positive.",
+            "Check the views: augmentation is off or too weak, or both views are the same picture.",
         )
     if count >= FEWEST and loss > ABOVE * expected and _one_head(run):
         return Finding(
             "loss-start",
             "warning",
-            f"{said}: the temperature {tau:g} spreads scores of random weights too far.",
+            f"{start}: the temperature {tau:g} spreads scores of random weights too far.",
             "Raise the temperature; 0.05 to 0.5 is usual for unit embeddings.",
         )
     return None
@@ -329,15 +330,15 @@ def _by_negatives(run: Evidence) -> Finding | None:
         return None
     if run.class_of("model", "init_args", "loss", "init_args", "objective") == "HardestNegative":
         return None  # by design one negative decides at any temperature
-    said = "" if tau is None else f" at temperature {tau:g}"
+    at_temperature = "" if tau is None else f" at temperature {tau:g}"
     uniformity = run.settled("embedding", "uniformity")
     collapsed = uniformity is not None and uniformity >= POINT  # there all scores are equal at any temperature
     if effective > ALL * count and not collapsed:
         return Finding(
             "temperature",
             "warning",
-            f"The gradient falls on {effective:,.0f} of {count:,.0f} negatives alike{said}: hard ones count no "
-            "more than easy.",
+            f"The gradient falls equally on {effective:,.0f} of {count:,.0f} negatives{at_temperature}: hard negatives "
+            "count no more than easy ones.",
             "Lower the temperature.",
         )
     coldest = min(effective, effective if started is None else started)
@@ -345,8 +346,8 @@ def _by_negatives(run: Evidence) -> Finding | None:
         return Finding(
             "temperature",
             "warning",
-            f"The gradient falls on {coldest:.1f} of {count:,.0f} negatives{said}: one negative decides, often a "
-            "false one.",
+            f"The gradient falls on {coldest:.1f} of {count:,.0f} negatives{at_temperature}: one negative decides, "
+            "often a false one.",
             "Raise the temperature.",
         )
     return None
@@ -366,7 +367,7 @@ def _at_a_bound(run: Evidence) -> Finding | None:
                 "temperature",
                 "warning",
                 f"The learned temperature is at its {name} value: {tau:.3g}.",
-                f"Where that is not meant, move the {'lower' if name == 'lowest' else 'upper'} bound.",
+                f"If this is not intended, move the {'lower' if name == 'lowest' else 'upper'} bound.",
             )
     return None
 

@@ -33,9 +33,9 @@ def damaged_file(run: Evidence) -> Finding | None:
     return Finding(
         "damaged-file",
         "warning",
-        f"{', '.join(run.damaged)} cannot be read: what {'it' if one else 'they'} said is missing here.",
+        f"{', '.join(run.damaged)} cannot be read: {'its' if one else 'their'} content is missing here.",
         f"Restore {'the file' if one else 'these files'} from a copy of the run, or remove "
-        f"{'it' if one else 'them'}; findings and figures that need {'it' if one else 'them'} are left out.",
+        f"{'it' if one else 'them'}; findings and figures that need {'it' if one else 'them'} are not shown.",
     )
 
 
@@ -44,18 +44,20 @@ def inactive(run: Evidence) -> Finding | None:
     pieces = run.inactive.get("pieces")
     found = [each for each in pieces if isinstance(each, dict)] if isinstance(pieces, list) else []
     banks = queue_filling(run) is None  # False: queue_filling already reports the bank, with a size that would fit
-    told = [each for each in found if banks or each.get("bank") is not True]
-    reasons = [each["reason"] for each in told if isinstance(each.get("reason"), str)]
+    shown = [each for each in found if banks or each.get("bank") is not True]
+    reasons = [each["reason"] for each in shown if isinstance(each.get("reason"), str)]
     if not reasons:
         return None
-    courses = all(" warms up for " in each or " has milestones " in each for each in reasons)  # reasons of schedules
+    by_schedule = all(
+        " warms up for " in each or " has milestones " in each for each in reasons
+    )  # reasons of schedules
     return Finding(
         "inactive",
         "warning",
         "; ".join(reasons) + ".",
-        "Shorten the warm-up or bring the milestones forward, or train longer."
-        if courses
-        else "Lower the start, train longer, or leave the piece out and do not call the run by its name.",
+        "Shorten the warm-up, set earlier milestones, or train longer."
+        if by_schedule
+        else "Start the component earlier, train longer, or remove it and do not name the run after it.",
     )
 
 
@@ -76,10 +78,9 @@ def rate_and_batch(run: Evidence) -> Finding | None:
     return Finding(
         "rate-and-batch",
         "warning",
-        f"The learning rate peaks at {max(rates):.3g} for {together:,} samples a step, {rate:.3g} for 256; {name} "
-        "is used "
-        f"at {low:g} to {high:g}, so this is far {than}.",
-        "Scale the rate with the batch (rate_scaling), and count all processes' samples.",
+        f"The learning rate peaks at {max(rates):.3g} for {together:,} samples per step, or {rate:.3g} for 256; "
+        f"usual rates of {name} are {low:g} to {high:g}, so this is far {than}.",
+        "Scale the rate with the batch size (rate_scaling), and count the samples of all processes.",
     )
 
 
@@ -102,10 +103,10 @@ def shortcut(run: Evidence) -> Finding | None:
     return Finding(
         "shortcut",
         "warning",
-        f"Positives win against all negatives in {100 * wins:.0f} % of queries, yet kNN went from {100 * knn[0]:.1f} % "
-        f"to {100 * knn[-1]:.1f} %: something else than content gives them away.",
-        "Look for batch norm over one device's samples (shuffle keys, or SyncBatchNorm), and for marks that both views "
-        "keep.",
+        f"The positive scores above all negatives in {100 * wins:.0f} % of queries, yet kNN went from "
+        f"{100 * knn[0]:.1f} % to {100 * knn[-1]:.1f} %: something other than content identifies the positives.",
+        "Check for batch norm over one device's samples (shuffle keys, or use SyncBatchNorm), and for marks that both "
+        "views keep.",
     )
 
 
@@ -118,6 +119,6 @@ def bad_pairs(run: Evidence) -> Finding | None:
     return Finding(
         "bad-pairs",
         "warning",
-        f"Bad-pair mining flags {100 * share:.0f} % of the samples: they are the rule, not the exception.",
-        "Raise its bounds noisy and faulty, in standard deviations.",
+        f"Bad-pair mining flags {100 * share:.0f} % of the samples; bad pairs should be exceptions.",
+        "Raise its bounds `noisy` and `faulty` (in standard deviations).",
     )

@@ -112,8 +112,9 @@ def measure_baselines(
         measured.append((RANDOM, "random weights", untrained))
     for name, words, baseline in measured:
         evaluated = _again(result, baseline, data, cache, device, most)
-        said = {**evaluated.protocol, "values": baseline.width, "bound": bound if part else f"{bound}: all are taken"}
-        keep(name, words, replace(evaluated, protocol=said), ours)
+        protocol = {**evaluated.protocol, "values": baseline.width}
+        protocol["bound"] = bound if part else f"{bound}: here all samples"
+        keep(name, words, replace(evaluated, protocol=protocol), ours)
     return replace(result, baselines=found)
 
 
@@ -140,7 +141,9 @@ def with_notes(result: Result, data: TrainingData, also: Sequence[str] = ()) -> 
         )
     described = result.protocol["data"]
     if _same_contents(described["train"], described["test"]):
-        notes.append("the test set has the same contents as the train set: the accuracy says nothing of other samples")
+        notes.append(
+            "the test set has the same contents as the train set: the accuracy says nothing about other samples"
+        )
     for baseline in result.baselines or ():
         if baseline.name != MAJORITY and baseline.difference.mean < 0:
             low, middle, high = (100 * end for end in _ends(baseline.difference))

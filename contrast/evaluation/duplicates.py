@@ -120,7 +120,7 @@ def _above(
     if neighbours < 1:
         raise InputError(f"{neighbours} neighbours find no pair: give at least 1")
     if not -1 < threshold <= 1:
-        raise InputError(f"a threshold of {threshold:g} is no cosine that could tell pairs apart: give one in (-1, 1]")
+        raise InputError(f"a threshold of {threshold:g} does not select pairs: give a cosine in (-1, 1]")
     unit, rows, columns, cosines, complete = F.normalize(keys, dim=1), [], [], [], True
     starts = range(0, len(query), _AT_ONCE)
     for start in tqdm(starts, desc=progress, disable=progress is None, leave=False):

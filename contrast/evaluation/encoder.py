@@ -94,7 +94,7 @@ def encode(
     """
     found = tuple(samples.shape[1:])
     if found != encoder.input_shape:
-        raise InputError(f"samples of {found} do not fit an encoder of {encoder.input_shape}: check the data's section")
+        raise InputError(f"samples of {found} do not fit an encoder of {encoder.input_shape}: check the data section")
     weight = next(encoder.backbone.parameters(), None)
     samples = samples if weight is None else samples.to(weight.device, non_blocking=True)
     with torch.no_grad():
@@ -184,13 +184,13 @@ def raw_input(encoder: Encoder, most: int = MOST_VALUES) -> Encoder:
     """
     shape, smaller = encoder.input_shape, averaged_shape(encoder.input_shape, most)
     backbone = nn.Flatten() if smaller == shape else AreaAverage(smaller)
-    said = "" if smaller == shape else f", averaged by area from {_times(shape)} to {_times(smaller)}"
+    averaged = "" if smaller == shape else f", averaged by area from {_times(shape)} to {_times(smaller)}"
     return replace(
         encoder,
         backbone=backbone,
         width=math.prod(smaller),
         fingerprint=fingerprint(backbone),
-        description={"architecture": f"raw input, standardised{said}"},
+        description={"architecture": f"raw input, standardised{averaged}"},
     )
 
 
@@ -229,11 +229,9 @@ def export(backbone: Backbone, card: Mapping[str, Any], folder: str | Path) -> P
     weights, about = folder / "backbone.safetensors", folder / "card.json"
     # Clone: safetensors refuses tensors that share memory, and a network may share some.
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in backbone.plain_state_dict().items()}
-    spoilt = next((name for name, tensor in state.items() if not bool(tensor.isfinite().all())), None)
-    if spoilt is not None:
-        raise InputError(
-            f"weights {spoilt!r} hold NaN or infinity, and are of no use to anybody: export another checkpoint"
-        )
+    non_finite = next((name for name, tensor in state.items() if not bool(tensor.isfinite().all())), None)
+    if non_finite is not None:
+        raise InputError(f"weights {non_finite!r} hold NaN or infinity: export another checkpoint")
     with whole_file(about) as new_card, whole_file(weights) as part:
         save_file(state, part, metadata={"format": "pt"})
         write_json(new_card, {"backbone": backbone.describe(), **card})

@@ -156,9 +156,9 @@ def finetune(
         InputError: where there are fewer than two samples, or crops are requested for series.
     """
     if settings.crop_scale is not None and len(encoder.input_shape) != 3:
-        raise InputError(f"crops are of images, and a sample here is of {encoder.input_shape}: give crop_scale None")
+        raise InputError(f"crops need images, and a sample here has shape {encoder.input_shape}: give crop_scale None")
     if len(train) < 2:
-        raise InputError(f"fine-tuning on {len(train)} sample: give at least 2, by a larger fraction of the labels")
+        raise InputError(f"fine-tuning on {len(train)} sample: give at least 2, with a larger fraction of the labels")
     fit, held = held_out_split(train.labels, seed)
     if len(held) == 0:
         return _train(encoder, train, classes, settings, settings.rates[0], seed, device, progress)

@@ -355,8 +355,8 @@ def _over_seeds(
     device: torch.device,
     told: Told | None,
 ) -> Result:
-    said = _of_data(data, len(results[0].right))
-    interval, over = accuracy_interval([result.top1 for result in results], said["test_samples"], seeds_differ)
+    described = _of_data(data, len(results[0].right))
+    interval, over = accuracy_interval([result.top1 for result in results], described["test_samples"], seeds_differ)
     areas = [result.auroc for result in results if result.auroc is not None]
     auroc, auroc_over = auroc_interval(areas, seeds_differ) if areas else (None, "none: a single class is tested")
     fraction, per_class = amount["fraction"], amount["per_class"]
@@ -378,7 +378,7 @@ def _over_seeds(
         interval=interval,
         auroc=auroc,
         protocol={
-            **said,
+            **described,
             "train_samples": results[0].train_samples,
             **amount,
             **protocol,

@@ -85,7 +85,7 @@ def paired_difference(first: Sequence[float], second: Sequence[float], confidenc
         InputError: where the two differ in length, or have fewer than two values.
     """
     if len(first) != len(second):
-        raise InputError(f"{len(first)} and {len(second)} values are no pairs: evaluate both with the same seeds")
+        raise InputError(f"{len(first)} and {len(second)} values cannot be paired: evaluate both with the same seeds")
     return mean_interval([a - b for a, b in zip(first, second, strict=True)], confidence)
 
 

@@ -75,7 +75,7 @@ def refuse_synchronised(model: nn.Module, synchronised: object) -> None:
     groups = next((each.groups for each in model.modules() if isinstance(each, _Split)), None)
     if synchronised and groups is not None:
         raise InputError(
-            f"trainer.sync_batchnorm true would take away the split batch norm of {groups} groups: add "
+            f"trainer.sync_batchnorm true would replace the split batch norm of {groups} groups: add "
             "--trainer.sync_batchnorm false, or set --model.batch_norm_groups 1"
         )
 
@@ -88,8 +88,8 @@ class _Split(nn.modules.batchnorm._BatchNorm):
             return super().forward(input)
         if len(input) % self.groups:
             raise InputError(
-                f"a batch of {len(input)} has no {self.groups} equal parts for split batch norm: "
-                "give a batch size that the number of groups divides"
+                f"a batch of {len(input)} cannot be split into {self.groups} equal parts for batch norm: "
+                "give a multiple of the number of groups"
             )
         parts = input.chunk(self.groups)
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:

@@ -39,7 +39,7 @@ class ConvNet(Backbone):
     @checked
     def __init__(self, widths: tuple[int, ...] = (32, 64, 128), channels: int = 3, image_size: int = 32) -> None:
         if not widths:
-            raise InputError("ConvNet's widths are empty: give one number of channels a convolution, say [32, 64, 128]")
+            raise InputError("ConvNet's widths are empty: give one channel number per convolution, say [32, 64, 128]")
         for width in widths:
             require_positive("ConvNet", "widths entry", width)
         super().__init__(widths[-1], channels, image_size)

@@ -137,7 +137,7 @@ def load_weights(backbone: Backbone, path: str | Path, layout: Layout = "auto", 
     chosen.target.load_state_dict(given)
     used = set(chosen.names.values())
     left_out = [name for name in state if name not in used]
-    _say(path, chosen, fitting, left_out, converted)
+    _log_loaded(path, chosen, fitting, left_out, converted)
     return left_out
 
 
@@ -145,7 +145,7 @@ def _wanted(layout: str, prefix: str | None) -> Name | None:
     if layout not in ("auto", *_PREFIXES):
         raise InputError(f"no layout {layout!r} of weights{did_you_mean(layout, ['auto', *_PREFIXES])}")
     if prefix is not None and layout != "auto":
-        raise InputError(f"layout {layout!r} and prefix {prefix!r} say the same thing twice: give one of them")
+        raise InputError(f"layout {layout!r} and prefix {prefix!r} exclude each other: give one of them")
     if prefix is None and layout == "auto":
         return None
     given = _PREFIXES[layout] if prefix is None else prefix
@@ -241,8 +241,8 @@ def _one_of(fitting: list[_Candidate], states: Mapping[Name, State], path: Path)
     if len(left) > 1:
         shown = ", ".join(repr(each.shown) for each in left[:4])
         raise InputError(
-            f"weights {str(path)!r} hold {len(left)} networks that fit ({shown}{', …' if len(left) > 4 else ''}): say "
-            "which with prefix (`weights_prefix:` in a configuration, --weights-prefix in a command)"
+            f"weights {str(path)!r} hold {len(left)} networks that fit ({shown}{', …' if len(left) > 4 else ''}): "
+            "select one with prefix (`weights_prefix:` in a configuration, --weights-prefix in a command)"
         )
     return left[0]
 
@@ -264,7 +264,7 @@ def _tensors(chosen: _Candidate, state: State, path: Path) -> tuple[State, list[
         tensor = state[chosen.names[name]] if name in chosen.names else own
         reason = _unusable(tensor)
         if not reason and own.is_floating_point() and not tensor.is_floating_point():
-            reason = f"is of {_type(tensor)}: give floating-point weights"
+            reason = f"has type {_type(tensor)}: give floating-point weights"
         elif not reason and tensor.dtype != own.dtype and own.is_floating_point():
             converted[f"{_type(tensor)} to {_type(own)}"] += 1
         if not reason:
@@ -279,13 +279,13 @@ def _tensors(chosen: _Candidate, state: State, path: Path) -> tuple[State, list[
 def _unusable(tensor: Tensor) -> str:
     """Why a tensor has no plain numbers; empty if it has."""
     if tensor.is_meta:
-        return "is on the meta device, which holds no numbers: save the network after it has been given some"
+        return "is on the meta device, which holds no values: save the network after initialisation"
     if tensor.is_quantized:
         return f"is quantised ({_type(tensor)}): save it after dequantize()"
     if tensor.layout != torch.strided or tensor.is_nested:
-        return f"is of the layout {str(tensor.layout).removeprefix('torch.')}: save it after to_dense()"
+        return f"has the layout {str(tensor.layout).removeprefix('torch.')}: save it after to_dense()"
     if tensor.is_complex():
-        return f"is of {_type(tensor)}: give floating-point weights"
+        return f"has type {_type(tensor)}: give floating-point weights"
     return ""
 
 
@@ -302,8 +302,8 @@ def _refuse_nothing_found(path: Path, backbone: Backbone, wanted: Name | None, f
     offered = ", ".join(repr(each.shown) for each in sorted(found, key=lambda each: each.nearness)[:-4:-1])
     asked = "".join(f"{part}." for part in wanted)
     raise InputError(
-        f"weights {str(path)!r}: no name begins with {asked!r} and goes on as {architecture}'s do: leave out layout "
-        f"and prefix, or give one that the file has: {offered}"
+        f"weights {str(path)!r}: no name begins with {asked!r} followed by names of {architecture}: leave out layout "
+        f"and prefix, or give a prefix of the file: {offered}"
     )
 
 
@@ -320,19 +320,21 @@ def _refuse_misfit(path: Path, backbone: Backbone, nearest: _Candidate, states: 
     where = f" (nearest fit: the names below {nearest.shown!r})" if nearest.path else ""
     raise InputError(
         f"weights {str(path)!r} do not fit {backbone.describe()['architecture']}{where}: {'; '.join(complaints)}: set "
-        "name, stem, base_width, channels and image_size to those they were made with"
+        "name, stem, base_width, channels and image_size to the values the weights were trained with"
     )
 
 
-def _say(path: Path, chosen: _Candidate, fitting: list[_Candidate], left_out: list[str], converted: list[str]) -> None:
+def _log_loaded(
+    path: Path, chosen: _Candidate, fitting: list[_Candidate], left_out: list[str], converted: list[str]
+) -> None:
     others = sorted({each.shown for each in fitting} - {chosen.shown})
-    said = [f"read from the names below {chosen.shown!r}"] if chosen.prefix or others else []
+    notes = [f"read from the names below {chosen.shown!r}"] if chosen.prefix or others else []
     if others:
-        said.append(f"{', '.join(map(repr, others))} {'fits' if len(others) == 1 else 'fit'} too (choose by prefix)")
+        notes.append(f"{', '.join(map(repr, others))} {'fits' if len(others) == 1 else 'fit'} too (choose by prefix)")
     if chosen.heads:
         parts = sorted({".".join(_plain(name)[: len(chosen.prefix) + 1]) for name in chosen.heads})
-        said.append(f"heads left out: {', '.join(parts)}")
+        notes.append(f"heads left out: {', '.join(parts)}")
     if further := len(left_out) - len(chosen.heads):
-        said.append(f"{further} further tensors left out")
-    if said or converted:
-        _log.warning("weights %r: %s", str(path), "; ".join([*said, *converted]))
+        notes.append(f"{further} further tensors left out")
+    if notes or converted:
+        _log.warning("weights %r: %s", str(path), "; ".join([*notes, *converted]))

@@ -117,7 +117,7 @@ def _read(path: Path) -> Any:
         start = file.read(len(_LEGACY))
     safe = path.suffix == ".safetensors"
     if not safe and not start.startswith((_ZIP, _LEGACY)):
-        raise InputError(f"weights {str(path)!r} are no file of torch.save, nor named .safetensors")
+        raise InputError(f"weights {str(path)!r} are neither a file of torch.save nor named .safetensors")
     try:
         return load_file(path) if safe else _unpickled(path, start)
     except _UNREADABLE as error:
@@ -126,7 +126,7 @@ def _read(path: Path) -> Any:
             _, _, named = reason.partition("GLOBAL ")
             raise InputError(
                 f"weights {str(path)!r} hold {named.split(' ')[0] or 'an object'}, which is neither a tensor nor a "
-                "plain container, and unpickling that could run any code: where you trust the file, save "
+                "plain container, and unpickling it could run any code: if you trust the file, save "
                 "network.state_dict() and nothing else"
             ) from error
         raise InputError(f"weights {str(path)!r} cannot be read, they may be cut short: {reason[:120]}") from error

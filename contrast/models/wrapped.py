@@ -17,10 +17,10 @@ from contrast.checks import checked, require_positive
 from contrast.errors import InputError
 from contrast.models.backbone import Backbone
 
-__all__ = ["Compiled", "GradientCache", "Holder"]
+__all__ = ["Compiled", "GradientCache", "WrappedBackbone"]
 
 
-class Holder(Backbone, ABC):
+class WrappedBackbone(Backbone, ABC):
     """Base class of backbones that wrap another backbone and change only how it is computed.
 
     Args:
@@ -43,7 +43,7 @@ class Holder(Backbone, ABC):
         return self.backbone.plain_module
 
 
-class Compiled(Holder):
+class Compiled(WrappedBackbone):
     """Backbone compiled by ``torch.compile`` when it sees its first batch; the same function up to rounding.
 
     The first batch waits for the compiler, half a minute for a ResNet-18. So does the first batch of another size or
@@ -80,14 +80,16 @@ class Compiled(Holder):
             features: Tensor = self.backbone(images)
         except torch._dynamo.exc.TorchDynamoException as error:
             cause = str(error).strip().splitlines()[0]
-            raise InputError(f"Compiled: torch cannot compile this backbone here ({cause}): use it without") from error
+            raise InputError(
+                f"Compiled: torch cannot compile this backbone here ({cause}): use it uncompiled"
+            ) from error
         return features
 
     def extra_repr(self) -> str:
         return f"backend={self.backend!r}"
 
 
-class GradientCache(Holder):
+class GradientCache(WrappedBackbone):
     """Gradient caching: encode at most `rows` samples at a time, to save the memory of a large batch's activations.
 
     ``f(x) = [f(x_1), f(x_2), ...]``

@@ -323,7 +323,7 @@ def _notes(values: Mapping[str, Sequence[float]], low: float, high: float) -> li
         if beyond:
             reach = f"{short(min(beyond))} to {short(max(beyond))}" if len(set(beyond)) > 1 else short(beyond[0])
             notes.append(
-                f"{run}: {len(beyond):,} of its values lie beyond the axis ({reach}); they are not drawn, but are in "
-                "the CSV."
+                f"{run}: {len(beyond):,} of its values lie beyond the axis ({reach}); they are not drawn, but the "
+                "CSV has them."
             )
     return notes

@@ -284,8 +284,8 @@ def _input_facts(statistics: dict[str, Any]) -> dict[str, str]:
     )
     if None in counts or not (low and high and mean and std):
         return {}
-    looked, of, distinct = (f"{count or 0:,.0f}" for count in counts)
-    said = f"{looked} of {of} {name if isinstance(name, str) else 'samples'} looked at, {distinct} distinct"
+    examined, of, distinct = (f"{count or 0:,.0f}" for count in counts)
+    said = f"{examined} of {of} {name if isinstance(name, str) else 'samples'} examined, {distinct} distinct"
     shown = (", ".join(f"{each:.4g}" for each in part[:4]) + ", …" * (len(part) > 4) for part in (mean, std))
     mean_shown, std_shown = shown
     values = f"values {min(low):.4g} to {max(high):.4g}"

@@ -192,8 +192,8 @@ class RunRecord:
         if self.queue_start is None:
             return ()
         return (
-            f"{self.name}: up to step {self.queue_start:,} its queue held random rows that are no sample's embedding; "
-            "they are left out.",
+            f"{self.name}: up to step {self.queue_start:,} its queue held random rows, which are not embeddings; "
+            "figures leave them out.",
         )
 
     @classmethod
@@ -255,7 +255,7 @@ def read_config(path: Path, notes: list[str]) -> dict[str, Any]:
     """
     config, why = read_mapping(path)
     if not config:
-        notes.append(f"config.yaml is empty or no readable YAML mapping ({why}): settings are not shown.")
+        notes.append(f"config.yaml is empty or not a readable YAML mapping ({why}): settings are not shown.")
     return config
 
 
@@ -280,8 +280,8 @@ def _some(path: Path, notes: list[str], most_bytes: int = MOST_BYTES) -> list[di
     rows, count = read_some_rows(path, most_bytes)
     if len(rows) < count:
         notes.append(
-            f"{path.name} is large: {len(rows):,} of its {count:,} rows were read, evenly spread, the first and the "
-            "last among them."
+            f"{path.name} is large: {len(rows):,} of its {count:,} rows were read, evenly spread and with the first "
+            "and the last row."
         )
     return rows
 
@@ -300,7 +300,7 @@ def read_evaluations(path: Path, notes: list[str]) -> list[Evaluation]:
     for file in sorted(path.glob("*.json")):
         content = read_object(file)
         if content is None:
-            notes.append(f"evaluations/{file.name} is no whole JSON object: left out.")
+            notes.append(f"evaluations/{file.name} is not a complete JSON object: not shown.")
         else:
             found.append(_evaluation(file.stem, content))
     if not found:
@@ -337,6 +337,6 @@ def _summary(path: Path, notes: list[str]) -> dict[str, Any]:
         return {}
     content = read_object(path)
     if content is None:
-        notes.append("summary.json is no whole JSON object: left out.")
+        notes.append("summary.json is not a complete JSON object: not shown.")
         return {}
     return content

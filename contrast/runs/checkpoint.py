@@ -73,7 +73,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # untrusted bytes can raise any exception, and each means that the file is unreadable
         # torch's message is not repeated: it explains how to load the file with its code executed.
-        why = "it is not of tensors and plain data" if isinstance(error, pickle.UnpicklingError) else str(error)
+        why = (
+            "it holds objects other than tensors and plain data"
+            if isinstance(error, pickle.UnpicklingError)
+            else str(error)
+        )
         raise _unreadable(path, why) from error
     ours = content.get("contrast") if isinstance(content, Mapping) else None
     if not isinstance(ours, Mapping):
@@ -111,7 +115,7 @@ def _check_content(path: Path, content: Mapping[str, Any], ours: Mapping[str, An
 
 def _unreadable(path: Path, why: str) -> InputError:
     return InputError(
-        f"checkpoint {str(path)!r} cannot be read ({' '.join(why.split())[:120]}): it is damaged or no checkpoint"
+        f"checkpoint {str(path)!r} cannot be read ({' '.join(why.split())[:120]}): it is damaged or not a checkpoint"
     )
 
 
@@ -171,7 +175,7 @@ def _check_seal(path: Path) -> bool:
             left -= len(chunk)
         found.update(_NO_COMMENT)
     if found.hexdigest().encode() != tail[2 + len(_NAME) :]:
-        raise ValueError("its checksum does not fit")
+        raise ValueError("its checksum does not match")
     return True
 
 

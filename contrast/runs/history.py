@@ -79,7 +79,7 @@ def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any], given:
         The changed settings by flag name.
     """
     old, new = settings_by_flag(before), settings_by_flag(after)
-    said = settings_by_flag(given)
+    by_flag = settings_by_flag(given)
     changed: Changed = {}
     for key in dict.fromkeys((*old, *new)):
         if key in old and key in new:
@@ -87,7 +87,7 @@ def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any], given:
                 changed[key] = {"old": old[key], "new": new[key]}
         elif key in old:
             changed[key] = {"old": old[key]}
-        elif key in said:
+        elif key in by_flag:
             changed[key] = {"new": new[key]}
     return changed
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from contrast.errors import counted
+
 __all__ = ["MayStartLate", "RunLength"]
 
 
@@ -37,7 +39,7 @@ class RunLength:
         """
         if epoch * self.steps_per_epoch < self.steps:
             return None
-        return f"{name} starts at epoch {epoch:g} and this run has {self.epochs}: {consequence}"
+        return f"{name} starts at epoch {epoch:g} and this run has {counted(self.epochs, 'epoch')}: {consequence}"
 
 
 @runtime_checkable

@@ -76,9 +76,9 @@ def new_run_command(folder: RunFolder) -> str:
 def had_checkpoint(folder: RunFolder) -> bool:
     """Whether the run ever had a checkpoint or an evaluation; a new start in its folder would then erase records."""
     status = read_status(folder.status)
-    said = status is not None and (status.checkpoint or status.state == "finished")
+    recorded = status is not None and (status.checkpoint or status.state == "finished")
     kept = any(folder.checkpoints.glob("*.ckpt")) or any(folder.evaluations.glob("*.json"))
-    return said or kept
+    return recorded or kept
 
 
 def how_to_go_on(folder: RunFolder) -> str:

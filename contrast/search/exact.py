@@ -149,8 +149,8 @@ def _blocks(query: Tensor, keys: Tensor, count: int, budget_mib: float, scores: 
         if rows == 1:
             raise InputError(
                 f"{queries:,} queries x {count:,} neighbours of {len(keys):,} keys: the results take "
-                f"{queries * count * found / _MIB:.1f} MiB, a block of keys more, and the search's budget is "
-                f"{budget_mib:g} MiB: raise it, or ask for fewer at once"
+                f"{queries * count * found / _MIB:.1f} MiB, plus a block of keys, and the search's budget is "
+                f"{budget_mib:g} MiB: raise it, or search for fewer at once"
             )
         rows = -(-rows // 2)
 

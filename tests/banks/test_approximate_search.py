@@ -222,7 +222,7 @@ def test_how_long_a_build_takes_does_not_matter(make: Callable[[], FaissBank], m
     made, late = make(), make()
     for step in written(made, range(16)):
         with monkeypatch.context() as patched:
-            patched.setattr("contrast.banks.approximate._beside", _Late)
+            patched.setattr("contrast.banks.approximate._in_thread", _Late)
             list(written(late, range(step, step + 1)))
         query, index = unit(7, 200 + step), torch.arange(7)
         for one, other in zip(made.neighbours(query, index, 9), late.neighbours(query, index, 9), strict=True):
@@ -269,9 +269,9 @@ def test_centroids_are_of_unit_length_and_a_function_of_the_seed() -> None:
 
 @pytest.mark.parametrize("wrong", [{"lists": 0}, {"probes": 7}, {"above": 5}, {"every": 0}])
 def test_settings_that_cannot_be_are_refused(wrong: dict[str, int]) -> None:
-    with pytest.raises(InputError, match="no more effort than lists"):
+    with pytest.raises(InputError, match="effort <= lists <= above"):
         bank(**wrong)
-    with pytest.raises(InputError, match="links from 2"):
+    with pytest.raises(InputError, match="links of at least 2"):
         HNSW(links=1)
 
 

@@ -258,7 +258,7 @@ def test_keys_that_have_no_row_are_refused() -> None:
         with pytest.raises(InputError, match=f"no place for sample {sample} in a bank of 4 rows"):
             one.store(unit(2), torch.tensor([0, sample]))
     one.begin(4)
-    with pytest.raises(InputError, match="one row a sample needs 5 rows"):
+    with pytest.raises(InputError, match="one row per sample needs 5 rows"):
         one.begin(5)
     FaissBank(4, size=4).begin(5)
 
@@ -266,9 +266,9 @@ def test_keys_that_have_no_row_are_refused() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lambda: Hardest(0), "count 0 leaves a query nothing"),
-        (lambda: Stratified(-1, 0, 0), "give numbers from 0"),
-        (lambda: Stratified(0, 0, 0), "one of them above it"),
+        (lambda: Hardest(0), "count 0 leaves queries without negatives"),
+        (lambda: Stratified(-1, 0, 0), "give numbers of at least 0"),
+        (lambda: Stratified(0, 0, 0), "with one above 0"),
         (lambda: Stratified(8, 8, 0, pool=15), "pool 15 is below .* at least 16"),
     ],
 )

@@ -264,7 +264,7 @@ def test_a_data_set_with_no_sample_of_the_run_is_refused(copied, capsys):
     for path in sorted(root.rglob("*.png")):
         path.rename(path.with_name(f"other{path.name}"))
     assert _resume(run, "--resume-on-changed-data") == 2
-    assert "no sample has the name of one of before" in capsys.readouterr().err
+    assert "have no sample name in common" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("pairs", [40, 0])

@@ -92,7 +92,7 @@ def test_report_dashboard_and_doctor_read_the_present_configuration_and_the_repo
     assert resume(run, "--model.loss.temperature", 0.5, *MORE) == 0
     page = build_page(read_runs([run]))
     assert "0.2 to step 5, then 0.5" in page
-    assert "Settings that changed while it trained" in page
+    assert "Settings that changed during training" in page
     assert "<code>model.loss.temperature</code>" in page
     assert summarise(run).facts["Temperature"] == "0.5"
     assert summarise(run).reached.epochs == 3
@@ -229,7 +229,7 @@ def test_an_old_run_that_was_extended_goes_on_by_its_checkpoint(
     capsys.readouterr()
     assert resume(run, *NO_MORE) == 0
     said = capsys.readouterr().err
-    assert "is from before an earlier resume; the checkpoint's settings apply: " in said
+    assert "is older than the last resume; the checkpoint's settings apply: " in said
     assert "trainer.max_epochs 3" in said
     assert read_checkpoint(run.last_checkpoint)["global_step"] == 9
     assert config_of(run)["trainer"]["max_epochs"] == 3

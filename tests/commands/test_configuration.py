@@ -39,6 +39,12 @@ def test_another_class_starts_from_its_own_defaults_and_a_note_says_what_went() 
     ]
 
 
+def test_two_classes_of_one_name_are_told_apart_by_their_dotted_paths() -> None:
+    base = {"model": {"class_path": "first.Net", "init_args": {"width": 3}}}
+    (note,) = compose([], [("model", "second.Net")], base=base).notes
+    assert note == "model: first.Net -> second.Net, which starts from its own defaults (dropped: width)"
+
+
 def test_the_same_class_keeps_its_arguments_however_it_is_spelt() -> None:
     for name in ("DCLW", "contrast.losses.DCLW", "contrast.losses.objectives.DCLW"):
         loss = laid(("model.loss.objective", name))["init_args"]["loss"]["init_args"]

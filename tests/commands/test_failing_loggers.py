@@ -210,13 +210,13 @@ def test_a_run_outlives_wandbs_own_process(tmp_path: Path) -> None:
 
 OFFLINE = "--trainer.logger.init_args.offline"
 WRONG = {
-    "an id of a path": ({}, ["--trainer.logger.init_args.id", "a/b:c"], "W&B takes no id 'a/b:c'"),
-    "an id that is blank": ({}, ["--trainer.logger.init_args.id", "' '"], "W&B takes no id ' '"),
+    "an id of a path": ({}, ["--trainer.logger.init_args.id", "a/b:c"], "W&B does not accept the id 'a/b:c'"),
+    "an id that is blank": ({}, ["--trainer.logger.init_args.id", "' '"], "W&B does not accept the id ' '"),
     "no key": ({}, [OFFLINE, "false"], "no API key is configured: run `wandb login`"),
     "no key, mode": ({"WANDB_MODE": "online"}, [OFFLINE, "false"], "no API key is configured: run `wandb login`"),
     "silent": ({"WANDB_SILENT": ""}, [], "WANDB_SILENT='' in the environment is refused by W&B"),
     "quiet": ({"WANDB_QUIET": "perhaps"}, [], "WANDB_QUIET='perhaps' in the environment is refused by W&B"),
-    "mode": ({"WANDB_MODE": "of"}, [], "WANDB_MODE=of in the environment is no mode of W&B's"),
+    "mode": ({"WANDB_MODE": "of"}, [], "WANDB_MODE=of in the environment is not a W&B mode"),
 }  # fmt: skip
 
 
@@ -241,7 +241,7 @@ def test_a_disabled_wandb_is_left_out_whatever_the_overlay_says(
     monkeypatch.setenv("WANDB_MODE", "disabled")
     folder = RunFolder(tmp_path / "run")
     assert pretrain(folder.path, *OVERLAY, "--trainer.max_steps", 1) == 0
-    assert "WANDB_MODE=disabled in the environment: W&B is left out" in capsys.readouterr().err
+    assert "WANDB_MODE=disabled in the environment: W&B is turned off" in capsys.readouterr().err
     assert not folder.wandb.exists()
     assert not (folder.path / "wandb").exists()
     assert os.environ["WANDB_MODE"] == "disabled"

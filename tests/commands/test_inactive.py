@@ -35,9 +35,12 @@ STARTS: dict[str, tuple[Callable[[int], MayStartLate], str]] = {
     "milestones": (lambda epoch: Steps([max(1, epoch)]), "the rate will not fall there"),
     "kept checkpoints": (
         lambda epoch: Checkpoints(RunFolder(Path()), {}, keep_every_n_epochs=epoch + 1),
-        "no checkpoint will be kept",
+        "no numbered checkpoint will be kept",
     ),
-    "warm-up of a bank": (lambda epoch: FaissBank(2, size=4, warmup_steps=5 * epoch), "rows drawn at random"),
+    "warm-up of a bank": (
+        lambda epoch: FaissBank(2, size=4, warmup_steps=5 * epoch),
+        "queries will only get random rows",
+    ),
     "queue": (lambda epoch: KeyQueue(2, size=20 * epoch + 1), "never be full"),
     "approximate": (
         lambda epoch: FaissBank(2, size=10**6, per_sample=True, approximate=IVF(2, 2, above=20 * epoch + 4)),
@@ -82,7 +85,7 @@ def test_pieces_that_will_never_act_are_named(tmp_path: Path, capsys: pytest.Cap
     mixing = "[{class_path: HardNegativeMixing, init_args: {hardest: 4, pairs: 2, queries: 1, start_epoch: 3}}]"
     assert main(["pretrain", *words, "--model.loss.transforms", mixing, "--trainer.max_epochs", "2"]) == 0
     said = capsys.readouterr().err
-    line = "HardNegativeMixing (MoCHi) starts at epoch 3 and this run has 2: it will never mix"
+    line = "HardNegativeMixing (MoCHi) starts at epoch 3 and this run has 2 epochs: it will never mix"
     assert said.count(line) == 1
     assert [line for line in said.splitlines() if line.startswith("note    HardNegativeMixing")]
     (finding,) = [each for each in examine(folder).findings if each.rule == "inactive"]
@@ -90,7 +93,7 @@ def test_pieces_that_will_never_act_are_named(tmp_path: Path, capsys: pytest.Cap
     shown = overview(RunRecord.read(folder, "run"))
     assert "HardNegativeMixing (never active)" in shown.facts["Loss"]
     assert "HardNegativeMixing (never active)" in shown.sentence
-    assert "looked at" in shown.facts["Input"]
+    assert "examined" in shown.facts["Input"]
 
     assert main(["pretrain", "--resume", str(folder.path), "--trainer.max_epochs", "5"]) == 0
     assert line not in capsys.readouterr().err

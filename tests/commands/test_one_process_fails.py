@@ -66,7 +66,7 @@ STATES = {1: "failed", 143: "stopped"}
         ("nan", 1, ["the loss was nan at step 4; likely cause: the encoder output NaN"], 3),
         ("disk", 1, ["could not be written at step 4 (File too large); the last good checkpoint is"], 3),
         pytest.param(
-            *("data", 1, ["picture 7 is cut", "another process of this run has ended: it said why"], 3),
+            *("data", 1, ["picture 7 is cut", "another process of this run has ended: it printed the reason"], 3),
             marks=pytest.mark.slow,
         ),
         ("term", 143, ["stopped by SIGTERM at step 4, all of it saved"], 4),

@@ -67,7 +67,7 @@ def test_other_samples_a_step_are_refused(what: str, run: RunFolder, capsys: pyt
     line = capsys.readouterr().err.splitlines()[-1]
     assert f"{what.partition(' ')[0]}: " in line or "data.batch_size: " in line  # the flag that is the cause
     assert f"was trained with {was} up to step" in line
-    assert f"would go on with {would}, " in line
+    assert f", and {would} would change the samples of each step" in line
     assert (run.config.read_bytes(), run.last_checkpoint.read_bytes(), run.status.read_bytes()) == before
 
 
@@ -164,7 +164,7 @@ def test_two_processes_do_not_become_another_number(count: int, batch: str, of_t
     assert done.returncode == 2, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if ": error: " in line]
     said = ("2 processes", str(count)) if batch == "16" else ("16", "32")
-    assert f"was trained with {said[0]} up to step 4 and would go on with {said[1]}, " in line
+    assert f"was trained with {said[0]} up to step 4, and {said[1]} would change the samples" in line
     assert run.config.read_bytes() == before
 
 

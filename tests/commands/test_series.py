@@ -192,10 +192,10 @@ def test_images_alone_are_flipped_and_come_with_weights_from_elsewhere(place: Pa
     assert pretrain("run", "--trainer.max_epochs", 1) == 0
     capsys.readouterr()
     assert main(["probe", "run", "--finetune", "--flip", "0.5"]) == 2
-    assert "--flip is of images, and the data are series" in last_line(capsys)
+    assert "--flip needs images, and the data are series" in last_line(capsys)
     (place / "w.pth").write_bytes(b"")
     assert main(["knn", "--weights", "w.pth", "--backbone", "resnet18", "--data", "small.yaml"]) == 2
-    assert "--weights are of images, and the data here are series" in last_line(capsys)
+    assert "--weights needs images, and the data are series" in last_line(capsys)
 
 
 def test_a_run_is_evaluated_on_data_of_its_own_shape(place: Path, capsys: pytest.CaptureFixture[str]):
@@ -220,7 +220,7 @@ def test_the_demo_takes_a_configuration(place: Path, capsys: pytest.CaptureFixtu
     assert (place / "run/report.html").is_file()
     (place / "untested.yaml").write_text("data: {init_args: {test: null}}")
     assert main(["demo", "--config", "small.yaml", "--config", "untested.yaml", "--run", "other"]) == 2
-    assert "the configuration names none: give a test set" in last_line(capsys)
+    assert "the configuration has none: give a test set" in last_line(capsys)
     assert not (place / "other").exists()
 
 

@@ -167,8 +167,8 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(
     capsys.readouterr()
     assert main(["pretrain", "--resume", str(cut.path), *NO_MORE]) == 0
     said = capsys.readouterr().err
-    assert "its checksum does not fit" in said
-    assert "going on from the one before, previous.ckpt, at step 3" in said
+    assert "its checksum does not match" in said
+    assert "resuming from the previous checkpoint, previous.ckpt, at step 3" in said
     assert equal(whole, cut)
     assert (cut.checkpoints / "damaged.ckpt").read_bytes() == bytes(damaged)
 

@@ -120,7 +120,7 @@ def test_a_second_training_in_a_thread_is_refused(tmp_path: Path, capsys: pytest
     nested = f"[{{class_path: {__name__}.Nested, init_args: {{folder: {tmp_path / 'second'}}}}}]"
     assert pretrain(tmp_path / "first", "--trainer.callbacks", nested, "--trainer.max_steps", 1) == 0
     assert Nested.codes.pop() == 2
-    assert "another training is under way in this process" in capsys.readouterr().err
+    assert "another run is training in this process" in capsys.readouterr().err
     assert not (tmp_path / "second").exists()
 
 

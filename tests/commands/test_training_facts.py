@@ -59,7 +59,7 @@ def test_samples_and_labels_come_from_the_training_set(
     (tmp_path / "pieces.yaml").write_text(PIECES)
     assert pretrain(tmp_path / "run", "--config", tmp_path / "pieces.yaml") == 0
     said = capsys.readouterr().err
-    assert "labels  of 96 samples reach the loss, by SameClassRemoval" in said
+    assert "labels  of 96 samples reach the loss through SameClassRemoval" in said
     assert "loss    InfoNCE(), temperature 0.2, SameClassRemoval(), HardNegativeMixing(hardest=8, " in said
 
 

@@ -119,7 +119,7 @@ def test_what_cannot_be_drawn_costs_a_line(
     assert pretrain(folder.path, *OVERLAY, "--trainer.max_epochs", 1) == 0
     said = capsys.readouterr().err
     assert said.count("warning WandbLogger failed at pictures (RuntimeError: no ink left)") == 1
-    assert "warning WandbLogger missed 2 calls (pictures 1, report 1): the run folder has all" in said
+    assert "warning WandbLogger missed 2 calls (pictures 1, report 1): the run folder is complete" in said
     assert "Traceback" not in said
     (file,) = files(folder)
     assert len([row for row in history(file) if "epoch" in row]) == len(read_rows(folder.metrics))

@@ -48,8 +48,8 @@ def refusal(parser: Any, *flags: tuple[str, str]) -> str:
         ("data.test", "none", "data.test: 'none' is text to YAML: write null for no value"),
         ("model.optimizer", "None", "model.optimizer: 'None' is text to YAML: write null for no value"),
         ("model.loss.weighting", "None", "model.loss.weighting: 'None' is text to YAML: write null for no value"),
-        ("data.train", "None", "data.train: no class 'None', and one is needed here; known: AeonSet"),
-        ("model", "None", "model: no class 'None', and one is needed here; known: BYOL"),
+        ("data.train", "None", "data.train: no class 'None', and a class is required here; known: AeonSet"),
+        ("model", "None", "model: no class 'None', and a class is required here; known: BYOL"),
         ("trainer.max_time", "0", "trainer.max_time: 0 does not fit: give days, hours, minutes and seconds, as in 00:"),
         ("trainer.max_time", "10", "trainer.max_time: 10 does not fit: give days, hours, minutes and seconds, as in"),
         ("trainer.precision", "banana", "trainer.precision: 'banana' does not fit: give 32-true, 16-mixed or bf16-"),
@@ -137,7 +137,7 @@ def test_a_class_in_the_wrong_place(parser: Any, flag: str, text: str, message: 
     [
         (
             [("model.optimizer.lr", "0.1")],
-            "model.optimizer.lr: no class is named whose argument this is: name it first",
+            "model.optimizer.lr: no class is set that takes this argument: set it first",
         ),
         ([("model.optimizer.lr", "0.1")], "--model.optimizer torch.optim.SGD --model.optimizer.lr VALUE"),
         ([("model.schedule.warmup_epochs", "0")], "--model.schedule WarmupCosine --model.schedule.warmup_epochs VALUE"),

@@ -59,13 +59,13 @@ def test_a_port_in_use(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_is_no_port(port: str, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = refused(capsys, runs, f"--port={port}")
     assert f"--port {port!r}"[:500] in line  # a line is no longer than can be read
-    assert "is no port: give 1024 to 65535" in line
+    assert "is not a port: give 1024 to 65535" in line
 
 
 def test_what_is_no_address_of_this_machine(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for host in ("192.0.2.1", "no such host", ""):
         line = refused(capsys, runs, "--port", "0", "--host", host)
-        assert f"--host {host!r} is no address" in line
+        assert f"--host {host!r} is not an address" in line
         assert "leave it out" in line
 
 

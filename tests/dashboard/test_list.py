@@ -71,12 +71,12 @@ def test_without_a_status_the_rows_tell_how_far_it_is(dashboard: Dashboard) -> N
     ("status", "word", "note"),
     [
         (said(state="starting"), "starting", ""),
-        (said(70, state="starting", process=2**40), "killed", "its process is gone without a word"),
+        (said(70, state="starting", process=2**40), "killed", "its process has ended without a final status"),
         (said(state="finished"), "finished", ""),
         (said(state="stopped", message="interrupted"), "stopped", "interrupted"),
         (said(state="failed", message="<b>no</b> memory"), "failed", "<b>no</b> memory"),
-        (said(70, process=2**40), "killed", "its process is gone without a word"),
-        (said(700, host="elsewhere"), "silent", "nothing written for ten minutes"),
+        (said(70, process=2**40), "killed", "its process has ended without a final status"),
+        (said(700, host="elsewhere"), "silent", "no update for ten minutes"),
     ],
 )
 def test_every_standing_has_its_word(status: Status, word: str, note: str, dashboard: Dashboard, runs: Path) -> None:

@@ -180,7 +180,7 @@ def test_a_damaged_file_is_named_when_it_is_reached(tmp_path: Path):
     folder = ImageFolder(tmp_path)
     assert len(folder) == 5
     assert folder.skipped == []
-    for path, reason in zip(bad, ["[Tt]runcated", "empty", "no image"], strict=True):
+    for path, reason in zip(bad, ["[Tt]runcated", "empty", "not an image"], strict=True):
         with pytest.raises(InputError, match=f"^'{path}' does not decode .*{reason}.*on_corrupt: skip"):
             folder[folder.paths.index(path)]
 

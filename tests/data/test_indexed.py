@@ -81,13 +81,13 @@ def test_a_class_that_inherits_nothing_will_do():
 
 
 def test_other_items_are_refused():
-    assert "image 0 of Items: an item is 3 things" in refusal((PIXELS, 1, 2))
-    assert "an item is 1 things" in refusal((PIXELS,))
+    assert "image 0 of Items: an item is 3 values" in refusal((PIXELS, 1, 2))
+    assert "an item is 1 value:" in refusal((PIXELS,))
     assert "an item is a dict of image, label" in refusal({"image": PIXELS, "label": 1})
-    assert "the label 'cat' is no integer" in refusal((PIXELS, "cat"))
-    assert "the label 0.5 is no integer" in refusal((PIXELS, 0.5))
+    assert "the label 'cat' is not an integer" in refusal((PIXELS, "cat"))
+    assert "the label 0.5 is not an integer" in refusal((PIXELS, 0.5))
     assert "the label -2 is negative" in refusal((PIXELS, -2))
-    assert "is no integer" in refusal((PIXELS, torch.zeros(2)))
+    assert "is not an integer" in refusal((PIXELS, torch.zeros(2)))
     assert "image 1 of Items: a pixel of float64 is 7.0" in refusal(PIXELS, np.full((4, 4), 7.0), index=1)
     assert "image 0 of Items: an image of type str" in refusal("cat.png")
 
@@ -105,7 +105,7 @@ def test_other_data_sets_are_refused():
             return PIXELS
 
     for source in (Stream(), Endless()):
-        with pytest.raises(InputError, match=f"{type(source).__name__} is no map-style data set"):
+        with pytest.raises(InputError, match=f"{type(source).__name__} is not a map-style data set"):
             IndexedImages(source, 3)
     with pytest.raises(InputError, match="Items holds no image"):
         IndexedImages(Items(), 3)

@@ -94,7 +94,7 @@ def test_a_column_that_does_not_fit_is_refused():
         labels_of(Labelled([0, 0], targets=[0, 1, 2]))
     with pytest.raises(InputError, match=r"Labelled.labels: a label is -3"):
         labels_of(Labelled([0, 0], labels=[0, -3]))
-    with pytest.raises(InputError, match=r"sample 1 of Labelled: the label 'dog' is no integer"):
+    with pytest.raises(InputError, match=r"sample 1 of Labelled: the label 'dog' is not an integer"):
         labels_of(Labelled([0, "dog"]))
 
 

@@ -93,11 +93,11 @@ def test_larger_images_are_reduced_and_smaller_ones_left(photos):
 def test_another_size_is_another_cache(photos, caplog):
     _packed(photos)
     assert _packed(photos, cache_size=8)[0][0].shape[1] == 8
-    assert "cache_size is another one" in caplog.text
+    assert "cache_size changed" in caplog.text
 
 
 @pytest.mark.parametrize("change", ["added", "removed", "changed"])
-def test_a_changed_folder_is_packed_anew_and_said_so(photos, change, caplog):
+def test_a_changed_folder_is_packed_again_and_reported(photos, change, caplog):
     _packed(photos)
     assert not caplog.records
     path = photos / "cat" / "1.png"
@@ -113,7 +113,7 @@ def test_a_changed_folder_is_packed_anew_and_said_so(photos, change, caplog):
     assert all(torch.equal(packed[index][0], plain[index][0]) for index in range(len(plain)))
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == [
         f"the packed cache {str(photos.parent / 'photos.pack')!r} is out of date (files were added, removed or "
-        "changed) and is packed anew"
+        "changed) and is packed again"
     ]
 
 
@@ -133,7 +133,7 @@ def test_damaged_pixels_are_found_when_they_are_read(photos):
     file = photos.parent / "photos.pack"
     _damage(file, 100)
     packed = _packed(photos)
-    with pytest.raises(InputError, match=r"damaged \(the checksum of image 0 differs\): remove it, and the next start"):
+    with pytest.raises(InputError, match=r"damaged \(the checksum of image 0 differs\): remove it, and the next run"):
         packed[0]
     packed[1]
     file.unlink()
@@ -159,7 +159,7 @@ def test_a_cut_file_is_found_at_the_start(photos, left):
 def test_no_other_file_is_ever_overwritten(photos, content):
     file = photos.parent / "photos.pack"
     file.write_bytes(content)
-    assert "is no packed cache, and is not overwritten: give another `cache`" in _refusal(photos)
+    assert "is not a packed cache and will not be overwritten: give another `cache`" in _refusal(photos)
     assert file.read_bytes() == content
 
 
@@ -167,7 +167,7 @@ def test_a_folder_and_another_version_are_refused(photos):
     file = photos.parent / "photos.pack"
     _packed(photos)
     _damage(file, 17)
-    assert "is of version 257, not 1: remove it" in _refusal(photos)
+    assert "has version 257, not 1: remove it" in _refusal(photos)
     file.unlink()
     file.mkdir()
     assert "photos.pack' cannot be read: Is a directory" in _refusal(photos)
@@ -191,8 +191,8 @@ def test_what_a_killed_process_left_is_taken_away(photos):
 
 @pytest.mark.parametrize("size", [0, -3])
 def test_a_size_that_is_none_is_refused(photos, size):
-    assert f"cache_size {size} is of" in _refusal(photos, cache_size=size)
-    with pytest.raises(InputError, match="cache_size 8 is of a cache's images"):
+    assert f"cache_size {size} is the size" in _refusal(photos, cache_size=size)
+    with pytest.raises(InputError, match="cache_size 8 is the size of cached images"):
         ImageFolder(photos, cache_size=8)
 
 

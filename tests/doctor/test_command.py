@@ -33,7 +33,8 @@ def test_findings_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", str(EXTRACTS / "bad-pairs"), "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out).values()
     assert [finding["rule"] for finding in found["findings"]] == ["bad-pairs"]
-    assert set(found["findings"][0]) == {"rule", "severity", "seen", "mend"}
+    assert set(found["findings"][0]) == {"rule", "severity", "seen", "fix", "mend"}
+    assert found["findings"][0]["fix"] == found["findings"][0]["mend"]
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,4 +54,4 @@ def test_a_finding_is_said_once_while_a_run_trains(tmp_path: Path) -> None:
     longer = ["--trainer.max_epochs", "4", "--scores.every_n_steps", "1"]
     done = subprocess.run([*command, *longer, "--run", str(tmp_path / "run")], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("doctor  no-learning: Embeddings are as random weights made them") == 1
+    assert done.stderr.count("doctor  no-learning: Embeddings have not changed since the random weights") == 1

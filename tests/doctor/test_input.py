@@ -123,18 +123,16 @@ def test_a_test_set_of_another_range_is_told(tmp_path: Path) -> None:
 def test_copies_are_named_and_not_the_temperature(tmp_path: Path) -> None:
     (cold,) = [name for name in ("temperature", "temperature-cold") if (RUNS / name).is_dir()][:1]
     shutil.copytree(RUNS / cold, tmp_path / "run")
-    before = {finding.rule: finding.mend for finding in examine(RunFolder(tmp_path / "run")).findings}
+    before = {finding.rule: finding.fix for finding in examine(RunFolder(tmp_path / "run")).findings}
     assert "temperature" in before["temperature"]
     statistics = image_statistics(tmp_path, photographs(1).repeat(128, 0))
     RunFolder(tmp_path / "run").input.write_text(json.dumps(statistics))
     found = examine(RunFolder(tmp_path / "run")).findings
     assert found[0].rule == "input-copies"
-    assert found[0].seen == "Of 128 training images looked at, 1 is distinct: the others are copies."
+    assert found[0].seen == "Of 128 training images examined, 1 is distinct: the others are copies."
     assert found[0].severity == "problem"
-    others = [finding.mend for finding in found[1:]]
-    assert not any(
-        "raise the temperature" in mend.lower() or "lower the temperature" in mend.lower() for mend in others
-    )
+    others = [finding.fix for finding in found[1:]]
+    assert not any("raise the temperature" in fix.lower() or "lower the temperature" in fix.lower() for fix in others)
 
 
 def test_swapped_axes_of_series_are_told(tmp_path: Path) -> None:

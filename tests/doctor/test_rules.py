@@ -25,18 +25,18 @@ from tools.sick_runs import HEALTHY, RUNS, extract, train
 EXTRACTS = Path(__file__).parent / "runs"
 NUMBERS = {
     "failed": r"at step \d+: the loss was nan at step",
-    "collapse": r"uniformity -0\.[0-3]\d,.* deviate by 0\.0\d+, where spread ones have 0\.12",
+    "collapse": r"uniformity -0\.[0-3]\d .* deviation is 0\.0\d+, and spread embeddings have 0\.12",
     "dimensional-collapse": r"use [3-7]\.\d of 64 directions",
     "no-learning": r"score (-?0\.\d\d) at the start, -?0\.\d\d now; kNN went from 9\d\.\d % to 9\d\.\d %",
     "loss-start": r"starts at (1\.\d\d; log\(K \+ 1\) of 510 .* is 6\.24, .* 1\.000|\d{2,3}\.\d\d;.*6\.24: the temp)",
-    "temperature": r"(on 50\d of 510 negatives alike at temperature 5|at its lowest value: 0\.15|on 1\.\d of 510)",
-    "positives-among-negatives": r"negatives of score 1\.00, and its positive wins in 0 %",
-    "false-negatives": r"^(7|8|9)\d % of the denominator .* which are 50 % ",
-    "labels": r"learns from labels, and (100 % of all samples are of|no two samples have the same one: it is InfoNCE)",
+    "temperature": r"(equally on 50\d of 510 negatives at temperature 5|at its lowest value: 0\.15|on 1\.\d of 510)",
+    "positives-among-negatives": r"negatives score 1\.00, and the positive has the highest score in only 0 %",
+    "false-negatives": r"class have (7|8|9)\d % of the softmax denominator, and this class has 50 % ",
+    "labels": r"learns from labels, and (100 % of all samples have the|no two samples have the same label: it is)",
     "duplicates": r"^1,4\d\d training samples have a near-duplicate \(\d{3} pairs of cosine 0\.9999 or more\)",
-    "queue-filling": r"20,000 keys is filled by 79 steps of 256 samples; a run of 50 steps never fills it",
-    "shortcut": r"win .* in [5-9]\d % of queries, yet kNN went from 1\d\.\d % to 1\d\.\d %",
-    "rate-and-batch": r"peaks at .* SGD is used at 0\.003 to 3",
+    "queue-filling": r"20,000 keys needs 79 steps of 256 samples to fill; this run of 50 steps never fills it",
+    "shortcut": r"scores above all negatives in [5-9]\d % of queries, yet kNN went from 1\d\.\d % to 1\d\.\d %",
+    "rate-and-batch": r"peaks at .* usual rates of SGD are 0\.003 to 3",
     "bad-pairs": r"flags [3-9]\d % of the samples",
     "below-raw-input": r"kNN is at 9\d\.\d %, and raw pixels at 97\.\d %: −\d\.\d \[−\d\.\d, [−+]\d\.\d\] points",
 }
@@ -95,7 +95,7 @@ def test_a_run_that_is_no_better_than_random_weights() -> None:
         finding.rule: finding.seen for finding in examine(RunFolder(EXTRACTS / "dimensional-collapse-byol")).findings
     }
     assert set(findings) == {"dimensional-collapse", "no-learning"}
-    assert re.search(r"kNN is 9[0-4]\.\d %, and was 96\.4 % of them", findings["no-learning"])
+    assert re.search(r"kNN accuracy is 9[0-4]\.\d %; with random weights it was 96\.4 %", findings["no-learning"])
 
 
 def test_problems_come_before_warnings() -> None:
@@ -194,7 +194,7 @@ def test_samples_of_a_step_are_of_all_devices_and_batches(
     if samples is None or samples >= 1024 + 256:
         assert not said
     else:
-        assert f"is filled by {-(-20_000 // samples)} steps of {samples:,} samples" in said[0]
+        assert f"needs {-(-20_000 // samples)} steps of {samples:,} samples to fill" in said[0]
 
 
 def test_rates_are_for_all_of_a_steps_samples(tmp_path: Path) -> None:
@@ -206,16 +206,17 @@ def test_a_class_share_stands_beside_chance_of_whatever_bank(tmp_path: Path) -> 
     copy = Path(shutil.copytree(EXTRACTS / "false-negatives", tmp_path / "run"))
     rows = [json.loads(line) for line in (copy / "scores.jsonl").read_text().splitlines()]
     for chance, said in (
-        ({"random": 0.125}, ", which are 12 % of all samples"),
-        ({"shared": 0.5}, ", which are 50 %"),
-        ({}, "class."),
+        ({"random": 0.125}, ", and this class has 12 % of all samples"),
+        ({"shared": 0.5}, ", and this class has 50 %"),
+        ({}, "denominator."),
     ):
         for row in rows:
             row["false_negatives"] = {"denominator": 0.9, **chance}
         (copy / "scores.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         (found,) = (each for each in examine(RunFolder(copy)).findings if each.rule == "false-negatives")
-        assert f"90 % of the denominator are negatives of the query's own class{said}" in found.seen or said == "class."
-        assert found.seen.endswith("class.") == (said == "class.")
+        shares = "Negatives of the query's own class have 90 % of the softmax denominator"
+        assert f"{shares}{said}" in found.seen or said == "denominator."
+        assert found.seen.endswith("denominator.") == (said == "denominator.")
 
 
 @pytest.mark.parametrize(("gain", "speaks"), [([-0.01, -0.02, 0.0], True), ([0.01, -0.01, 0.03], False)])
@@ -224,7 +225,7 @@ def test_a_probe_no_better_than_of_random_weights(gain: list[float], speaks: boo
     (copy / "summary.json").write_text(json.dumps({"few_label_gain_over_random_init": gain}))
     found = [finding.seen for finding in examine(RunFolder(copy)).findings]
     assert found == (
-        ["Features are no better than those of random weights: a probe on few labels is 1.0 points below them."]
+        ["Features are no better than with random weights: the probe on few labels is 1.0 points below random weights."]
         if speaks
         else []
     )
@@ -240,7 +241,7 @@ def test_knn_worse_than_of_random_weights(start: float | None, end: float, speak
     found = {finding.rule: finding.seen for finding in examine(RunFolder(copy)).findings}
     assert ("no-learning" in found) == speaks
     if speaks:
-        assert "kNN is 87.0 %, and was 90.0 % of them" in found["no-learning"]
+        assert "kNN accuracy is 87.0 %; with random weights it was 90.0 %" in found["no-learning"]
 
 
 def test_one_negative_may_decide_where_it_is_meant_to(tmp_path: Path) -> None:
@@ -264,7 +265,7 @@ def with_rows(name: str, to: Path, **changes: dict[str, Any]) -> RunFolder:
 
 def said(folder: RunFolder) -> dict[str, str]:
     """What is found, by rule."""
-    return {finding.rule: f"{finding.seen} {finding.mend}" for finding in examine(folder).findings}
+    return {finding.rule: f"{finding.seen} {finding.fix}" for finding in examine(folder).findings}
 
 
 POSSIBLE: dict[str, tuple[dict[str, Any], int | None, str, str]] = {
@@ -280,7 +281,7 @@ POSSIBLE: dict[str, tuple[dict[str, Any], int | None, str, str]] = {
     "an old row": ({"rank_me": 6.0, "width": 64, "rows": None}, 128, "", ""),
     "an old row with its spectrum": (
         {"rank_me": 6.0, "width": 128, "rows": None, "spectrum": {"place": [1, 2, 64], "value": [1, 0.5, 0.1]}},
-        *(128, "dimensional-collapse", "6.0 of 64 directions that 64 rows can use"),
+        *(128, "dimensional-collapse", "6.0 of 64 directions that 64 rows can span"),
     ),
 }  # fmt: skip
 
@@ -328,9 +329,9 @@ def with_metrics(name: str, to: Path, **values: float) -> RunFolder:
 @pytest.mark.parametrize(
     ("metrics", "words", "never"),
     [
-        ({}, "Raise the learning rate, which peaks at 9.93e-08", "nothing"),
+        ({}, "Raise the learning rate; its peak is 9.93e-08", "nothing"),
         ({"train/rate": 0.1}, "Check that the views of a sample differ", "Raise the learning rate"),
-        ({"train/rate": 0.0}, "Raise the learning rate, which peaks at 0", "nothing"),
+        ({"train/rate": 0.0}, "Raise the learning rate; its peak is 0", "nothing"),
         ({"online/knn_top1": 1.0}, "now. Raise", "kNN went"),
         ({"online/knn_top1": 0.9}, "kNN went from 90.0 % to 90.0 %", "nothing"),
     ],
@@ -368,13 +369,16 @@ def test_adaptive_optimisers_need_no_smaller_rate_for_small_batches(
 @pytest.mark.parametrize(
     ("within", "words"),
     [
-        ({"of_two_classes": 312}, "312 of the pairs are of two classes by their labels; in the others each is a false"),
-        ({"of_two_classes": 777}, "777 of the pairs are of two classes by their labels. Look"),
+        (
+            {"of_two_classes": 312},
+            "312 of the pairs have two different labels; the samples of the other pairs are false",
+        ),
+        ({"of_two_classes": 777}, "777 of the pairs have two different labels. Check"),
         (
             {"of_two_classes": 0},
-            "128 training samples have a near-duplicate (777 pairs of cosine 0.9999 or more): each",
+            "128 training samples have a near-duplicate (777 pairs of cosine 0.9999 or more): they",
         ),
-        ({"of_two_classes": None}, "where a pair is a copy, each is a false negative of the other"),
+        ({"of_two_classes": None}, "copies are false negatives of each other"),
         ({"of_two_classes": 0, "complete": False}, "128 training samples have a near-duplicate (at least 777 pairs"),
         ({"of_two_classes": 0, "complete": None}, "At least 128 training samples have a near-duplicate (at least 777"),
     ],

@@ -260,7 +260,7 @@ def test_a_bound_that_is_not_reached_takes_all(tmp_path: Path) -> None:
     assert most_samples(10**6, fitted=True) == 5_000
     data = data_of()
     found = measure_baselines(evaluate_knn(coarse(), data, tmp_path, CPU, 5), coarse(), None, data, tmp_path, CPU)
-    assert (found.baselines or ())[1].result.protocol["bound"].endswith("all are taken")
+    assert (found.baselines or ())[1].result.protocol["bound"].endswith("here all samples")
 
 
 def test_an_encoder_below_its_baselines_is_noted(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_a_number_without_its_reference_is_shown_nowhere(measured):
     finding = next(each for each in examine(RunFolder(run)).findings if each.rule == "below-raw-input")
     assert finding.severity == "problem"
     assert points in finding.seen
-    assert "Differences between losses cannot show" in finding.mend
+    assert "Differences between losses cannot show" in finding.fix
 
 
 def test_every_baseline_in_the_file_has_a_protocol(measured):
@@ -157,7 +157,7 @@ def test_random_weights_are_those_that_the_run_started_from(measured):
 def test_baselines_can_be_left_out(run, capsys):
     assert main(["knn", str(run), "--neighbours", "5", "--no-baselines"]) == 0
     printed = capsys.readouterr().out
-    assert "baselines: none measured, as --no-baselines says" in printed
+    assert "baselines: none measured (--no-baselines)" in printed
     assert len(list((run / "features").iterdir())) == 2
     (result,) = _results(run)
     assert "baselines" not in result
@@ -242,7 +242,7 @@ def test_a_damaged_result_is_named(run, capsys):
     (run / "evaluations").mkdir()
     (run / "evaluations" / "cut.json").write_text('{"top1": 0.')
     assert main(["export", str(run)]) == 2
-    assert "cut.json' is no whole JSON object" in capsys.readouterr().err
+    assert "cut.json' is not a complete JSON object" in capsys.readouterr().err
 
 
 def test_a_checkpoint_outside_a_run_is_exported_where_it_is_told(run, tmp_path, capsys):
@@ -261,7 +261,7 @@ def test_a_checkpoint_outside_a_run_is_exported_where_it_is_told(run, tmp_path, 
         (["--weights", "x.pth"], "--weights and --backbone go together"),
         (["RUN", "--fraction", "0.1", "--per-class", "2"], "exclude each other"),
         (["RUN", "--seeds", "0"], "--seeds 0: give at least 1"),
-        (["RUN", "--epochs", "3"], "add --finetune"),
+        (["RUN", "--epochs", "3"], "need --finetune: add it"),
         (["RUN", "--fraction", "2"], "fraction of 2.0 labels"),
         (["RUN", "--per-class", "5000"], "5000 labels per class"),
         (["nowhere"], "no run folder 'nowhere'"),
@@ -333,11 +333,11 @@ def test_numbers_of_other_data_than_the_encoder_was_trained_on_say_so(tmp_path, 
     for name, other in (("another", 255 - images), ("more", np.concatenate([images, images[:4]]))):
         np.savez(tmp_path / "train.npz", images=other, labels=np.arange(len(other)) % 10)
         now, said = card(name)
-        assert "the training data are not those of the checkpoint" in said
+        assert "the training data differ from the checkpoint's" in said
         assert (now["samples"], now["contents"]) == (96, load_run(run).trained_on.contents)
         assert now["samples"] == data["samples"]
     assert main(["knn", str(run), "--neighbours", "5", "--no-baselines"]) == 0
-    note = "the train set is not the one that the encoder was pretrained on"
+    note = "the train set differs from the set that the encoder was pretrained on"
     path = Path(capsys.readouterr().out.splitlines()[-1])
     assert any(note in each for each in json.loads(path.read_text())["notes"])
     assert note in build_page(read_runs([RunFolder(run)]))

@@ -141,6 +141,6 @@ def test_the_command_says_how_many_pairs_are_of_two_classes(tmp_path: Path, caps
     assert pretrain(tmp_path / "run") == 0
     capsys.readouterr()
     assert main(["duplicates", str(tmp_path / "run"), "--threshold", "0.9", "--output", str(tmp_path / "out")]) == 0
-    assert "of them of two classes" in capsys.readouterr().out
+    assert "of them of different classes" in capsys.readouterr().out
     assert main(["duplicates", str(tmp_path / "run"), "--threshold", "2"]) == 2
-    assert "threshold of 2 is no cosine" in capsys.readouterr().err
+    assert "threshold of 2 does not select pairs" in capsys.readouterr().err

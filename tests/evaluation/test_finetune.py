@@ -166,5 +166,5 @@ def test_a_network_trains_on_the_standardised_series_themselves():
 
 
 def test_crops_of_series_are_refused():
-    with pytest.raises(InputError, match=r"crops are of images, and a sample here is of \(1, 24\)"):
+    with pytest.raises(InputError, match=r"crops need images, and a sample here has shape \(1, 24\)"):
         finetune(_series_encoder(), _series(20, 0), 2, QUICK, seed=0, device=CPU)

@@ -65,7 +65,7 @@ def test_paired_difference_keeps_its_sign():
 def test_what_is_no_sample_is_refused():
     with pytest.raises(InputError, match="at least two"):
         mean_interval([0.9])
-    with pytest.raises(InputError, match="2 and 3 values are no pairs"):
+    with pytest.raises(InputError, match="2 and 3 values cannot be paired"):
         paired_difference([0.1, 0.2], [0.1, 0.2, 0.3])
     with pytest.raises(InputError, match=r"accuracy 1\.2 on 10 items"):
         wilson_interval(1.2, 10)

@@ -143,7 +143,7 @@ def test_an_evaluation_that_is_none_is_refused_by_export(
     strange: Callable[[Path], None], run: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     strange(next(run.evaluations.glob("*.json")))
-    refused(capsys, ["export", run.path], "no whole JSON object")
+    refused(capsys, ["export", run.path], "not a complete JSON object")
 
 
 @pytest.mark.parametrize("name", ["optimizer_states", "loops", "lr_schedulers"])
@@ -161,7 +161,7 @@ def test_a_checkpoint_with_something_else_inside(
     assert code in (0, 2), error
     assert error.count(": error: ") == (code == 2)
     if code == 2:
-        assert "lacks what a run goes on from" in error or "cannot be resumed from" in error
+        assert "lacks state that a resume needs" in error or "cannot be resumed from" in error
 
 
 PROGRESS = ("loops", "fit_loop")
@@ -257,7 +257,7 @@ def test_more_workers_than_a_machine_has(tmp_path: Path, capsys: pytest.CaptureF
     for path, value, words in (
         ("data__workers", 2**31, "data.workers 2147483648 is above 512"),
         ("trainer__devices", 10**6, "trainer.devices 1000000 is above 1024"),
-        ("trainer__num_nodes", 2, "trainer.num_nodes 2: a run is of one machine's processes"),
+        ("trainer__num_nodes", 2, "trainer.num_nodes 2: a run uses one machine"),
         ("trainer__overfit_batches", 1e-80, "trainer: "),
     ):
         file = written(tmp_path, **{path: value})

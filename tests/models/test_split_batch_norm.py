@@ -105,7 +105,7 @@ def test_a_whole_network_keeps_names_parameters_and_layout() -> None:
 
 def test_refusals_name_the_numbers() -> None:
     split = split_batch_norm(nn.BatchNorm1d(2), 4)
-    with pytest.raises(InputError, match="batch of 6 has no 4 equal parts"):
+    with pytest.raises(InputError, match="batch of 6 cannot be split into 4 equal parts"):
         split(torch.randn(6, 2))
     with pytest.raises(InputError, match="groups 0"):
         split_batch_norm(nn.BatchNorm1d(2), 0)

@@ -213,7 +213,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     network = small(1)
     for content in (b"", b"hello", bytes(range(256)) * 9):
         (tmp_path / "file.pth").write_bytes(content)
-        assert "no file of torch.save, nor named .safetensors" in refusal(network, tmp_path / "file.pth")
+        assert "neither a file of torch.save nor named .safetensors" in refusal(network, tmp_path / "file.pth")
     assert "no weights file" in refusal(network, tmp_path / "missing.pth")
     assert "no weights file" in refusal(network, tmp_path)
     for content in ([torch.ones(2)], {"epoch": 3}, torch.ones(2), {"state_dict": {}}):

@@ -388,7 +388,7 @@ CHANGES: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "infinity": (lambda value: torch.full_like(value, -torch.inf), "holds NaN or infinity"),
     "too large": (lambda value: torch.full_like(value, 1e300, dtype=torch.float64), "holds NaN or infinity"),
     "meta": (lambda value: value.to("meta"), "is on the meta device"),
-    "sparse": (lambda value: value.to_sparse(), "is of the layout sparse_coo"),
+    "sparse": (lambda value: value.to_sparse(), "has the layout sparse_coo"),
     "integers": (lambda value: value.to(torch.int8), "is of int8"),
     "booleans": (lambda value: value.bool(), "is of bool"),
     "complex": (lambda value: value.to(torch.complex64), "is of complex64"),

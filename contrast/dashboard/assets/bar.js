@@ -34,7 +34,7 @@ function showState({ runs, rows }) {
 async function askState() {
   try {
     const answer = await fetch(`/state.json?${served.dataset.query}`, { headers: { "If-None-Match": servedTag }, cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
-    if (answer.status === 404) { part("words").textContent = "this run is gone: what you see is what it was"; return false; }
+    if (answer.status === 404) { part("words").textContent = "this run was deleted: the page shows its last state"; return false; }
     if (answer.status === 200) { servedTag = answer.headers.get("ETag"); served.latest = await answer.json(); }
     if (served.latest) showState(served.latest);
   } catch (error) {

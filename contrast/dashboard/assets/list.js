@@ -25,7 +25,7 @@ function replaceRow(old, fresh) {
   if (old.dataset.standing !== fresh.dataset.standing) tell(`${fresh.dataset.name}: ${fresh.dataset.standing}`);
 }
 
-// Rows as the server has them: changed ones are made anew, the others are left alone.
+// Rows as the server has them: changed rows are built again, the others are kept.
 function take(runs) {
   const shown = new Map([...rows.children].map((row) => [row.dataset.name, row]));
   for (const { name, stamp, html } of runs) {
@@ -158,7 +158,7 @@ async function ask() {
 
 function lose() {
   if (!find("lost").hidden) return;
-  find("lost").textContent = `The dashboard has not answered since ${new Date(answered).toLocaleTimeString()}: it was stopped, or the connection is lost. What you see is from then. This page goes on by itself once it is back.`;
+  find("lost").textContent = `The dashboard has not answered since ${new Date(answered).toLocaleTimeString()}: it was stopped, or the connection is lost. The page shows the state at that time. This page goes on by itself once it is back.`;
   find("lost").hidden = false;
 }
 
@@ -173,7 +173,7 @@ function start() {
   labelToggle();
   find("theme-toggle").addEventListener("click", () => { chooseTheme(themeName() === "dark" ? "light" : "dark"); keepSettings({ theme: themeName() }); });
   systemDark.addEventListener("change", labelToggle);
-  find("order").append(new Option("what trains, then the newest", ""));
+  find("order").append(new Option("runs in training first, then the newest", ""));
   for (const { key, head, label } of orders) {
     const button = Object.assign(document.createElement("button"), { type: "button", textContent: label });
     button.addEventListener("click", () => sortBy(key));

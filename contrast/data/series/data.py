@@ -20,7 +20,7 @@ from contrast.data.batch import Batch
 from contrast.data.indexed import IndexedSamples
 from contrast.data.series.files import LOOKED_AT, offset_of, resample, to_series
 from contrast.data.series.views import SeriesViews
-from contrast.data.sources import Kind, MapStyle, Source, read_sample
+from contrast.data.sources import MapStyle, SampleKind, Source, read_sample
 from contrast.data.standardisation import Standardisation
 from contrast.data.training_data import TrainingData
 from contrast.errors import InputError
@@ -89,7 +89,7 @@ class IndexedSeries(IndexedSamples):
         ([[1.0, 2.0, 3.0]], 0, 5)
     """
 
-    kind = Kind("series")
+    kind = SampleKind("series")
 
     @checked
     def __init__(
@@ -126,14 +126,14 @@ class IndexedSeries(IndexedSamples):
         if channels != self.channels:
             raise InputError(
                 f"it has {channels} channels and {steps} steps, read as (channel, step), and data.channels is "
-                f"{self.channels}: set it to {channels}, or give (channel, step) if this one is (step, channel)"
+                f"{self.channels}: set it to {channels}, or transpose the series if it is (step, channel)"
             )
         if steps == self.steps:
             return series
         if not self.resampled:
             raise InputError(
-                f"it has {steps} steps and series 0 of the training set {self.steps}: set data.length, to which all "
-                "are then resampled"
+                f"it has {steps} steps and series 0 of the training set {self.steps}: set data.length "
+                "to resample all series to one length"
             )
         return resample(series, self.steps)
 

@@ -71,8 +71,8 @@ def to_series(values: Any) -> Float[Tensor, "c t"]:
     if bool(bad.any()):
         channel, step = bad.nonzero()[0].tolist()
         raise InputError(
-            f"channel {channel} is {float(series[channel, step])} at step {step}: fill what is missing, or leave the "
-            "series out"
+            f"channel {channel} is {float(series[channel, step])} at step {step}: fill missing values, "
+            "or remove the series"
         )
     lost = (series.double() - exact).abs().amax(1) > _ROUNDED * exact.std(1, correction=0)
     return exact if bool(lost.any()) else series
@@ -192,7 +192,7 @@ def _without_padding(series: Array) -> Array:
         return series
     there = ~np.isnan(series).all(axis=0) if series.ndim == 2 else ~np.isnan(series)
     if not there.any():
-        raise InputError("it holds nothing but NaN: leave the series out")
+        raise InputError("it holds only NaN: remove the series")
     last = int(np.flatnonzero(there)[-1])
     return series[..., : last + 1]
 
@@ -261,7 +261,7 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
     except OSError as error:
         raise InputError(f"{path!r} cannot be read: {error.strerror}") from error
     if b"\0" in data:
-        raise InputError(f"{path!r} is no text, or none of 8-bit characters: give a .ts file in UTF-8")
+        raise InputError(f"{path!r} is not text of 8-bit characters: give a .ts file in UTF-8")
     try:
         text = data.decode("utf-8-sig")  # with or without a byte order mark
     except UnicodeDecodeError:
@@ -276,7 +276,7 @@ def _header(lines: Iterator[tuple[int, str]], path: str) -> dict[str, list[str]]
     header: dict[str, list[str]] = {}
     for number, line in lines:
         if not line.startswith("@"):
-            raise InputError(f"{path!r}, line {number}: {line:.40} stands before @data: give a .ts file")
+            raise InputError(f"{path!r}, line {number}: {line:.40} comes before @data: give a .ts file")
         name, *words = line[1:].split()
         if name.lower() == "data":
             break
@@ -299,12 +299,12 @@ def _series(channels: list[str]) -> Tensor:
         try:
             rows.append(np.array(words, dtype=np.float64))
         except ValueError:
-            raise InputError(f"channel {place} is no list of numbers: {channel:.40}") from None
+            raise InputError(f"channel {place} is not a list of numbers: {channel:.40}") from None
     if not rows:
         raise InputError("it has no channel: separate channels and the class by colons")
     lengths = sorted({len(row) for row in rows})
     if len(lengths) > 1:
-        raise InputError(f"its channels have {lengths[0]} to {lengths[-1]} steps: give each as many")
+        raise InputError(f"its channels have {lengths[0]} to {lengths[-1]} steps: give all channels the same number")
     return to_series(np.stack(rows))
 
 

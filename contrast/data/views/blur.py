@@ -112,8 +112,8 @@ class GaussianBlur(Step):
     def _check(self, height: int, width: int) -> None:
         if self.radius >= min(height, width):
             raise InputError(
-                f"radius is {self.radius}: borders are reflected, and views of {width}x{height} pixels reach only "
-                f"{min(height, width) - 1} far; give at most that"
+                f"radius is {self.radius}: reflected borders of {width}x{height} pixels allow at most "
+                f"{min(height, width) - 1}: give at most that"
             )
 
 

@@ -18,8 +18,8 @@ __all__ = ["differences"]
 
 NAME, TITLE = "differences", "Differences from {first}"
 READING = (
-    "Each other run minus {first}, at the same step, between rows by a straight line; above 0 it has more. Steps "
-    "of runs with unlike batches are not the same number of samples."
+    "Each other run minus {first} at the same step, with linear interpolation between rows; above 0 the other run has "
+    "the larger value. With different batch sizes, equal steps are not equal numbers of samples."
 )
 
 

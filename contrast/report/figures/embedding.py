@@ -11,14 +11,14 @@ from contrast.report.run_record import RunRecord
 
 __all__ = ["embedding_health"]
 
-NAME, TITLE = "embedding-health", "Health of the embedding"
+NAME, TITLE = "embedding-health", "Embedding health"
 READING = (
-    "Uniformity falls as samples spread over the sphere (0: all at one point) and alignment falls as positives "
-    "meet. RankMe counts the directions that embeddings use, the spectrum shows how fast those that follow the "
-    "first fade. A deviation far below the dashed 1/√width, or a rank that falls, is a collapse; the margin is "
-    "the positive's score minus the hardest negative's."
+    "Uniformity falls as samples spread over the sphere (0: all at one point); alignment falls as positives get "
+    "closer. RankMe is the effective number of directions that embeddings use; the spectrum shows how fast the "
+    "singular values decay. A standard deviation far below the dashed 1/√width, or a falling rank, is a collapse. The "
+    "margin is the positive's score minus the hardest negative's."
 )
-REASON = "scores.jsonl has no rows on embeddings yet, or was written before rows had them."
+REASON = "scores.jsonl has no embedding statistics yet, or an earlier version wrote it without them."
 BEFORE = (
     Course(
         "uniformity",
@@ -81,7 +81,7 @@ def embedding_health(runs: Sequence[RunRecord]) -> Figure | Missing:
     if not charts:
         return Missing(NAME, TITLE, REASON)
     there = {name for table in tables.values() for name in table["run"]}
-    notes = (*(f"{run.name}: nothing on embeddings." for run in runs if run.name not in there), *said)
+    notes = (*(f"{run.name}: no embedding statistics." for run in runs if run.name not in there), *said)
     return Figure(NAME, TITLE, READING, tuple(charts), tables, notes)
 
 

@@ -14,15 +14,16 @@ from contrast.report.run_record import RunRecord
 
 __all__ = ["coupling", "gradient_shares", "temperatures"]
 
-GRADIENT_SHARES_NAME, GRADIENT_SHARES_TITLE = "gradient-shares", "Where each query's gradient falls"
+GRADIENT_SHARES_NAME, GRADIENT_SHARES_TITLE = "gradient-shares", "Gradient shares of the negatives"
 GRADIENT_SHARES_READING = (
-    "In closed form from the logits, before weighting. The effective number of negatives is exp of the entropy of"
-    " their shares (line: mean; band: the middle 90 % of queries; dashed: how many there are): near the dashed "
-    "line all negatives weigh alike, near 1 one of them decides. Beside it, which share falls on those that have "
-    "most, on mixes and on false negatives. Pull and push are one line where the loss balances them, as InfoNCE does."
+    "Computed in closed form from the logits, before weighting. The effective number of negatives is exp(entropy) of "
+    "their gradient shares (line: mean; band: the middle 90 % of queries; dashed: the number of negatives): near the "
+    "dashed line all negatives have equal weight, near 1 a single negative decides. Next to it: the shares of the "
+    "hardest negatives, of mixes and of false negatives. Pull and push coincide if the loss balances them, as InfoNCE "
+    "does."
 )
 GRADIENT_SHARES_REASON = (
-    "No row of scores.jsonl has gradients on negatives: the method has none, or another kind of loss."
+    "No row of scores.jsonl has gradients on negatives: the method has no negatives, or its loss gives no gradients."
 )
 PARTS = (
     Band(
@@ -86,11 +87,11 @@ def gradient_shares(runs: Sequence[RunRecord]) -> Figure | Missing:
 
 COUPLING_NAME, COUPLING_TITLE = "coupling", "Coupling of positives and negatives"
 COUPLING_READING = (
-    "What InfoNCE multiplies a query's gradient by because its positive stands in the denominator, Σ exp(l⁻) / "
-    "(exp(l⁺) + Σ exp(l⁻)). At 1 it takes nothing away; easy positives, few negatives and a low temperature bring it "
-    "towards 0, where the query stops learning. DCL leaves the multiplier out, so there it is what InfoNCE would do."
+    "The factor Σ exp(l⁻) / (exp(l⁺) + Σ exp(l⁻)) of a query's gradient in InfoNCE, which exists because the positive "
+    "is in the softmax denominator. At 1 it has no effect; easy positives, few negatives and a low temperature bring "
+    "it towards 0, where the query stops learning. DCL has no such factor; for DCL the figure shows InfoNCE's factor."
 )
-COUPLING_REASON = "No row of scores.jsonl has the multiplier: the method has no negatives, or another kind of loss."
+COUPLING_REASON = "No row of scores.jsonl has this factor: the method has no negatives, or its loss gives no gradients."
 
 
 def coupling(runs: Sequence[RunRecord]) -> Figure | Missing:
@@ -110,7 +111,7 @@ def coupling(runs: Sequence[RunRecord]) -> Figure | Missing:
         charts.append(Chart(f"coupling-map-{place}", drawn, label))
     step, mean = Axis("step", "training step", ",d"), Axis("mean", "multiplier", "~g", low=0.0, high=1.0)
     kinds = [Kind("mean", "negative-mean"), Kind("5 % of queries below", "negative-2")]
-    charts.append(Chart("coupling-mean", kinds_chart("means", step, mean, names, kinds), "Mean, and its lower end"))
+    charts.append(Chart("coupling-mean", kinds_chart("means", step, mean, names, kinds), "Mean and lowest 5 %"))
     clipped = clipped_cells(density, {names[place]: found for place, found in cells.items()})
     starts = [note for run in runs for note in run.start_notes]
     return Figure(COUPLING_NAME, COUPLING_TITLE, COUPLING_READING, tuple(charts), tables, (*starts, *clipped))
@@ -142,12 +143,14 @@ def _cells(run: RunRecord, means: Table) -> Table:
 
 TEMPERATURES_NAME, TEMPERATURES_TITLE = "temperatures", "Temperature"
 TEMPERATURES_READING = (
-    "The temperature that scores are divided by: low ones let the hardest negatives decide. An adaptive one has a"
-    " value for every pair and head: its mean over training, its spread over the pairs of a step, how it goes "
-    "with the score (a correlation of 1: the more alike a pair, the softer), and its mean by score in the last "
-    "row."
+    "Scores are divided by the temperature: with a low temperature the hardest negatives decide. An adaptive "
+    "temperature has a value for every pair and head. Shown are its mean over training, its spread over the pairs of "
+    "a step, its correlation with the score (1: more similar pairs get higher temperatures), and its mean by score in "
+    "the last row."
 )
-TEMPERATURES_REASON = "scores.jsonl has no temperature: the loss has none, or the run was recorded before rows had it."
+TEMPERATURES_REASON = (
+    "scores.jsonl has no temperature: the loss has none, or an earlier version wrote the file without it."
+)
 SIDES = {"positive": "positives", "negative": "negatives"}
 COLOURS = {
     "positive": ("positive", "positive-3", "positive-2", "positive-mean"),
@@ -176,7 +179,7 @@ def temperatures(runs: Sequence[RunRecord]) -> Figure | Missing:
         _add_by_score(runs, charts, tables)
         spread = Course("spread", "Spread over pairs", "standard deviation of τ", _lines(heads, "std"), zero=True)
         relation = Course(
-            "correlation", "Relation to scores", "correlation of τ and score", _lines(heads, "correlation")
+            "correlation", "Correlation with scores", "correlation of τ and score", _lines(heads, "correlation")
         )
         notes += [*spread.add(runs, charts, tables), *relation.add(runs, charts, tables)]
     if not charts:

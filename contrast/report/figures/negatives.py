@@ -32,20 +32,20 @@ __all__ = ["false_negatives", "hardness_profile", "memory_bank"]
 
 HARDNESS_PROFILE_NAME, HARDNESS_PROFILE_TITLE = "hardness-profile", "Negatives by hardness"
 HARDNESS_PROFILE_READING = (
-    "Each query's negatives, ranked by score. Left: how similar the negatives at a rank are. Right: which share of the "
-    "query's gradient falls on one of them, as a mean over the ranks of a group; dashed, if it fell on all negatives "
-    "alike. A low temperature moves it to the first ranks. Groups have 1, 1, 2, 4 … 64 ranks, and the last one all "
-    "that are left: their sums are in the CSV."
+    "Each query's negatives, ranked by score. Left: the mean score at each rank. Right: the share of the query's "
+    "gradient per negative, averaged over a group of ranks; dashed: equal shares. A low temperature moves the gradient "
+    "to the first ranks. Groups have 1, 1, 2, 4 … 64 ranks, and the last group has the remaining ranks; the CSV has "
+    "the sums of the groups."
 )
 HARDNESS_PROFILE_REASON = (
-    "No row of scores.jsonl ranks negatives: the method has none, or the run was recorded before rows had ranks."
+    "No row of scores.jsonl ranks negatives: the method has no negatives, or an earlier version wrote the file."
 )
 HARDNESS_PROFILE_KINDS = (
     Kind("first row", "negative-2"),
     Kind("half-way", "negative-3"),
     Kind("last tenth", "negative-mean"),
 )
-ALIKE = Kind("on all alike", "muted", dashed=True)
+ALIKE = Kind("equal shares", "muted", dashed=True)
 
 
 def hardness_profile(runs: Sequence[RunRecord]) -> Figure | Missing:
@@ -173,13 +173,13 @@ def edges(rows: Sequence[dict[str, Any]], at: int) -> tuple[float, float]:
 
 FALSE_NEGATIVES_NAME, FALSE_NEGATIVES_TITLE = "false-negatives", "False negatives"
 FALSE_NEGATIVES_READING = (
-    "Negatives of the query's own class, as far as labels tell; no loss saw a label. Left: their share by "
-    "hardness rank, each kind ranked among its like, in the last tenth of the rows, against what training samples "
-    "taken at random would have. Right: over training, their share of all negatives, of the hardest one, and of the "
-    "gradient, which is what pushes samples of one class apart; the first beside that of random samples."
+    "False negatives: negatives of the query's own class according to the labels, which the loss does not see. Left: "
+    "their share by hardness rank in the last tenth of the rows, each kind of negative ranked separately, compared "
+    "with random training samples. Right: over training, their share of all negatives, of the hardest negative and of "
+    "the gradient (this share pushes samples of one class apart), compared with random samples."
 )
 FALSE_NEGATIVES_REASON = (
-    "No row of scores.jsonl knows classes: the data have no labels, or the method has no negatives."
+    "No row of scores.jsonl has class statistics: the data have no labels, or the method has no negatives."
 )
 SOURCES = {
     "all": Kind("all negatives", "negative"),
@@ -188,14 +188,14 @@ SOURCES = {
     "mixed": Kind("mixes, by their parents", "run-3"),
 }
 FALSE_NEGATIVES_KINDS = ("shared", "mined", "mixed")
-RANDOM = Kind("at random", "muted")
+RANDOM = Kind("random samples", "muted")
 COURSE = Course(
     "course",
     "Over training",
     "share of the query's class",
     (
         Line("of all negatives", ("false_negatives", "all"), "run-0"),
-        Line("at random", ("false_negatives", "random"), "muted"),
+        Line("random samples", ("false_negatives", "random"), "muted"),
         Line("of the hardest", ("hardness", "same_class", "all"), "negative", 0),
         Line("of the gradient", ("gradient", "same_class"), "run-3"),
     ),
@@ -258,12 +258,12 @@ def _chance(rows: Sequence[dict[str, Any]]) -> float | None:
 
 MEMORY_BANK_NAME, MEMORY_BANK_TITLE = "memory-bank", "Memory bank"
 MEMORY_BANK_READING = (
-    "Age: how many steps ago the keys that queries met were written (line: median; band: the middle 80 %). "
-    "Freshness: the cosine of a stored key with one that the encoder makes now of the same view; 1 is fresh, and "
-    "it falls with age as far as the encoder moves. Recall: the share of the true nearest keys that an "
+    "Age: number of steps since the keys offered to queries were written (line: median; band: the middle 80 %). "
+    "Freshness: the cosine between a stored key and the key that the current encoder gives for the same view; 1 is "
+    "fresh, and freshness falls with age as the encoder changes. Recall: the share of the true nearest keys that an "
     "approximate search found."
 )
-MEMORY_BANK_REASON = "There is no bank.jsonl with rows: the method has no bank, or rows are not due yet."
+MEMORY_BANK_REASON = "bank.jsonl has no rows: the method has no bank, or the first row is not due yet."
 
 
 def memory_bank(runs: Sequence[RunRecord]) -> Figure | Missing:
@@ -289,7 +289,7 @@ def memory_bank(runs: Sequence[RunRecord]) -> Figure | Missing:
             Chart(
                 "ages",
                 band_chart("ages", STEP, age_axis, names, points=has_lone_point(tables["ages"])),
-                "Age of the keys met",
+                "Age of the offered keys",
             )
         )
     cosine, beyond = axis_within(Axis("value", "cosine with a fresh key", "~g"), tables["fresh"])
@@ -304,7 +304,7 @@ def memory_bank(runs: Sequence[RunRecord]) -> Figure | Missing:
         spec = kinds_chart("by_age", age, by_age, names, alone, points=has_lone_point(tables["by_age"]))
         charts.append(Chart("by-age", spec, "Freshness by age, in the last row"))
     if tables["recall"]:
-        share = Axis("value", "share found", ".0%")
+        share = Axis("value", "recall", ".0%")
         spec = kinds_chart("recall", STEP, share, names, alone, points=has_lone_point(tables["recall"]))
         charts.append(Chart("recall", spec, "Recall of the search"))
     tables = {name: table for name, table in tables.items() if table}

@@ -20,11 +20,12 @@ __all__ = ["bad_pairs", "data_map", "gallery"]
 
 GALLERY_NAME, GALLERY_TITLE = "gallery", "Gallery"
 GALLERY_READING = (
-    "The two views of a training sample, with its loss over training. High losses are pairs whose views show different "
-    "things, or samples that look like others; a pair with two flat views has the lowest. Then queries with the "
-    "negatives that their gradient falls on most: a marked one is of the query's own class, a false negative."
+    "The two views of a training sample, with its loss over training. High losses come from pairs whose views show "
+    "different things, or from samples that look like others; pairs of two flat views have the lowest losses. Below: "
+    "queries with the negatives that have most of their gradient; marked negatives have the query's class and are "
+    "false negatives."
 )
-GALLERY_REASON = "gallery.jsonl has no rows yet: they are written at some epochs' ends."
+GALLERY_REASON = "gallery.jsonl has no rows yet: they are written at the end of some epochs."
 GROUPS = {"highest": "Highest loss", "lowest": "Lowest loss", "flagged": "Flagged as bad pairs"}
 BY_SCORE = {"highest": "Lowest positive score", "lowest": "Highest positive score"}
 GALLERY_KINDS = {"shared": "", "mined": "mined", "pair_mix": "mix of negatives", "query_mix": "mix with the query"}
@@ -94,7 +95,7 @@ def gallery(runs: Sequence[RunRecord]) -> Figure | Missing:
         walls.append(_wall(run.name, found, pictures, len(runs) > 1))
         _add_gallery(table, run.name, found)
         if pictures.left_out:
-            notes.append(f"{run.name}: {pictures.left_out} pictures are left out; the folder gallery/ has them.")
+            notes.append(f"{run.name}: {pictures.left_out} pictures are not shown; the folder gallery/ has them.")
     if not walls:
         return Missing(GALLERY_NAME, GALLERY_TITLE, GALLERY_REASON)
     notes += [f"{run.name}: no gallery yet." for run in runs if run.gallery is None]
@@ -148,11 +149,11 @@ def _add_gallery(table: Table, run: str, found: Gallery) -> None:
 
 DATA_MAP_NAME, DATA_MAP_TITLE = "data-map", "Data map"
 DATA_MAP_READING = (
-    "One point a training sample (after dataset cartography, Swayamdipta et al., EMNLP 2020, arXiv 2009.10795): up its "
-    "mean {quantity} over epochs, right the spread. Low and left are pairs that are easy in every epoch; high and left "
-    "those that stay hard, which are worth a look in the gallery; right those whose views decide."
+    "One point per training sample (dataset cartography, Swayamdipta et al., EMNLP 2020, arXiv 2009.10795). Vertical: "
+    "its mean {quantity} over epochs; horizontal: the standard deviation. Low and left: pairs that are easy in every "
+    "epoch. High and left: pairs that stay hard; see the gallery. Right: pairs whose {quantity} depends on the views."
 )
-DATA_MAP_REASON = "There is no pairs/all_epochs.safetensors with samples that were seen in two epochs."
+DATA_MAP_REASON = "pairs/all_epochs.safetensors is missing, or has no sample with two epochs yet."
 MOST_POINTS = 3000
 """Largest number of samples drawn per run; up to as many flagged samples are drawn in addition."""
 FAR = 10.0
@@ -185,7 +186,7 @@ def data_map(runs: Sequence[RunRecord]) -> Figure | Missing:
         if count > MOST_POINTS:
             notes.append(
                 f"{run.name}: {MOST_POINTS:,} of {count:,} samples are shown, evenly spread, "
-                f"and up to {MOST_POINTS:,} of the flagged."
+                f"and up to {MOST_POINTS:,} flagged samples."
             )
     if not charts:
         return Missing(DATA_MAP_NAME, DATA_MAP_TITLE, DATA_MAP_REASON)
@@ -256,11 +257,11 @@ def _share_axes(charts: list[Chart], tables: dict[str, Table]) -> list[str]:
 
 BAD_PAIRS_NAME, BAD_PAIRS_TITLE = "bad-pairs", "Bad pairs"
 BAD_PAIRS_READING = (
-    "Bad-pair mining flags samples whose mean loss is far from the others': far below, whose positive may not be "
-    "one but for the batch (noisy), or far above (faulty). Left: the share of the batch that is flagged; right: "
-    "the mean weight of the flagged. Which they are is in the gallery and in flagged.jsonl."
+    "Bad-pair mining flags samples whose mean loss is far from the others' loss: far below (noisy: the views are alike "
+    "without meaning) or far above (faulty: the views do not match). Left: the flagged share of the batch; right: the "
+    "mean weight of flagged samples. The gallery and flagged.jsonl list the flagged samples."
 )
-BAD_PAIRS_REASON = "The loss mines no bad pairs."
+BAD_PAIRS_REASON = "The loss has no bad-pair mining."
 SHARES = (Kind("noisy", "run-2"), Kind("faulty", "run-1"))
 WEIGHT = (Kind("mean weight", "run-0"),)
 
@@ -287,7 +288,7 @@ def bad_pairs(runs: Sequence[RunRecord]) -> Figure | Missing:
         tables["weights"] = weights
         weight_axis = Axis("value", "weight", "~g", zero=True)
         spec = kinds_chart("weights", STEP, weight_axis, names, WEIGHT, points=has_lone_point(weights))
-        charts.append(Chart("weights", spec, "Weight of the flagged"))
+        charts.append(Chart("weights", spec, "Weight of flagged samples"))
     quiet = [run.name for run in runs if run.name in shares["run"] and not weights]
     return Figure(
         BAD_PAIRS_NAME,
@@ -295,5 +296,5 @@ def bad_pairs(runs: Sequence[RunRecord]) -> Figure | Missing:
         BAD_PAIRS_READING,
         tuple(charts),
         tables,
-        tuple(f"{name}: nothing is flagged." for name in quiet),
+        tuple(f"{name}: no sample is flagged." for name in quiet),
     )

@@ -161,16 +161,16 @@ def _numbers(*columns: str) -> list[alt.Tooltip]:
 
 SCORE_DENSITIES_NAME, SCORE_DENSITIES_TITLE = "score-densities", "Scores of positives and negatives over training"
 SCORE_DENSITIES_READING = (
-    "Each column is one histogram of cosine similarities before the temperature: positives should gather near 1 and "
-    "negatives drift to 0 and spread. Solid line: the mean of the pairs shown; dashed: the mean of the other kind. "
-    "Choose a step with the slider, with the arrow keys on it, or by clicking in a map; below, both histograms of that "
-    "step, and by choice those of some of the negatives, each with an area of 1."
+    "Each column is one histogram of cosine similarities before the temperature: positives should gather near 1, and "
+    "negatives should move to 0 and spread. Solid line: the mean of the pairs shown; dashed: the mean of the other "
+    "kind. Choose a step with the slider, with its arrow keys, or by clicking in a map. The histograms of this step "
+    "are below, each with area 1; histograms of subsets of the negatives are optional."
 )
 COLOURS = (
-    "Colour goes with the square root of the density, so that thin tails show, and ends where 95 % of a run's "
-    "snapshots have their peak or below; of several runs at the highest such end, but at most three times the lowest "
-    "of theirs. What is denser has the last colour, and a histogram that is cut off says its peak. Scores "
-    "outside the bins are counted in the end bins."
+    "Colour is proportional to the square root of the density, so that thin tails are visible. The colour scale ends "
+    "at the 95 % quantile of a run's peaks; with several runs at the largest of these quantiles, but at most three "
+    "times the smallest. Higher densities have the last colour, and a histogram that is cut off shows its peak as a "
+    "number. Scores outside the bins are counted in the end bins."
 )
 MOST_SNAPSHOTS = 240
 """Largest number of snapshots on the page per run."""
@@ -181,7 +181,7 @@ NAMES = {
     "pair_mix": "mixes of two negatives",
     "query_mix": "mixes with the query",
     "synthetic": "all mixes",
-    "own": "all negatives of one query's own",
+    "own": "own negatives of a query",
 }
 """Names on the page of the histograms of subsets of the negatives."""
 
@@ -322,12 +322,12 @@ def _denser(packed: Sequence[dict[str, Any]], peak: float) -> list[str]:
 
 SCORE_SEPARATION_NAME, SCORE_SEPARATION_TITLE = "score-separation", "Separation of positives from negatives"
 SCORE_SEPARATION_READING = (
-    "Gap: the mean positive minus the mean negative score; at 0 the means do not tell the two apart. "
-    "d′: the same gap in units of the two distributions' spread, √((σ₊² + σ₋²) / 2). AUC: how often a positive's score "
-    "is above a negative's, of any two queries. Overlap: the area that both histograms share, 1 where they are alike."
+    "Gap: the mean positive minus the mean negative score; at 0 the means are equal. d′: the gap divided by the "
+    "pooled standard deviation, √((σ₊² + σ₋²) / 2). AUC: the probability that a random positive scores above a random "
+    "negative, over all queries. Overlap: the area that both histograms share, 1 for equal histograms."
 )
 SCORE_SEPARATION_REASON = (
-    "It needs the means of positive and of negative scores: there are none yet, or the method has no negatives."
+    "The figure needs mean positive and negative scores: none are recorded yet, or the method has no negatives."
 )
 RANKED = (
     Course("auc", "Area under the curve", "AUC", (Line("AUC", ("separation", "auc")),)),
@@ -405,12 +405,12 @@ def score_separation(runs: Sequence[RunRecord]) -> Figure | Missing:
     )
 
 
-PRETEXT_ACCURACY_NAME, PRETEXT_ACCURACY_TITLE = "pretext-accuracy", "Accuracy of the pretext task"
+PRETEXT_ACCURACY_NAME, PRETEXT_ACCURACY_TITLE = "pretext-accuracy", "Pretext accuracy"
 PRETEXT_ACCURACY_READING = (
-    "Share of queries whose positive has a higher score than every negative of the query; with mixes, also against "
-    "real rows only. It depends on how many negatives there are, and says nothing about classes: near 1 from the "
-    "start, the task is too easy; near 0 throughout, the query's own sample may be among its negatives. Of a step's "
-    "queries some are looked at (scores.queries)."
+    "Share of queries whose positive scores above all negatives of the query; with mixes, also against real negatives "
+    "only. This accuracy depends on the number of negatives and says nothing about classes. Near 1 from the start: "
+    "the task is too easy. Near 0 throughout: the query's own sample may be among its negatives. Only some queries of "
+    "a step are evaluated (scores.queries)."
 )
 PRETEXT_ACCURACY_REASON = (
     "No row of metrics.jsonl has proxy/accuracy: the method has no negatives, or scores are not recorded."
@@ -434,7 +434,7 @@ def pretext_accuracy(runs: Sequence[RunRecord]) -> Figure | Missing:
     share = Axis("value", "share of queries", ".0%", zero=True)
     names = [run.name for run in runs]
     spec = kinds_chart("pretext", STEP, share, names, kinds, points=has_lone_point(table))
-    notes = tuple(f"{run.name}: none recorded." for run in runs if run.name not in table["run"])
+    notes = tuple(f"{run.name}: no pretext accuracy recorded." for run in runs if run.name not in table["run"])
     return Figure(
         PRETEXT_ACCURACY_NAME,
         PRETEXT_ACCURACY_TITLE,

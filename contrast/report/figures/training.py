@@ -45,8 +45,7 @@ def training_loss(runs: Sequence[RunRecord]) -> Figure | Missing:
     step = Axis("step", "training step", ",d")
     loss, beyond = axis_within(Axis("smoothed", "training loss", "~g"), table, "loss")
     starts = [
-        f"{run.name}: up to step {run.queue_start:,} the loss counts the random rows of its queue's start among its "
-        "negatives."
+        f"{run.name}: up to step {run.queue_start:,} the loss includes the random rows of the new queue as negatives."
         for run in runs
         if run.queue_start is not None
     ]
@@ -70,7 +69,7 @@ def _add_training_loss(table: Table, name: str, series: Series, window: int) -> 
     table["smoothed"] += [rounded(smoothed[place]) for place in kept]
     if len(kept) == len(series.x):
         return []
-    return [f"{name}: {len(kept):,} of {len(series.x):,} logged rows drawn, the extremes of every stretch among them."]
+    return [f"{name}: {len(kept):,} of {len(series.x):,} logged rows drawn, with the extremes of every interval."]
 
 
 def _gaps(name: str, series: Series) -> list[str]:
@@ -93,9 +92,9 @@ RAW, MAJORITY = "online/raw_input_knn_top1", "online/majority_class"
 LEAST = 4.0  # percentage points
 KNN_ACCURACY_NAME, KNN_ACCURACY_TITLE = "knn-accuracy", "Online kNN accuracy"
 KNN_ACCURACY_READING = (
-    "Top-1 accuracy of nearest neighbours in the features, measured while training. A gauge of progress, not a result: "
-    "results are the accuracies above, each with its protocol. Epoch 0 is before the first step, that is, random "
-    "weights. Its baselines stand in the note."
+    "Top-1 accuracy of nearest neighbours in the features, measured during training. It shows progress and is not a "
+    "result: results are the accuracies above, each with its protocol. Epoch 0 is before the first step, that is, "
+    "random weights. The note lists the baselines."
 )
 
 
@@ -110,7 +109,9 @@ def knn_accuracy(runs: Sequence[RunRecord]) -> Figure | Missing:
         table["accuracy"] += [None if (value := accuracies[place]) is None else rounded(100 * value) for place in kept]
     if not any(value is not None for value in table["accuracy"]):
         return Missing(KNN_ACCURACY_NAME, KNN_ACCURACY_TITLE, "No row of metrics.jsonl has online/knn_top1 yet.")
-    notes = tuple(_protocol(run) if run.name in table["run"] else f"{run.name}: none measured yet." for run in runs)
+    notes = tuple(
+        _protocol(run) if run.name in table["run"] else f"{run.name}: no accuracy measured yet." for run in runs
+    )
     epoch = Axis("epoch", "epochs trained", "d")
     accuracy, beyond = axis_within(_at_least_wide(Axis("accuracy", "top-1 accuracy (%)", "~g"), table), table)
     chart = line_chart("accuracy", epoch, accuracy, [run.name for run in runs], points=True)
@@ -169,7 +170,7 @@ def _protocol(run: RunRecord) -> str:
     said = [f"{key} {value}" for key, value in settings.items()] if isinstance(settings, dict) else []
     found = online_references(run.metrics)
     beside = ", ".join(f"{name} {percent(share)}" for name, share in found.items()) or "no baselines measured"
-    return f"{run.name}: {', '.join(said) or 'its configuration does not say how'}; {beside}."
+    return f"{run.name}: {', '.join(said) or 'settings unknown'}; {beside}."
 
 
 LEARNING_RATE_NAME, LEARNING_RATE_TITLE = "learning-rate", "Learning rate"

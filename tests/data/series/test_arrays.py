@@ -73,12 +73,12 @@ def test_files_that_are_none(tmp_path: Path):
     with pytest.raises(InputError, match="put the series there"):
         ArraySeries(tmp_path / "none.npz")
     (tmp_path / "a.npz").write_bytes(b"PK broken")
-    with pytest.raises(InputError, match=r"no whole \.npz"):
+    with pytest.raises(InputError, match=r"not a complete \.npz"):
         ArraySeries(tmp_path / "a.npz")
     with pytest.raises(InputError, match=r"numpy\.savez"):
         ArraySeries(tmp_path / "a.csv")
     np.savez(tmp_path / "o.npz", series=np.array([None, 1]), labels=LABELS)
-    with pytest.raises(InputError, match=r"pickled objects in place of numbers.*padded with NaN"):
+    with pytest.raises(InputError, match=r"pickled objects, and pickles are never loaded.*padded with NaN"):
         ArraySeries(tmp_path / "o.npz")
 
 
@@ -88,7 +88,7 @@ def test_series_of_unequal_length_are_padded_with_nan(tmp_path: Path):
     padded[2, :, 7] = np.nan
     file = ArraySeries(save(tmp_path / "a.npz", series=padded, labels=LABELS))
     assert [file[place][0].shape[1] for place in range(5)] == [8, 5, 7, 8, 8]
-    for bad, words in ((np.where(np.arange(8) == 3, np.nan, SERIES), "nan at step 3"), (SERIES * np.nan, "but NaN")):
+    for bad, words in ((np.where(np.arange(8) == 3, np.nan, SERIES), "nan at step 3"), (SERIES * np.nan, "only NaN")):
         with pytest.raises(InputError, match=f"series 0.*{words}"):
             ArraySeries(save(tmp_path / "b.npz", series=bad, labels=LABELS))
 

@@ -115,7 +115,7 @@ def test_a_test_set_of_another_length_is_refused(tmp_path: Path):
         ),
         ([np.zeros((2, 4)), "x"], "series 1 of Items: a series of type str"),
         ([np.zeros((2, 4)), np.full((2, 4), np.nan)], "series 1 of Items: channel 0 is nan at step 0"),
-        ([np.zeros((2, 4)), (np.zeros((2, 4)), "cat")], "series 1 of Items: the label 'cat' is no integer"),
+        ([np.zeros((2, 4)), (np.zeros((2, 4)), "cat")], "series 1 of Items: the label 'cat' is not an integer"),
         ([], "Items holds no series"),
     ],
 )
@@ -186,5 +186,6 @@ def test_series_without_a_large_offset_are_bit_for_bit_as_they_were():
 
 
 def test_series_as_sample_step_channel_get_advice_that_names_the_axes():
-    with pytest.raises(InputError, match=r"50 channels and 3 steps, read as \(channel, step\).*if this one is \(step"):
+    advice = r"50 channels and 3 steps, read as \(channel, step\).*transpose the series if it is \(step"
+    with pytest.raises(InputError, match=advice):
         SeriesData(Items(*[np.zeros((50, 3))] * 4), PLAIN, batch_size=2, channels=3).setup("fit")

@@ -64,12 +64,12 @@ def test_the_target_of_a_regression_is_passed_over(tmp_path: Path):
     [
         ("0.25,0.5", "0.25,?", ["line 12", "series 1", "channel 0 is nan at step 1"]),
         ("11,12", "11,NaN", ["line 13", "series 2", "channel 1 is nan at step 1"]),
-        ("0.25,0.5", "0.25,half", ["line 12", "channel 0 is no list of numbers", "0.25,half"]),
-        ("0.25,0.5", "0.25,,", ["line 12", "channel 0 is no list of numbers"]),
+        ("0.25,0.5", "0.25,half", ["line 12", "channel 0 is not a list of numbers", "0.25,half"]),
+        ("0.25,0.5", "0.25,,", ["line 12", "channel 0 is not a list of numbers"]),
         ("1.0,2.0:1", "1.0,2.0,3.0:1", ["line 12", "channels have 2 to 3 steps"]),
         ("1.0,2.0:1", "1.0,2.0:9", ["line 12", "the class 9 is not among", "1, 2, 10"]),
         ("@timeStamps false", "@timeStamps true", ["timestamps"]),
-        ("@data", "", ["line 11", "stands before @data"]),
+        ("@data", "", ["line 11", "comes before @data"]),
         ("0.25,0.5:1.0,2.0:1", "1", ["line 12", "no channel"]),
     ],
 )
@@ -84,7 +84,7 @@ def test_files_that_are_no_ts(tmp_path: Path):
     assert "there is no file" in refusal(tmp_path / "none.ts")
     assert "cannot be read" in refusal(tmp_path)
     (tmp_path / "b.ts").write_bytes(b"\xff\xfe\x00")
-    assert "is no text" in refusal(tmp_path / "b.ts")
+    assert "is not text" in refusal(tmp_path / "b.ts")
     assert "no line @data" in refusal(write_ts(tmp_path / "c.ts", ""))
     assert "holds no series" in refusal(write_ts(tmp_path / "d.ts", VOWELS[: VOWELS.index("@data") + 6]))
 
