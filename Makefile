@@ -2,7 +2,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 UV := $(VENV)/bin/uv
 RUN := runs/demo
-GRID := tools/compare/fashion_methods.yaml
+GRID := configs/compare/fashion_methods.yaml
 OUT = runs/compare/$(basename $(notdir $(GRID)))
 JOBS := 1
 # Nothing here names an index: pip and uv use whatever the machine is set up with.
@@ -36,7 +36,7 @@ docs: $(VENV)/.installed-dev
 
 # A grid of configurations x seeds, and its table: docs/compare.md. It goes on where it was interrupted.
 compare: $(VENV)/.installed
-	$(PY) tools/compare.py $(GRID) --out $(OUT) --jobs $(JOBS)
+	$(VENV)/bin/contrast compare $(GRID) --out $(OUT) --jobs $(JOBS)
 
 # Runs of every method, killed inside their writes and at any moment, resumed, and compared bit for bit.
 exact: $(VENV)/.installed-dev

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.compare.machine import commit, machine
+from contrast.compare.machine import commit, machine
 
 PARTS = ("loss", "views", "step", "loading", "evaluation", "start")
 

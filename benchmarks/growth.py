@@ -26,8 +26,8 @@ from torch.nn.functional import normalize
 
 from benchmarks.loss import most_memory
 from contrast import in_batch_pairs, queue_pairs
+from contrast.compare.machine import commit, machine
 from contrast.losses import ContrastiveLoss, InfoNCE
-from tools.compare.machine import commit, machine
 
 _TAU = 0.1
 AXES: dict[str, tuple[str, list[int]]] = {

@@ -14,7 +14,7 @@ import altair as alt
 import vl_convert
 
 from benchmarks.growth import larger_half
-from tools.compare.figure import painted
+from contrast.compare.figure import painted
 
 __all__ = ["draw"]
 

@@ -21,17 +21,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from contrast.compare.machine import commit, machine
+from contrast.compare.markdown import check_page, put_into_page
 from contrast.evaluation import write_json
 from contrast.search.approximate import InvertedLists, NeighbourGraph, train_centroids
 from contrast.search.exact import nearest
-from tools.compare.machine import commit, machine
-from tools.compare.markdown import check_page, put_into_page
 
 WIDTH = 128
 PROBES = (8, 32, 128)
 EFFORTS = (64, 512)  # of HNSW: nodes that a search keeps in view, at least as many as neighbours
 EXACT = ("faiss", "torch", "torch, 64 MiB")
 _MIB = 1 << 20
+_MARKERS = ("search_benchmark", "benchmarks.search")  # of the page that gets the table
 Search = Callable[[Tensor, int], Tensor]
 """From queries and a count to rows."""
 
@@ -42,14 +43,14 @@ def main(words: Sequence[str] | None = None) -> int:
         print(_peak(arguments.memory, arguments.queries, arguments.keys[0], arguments.counts[0]))
         return 0
     if arguments.docs is not None:
-        check_page(arguments.docs, f"{arguments.queries} queries", "search_benchmark")
+        check_page(arguments.docs, f"{arguments.queries} queries", *_MARKERS)
     torch.set_num_threads(arguments.threads)
     rows = [row for keys in arguments.keys for row in _of_size(arguments, keys)]
     found = {"commit": commit(), "machine": machine(), "queries": arguments.queries, "width": WIDTH, "rows": rows}
     write_json(arguments.out, found)
     text = rendered(found, _command(sys.argv[1:] if words is None else words))
     if arguments.docs is not None:
-        put_into_page(arguments.docs, f"{arguments.queries} queries", text, "search_benchmark")
+        put_into_page(arguments.docs, f"{arguments.queries} queries", text, *_MARKERS)
     print(text)
     return 0
 

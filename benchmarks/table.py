@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tools.compare.markdown import check_page, put_into_page
+from contrast.compare.markdown import check_page, put_into_page
 
-_NAME, _MAKER = "benchmarks", "bench"
+_NAME, _KIND, _MAKER = "benchmarks", "bench", "make bench"
 _HEADS = ("", "against", "wanted", "ratio", "ours", "theirs")
 
 
@@ -24,8 +24,8 @@ def main(words: Sequence[str] | None = None) -> int:
     given = parser.parse_args(words)
     text = rendered([json.loads(file.read_text()) for file in given.files])
     if given.docs is not None:
-        check_page(given.docs, _NAME, _MAKER)
-        put_into_page(given.docs, _NAME, text, _MAKER)
+        check_page(given.docs, _NAME, _KIND, _MAKER)
+        put_into_page(given.docs, _NAME, text, _KIND, _MAKER)
     print(text)
     return 0
 

@@ -27,6 +27,7 @@ COMMANDS = {
     "report": "one HTML page of a run, or of several side by side",
     "doctor": "what is wrong with a run, in plain words with the number behind it",
     "dashboard": "all runs of a folder as a local web page, live while they train",
+    "compare": "a grid of configurations x seeds: one table with intervals and baselines",
     "export": "the backbone as safetensors with a card, for plain torchvision or timm",
     "demo": "pretrain on the digits, probe, compare with baselines, report: the whole tour",
 }

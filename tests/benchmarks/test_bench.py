@@ -71,7 +71,7 @@ def test_two_runs_make_one_table(tmp_path: Path) -> None:
         runs.append(file)
     page = tmp_path / "page.md"
     page.write_text(
-        "# By hand\n\n<!-- bench benchmarks: made by tools/bench.py, not by hand -->\n"
+        "# By hand\n\n<!-- bench benchmarks: made by make bench, not by hand -->\n"
         "<!-- end of bench benchmarks -->\n\nMore.\n"
     )
     assert main([*map(str, runs), "--docs", str(page)]) == 0

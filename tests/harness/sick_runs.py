@@ -43,7 +43,7 @@ MINING = ["--model.loss.weighting", "BadPairMining", "--model.loss.weighting.war
 TINY_BOUNDS = ["--model.loss.weighting.noisy", "0.3", "--model.loss.weighting.faulty", "0.3"]
 SAME_VIEWS = ["--data.views.crop_scale", "[1.0,1.0]", "--data.views.jitter_strength", "0", "--data.views.grey", "0"]
 
-OTHER = "tools/compare/{}.yaml"
+OTHER = "configs/compare/{}.yaml"
 
 
 def _overlay(name: str) -> list[str]:
