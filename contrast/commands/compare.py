@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import signal
 import sys
@@ -32,7 +33,7 @@ A grid names rows, columns and seeds; docs/compare.md says what else it may hold
 an interrupted cell continues where it was: type the same command. The table is in the folder's table.html, table.md and
 table.json."""
 
-_CELL = "contrast.commands.compare_cell"
+_CELL = ("-m", "contrast", "compare", "--cell")
 
 
 def main(argv: list[str]) -> int:
@@ -48,6 +49,9 @@ def main(argv: list[str]) -> int:
         InputError: for any mistake in the grid, the options or the folder.
         RunStopped: if Ctrl-C interrupted it, after every cell has saved.
     """
+    if argv[:1] == ["--cell"]:
+        with _interruptible():
+            return _run_cell(argv[1:])
     arguments = _parser().parse_args(argv)
     grid = read_grid(arguments.grid)
     _check_outputs(arguments, grid)
@@ -59,6 +63,19 @@ def main(argv: list[str]) -> int:
         raise
     except KeyboardInterrupt as error:
         raise RunStopped("interrupted; the same command continues", 130) from error
+
+
+def _run_cell(words: Sequence[str]) -> int:
+    """Run one cell in this process, which the command has started for it."""
+    try:
+        (spec,) = map(json.loads, words)
+        if not isinstance(spec, dict) or "folder" not in spec:
+            raise ValueError
+    except ValueError as error:
+        raise InputError("--cell is for the processes that this command starts: give GRID") from error
+    from contrast.commands.compare_cell import main as run
+
+    return run(spec)
 
 
 def _parser() -> argparse.ArgumentParser:

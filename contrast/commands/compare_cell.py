@@ -1,16 +1,12 @@
 """Process of one cell of a comparison: pretrain or resume, evaluate, and write ``cell.json``.
 
-`contrast.compare.schedule` starts it as ``python -m contrast.commands.compare_cell SPEC``, with the specification as
-JSON.
+`contrast compare` starts it as ``contrast compare --cell SPEC``, with the specification as JSON.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
-import signal
-import sys
 import time
 from collections.abc import Mapping
 from itertools import pairwise
@@ -18,7 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from contrast import cli
+from contrast.commands import pretrain
 from contrast.compare.grid import Cell, Evaluation, fingerprint
 from contrast.compare.machine import commit, machine
 from contrast.errors import InputError
@@ -62,23 +58,20 @@ def main(spec: Mapping[str, Any]) -> int:
         spec: the specification from `specification`.
 
     Returns:
-        Exit code 0 if the cell is finished, otherwise the exit code of the step that failed.
+        Exit code 0 if the cell is finished.
+
+    Raises:
+        InputError: if the run or an evaluation refuses its input.
+        RunStopped: if training ended before its last step.
     """
     folder, begun_at = RunFolder(Path(spec["folder"])), commit()
-    code = _pretrain(folder, spec)
-    if code:
-        return code
+    _pretrain(folder, spec)
     from contrast.commands.compare_states import same_configuration
     from contrast.evaluation import write_json
 
     if not same_configuration(folder.config, spec["config"]):
-        print("its configuration files changed after the grid was started: start again, with another folder")
-        return 1
-    try:
-        found = _evaluate(folder, Evaluation(**spec["evaluate"]), spec["config"])
-    except InputError as error:
-        print(f"contrast compare: error: {error}", file=sys.stderr)
-        return 2
+        raise InputError("the configuration files changed after the grid was started: start again with another --out")
+    found = _evaluate(folder, Evaluation(**spec["evaluate"]), spec["config"])
     content = {
         **{name: spec[name] for name in ("row", "column", "seed", "evaluate", "words")},
         "configuration": fingerprint(spec["config"]),
@@ -92,16 +85,17 @@ def main(spec: Mapping[str, Any]) -> int:
     return 0
 
 
-def _pretrain(folder: RunFolder, spec: Mapping[str, Any]) -> int:
+def _pretrain(folder: RunFolder, spec: Mapping[str, Any]) -> None:
     if folder.last_checkpoint.is_file():
         from contrast.commands.compare_states import needs_trust
 
         append_row(_resumes(folder), {"rows": len(read_rows(folder.metrics))})
         trust = ["--trust"] if needs_trust(spec["config"]) else []
-        return cli.main(["pretrain", "--resume", str(folder.path), *trust])
+        pretrain.main(["--resume", str(folder.path), *trust])
+        return
     if folder.config.is_file():  # the run ended before its first checkpoint
         shutil.rmtree(folder.path)
-    return cli.main(["pretrain", *spec["words"], "--run", str(folder.path)])
+    pretrain.main([*spec["words"], "--run", str(folder.path)])
 
 
 def _resumes(folder: RunFolder) -> Path:
@@ -207,9 +201,3 @@ def _numbers(kind: str, result: Result) -> list[tuple[str, float]]:
     names = [name for name, value in result.per_seed[0].items() if name != "seed" and isinstance(value, int | float)]
     values = {name: fmean(split[name] for split in result.per_seed) for name in names}
     return [(kind if name == "top1" else f"{kind}_{name}", value) for name, value in values.items()]
-
-
-if __name__ == "__main__":
-    # Python leaves Ctrl-C ignored if the shell that started it ignores it.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    raise SystemExit(main(json.loads(sys.argv[1])))

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ __all__ = ["Failure", "run_cells"]
 _ROOT = Path(__file__).resolve().parents[2]
 _TAIL = 1 << 16  # bytes at the end of a log that are searched for the last line
 Running = dict[subprocess.Popen[bytes], Cell]
+Specification = Mapping[str, Any]
+"""Content of the argument that tells the process of a cell what to do; it can be written as JSON."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +42,14 @@ class Failure:
 
 
 def run_cells(
-    left: Mapping[Cell, Mapping[str, Any]], finished: int, module: str, jobs: int, threads: int, lock: int | None
+    left: Mapping[Cell, Specification], finished: int, words: Sequence[str], jobs: int, threads: int, lock: int | None
 ) -> list[Failure]:
     """Run cells, each in a process of its own, with a progress bar on standard error.
 
     Args:
         left: cells to run, each with the specification that its process gets as JSON.
         finished: number of cells that are finished already, for the progress bar.
-        module: module that a process runs with the specification as its only argument.
+        words: arguments of the Python interpreter of a process; the specification follows as the last argument.
         jobs: number of processes at a time.
         threads: number of threads of each process.
         lock: file descriptor that the processes inherit; None for none.
@@ -67,7 +69,7 @@ def run_cells(
             while waiting or running:
                 while waiting and len(running) < jobs:
                     cell, spec = waiting.pop(0)
-                    running[_start(cell, spec, module, threads, lock)] = cell
+                    running[_start(cell, spec, words, threads, lock)] = cell
                     bar.set_postfix_str("; ".join(each.name for each in running.values()))
                 time.sleep(0.1)
                 for process in [each for each in running if each.poll() is not None]:
@@ -81,14 +83,16 @@ def run_cells(
     return failures
 
 
-def _start(cell: Cell, spec: Mapping[str, Any], module: str, threads: int, lock: int | None) -> subprocess.Popen[bytes]:
+def _start(
+    cell: Cell, spec: Specification, words: Sequence[str], threads: int, lock: int | None
+) -> subprocess.Popen[bytes]:
     cell.log.parent.mkdir(parents=True, exist_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
     with open(cell.log, "ab", opener=lambda path, _: os.open(path, flags, 0o666)) as log:
         # The process has a session of its own, so that Ctrl-C reaches it only through this process, and never reaches
         # its loader workers. With -P, files of the current folder shadow no module.
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", module, json.dumps(spec)],
+            [sys.executable, "-P", *words, json.dumps(spec)],
             env={**os.environ, **_path(), "OMP_NUM_THREADS": str(threads)},
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -36,7 +36,7 @@ def run(page: Path) -> int:
     failed = 0
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        for name in ("configs", "tests", "tools"):
+        for name in ("configs", "tests"):
             (folder / name).symlink_to(ROOT / name)
         for line, language, text in blocks(page):
             if name := _FILE.match(text):

@@ -63,7 +63,7 @@ def test_a_row_that_fails_hurts_no_other_and_is_told_with_its_last_line(done: Do
     assert table["unfinished"] == ["Broken / seed 0", "Broken / seed 1"]
     assert [entry["row"] for entry in table["entries"]] == ["SimCLR", "DCL"]
     assert (
-        (done.out / "Broken/seed-0.log").read_text().splitlines()[-1].startswith("contrast pretrain: error: data.batch")
+        (done.out / "Broken/seed-0.log").read_text().splitlines()[-1].startswith("contrast compare: error: data.batch")
     )
 
 
@@ -118,6 +118,17 @@ def test_the_page_keeps_its_prose_and_gets_the_table(done: Done) -> None:
     assert "the table before" not in text
     assert "| DCL | " in table
     assert "not finished: Broken / seed 0; Broken / seed 1" in table
+    for baseline in ("raw pixels", "random weights", "majority class"):
+        assert f"| *{baseline}* | " in table
+
+
+def test_the_html_page_shows_what_failed_and_what_it_must_beat(done: Done) -> None:
+    page = (done.out / "table.html").read_text()
+    assert "3 rows × 2 seeds: 4 of 6 cells are finished." in page
+    assert page.count('<td class="failed"') == 2
+    assert "contrast compare: error: data.batch" in page
+    assert page.count(">raw pixels<") == page.count(">majority class<") == 3
+    assert f"contrast compare {done.grid}" in page
 
 
 def _no_process(*_: object) -> None:

@@ -32,3 +32,20 @@ def cells(out: Path) -> Iterator[dict[str, Any]]:
     """What every finished cell found."""
     for file in sorted(out.rglob("cell.json")):
         yield json.loads(file.read_text())
+
+
+def made_up(
+    row: str, column: str | None, seed: int, top1: float, seconds: float = 2.0, **numbers: float
+) -> dict[str, Any]:
+    """A cell.json without a run."""
+    return {
+        "row": row,
+        "column": column,
+        "seed": seed,
+        "numbers": {"linear": top1, "few_label": top1 - 0.1, "knn": top1 - 0.2, **numbers},
+        "evaluate": {"per_class": 10, "neighbours": 20, "splits": 5},
+        "data": {"train": {"set": "a.Digits", "samples": 1437}, "test": {"set": "a.Digits", "samples": 360}},
+        "train_seconds": seconds,
+        "commit": "0123456789",
+        "machine": {"processor": "P", "threads": 1, "device": "CPU", "torch": "2", "cells_at_a_time": 1},
+    }

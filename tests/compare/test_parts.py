@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from contrast import in_batch_pairs
+from contrast.cli import main
 from contrast.commands.compare import read_grid
 from contrast.commands.compare_cell import training_seconds
 from contrast.commands.compare_cost import _cut
@@ -21,7 +22,7 @@ from contrast.compare.table import summarise
 from contrast.errors import InputError
 from contrast.records import append_row
 from contrast.run_folder import RunFolder
-from tests.compare.grids import ROOT, write_grid
+from tests.compare.grids import ROOT, made_up, write_grid
 
 
 def test_cells_are_rows_by_columns_by_seeds_and_later_overlays_win(tmp_path: Path) -> None:
@@ -59,6 +60,57 @@ def test_the_shipped_grids_resolve(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         assert len(budgets) == 1
         encoders = [config["model"]["init_args"]["backbone"] for config in configs.values()]
         assert all(encoder == encoders[0] for encoder in encoders)
+
+
+def test_a_shipped_grid_is_found_by_its_name_in_any_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    grid = read_grid(Path("nearest_digits.yaml"))
+    assert grid == read_grid(Path("configs/compare/nearest_digits.yaml"))
+    (cell, *_) = grid.cells(Path("out"))
+    assert all(file.is_file() for file in cell.overlay.files)
+    assert compose(cell.overlay.files, cell.overlay.flags).config["model"]["class_path"] == "MoCo"
+    Path("nearest_digits.yaml").write_text("rows: {Mine: }")
+    assert list(read_grid(Path("nearest_digits.yaml")).rows) == ["Mine"]
+
+
+def test_a_grid_that_is_nowhere_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as refused:
+        read_grid(Path("fashion_method.yaml"))
+    said = str(refused.value)
+    assert "no grid 'fashion_method.yaml'; did you mean 'fashion_methods.yaml'? known: batch_size.yaml, " in said
+    assert "amcl.yaml" not in said  # an overlay
+    with pytest.raises(InputError, match="no grid 'elsewhere/nearest"):
+        read_grid(Path("elsewhere/nearest.yaml"))
+
+
+def test_the_measured_row_of_amcl_keeps_its_form(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(ROOT)
+    cell = next(each for each in read_grid(Path("fashion_methods.yaml")).cells(tmp_path) if each.row == "SimCLR + AMCL")
+    assert resolved(cell)["model"]["init_args"]["loss"]["init_args"]["temperature"]["init_args"]["form"] == "product"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--jobs", "0"], "argument --jobs: '0': give a whole number from 1"),
+        (["--docs", "none.md"], "'none.md' needs two lines once"),
+        (["--figure", "f.svg"], "this grid has none"),
+        (["--html", "no/folder/f.html"], "give the name of a file in a folder that exists"),
+        (["--out", "g.yaml"], "is a file: give the name of a folder"),
+        (["--job", "2"], "unrecognized arguments: --job 2"),
+    ],
+)
+def test_a_wrong_option_is_refused_in_one_line(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_grid(Path("g.yaml"), {"A": None}, seeds=[0])
+    assert main(["compare", "g.yaml", *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("contrast compare: error: ")
+    assert said in line
+    assert [path.name for path in tmp_path.iterdir()] == ["g.yaml"]
 
 
 @pytest.mark.parametrize(
@@ -105,23 +157,6 @@ def test_pairs_are_cut_off_from_the_encoder_and_what_is_one_tensor_stays_one() -
     assert cut.index is pairs.index
     cut.query.sum().backward()
     assert z.grad is None
-
-
-def made_up(
-    row: str, column: str | None, seed: int, top1: float, seconds: float = 2.0, **numbers: float
-) -> dict[str, Any]:
-    """A cell.json without a run."""
-    return {
-        "row": row,
-        "column": column,
-        "seed": seed,
-        "numbers": {"linear": top1, "few_label": top1 - 0.1, "knn": top1 - 0.2, **numbers},
-        "evaluate": {"per_class": 10, "neighbours": 20, "splits": 5},
-        "data": {"train": {"set": "a.Digits", "samples": 1437}, "test": {"set": "a.Digits", "samples": 360}},
-        "train_seconds": seconds,
-        "commit": "0123456789",
-        "machine": {"processor": "P", "threads": 1, "device": "CPU", "torch": "2", "cells_at_a_time": 1},
-    }
 
 
 def two_axes(tmp_path: Path, columns: dict[Any, Any]) -> dict[str, Any]:
@@ -239,3 +274,11 @@ def test_figures_and_pages_that_cannot_be_are_refused(tmp_path: Path) -> None:
         assert page.read_text() == wrong
     with pytest.raises(InputError, match="needs two lines once"):
         put_into_page(tmp_path / "none.md", "g", "table")
+
+
+def test_a_page_with_the_marker_of_before_gets_the_table(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- compare g: made by tools/compare.py, not by hand -->\nold\n<!-- end of compare g -->\nb\n")
+    put_into_page(page, "g", "new")
+    begin = "<!-- compare g: made by contrast compare, not by hand -->"
+    assert page.read_text() == f"a\n{begin}\n\nnew\n<!-- end of compare g -->\nb\n"

@@ -102,7 +102,7 @@ def test_links_between_pages_lead_somewhere() -> None:
 def test_what_pages_name_is_there() -> None:
     root = DOCS.parents[1]
     for page in DOCS.glob("*.md"):
-        for named in re.findall(r"((?:tests|tools|configs|benchmarks|studies)/[\w/.]+\.(?:py|yaml))", page.read_text()):
+        for named in re.findall(r"((?:tests|configs|benchmarks|studies)/[\w/.]+\.(?:py|yaml))", page.read_text()):
             assert (root / named).exists(), f"{page.name} names {named}"
 
 
