@@ -46,7 +46,7 @@ def baselines_of(grid: Grid, configs: Mapping[Cell, Config], out: Path) -> list[
     kept = out / "baselines.json"
     before = read_baselines(kept)
     found: list[Mapping[str, Any]] = []
-    known: dict[str, Data] = {}
+    known: dict[str, Data | None] = {}
     for cell in (cell for cell in configs if cell.row == grid.baseline):
         config = configs[cell]
         key = key_of({"cell": _measured_by(config), "evaluate": asdict(grid.evaluation)})
@@ -64,7 +64,9 @@ def baselines_of(grid: Grid, configs: Mapping[Cell, Config], out: Path) -> list[
     return found
 
 
-def _of_same_data(content: Mapping[str, Any], data: Data) -> bool:
+def _of_same_data(content: Mapping[str, Any], data: Data | None) -> bool:
+    if data is None:
+        return True
     pairs = ((content["data"]["train"], data.train), (content["data"]["test"], data.test))
     identities = [(described_identity(before), now) for before, now in pairs]
     return not any(before and now and before.difference(now) for before, now in identities)

@@ -7,6 +7,7 @@ those that it was trained on, and if it was evaluated on the present test data w
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -87,7 +88,7 @@ def unfinished(cells: Sequence[Cell], configs: Mapping[Cell, Config], evaluation
         InputError: if a cell was trained with another configuration or on other data.
     """
     left = []
-    known: dict[str, Data] = {}
+    known: dict[str, Data | None] = {}
     for cell in cells:
         folder, done = RunFolder(cell.folder), read_cell(cell)
         if done is None and not folder.last_checkpoint.is_file():
@@ -101,7 +102,8 @@ def unfinished(cells: Sequence[Cell], configs: Mapping[Cell, Config], evaluation
         data = data_of(configs[cell], known)
         _require_same_training_data(cell, folder, done, data)
         evaluated = done is not None and done["evaluate"] == asdict(evaluation)
-        if done is None or not evaluated or _differs(described_identity(done["data"]["test"]), data.test):
+        now = None if data is None else data.test
+        if done is None or not evaluated or _differs(described_identity(done["data"]["test"]), now):
             left.append(cell)
     return left
 
@@ -164,24 +166,36 @@ def _downloads(value: Any) -> bool:
     return isinstance(value, list) and any(_downloads(each) for each in value)
 
 
-def data_of(config: Config, known: dict[str, Data]) -> Data:
+def data_of(config: Config, known: dict[str, Data | None]) -> Data | None:
     """Identify the data of a configuration; data sets that differ in nothing are built once.
 
     Args:
         config: a resolved configuration.
         known: results of earlier calls; it gets this one.
+
+    Returns:
+        The identities; None, with a note on standard error, if the data are not there. Results that were measured
+        elsewhere can then still be laid out as a table.
     """
     section = config["data"]
     arguments = {name: value for name, value in section["init_args"].items() if name not in _NOT_OF_THE_SETS}
     key = fingerprint({"class_path": section["class_path"], "init_args": arguments})
     if key not in known:
-        parser = building.evaluation_parser(with_model=False)
-        typed, _ = building.resolve(parser, {name: config[name] for name in ("seed_everything", "data")})
-        lightning.seed_everything(config["seed_everything"], verbose=False)
-        data = building.build(parser, typed).data
-        test = None if data.test_set is None else identity_of(data.test_set, thorough=False)
-        known[key] = Data(data.identity, test, root_of(data.train_set.source))
+        try:
+            known[key] = _identified(config)
+        except InputError as error:
+            print(f"note    finished cells are not compared with their data: {error}", file=sys.stderr)
+            known[key] = None
     return known[key]
+
+
+def _identified(config: Config) -> Data:
+    parser = building.evaluation_parser(with_model=False)
+    typed, _ = building.resolve(parser, {name: config[name] for name in ("seed_everything", "data")})
+    lightning.seed_everything(config["seed_everything"], verbose=False)
+    data = building.build(parser, typed).data
+    test = None if data.test_set is None else identity_of(data.test_set, thorough=False)
+    return Data(data.identity, test, root_of(data.train_set.source))
 
 
 def described_identity(description: Any) -> DataIdentity | None:
@@ -191,7 +205,11 @@ def described_identity(description: Any) -> DataIdentity | None:
     return DataIdentity.from_state({**description, "name_keys": None})
 
 
-def _require_same_training_data(cell: Cell, folder: RunFolder, done: Mapping[str, Any] | None, data: Data) -> None:
+def _require_same_training_data(
+    cell: Cell, folder: RunFolder, done: Mapping[str, Any] | None, data: Data | None
+) -> None:
+    if data is None:
+        return
     if done is None:
         before = DataIdentity.from_state(read_checkpoint(folder.last_checkpoint)["contrast"].get("data"))
     else:  # earlier versions kept only the description of the training set at the evaluation

@@ -104,7 +104,7 @@ def _start(
 
 def _path() -> dict[str, str]:
     """PYTHONPATH with the folder of this package, if the package is not installed but run from a checkout."""
-    if str(_ROOT) in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
+    if _ROOT in [Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")]:
         return {}
     return {"PYTHONPATH": os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))}
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from contrast.commands import compare_states
 from contrast.commands.compare import read_grid
 from contrast.commands.compare_cell import _names_only_classes_of
 from contrast.commands.compare_states import needs_trust, resolved, same_configuration
@@ -145,6 +146,18 @@ def test_other_test_data_or_settings_are_evaluated_again(
     change(out / "AMCL/seed-0/cell.json", edit)
     with pytest.raises(AssertionError, match="started: AMCL / seed 0"):
         compare(grid, out)
+
+
+def test_finished_cells_make_a_table_where_their_data_are_not(
+    grid: Path, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(config: dict[str, Any]) -> None:
+        raise InputError("no data here")
+
+    assert compare(grid, out) == 0  # measures the one baseline that is new
+    monkeypatch.setattr(compare_states, "_identified", missing)
+    assert compare(grid, out) == 0
+    assert "note    finished cells are not compared with their data: no data here" in capsys.readouterr().err
 
 
 def test_only_what_the_grid_names_may_need_trust(grid: Path, out: Path) -> None:
