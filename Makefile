@@ -2,7 +2,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 UV := $(VENV)/bin/uv
 RUN := runs/demo
-GRID := tools/compare/fashion_methods.yaml
+GRID := configs/compare/fashion_methods.yaml
 OUT = runs/compare/$(basename $(notdir $(GRID)))
 JOBS := 1
 # Nothing here names an index: pip and uv use whatever the machine is set up with.
@@ -32,27 +32,27 @@ lint: $(VENV)/.installed-dev
 
 # Every command and snippet of README and docs.
 docs: $(VENV)/.installed-dev
-	$(PY) tools/run_docs.py
+	$(PY) -m docs.make.run_docs
 
 # A grid of configurations x seeds, and its table: docs/compare.md. It goes on where it was interrupted.
 compare: $(VENV)/.installed
-	$(PY) tools/compare.py $(GRID) --out $(OUT) --jobs $(JOBS)
+	$(VENV)/bin/contrast compare $(GRID) --out $(OUT) --jobs $(JOBS)
 
 # Runs of every method, killed inside their writes and at any moment, resumed, and compared bit for bit.
 exact: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(PY) -m tools.exact --kills $(KILLS) --epochs $(EPOCHS)
+	OMP_NUM_THREADS=1 $(PY) -m tests.harness.exact --kills $(KILLS) --epochs $(EPOCHS)
 
 # Wrong input by the thousand, none of which may end in a traceback: docs/fuzzing.md. Some ten minutes on two cores.
 fuzz: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(PY) -m tools.fuzz configurations --count 2000 --jobs 2
-	OMP_NUM_THREADS=1 $(PY) -m tools.fuzz files --count 500 --jobs 2
+	OMP_NUM_THREADS=1 $(PY) -m tests.harness.fuzz configurations --count 2000 --jobs 2
+	OMP_NUM_THREADS=1 $(PY) -m tests.harness.fuzz files --count 500 --jobs 2
 
 # Speed and memory against floors and peers, which have an environment of their own: docs/benchmarks.md.
 bench: $(BENCH)/.installed
 	mkdir -p runs
-	$(BENCH)/bin/python -m tools.bench --out runs/bench-1.json
-	$(BENCH)/bin/python -m tools.bench --out runs/bench-2.json
-	$(BENCH)/bin/python -m tools.bench.table runs/bench-1.json runs/bench-2.json --docs docs/benchmarks.md
+	$(BENCH)/bin/python -m benchmarks --out runs/bench-1.json
+	$(BENCH)/bin/python -m benchmarks --out runs/bench-2.json
+	$(BENCH)/bin/python -m benchmarks.table runs/bench-1.json runs/bench-2.json --docs docs/benchmarks.md
 
 # The exact versions, for Python 3.11 to 3.13, with no address in them.
 lock: $(VENV)/.uv

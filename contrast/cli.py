@@ -27,6 +27,7 @@ COMMANDS = {
     "report": "one HTML page about a run, or comparing several runs",
     "doctor": "problems of a run, each with the number behind it and a fix",
     "dashboard": "local web page of all runs in a folder, live while they train",
+    "compare": "run a grid of configurations x seeds: one table with intervals and baselines",
     "export": "a run's backbone as safetensors with a card; loads in torchvision or timm",
     "demo": "pretrain on the digits, probe, compare with baselines, report: the whole tour",
 }

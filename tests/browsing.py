@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from tools.browser import PROGRAMS, find_browser
+from tests.harness.browser import PROGRAMS, find_browser
 
 
 def browser_program() -> str:

@@ -38,10 +38,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 GOLDEN = Path(__file__).parent / "golden"
 
 _LONG = (
-    *("commands/test_shipped_configs.py", "commands/test_stopping.py", "tools/test_process_matrix.py"),
+    *("commands/test_shipped_configs.py", "commands/test_stopping.py", "harness/test_process_matrix.py"),
     *("fuzz/test_files_found.py", "dashboard/test_list.py", "commands/test_processes_of_runs.py"),
     *("fuzz/test_safety.py", "fuzz/test_fuzz.py", "commands/test_series.py", "losses/test_low_precision.py"),
-    *("observation/test_observe.py", "report/test_real_runs.py", "tools/test_exact.py", "tools/test_compare.py"),
+    *("observation/test_observe.py", "report/test_real_runs.py", "harness/test_exact.py", "commands/test_compare.py"),
 )
 """Files that take longest, longest first."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -69,12 +70,17 @@ def elsewhere(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     shutil.rmtree(folder / "venv")
 
 
-def test_the_embedded_demo_trains_and_is_reported_in_an_empty_folder(elsewhere: Path) -> None:
-    here, programs = elsewhere / "empty", elsewhere / "venv/bin"
+def installed(elsewhere: Path, here: Path, *command: str | Path) -> str:
+    """Run a program of the virtual environment in a folder; its standard output."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    return quiet(elsewhere / "venv/bin" / command[0], *command[1:], cwd=here, env=clean)
+
+
+def test_the_embedded_demo_trains_and_is_reported_in_an_empty_folder(elsewhere: Path) -> None:
+    here = elsewhere / "empty"
 
     def said(*command: str | Path) -> str:
-        return quiet(programs / command[0], *command[1:], cwd=here, env=clean)
+        return installed(elsewhere, here, *command)
 
     origin = said("python", "-c", "import contrast; print(contrast.__file__)").strip()
     assert Path(origin).is_relative_to(elsewhere / "venv")
@@ -88,3 +94,21 @@ def test_the_embedded_demo_trains_and_is_reported_in_an_empty_folder(elsewhere: 
     page = Path(said("contrast", "report", run).strip())
     assert page.read_text().startswith("<!DOCTYPE html>")
     assert [path.name for path in here.iterdir()] == ["runs"]
+
+
+def test_a_grid_is_compared_where_there_is_no_checkout(elsewhere: Path) -> None:
+    here = elsewhere / "compared"
+    here.mkdir()
+    flags = "{trainer.max_epochs: 1, data.limit: 96, data.batch_size: 32, model.backbone.widths: [4, 8]}"
+    common = f"{{files: [configs/demo.yaml, configs/compare/amcl.yaml], flags: {flags}}}"
+    evaluate = "{per_class: 2, neighbours: 5, splits: 1}"
+    (here / "one.yaml").write_text(f"common: {common}\nseeds: [0]\nrows: {{SimCLR: }}\nevaluate: {evaluate}\n")
+    said = installed(elsewhere, here, "contrast", "compare", "one.yaml")
+    assert "(majority class)" in said
+    out = here / "runs/compare/one"
+    table = json.loads((out / "table.json").read_text())
+    assert table["unfinished"] == []
+    assert table["commits"] == [f"version {version('contrast')}"]
+    assert (out / "table.html").read_text().startswith("<!DOCTYPE html>")
+    assert f"`contrast compare one.yaml`, version {version('contrast')}, seeds 0" in (out / "table.md").read_text()
+    assert sorted(path.name for path in here.iterdir()) == ["one.yaml", "runs"]

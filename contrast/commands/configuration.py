@@ -103,12 +103,12 @@ def is_text(word: str) -> bool:
 
 
 def shipped_configuration(name: str) -> Path:
-    """Path of a configuration file shipped with the package, such as ``demo.yaml``.
+    """Path of a configuration file shipped with the package, such as ``demo.yaml`` or ``loss/dcl.yaml``.
 
     The file is inside the package in an installed wheel, and beside the package in a source checkout.
 
     Args:
-        name: the file's name.
+        name: the file's path below the folder of configurations.
     """
     package = Path(str(files("contrast")))
     inside = package / "configs" / name

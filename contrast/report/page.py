@@ -29,7 +29,7 @@ from contrast.report.run_record import RunRecord
 from contrast.report.settings import differing_settings, flat_settings
 from contrast.run_folder import RunFolder
 
-__all__ = ["Around", "Section", "asset", "build_page", "read_runs"]
+__all__ = ["Around", "Section", "asset", "build_page", "page_style", "read_runs", "template_environment"]
 
 LIBRARY = "window.vegaEmbed = vegaEmbed;"  # the only library name that the page's scripts call
 SCRIPTS = ("theme.js", "draw.js", "download.js", "scores.js", "start.js")
@@ -105,8 +105,8 @@ def build_page(runs: Sequence[RunRecord], around: Around | None = None) -> str:
     figures = [figure for _, found in sections for figure in found if isinstance(figure, Figure)]
     theme = json.loads(asset("theme.json"))
     overviews = [overview(run) for run in runs]
-    templates = _templates()
-    style = [templates.get_template("theme.css").render(theme=theme["colours"]), asset("page.css")]
+    templates = template_environment(asset)
+    style = [page_style()]
     scripts = [_library(), "\n".join(asset(name) for name in SCRIPTS)]
     if around is not None:
         style.append(around.style)
@@ -161,10 +161,21 @@ def _hash_source(text: str) -> Markup:
     return Markup(f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'")
 
 
+def page_style() -> str:
+    """Style sheet of a page: the theme's colours, light and dark, and the rules for text, tables and figures."""
+    colours = json.loads(asset("theme.json"))["colours"]
+    return f"{template_environment(asset).get_template('theme.css').render(theme=colours)}\n{asset('page.css')}"
+
+
 @functools.cache
-def _templates() -> jinja2.Environment:
+def template_environment(assets: Callable[[str], str]) -> jinja2.Environment:
+    """Environment for the templates of a page, which escapes every value.
+
+    Args:
+        assets: function of a template's name that returns its text.
+    """
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(asset),
+        loader=jinja2.FunctionLoader(assets),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -72,7 +72,7 @@ def nearest(
 
 
 def _faster(query: Tensor, keys: Tensor, count: int) -> Engine:
-    """Select the faster engine, as measured on a CPU by tools/search_benchmark.py; the table is in docs/banks.md."""
+    """Select the faster engine, as measured on a CPU by benchmarks/search.py; the table is in docs/banks.md."""
     faiss_knows = query.dtype == torch.float32 and keys.dtype != torch.float64 and not query.is_cuda
     return "faiss" if faiss_knows and count >= _MANY and len(keys) >= _LARGE else "torch"
 

@@ -15,7 +15,7 @@ from contrast.cli import main
 from contrast.run_folder import RunFolder
 from contrast.runs.checkpoint import read_checkpoint
 from tests.commands.running import pretrain
-from tools.exact.differences import differences
+from tests.harness.exact.differences import differences
 
 ROOT = Path(__file__).parents[2]
 OFTEN = ["--checkpoints.every_n_steps", "1", "--pairs.gallery", "2"]

@@ -36,6 +36,7 @@ OPTIONS = {
     "report": ["RUN", "--output"],
     "doctor": ["RUN", "--json"],
     "dashboard": ["RUNS_FOLDER", "--host", "--port"],
+    "compare": ["GRID", "--out", "--jobs", "--threads", "--docs", "--figure", "--metric", "--html"],
     "export": ["RUN", "--output"],
     "demo": ["--run", "--config"],
 }

@@ -336,7 +336,7 @@ def _is_call(node: ast.AST) -> bool:
 
 
 def test_no_message_has_a_command_that_is_not_made_by_the_helpers() -> None:
-    """But for the examples of --help; those of the docs are run by tools/run_docs.py."""
+    """But for the examples of --help; those of the docs are run by docs/make/run_docs.py."""
     written = re.compile(rf"contrast ({'|'.join(COMMANDS)}) (-|$|\{{)")
     found = []
     for path in PACKAGE.rglob("*"):

@@ -59,7 +59,7 @@ def test_a_run_started_with_a_closed_stream_trains(closed: str, tmp_path: Path) 
     assert main(["export", str(folder.path)]) == 0  # its checkpoint is whole
 
 
-@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - {"pretrain", "demo", "dashboard"}))
+@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - {"pretrain", "demo", "dashboard", "compare"}))
 def test_every_command_works_with_all_streams_closed(name: str, trained: RunFolder) -> None:
     words = "--neighbours 5" if name == "knn" else ""
     done = shell(f"{name} {shlex.quote(str(trained.path))} {words} <&- >&- 2>&-")

@@ -32,7 +32,7 @@ from contrast.errors import InputError
 from contrast.run_folder import RunFolder
 from contrast.runs.checkpoint import read_checkpoint, write_checkpoint
 from tests.fuzz.asking import refused, written
-from tools.fuzz.bases import bases
+from tests.harness.fuzz.bases import bases
 
 EVALUATIONS = (["export"], ["knn", "--neighbours", "5"], ["probe", "--seeds", "1"], ["duplicates"])
 REFUSED = "not on the list"

@@ -13,8 +13,8 @@ from contrast.runs.status import write_status
 from tests.browsing import browser_program
 from tests.dashboard.serving import command
 from tests.dashboard.test_list import AWKWARD, said
+from tests.harness.browser import Browser
 from tests.report.synthetic import Shape, write_run
-from tools.browser import Browser
 
 DRAWN = "document.documentElement?.dataset.drawn"
 NAMES = "[...document.querySelectorAll('#rows tr:not([hidden]) [data-part=link]')].map(link => link.textContent)"

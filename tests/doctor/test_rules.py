@@ -1,4 +1,4 @@
-"""Every rule speaks of a run that was really trained into its state (``tools/sick_runs.py``), and of no healthy one."""
+"""Every rule reports a run that was trained into its state (``tests/harness/sick_runs.py``), and no healthy run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from contrast.doctor.evidence import Evidence
 from contrast.doctor.examine import RULES
 from contrast.doctor.training_rules import damaged_file, inactive
 from contrast.run_folder import RunFolder
-from tools.sick_runs import HEALTHY, RUNS, extract, train
+from tests.harness.sick_runs import HEALTHY, RUNS, extract, train
 
 EXTRACTS = Path(__file__).parent / "runs"
 NUMBERS = {

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from contrast.cli import main
-from tools.fuzz.bases import bases
+from tests.harness.fuzz.bases import bases
 
 __all__ = ["refused", "written"]
 

@@ -18,7 +18,8 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(("corpus", "count"), [("configurations", 40), ("files", 20)])
 def test_no_failure(corpus: str, count: int, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
-    words = [sys.executable, "-m", "tools.fuzz", corpus, "--count", str(count), "--seed", "1", "--json", str(rows)]
+    words = [sys.executable, "-m", "tests.harness.fuzz", corpus, "--count", str(count), "--seed", "1"]
+    words += ["--json", str(rows)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -44,8 +45,8 @@ from pathlib import Path
 
 import yaml
 
-from tools.fuzz.bases import bases
-from tools.fuzz.child import run_forked, warm_up
+from tests.harness.fuzz.bases import bases
+from tests.harness.fuzz.child import run_forked, warm_up
 
 warm_up()
 wrong = {}

@@ -23,9 +23,9 @@ from contrast.report import build_page, read_runs
 from contrast.run_folder import RunFolder
 from contrast.runs.checkpoint import read_checkpoint, write_checkpoint
 from tests.fuzz.asking import refused, written
-from tools.fuzz.arrays import Trap
-from tools.fuzz.bases import bases
-from tools.fuzz.case import SPRUNG
+from tests.harness.fuzz.arrays import Trap
+from tests.harness.fuzz.bases import bases
+from tests.harness.fuzz.case import SPRUNG
 
 SLOTS = [
     *("model", "model__backbone", "model__head", "model__loss", "model__optimizer", "model__schedule", "model__bank"),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from tools.browser import Browser
+from tests.harness.browser import Browser
 
 PANEL = "panels.find(each => each.scaled)"
 """The first run's histogram."""

@@ -14,9 +14,9 @@ from contrast.report import build_page, read_runs
 from contrast.run_folder import RunFolder
 from tests.browsing import browser_program
 from tests.commands.running import pretrain
+from tests.harness.browser import Browser
+from tests.harness.real_runs import RUNS
 from tests.report.looking import PANEL, check, densities, downloaded, drawn, histograms
-from tools.browser import Browser
-from tools.real_runs import RUNS
 
 ROOT = Path(__file__).parents[2]
 EVERYWHERE = {"positive", "negative", "histogram", "gap", "d-prime", "auc", "overlap", "loss", "accuracy", "rate",

@@ -1,0 +1,1 @@
+"""Code that makes parts of the documentation: `docs.make`."""

@@ -1,0 +1,1 @@
+"""Figures and pictures of the documentation, and the check that its commands and snippets run."""
