@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from contrast.pairs import UNKNOWN
+from contrast.pairs import UNKNOWN, Negatives
 from contrast.runs.length import RunLength
 from contrast.search.exact import nearest
 
@@ -72,30 +71,6 @@ def nearest_of_others(
     missing = max(0, count - most)
     score = torch.nn.functional.pad(score[:, :count], (0, missing), value=-torch.inf)
     return Neighbours(score, torch.nn.functional.pad(row[:, :count], (0, missing), value=-1))
-
-
-@dataclass(frozen=True)
-class Negatives:
-    """Negatives that a memory bank offers to a batch of queries: rows for all queries, rows per query, or both.
-
-    Attributes:
-        keys: rows offered to every query, (k, d).
-        index: sample of each of `keys`, (k,); -1 is unknown.
-        placeholder: True for rows of `keys` that are not a sample's key, (k,). The loss counts them, but they are never
-            mined. None where there are no such rows.
-        own: rows offered to one query each, (b, s, d).
-        own_index: sample of each of `own`, (b, s); -1 is unknown, -2 marks an empty place.
-        age: number of steps since each of `keys` was written, (k,); -1 or None where it is unknown.
-        own_age: number of steps since each of `own` was written, (b, s); -1 or None where it is unknown.
-    """
-
-    keys: Float[Tensor, "k d"]
-    index: Int[Tensor, " k"]
-    placeholder: Bool[Tensor, " k"] | None = None
-    own: Float[Tensor, "b s d"] | None = None
-    own_index: Int[Tensor, "b s"] | None = None
-    age: Int[Tensor, " k"] | None = None
-    own_age: Int[Tensor, "b s"] | None = None
 
 
 class MemoryBank(nn.Module, ABC):

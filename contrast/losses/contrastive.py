@@ -24,7 +24,7 @@ from contrast.losses.base import (
 )
 from contrast.losses.logits import NegativeLogits, PositiveLogits, Tile, negative_logits, positive_logits
 from contrast.losses.objectives import Objective
-from contrast.losses.temperature import FixedTemperature, Temperature, as_temperature
+from contrast.losses.temperature import FixedTemperature, NoLogitError, Temperature, as_temperature
 from contrast.pairs import NOT_OFFERED, Pairs
 
 __all__ = ["ContrastiveLoss", "LogitLoss", "mean_over_positives"]
@@ -184,10 +184,16 @@ class ContrastiveLoss(LogitLoss):
 
     def of_logits(self, pairs: Pairs, positive: PositiveLogits, negatives: NegativeLogits) -> Float[torch.Tensor, " b"]:
         losses: torch.Tensor
-        if pairs.extra_positives is None:
-            losses = self.objective(positive, negatives)
-        else:
-            losses = mean_over_positives(self.objective, self.temperature, pairs, positive, negatives)
+        try:
+            if pairs.extra_positives is None:
+                losses = self.objective(positive, negatives)
+            else:
+                losses = mean_over_positives(self.objective, self.temperature, pairs, positive, negatives)
+        except NoLogitError as error:
+            raise InputError(
+                f"{type(self.objective).__name__} asks for the logit of a score without embeddings, which "
+                f"{type(self.temperature).__name__} does not have: take InfoNCE, DCL or HardestNegative with it"
+            ) from error
         return losses if losses.ndim == 1 else losses.flatten(0, -2).sum(dim=0)
 
 

@@ -20,11 +20,16 @@ __all__ = [
     "AdaptiveTemperature",
     "FixedTemperature",
     "LearnedTemperature",
+    "NoLogitError",
     "Temperature",
     "amcl_logits",
     "as_temperature",
     "temperature_cost",
 ]
+
+
+class NoLogitError(InputError):
+    """A temperature that reads the embeddings of a pair was asked for the logit of a score alone."""
 
 
 class Temperature(Piece):
@@ -46,9 +51,16 @@ class Temperature(Piece):
                 `other` broadcast to the shape of `scores`.
         """
 
-    @abstractmethod
     def of_score(self, score: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """Logit of a score that belongs to no pair of embeddings."""
+        """Logit of a score that belongs to no pair of embeddings.
+
+        Raises:
+            NoLogitError: by default, for a temperature that reads the embeddings of a pair.
+        """
+        raise NoLogitError(
+            f"{type(self).__name__} reads the embeddings of a pair, so a score alone has no logit: ask for the logit "
+            "of a pair"
+        )
 
     def single(self) -> Float[Tensor, ""] | None:
         """The single τ of ``logit = score / τ``, if all pairs share one; otherwise None.
@@ -278,12 +290,6 @@ class AdaptiveTemperature(Temperature):
             right = nn.functional.linear(other, torch.cat([two, one]))
             agreement: Tensor = _Agreement.apply(left, right, torch.cat([last.weight[0], last.weight[0]]) / 2)
             return agreement.view(shape) + last.bias[0]
-
-    def of_score(self, score: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        raise InputError(
-            "AdaptiveTemperature has no logit for a score without embeddings, which Debiased and HCL ask for: take "
-            "InfoNCE, DCL or HardestNegative with it"
-        )
 
     def extra_repr(self) -> str:
         return f"in [{self.lowest:g}, {self.highest:g}] by pair ({self.form}), beta {self.beta:g}"

@@ -10,7 +10,6 @@ from torch import nn
 
 from contrast.data.batch import Batch
 from contrast.losses import LOOK, BYOLLoss, ContrastiveLoss, Loss, SupCon
-from contrast.methods.bank_pairs import negative_free_pairs
 from contrast.methods.base import (
     ContrastiveMethod,
     HeadFactory,
@@ -25,7 +24,7 @@ from contrast.methods.base import (
 )
 from contrast.models import Backbone, MLPHead, momentum_copy, update_momentum
 from contrast.optim import LARS, Schedule, WarmupCosine
-from contrast.pairs import Pairs
+from contrast.pairs import Pairs, negative_free_pairs
 
 __all__ = ["BYOL"]
 

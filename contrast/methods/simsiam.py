@@ -9,7 +9,6 @@ import torch
 
 from contrast.data.batch import Batch
 from contrast.losses import LOOK, ContrastiveLoss, Loss, SimSiamLoss, SupCon
-from contrast.methods.bank_pairs import negative_free_pairs
 from contrast.methods.base import (
     ContrastiveMethod,
     HeadFactory,
@@ -22,7 +21,7 @@ from contrast.methods.base import (
 )
 from contrast.models import Backbone, MLPHead
 from contrast.optim import Schedule, WarmupCosine
-from contrast.pairs import Pairs
+from contrast.pairs import Pairs, negative_free_pairs
 
 __all__ = ["SimSiam"]
 
