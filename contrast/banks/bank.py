@@ -81,9 +81,11 @@ class MemoryBank(nn.Module, ABC):
 
     Attributes:
         size: number of rows.
+        recall_at: k of the recall@k that a run records. 0 if every search is exact.
     """
 
     size: int
+    recall_at: int = 0
 
     def begin(self, samples: int | None) -> None:
         """Prepare for training: called once before training, after distributed processes are initialised.
@@ -142,6 +144,18 @@ class MemoryBank(nn.Module, ABC):
             count: number of keys per query; fewer may be found.
         """
         return nearest_of_others(query, index, *self.stored(), count)
+
+    def recall(self, query: Float[Tensor, "b d"], index: Int[Tensor, " b"], count: int) -> float | None:
+        """Recall of an approximate search: the share of the exact neighbours that it finds; None while search is exact.
+
+        A bank that searches approximately overrides it and `recall_at`.
+
+        Args:
+            query: rows to search for, (b, d).
+            index: sample of each query, (b,); -1 excludes no key.
+            count: number of neighbours per query.
+        """
+        return None
 
     def keys_at(self, row: Int[Tensor, "b n"]) -> Float[Tensor, "b n d"]:
         """Keys of these rows, (b, n, d); where a row is -1, its key is arbitrary."""

@@ -24,7 +24,7 @@ from contrast.losses.base import (
 )
 from contrast.losses.logits import NegativeLogits, PositiveLogits, Tile, negative_logits, positive_logits
 from contrast.losses.objectives import Objective
-from contrast.losses.temperature import FixedTemperature, NoLogitError, Temperature, as_temperature
+from contrast.losses.temperature import NoLogitError, Temperature, as_temperature
 from contrast.pairs import NOT_OFFERED, Pairs
 
 __all__ = ["ContrastiveLoss", "LogitLoss", "mean_over_positives"]
@@ -39,6 +39,8 @@ class LogitLoss(Loss, ABC):
     Attributes:
         temperature: maps scores to logits.
     """
+
+    uses_negatives = True
 
     temperature: Temperature
 
@@ -171,11 +173,9 @@ class ContrastiveLoss(LogitLoss):
             )
 
     def describe(self) -> str:
-        temperature = self.temperature
-        name = temperature.extra_repr() if isinstance(temperature, FixedTemperature) else temperature.describe()
         pieces = [*self.transforms, *([] if self.weighting is None else [self.weighting])]
         others = [piece.describe() for piece in pieces if isinstance(piece, Piece)]
-        return ", ".join([self.objective.describe(), f"temperature {name}", *others])
+        return ", ".join([self.objective.describe(), f"temperature {self.temperature.describe()}", *others])
 
     def _transform(self, pairs: Pairs) -> Pairs:
         for transform in self.transforms:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -35,8 +35,16 @@ class NoLogitError(InputError):
 class Temperature(Piece):
     """Base class of temperatures: map scores to logits.
 
-    A temperature that differs from pair to pair reads the embeddings of the pair.
+    A temperature that differs from pair to pair reads the embeddings of the pair. Observers read τ from `single` or
+    `of_pairs`: a run's rows, figures and the doctor's rules on temperatures follow from them.
+
+    Attributes:
+        constant: whether τ is the same throughout a run. The τ of any other temperature is a metric of the run.
+        by_pair: whether `of_pairs` gives a τ for each pair.
     """
+
+    constant: ClassVar[bool] = False
+    by_pair: ClassVar[bool] = False
 
     @abstractmethod
     def forward(
@@ -65,9 +73,19 @@ class Temperature(Piece):
     def single(self) -> Float[Tensor, ""] | None:
         """The single τ of ``logit = score / τ``, if all pairs share one; otherwise None.
 
-        A learned τ carries its gradient. With a single τ, a loss uses the faster `contrast.losses.partition`.
+        A learned τ carries its gradient. A scheduled τ is the current one. With a single τ, a loss uses the faster
+        `contrast.losses.partition`.
         """
         return None
+
+    def of_pairs(self, query: Float[Tensor, "... d"], other: Float[Tensor, "... d"]) -> Float[Tensor, "..."]:
+        """τ of each pair, for observers; a temperature with `by_pair` defines it.
+
+        Args:
+            query: query embeddings with a last axis of width d.
+            other: embeddings of the positives or negatives with a last axis of width d; broadcasts against `query`.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.by_pair is {self.by_pair}: define of_pairs to set it")
 
 
 class FixedTemperature(Temperature):
@@ -80,6 +98,8 @@ class FixedTemperature(Temperature):
         >>> FixedTemperature(0.5).of_score(torch.tensor(0.2)).item()
         0.4000000059604645
     """
+
+    constant = True
 
     @checked
     def __init__(self, value: float) -> None:
@@ -99,6 +119,9 @@ class FixedTemperature(Temperature):
 
     def extra_repr(self) -> str:
         return f"{self.value:g}"
+
+    def describe(self) -> str:
+        return self.extra_repr()
 
 
 class LearnedTemperature(Temperature):
@@ -219,6 +242,8 @@ class AdaptiveTemperature(Temperature):
         >>> tau.shape, bool(((tau > 0.05) & (tau < 0.5)).all())
         (torch.Size([4]), True)
     """
+
+    by_pair = True
 
     @checked
     def __init__(

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from contrast.data.batch import Batch
-from contrast.losses import LOOK, BYOLLoss, ContrastiveLoss, Loss, SupCon
+from contrast.errors import InputError
+from contrast.losses import BYOLLoss, Loss
 from contrast.methods.base import (
     ContrastiveMethod,
     HeadFactory,
@@ -18,7 +19,6 @@ from contrast.methods.base import (
     RateScaling,
     build_predictor,
     check_momentum,
-    refuse_losses,
     rising_momentum,
     unit_rows,
 )
@@ -87,7 +87,8 @@ class BYOL(ContrastiveMethod):
             rates,
         )
         reason = "BYOL has no negatives: use --model MoCoV3, or a loss such as BYOLLoss"
-        refuse_losses("BYOL", self.loss, (ContrastiveLoss, SupCon, LOOK), reason)
+        if self.loss.uses_negatives:
+            raise InputError(f"BYOL cannot host {type(self.loss).__name__}: {reason}")
         self.momentum = check_momentum("BYOL", momentum)
         like_head = partial(two, output_width=self.head.output_width)
         self.predictor = build_predictor("BYOL", self.head, predictor or like_head)

@@ -8,7 +8,8 @@ from functools import partial
 import torch
 
 from contrast.data.batch import Batch
-from contrast.losses import LOOK, ContrastiveLoss, Loss, SimSiamLoss, SupCon
+from contrast.errors import InputError
+from contrast.losses import Loss, SimSiamLoss
 from contrast.methods.base import (
     ContrastiveMethod,
     HeadFactory,
@@ -16,7 +17,6 @@ from contrast.methods.base import (
     Rates,
     RateScaling,
     build_predictor,
-    refuse_losses,
     unit_rows,
 )
 from contrast.models import Backbone, MLPHead
@@ -81,7 +81,8 @@ class SimSiam(ContrastiveMethod):
             rates,
         )
         reason = "SimSiam has no negatives: use --model SimCLR or MoCo, or a loss such as SimSiamLoss"
-        refuse_losses("SimSiam", self.loss, (ContrastiveLoss, SupCon, LOOK), reason)
+        if self.loss.uses_negatives:
+            raise InputError(f"SimSiam cannot host {type(self.loss).__name__}: {reason}")
         bottleneck = partial(MLPHead, hidden_width=512, output_width=self.head.output_width, batch_norm=True)
         self.predictor = build_predictor("SimSiam", self.head, predictor or bottleneck, several=True)
 
