@@ -214,5 +214,5 @@ def test_a_temperature_by_pair_without_of_pairs_says_so() -> None:
 
     loss = ContrastiveLoss(InfoNCE(), Forgot())
     pairs = in_batch_pairs(rows(0, 3, 4), rows(1, 3, 4), torch.arange(3))
-    with pytest.raises(NotImplementedError, match="Forgot.by_pair is True: define of_pairs"):
+    with pytest.raises(NotImplementedError, match=r"Forgot\.by_pair is True: define of_pairs"):
         observe(loss, loss(pairs))
