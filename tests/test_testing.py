@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from contrast import Pairs
 from contrast.banks import IVF, FaissBank, Hardest, KeyQueue, MemoryBank, Negatives, Neighbours, Stratified
+from contrast.errors import InputError
 from contrast.losses import (
     DCLW,
     FixedTemperature,
@@ -628,6 +629,13 @@ BROKEN_BANKS: dict[type[MemoryBank], str] = {
 @pytest.mark.parametrize("kind", BROKEN_BANKS)
 def test_each_broken_bank_is_caught(kind: type[MemoryBank]) -> None:
     caught(kind.__name__, BROKEN_BANKS[kind], partial(check_bank, kind))
+
+
+def test_a_bank_in_place_of_what_makes_it_is_refused() -> None:
+    with pytest.raises(InputError, match=r"^check_bank makes banks itself, and got one: give partial\(KeyQueue, "):
+        check_bank(KeyQueue(8, size=16))
+    with pytest.raises(InputError, match=r"^check_objective: objective is the class InfoNCE, and must be an object"):
+        check_objective(InfoNCE)  # type: ignore[arg-type]
 
 
 def caught(name: str, words: str, check: Callable[[], None]) -> None:

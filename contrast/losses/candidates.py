@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from contrast.checks import checked
 from contrast.errors import InputError
 from contrast.losses.base import wide
 from contrast.losses.exclusion import left_out
@@ -18,6 +19,7 @@ from contrast.randomness import uniform
 __all__ = ["BetaQuantile", "query_draws", "real_scores", "row_identity", "row_permutation", "rows_at", "samples_at"]
 
 
+@checked
 def real_scores(pairs: Pairs) -> Float[Tensor, "*h b c"]:
     """Scores of each query with all real negatives, for mining.
 

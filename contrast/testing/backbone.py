@@ -7,12 +7,14 @@ from collections.abc import Sequence
 
 import torch
 
+from contrast.checks import checked
 from contrast.models import Backbone
 from contrast.testing.assertions import prepared, require, same
 
 __all__ = ["check_backbone"]
 
 
+@checked
 def check_backbone(backbone: Backbone, shape: Sequence[int]) -> None:
     """Check a backbone: shapes, gradient to each parameter, and features that do not depend on the batch.
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from contrast.banks import MemoryBank
+from contrast.checks import checked
+from contrast.errors import InputError
 from contrast.pairs import UNKNOWN, Negatives
 from contrast.testing.assertions import equal, require, same, unit_rows
 
@@ -17,6 +19,7 @@ __all__ = ["check_bank"]
 _QUERIES, _WIDTH = 6, 8
 
 
+@checked
 def check_bank(make: Callable[[int], MemoryBank]) -> None:
     """Check a memory bank: rows keep their samples, reading writes nothing, and all state is in the checkpoint.
 
@@ -26,12 +29,17 @@ def check_bank(make: Callable[[int], MemoryBank]) -> None:
 
     Raises:
         AssertionError: for the first property that does not hold.
+        InputError: for a bank in place of what makes it.
 
     Example:
         >>> from functools import partial
         >>> from contrast.banks import KeyQueue
         >>> check_bank(partial(KeyQueue, size=16))
     """
+    if isinstance(make, MemoryBank):
+        raise InputError(
+            f"check_bank makes banks itself, and got one: give partial({type(make).__name__}, size=16), without width"
+        )
     bank = make(_WIDTH)
     name, known = type(bank).__name__, unit_rows(0, 48, _WIDTH).float()
     bank.begin(None)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from contrast.checks import checked
 from contrast.errors import InputError
 from contrast.losses import (
     DenseNegatives,
@@ -35,6 +36,7 @@ _LATE = 1000
 """Epoch in which transforms are checked: late enough that every start_epoch is over."""
 
 
+@checked
 def check_objective(objective: Objective, across_queries: bool = False, holds_positives: bool = False) -> None:
     """Check an objective: finite, exact gradient, the same over tiles, in any order and for each head.
 
@@ -96,6 +98,7 @@ def check_objective(objective: Objective, across_queries: bool = False, holds_po
     )
 
 
+@checked
 def check_transform(transform: PairTransform) -> None:
     """Check a transform: keeps earlier exclusions, is a function of samples and steps, and of nothing else.
 
@@ -147,6 +150,7 @@ def check_transform(transform: PairTransform) -> None:
         ) from error
 
 
+@checked
 def check_temperature(temperature: Temperature, width: int = 8) -> None:
     """Check a temperature: finite, rising with the score, exact gradient, the same in a matrix and pair by pair.
 
@@ -158,6 +162,7 @@ def check_temperature(temperature: Temperature, width: int = 8) -> None:
         AssertionError: for the first property that does not hold.
 
     Example:
+        >>> from contrast.losses import FixedTemperature
         >>> check_temperature(FixedTemperature(0.1))
     """
     name, pairs = type(temperature).__name__, _pairs(width=width)
@@ -216,14 +221,9 @@ def check_temperature(temperature: Temperature, width: int = 8) -> None:
             f"above 0 for each pair, here {tuple(score.shape)}",
         )
 
-    for tiled in (False, True):
-        _check_gradient(
-            name,
-            lambda each, tiled=tiled: _losses(InfoNCE(), each, temperature, tiled),
-            pairs,
-            ("query", "positive", "negatives"),
-            temperature,
-        )
+    parts = ("query", "positive", "negatives")
+    _check_gradient(name, lambda each: _losses(InfoNCE(), each, temperature), pairs, parts, temperature)
+    _check_gradient(name, lambda each: _losses(InfoNCE(), each, temperature, tiled=True), pairs, parts, temperature)
 
 
 def _check_exclusions(name: str, before: Pairs, after: Pairs) -> None:
