@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,9 +21,11 @@ __all__ = [
     "PAIR_MIX",
     "QUERY_MIX",
     "UNKNOWN",
+    "Negatives",
     "Pairs",
     "cross_pairs",
     "in_batch_pairs",
+    "negative_free_pairs",
     "queue_pairs",
 ]
 
@@ -32,6 +35,30 @@ NOT_OFFERED = -2
 """Index of padding among the own negatives: it is not a row, and is neither offered nor counted."""
 MINED, PAIR_MIX, QUERY_MIX = range(3)
 """Kinds of own negatives: a real row, a mix of two negatives, a mix of the query and a negative."""
+
+
+@dataclass(frozen=True)
+class Negatives:
+    """Negatives that a memory bank offers to a batch of queries: rows for all queries, rows per query, or both.
+
+    Attributes:
+        keys: rows offered to every query, (k, d).
+        index: sample of each of `keys`, (k,); -1 is unknown.
+        placeholder: True for rows of `keys` that are not a sample's key, (k,). The loss counts them, but they are never
+            mined. None where there are no such rows.
+        own: rows offered to one query each, (b, s, d).
+        own_index: sample of each of `own`, (b, s); -1 is unknown, -2 marks an empty place.
+        age: number of steps since each of `keys` was written, (k,); -1 or None where it is unknown.
+        own_age: number of steps since each of `own` was written, (b, s); -1 or None where it is unknown.
+    """
+
+    keys: Float[Tensor, "k d"]
+    index: Int[Tensor, " k"]
+    placeholder: Bool[Tensor, " k"] | None = None
+    own: Float[Tensor, "b s d"] | None = None
+    own_index: Int[Tensor, "b s"] | None = None
+    age: Int[Tensor, " k"] | None = None
+    own_age: Int[Tensor, "b s"] | None = None
 
 
 @dataclass(frozen=True)
@@ -105,10 +132,138 @@ class Pairs:
             raise InputError("Pairs takes extra_positives and extra_positive_index together, not one without the other")
         check_tensors("Pairs", given)
 
+    @checked
+    def without(self, columns: Int[Tensor, "b m"]) -> Pairs:
+        """Exclude more negatives: the pairs without these columns. Earlier exclusions stay.
+
+        Args:
+            columns: negatives to exclude for each query, (b, m), int64. Shared negatives come first, own negatives
+                after them: column c is ``negatives[c]`` if c < k, and own negative c - k otherwise. -1 pads.
+
+        Raises:
+            InputError: for a column outside [-1, k + s) (checked on the CPU only).
+
+        Example:
+            >>> pairs = in_batch_pairs(torch.eye(3), torch.eye(3), torch.arange(3))
+            >>> first = pairs.without(torch.tensor([[1]] * 6))
+            >>> first.without(torch.tensor([[-1, 2]] * 6)).excluded[0]
+            tensor([ 1, -1,  2])
+        """
+        shared, own = self.negatives.shape[-2], self.own_negative_index
+        _require_columns(columns, shared, 0 if own is None else own.shape[1])
+        excluded = torch.where(columns < shared, columns, -1)
+        if self.excluded is not None:
+            excluded = torch.cat([self.excluded, excluded], dim=1)
+        if own is not None:
+            gone = torch.zeros((len(own), 1 + own.shape[1]), dtype=torch.bool, device=own.device)
+            place = torch.where(columns >= shared, columns - shared + 1, 0)
+            own = own.masked_fill(gone.scatter(1, place, True)[:, 1:], NOT_OFFERED)
+        return replace(self, excluded=excluded, own_negative_index=own)
+
+    @checked
+    def with_own(
+        self,
+        rows: Float[Tensor, "*h b s d"],
+        index: Int[Tensor, "b s"],
+        kind: Int[Tensor, " s"],
+        parents: Int[Tensor, "*h b s 2"] | None = None,
+    ) -> Pairs:
+        """Add own negatives of each query, after its existing own negatives.
+
+        Args:
+            rows: the new rows of each query, (*h, b, s, d).
+            index: the sample of each row, (b, s). -1 is unknown. -2 is padding, neither offered nor counted.
+            kind: the kind of each row (MINED, PAIR_MIX, QUERY_MIX), (s,), for observers.
+            parents: the samples that each row is made of, (*h, b, s, 2), for observers. -1 is unknown, or no second
+                sample. None if each row is of the one sample in `index`.
+
+        Raises:
+            InputError: if the shapes do not fit the queries.
+        """
+        before = self.own_negative_index
+        if self.own_negatives is not None and before is not None:
+            if parents is not None or self.own_negative_parents is not None:
+                earlier = _parents(self.own_negative_parents, before, rows)
+                parents = torch.cat([earlier, _parents(parents, index, rows)], dim=-2)
+            kinds = (
+                kind.new_full((before.shape[1],), MINED) if self.own_negative_kind is None else self.own_negative_kind
+            )
+            rows, kind = torch.cat([self.own_negatives, rows], dim=-2), torch.cat([kinds, kind])
+            index = torch.cat([before, index], dim=1)
+        return replace(
+            self, own_negatives=rows, own_negative_index=index, own_negative_kind=kind, own_negative_parents=parents
+        )
+
+    @checked
+    def with_bank(self, offered: Sequence[Negatives]) -> Pairs:
+        """Add a memory bank's negatives: shared rows and own rows, each after the existing ones.
+
+        Earlier exclusions stay, because the columns of the existing shared negatives do not change.
+
+        Args:
+            offered: negatives from one bank, or from one bank per head in the order of the heads. All banks of a method
+                hold the same samples.
+
+        Raises:
+            InputError: if the shapes do not fit the queries.
+        """
+        first, pairs = offered[0], self
+        if first.keys.shape[-2]:
+            marks = [
+                torch.zeros_like(index, dtype=torch.bool) if mark is None else mark
+                for mark, index in ((self.placeholder, self.negative_index), (first.placeholder, first.index))
+            ]
+            pairs = replace(
+                self,
+                negatives=_behind(self.negatives, self._by_head([each.keys for each in offered]), dim=-2),
+                negative_index=_behind(self.negative_index, first.index),
+                placeholder=_behind(*marks),
+            )
+        own = [each.own for each in offered if each.own is not None]
+        if not own:
+            return pairs
+        rows, index = self._by_head(own), _agreed([each.own_index for each in offered if each.own_index is not None])
+        return pairs.with_own(rows, index, torch.full((rows.shape[-2],), MINED, device=rows.device))
+
+    def _by_head(self, rows: Sequence[Tensor]) -> Tensor:
+        return torch.stack(list(rows)) if self.query.ndim == 3 else rows[0]
+
     def detached(self) -> Pairs:
         """The same pairs without gradient, for observers."""
         tensors = {name: value.detach() for name, value in vars(self).items() if value is not None}
         return Pairs(**tensors)
+
+
+def _require_columns(columns: Tensor, shared: int, own: int) -> None:
+    """Refuse columns that are not negatives. A device is not checked, because the check would synchronise with it."""
+    if columns.device.type != "cpu" or not columns.numel():
+        return
+    low, high = (int(each) for each in columns.aminmax())
+    if low < -1 or high >= shared + own:
+        raise InputError(
+            f"Pairs.without got column {high if high >= shared + own else low} of {shared} shared and {own} own "
+            f"negatives: give 0 to {shared + own - 1}, and -1 as padding"
+        )
+
+
+def _parents(parents: Tensor | None, index: Tensor, rows: Tensor) -> Tensor:
+    """The samples that own negatives are made of; without a record of them, the one sample of each."""
+    if parents is not None:
+        return parents
+    alone = torch.nn.functional.pad(index.clamp(min=UNKNOWN)[..., None], (0, 1), value=UNKNOWN)
+    return alone.expand(*rows.shape[:-3], *alone.shape)
+
+
+def _behind(before: Tensor, rows: Tensor, dim: int = 0) -> Tensor:
+    """Concatenate, or return `rows` if there is nothing before them: a bank has many rows, so a copy is avoided."""
+    return torch.cat([before, rows.to(before.dtype)], dim=dim) if before.shape[dim] else rows
+
+
+def _agreed(index: Sequence[Tensor]) -> Tensor:
+    """Sample index of own negatives; unknown where the heads differ, because pairs keep one index for all heads."""
+    # The banks have already excluded rows of the query's own sample, and every head has the same number of rows.
+    every = torch.stack(list(index))
+    return torch.where((every == every[0]).all(dim=0), every[0], UNKNOWN)
 
 
 @functools.cache
@@ -212,6 +367,26 @@ def cross_pairs(
     _require_samples("cross_pairs", index)
     views = torch.full_like(index, view)
     return Pairs(query, positive, _gather_rows(positive), index, gather_detached(index), view=views)
+
+
+def negative_free_pairs(
+    query: Float[Tensor, "*h n d"], positive: Float[Tensor, "... n d"], index: Int[Tensor, " n"], view: int = 0
+) -> Pairs:
+    """Pairs without negatives, in one direction, as in SimSiam and BYOL.
+
+    Args:
+        query: the queries, (*h, n, d).
+        positive: rows of the same samples, (*h, n, d), or (n, d) for all heads.
+        index: the training sample of each row, (n,).
+        view: the view of the queries. It keys their random numbers.
+
+    Example:
+        >>> negative_free_pairs(torch.zeros(3, 4, 8), torch.zeros(4, 8), torch.arange(4)).positive.shape
+        torch.Size([3, 4, 8])
+    """
+    none = query.new_zeros((*query.shape[:-2], 0, query.shape[-1]))
+    views = torch.full_like(index, view)
+    return Pairs(query, positive.expand_as(query), none, index, index.new_zeros(0), view=views)
 
 
 def _require_samples(owner: str, index: Tensor) -> None:

@@ -20,9 +20,13 @@ from contrast.evaluation import train_probe
 from contrast.losses import HCL, BarlowTwins, ContrastiveLoss, Debiased, InfoNCE, Piece, VICReg
 from contrast.models import load_weights
 
-PACKAGES = ("losses", "banks", "models", "data", "evaluation")
+PACKAGES = ("losses", "banks", "models", "data", "evaluation", "testing")
 RECORDS = {"Batch", "LabelledBatch", "Tile", "Neighbours"}  # tuples and what a package itself makes
-IN_EVERY_STEP = {"negative_logits", "weighted_mean"}  # called by losses, which have checked what they were given
+IN_EVERY_STEP = {
+    "negative_logits",
+    "positive_logits",
+    "weighted_mean",
+}  # called by losses, which have checked what they were given
 
 
 class Elsewhere:

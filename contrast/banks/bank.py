@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from contrast.errors import counted
-from contrast.pairs import UNKNOWN
+from contrast.pairs import UNKNOWN, Negatives
 from contrast.runs.length import RunLength
 from contrast.search.exact import nearest
 
@@ -75,30 +74,6 @@ def nearest_of_others(
     return Neighbours(score, torch.nn.functional.pad(row[:, :count], (0, missing), value=-1))
 
 
-@dataclass(frozen=True)
-class Negatives:
-    """Negatives that a memory bank offers to a batch of queries: rows for all queries, rows per query, or both.
-
-    Attributes:
-        keys: rows offered to every query, (k, d).
-        index: sample of each of `keys`, (k,); -1 is unknown.
-        placeholder: True for rows of `keys` that are not a sample's key, (k,). The loss counts them, but they are never
-            mined. None where there are no such rows.
-        own: rows offered to one query each, (b, s, d).
-        own_index: sample of each of `own`, (b, s); -1 is unknown, -2 marks an empty place.
-        age: number of steps since each of `keys` was written, (k,); -1 or None where it is unknown.
-        own_age: number of steps since each of `own` was written, (b, s); -1 or None where it is unknown.
-    """
-
-    keys: Float[Tensor, "k d"]
-    index: Int[Tensor, " k"]
-    placeholder: Bool[Tensor, " k"] | None = None
-    own: Float[Tensor, "b s d"] | None = None
-    own_index: Int[Tensor, "b s"] | None = None
-    age: Int[Tensor, " k"] | None = None
-    own_age: Int[Tensor, "b s"] | None = None
-
-
 class MemoryBank(nn.Module, ABC):
     """Memory bank of past keys (abstract base class); a method owns it, never a loss.
 
@@ -107,9 +82,11 @@ class MemoryBank(nn.Module, ABC):
 
     Attributes:
         size: number of rows.
+        recall_at: k of the recall@k that a run records. 0 if every search is exact.
     """
 
     size: int
+    recall_at: int = 0
 
     def begin(self, samples: int | None) -> None:
         """Prepare for training: called once before training, after distributed processes are initialised.
@@ -168,6 +145,18 @@ class MemoryBank(nn.Module, ABC):
             count: number of keys per query; fewer may be found.
         """
         return nearest_of_others(query, index, *self.stored(), count)
+
+    def recall(self, query: Float[Tensor, "b d"], index: Int[Tensor, " b"], count: int) -> float | None:
+        """Recall of an approximate search: the share of the exact neighbours that it finds; None while search is exact.
+
+        A bank that searches approximately overrides it and `recall_at`.
+
+        Args:
+            query: rows to search for, (b, d).
+            index: sample of each query, (b,); -1 excludes no key.
+            count: number of neighbours per query.
+        """
+        return None
 
     def keys_at(self, row: Int[Tensor, "b n"]) -> Float[Tensor, "b n d"]:
         """Keys of these rows, (b, n, d); where a row is -1, its key is arbitrary."""

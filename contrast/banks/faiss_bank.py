@@ -191,6 +191,7 @@ class FaissBank(MemoryBank):
         self.size, self.seed, self.warmup_steps = size, seed, warmup_steps
         self.mining, self.search_mib = mining or Hardest(), search_mib
         self.approximate = None if approximate is None else ApproximateSearch(approximate, seed)
+        self.recall_at = 0 if approximate is None else self.mining.count
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def begin(self, samples: int | None) -> None:
@@ -230,13 +231,6 @@ class FaissBank(MemoryBank):
 
     @torch.no_grad()
     def recall(self, query: Float[Tensor, "b d"], index: Int[Tensor, " b"], count: int) -> float | None:
-        """Recall of the approximate search: share of the exact neighbours that it finds; None while search is exact.
-
-        Args:
-            query: rows to search for, (b, d).
-            index: sample of each query, (b,); -1 excludes no key.
-            count: number of neighbours per query.
-        """
         if self.approximate is None or int(self.approximate.used) < 0 or query.is_cuda:
             return None
         found = self.neighbours(query, index, count).row

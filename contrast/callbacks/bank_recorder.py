@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from contrast.banks import FaissBank, MemoryBank
+from contrast.banks import MemoryBank
 from contrast.callbacks.metrics import record
 from contrast.data import TrainingData
 from contrast.distributed import gather_detached
@@ -152,13 +152,12 @@ def _ages(meeting: Meeting) -> dict[str, Any] | None:
 
 
 def _recall(meeting: Meeting) -> dict[str, Any] | None:
-    bank = meeting.bank
-    if not isinstance(bank, FaissBank) or bank.approximate is None:
+    neighbours = meeting.bank.recall_at
+    if not neighbours:
         return None
     # Every process uses the same gathered queries, so the number of processes does not change the result.
     query, index = gather_detached(meeting.query), gather_detached(meeting.index)
     draw = draws(index)
     asked = draw <= draw.kthvalue(min(_ASKED, len(draw))).values
-    neighbours = bank.mining.count
-    found = bank.recall(query[asked], index[asked], neighbours)
+    found = meeting.bank.recall(query[asked], index[asked], neighbours)
     return None if found is None else {"neighbours": neighbours, "recall": found}

@@ -23,7 +23,6 @@ from contrast.runs.files import whole_file
 __all__ = ["Gallery"]
 
 _PAIRS, _QUERIES, _NEGATIVES = 12, 6, 8
-_FLAGS = {1: "noisy", 2: "faulty"}
 
 
 class Gallery:
@@ -94,7 +93,7 @@ class Gallery:
                 "loss": _number(pairs.loss[sample]),
                 "positive": _number(pairs.positive[sample]),
                 "weight": _number(pairs.weight[sample]),
-                "flag": _FLAGS.get(int(pairs.flag[sample])),
+                "flag": pairs.flag_of(sample),
                 "pictures": [
                     self._save(side[place], f"{sample:07}-epoch-{epoch:05}-view-{number}.png")
                     for number, side in enumerate(drawn)

@@ -12,7 +12,7 @@ import torch
 
 from contrast.callbacks.logger_calls import sent
 from contrast.errors import InputError
-from contrast.losses import LearnedTemperature, LogitLoss
+from contrast.losses import LogitLoss
 from contrast.methods import ContrastiveMethod
 from contrast.records import append_row, last_row_per_step, read_rows
 from contrast.run_folder import RunFolder
@@ -31,7 +31,7 @@ class Metrics(lightning.Callback):
     - train/loss: loss of the step, the mean over its queries, of all accumulated batches and processes.
     - train/rate: learning rate.
     - train/samples_per_second: over all processes, since the last row.
-    - train/temperature: where the temperature is learned.
+    - train/temperature: where the loss has a single temperature that changes, such as a learned one.
 
     Args:
         folder: the run folder.
@@ -85,8 +85,9 @@ class Metrics(lightning.Callback):
         now = time.perf_counter()
         row["train/samples_per_second"] = self._samples(trainer, batch, step) / (now - self._last_time)
         loss = getattr(pl_module, "loss", None)
-        if isinstance(loss, LogitLoss) and isinstance(loss.temperature, LearnedTemperature):
-            row["train/temperature"] = loss.temperature.value.item()
+        tau = loss.temperature.single() if isinstance(loss, LogitLoss) and not loss.temperature.constant else None
+        if tau is not None:
+            row["train/temperature"] = tau.item()
         self._last_time, self._last_step = now, step
         record(self.folder, trainer, row, seconds=now - self._started)
         self._wrote = True

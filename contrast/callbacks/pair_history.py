@@ -7,19 +7,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from contrast.distributed import rank
 from contrast.errors import InputError
-from contrast.losses import BadPairMining, LossOutput
+from contrast.losses import LossOutput
 from contrast.observation.sums import added_up
 from contrast.runs.files import whole_file
 
 __all__ = ["EpochOfPairs", "PairHistory", "histories_of", "move_histories", "moved_state", "require_history"]
 
+FLAGS = ("noisy", "faulty")
+"""Names of the two lowest bits of a stored flag."""
 History = dict[str, list[float | None]]
 _KEPT = ("loss", "positive", "weight")
 _UNREADABLE = (OSError, SafetensorError, LookupError, ValueError, RuntimeError)
@@ -33,14 +35,21 @@ class EpochOfPairs(NamedTuple):
     Attributes:
         loss: mean loss; NaN also where the loss has no value for single queries.
         positive: mean score of the positive.
-        weight: mean weight from a bad-pair mining, else 1.
-        flag: 0 none, 1 noisy, 2 faulty.
+        weight: mean weight from the loss's weighting, else 1.
+        flag: the flags of each sample, one bit each: 1 noisy, 2 faulty, and 4, 8, ... for other flags of a weighting.
+        flag_names: the name of each bit of `flag`, lowest first.
     """
 
     loss: Float[Tensor, " n"]
     positive: Float[Tensor, " n"]
     weight: Float[Tensor, " n"]
     flag: Int[Tensor, " n"]
+    flag_names: tuple[str, ...] = FLAGS
+
+    def flag_of(self, sample: int) -> str | None:
+        """The flags of a sample in words; None if it has none."""
+        bits = int(self.flag[sample])
+        return " and ".join(name for place, name in enumerate(self.flag_names) if bits >> place & 1) or None
 
     def save(self, path: Path, numbering: str = "") -> None:
         """Save as float16 and uint8, with an atomic write.
@@ -49,7 +58,7 @@ class EpochOfPairs(NamedTuple):
             path: file to write.
             numbering: identifies the data set that the sample numbers refer to.
         """
-        tensors = {name: each.half() for name, each in self._asdict().items() if name != "flag"}
+        tensors = {name: getattr(self, name).half() for name in _KEPT}
         _save(path, {**tensors, "flag": self.flag.to(torch.uint8)}, numbering)
 
 
@@ -86,11 +95,11 @@ class PairHistory:
         known = (index >= 0) & (index < self._sums.shape[1])
         self._sums.index_add_(1, torch.where(known, index, 0), rows * known)
 
-    def end_epoch(self, mining: BadPairMining | None) -> EpochOfPairs:
+    def end_epoch(self, flags: Mapping[str, Bool[Tensor, " n"]] | None = None) -> EpochOfPairs:
         """Means of the epoch over all processes; a collective call that every process must make.
 
         Args:
-            mining: bad-pair mining that supplies the flags; None for no flags.
+            flags: flagged samples of the epoch by the name of the flag, (n,) each; None for no flags.
         """
         sums = added_up(self._sums)
         self._sums = torch.zeros_like(self._sums)
@@ -98,9 +107,10 @@ class PairHistory:
         positive, weight = (sums[row] / sums[_COUNT] for row in (_POSITIVE, _WEIGHT))
         self._add_to_running(loss.double(), positive.double())
         flag = torch.zeros(len(loss), dtype=torch.int64)
-        if mining is not None:
-            flag += mining.is_noisy.cpu() + 2 * mining.is_faulty.cpu()
-        return EpochOfPairs(loss, positive, weight, flag)
+        names = tuple(dict.fromkeys([*FLAGS, *(flags or {})]))
+        for name, flagged in (flags or {}).items():
+            flag += flagged.cpu().long() << names.index(name)
+        return EpochOfPairs(loss, positive, weight, flag, names)
 
     def save_all_epochs(self, path: Path) -> None:
         """Save how often each sample was seen, and mean and spread of its loss and positive score over these epochs."""

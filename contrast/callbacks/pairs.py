@@ -12,7 +12,7 @@ from contrast.callbacks.gallery import Gallery
 from contrast.callbacks.pair_history import EpochOfPairs, PairHistory, require_history
 from contrast.data import TrainingData
 from contrast.errors import InputError
-from contrast.losses import BadPairMining, LogitLoss, LossOutput
+from contrast.losses import LogitLoss, LossOutput, PairWeighting
 from contrast.methods import ContrastiveMethod
 from contrast.records import append_row
 from contrast.run_folder import RunFolder
@@ -22,10 +22,11 @@ __all__ = ["FlaggedPairs", "PairRecorder"]
 
 
 class FlaggedPairs(lightning.Callback):
-    """Record flagged bad pairs in ``flagged.jsonl``, at the end of each epoch in which a `BadPairMining` flags pairs.
+    """Record flagged samples in ``flagged.jsonl``, at the end of each epoch in which a weighting flags samples.
 
-    A row has step, epoch, mean and standard deviation of the samples' mean losses, and the indices of the flagged
-    samples: `noisy` (loss too low) and `faulty` (loss too high).
+    A row has step, epoch, the weighting's `flag_statistics`, and the indices of the flagged samples by the name of the
+    flag. For `BadPairMining`: mean and standard deviation of the samples' mean losses, `noisy` (loss too low) and
+    `faulty` (loss too high).
 
     Args:
         folder: the run folder.
@@ -37,15 +38,13 @@ class FlaggedPairs(lightning.Callback):
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        for mining in pl_module.modules():
-            if isinstance(mining, BadPairMining) and trainer.current_epoch >= mining.warmup_epochs:
-                flagged = {
-                    "noisy": mining.is_noisy.nonzero().flatten().tolist(),
-                    "faulty": mining.is_faulty.nonzero().flatten().tolist(),
-                }
+        for weighting in pl_module.modules():
+            if not isinstance(weighting, PairWeighting) or trainer.current_epoch < weighting.warmup_epochs:
+                continue
+            flagged = {name: each.nonzero().flatten().tolist() for name, each in weighting.flags().items()}
+            if flagged:
                 place = {"step": trainer.global_step, "epoch": trainer.current_epoch}
-                statistics = {"mean": mining.mean.item(), "deviation": mining.deviation.item()}
-                append_row(self.folder.flagged, {**place, **statistics, **flagged})
+                append_row(self.folder.flagged, {**place, **weighting.flag_statistics(), **flagged})
 
 
 _MOST_NAMES = 100_000
@@ -103,7 +102,7 @@ class PairRecorder(lightning.Callback):
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         if self._history is None:
             return
-        epoch = self._history.end_epoch(_mining(pl_module))
+        epoch = self._history.end_epoch(_flags(pl_module))
         if not trainer.is_global_zero:
             return
         if _due(trainer, pl_module, self.epochs) or _due(trainer, pl_module, self.gallery):
@@ -140,8 +139,10 @@ class PairRecorder(lightning.Callback):
         self._gallery.draw(data, epoch, trainer.current_epoch, trainer.global_step)
 
 
-def _mining(pl_module: lightning.LightningModule) -> BadPairMining | None:
-    return next((module for module in pl_module.modules() if isinstance(module, BadPairMining)), None)
+def _flags(pl_module: lightning.LightningModule) -> dict[str, Tensor]:
+    """Flags of the first weighting that has any."""
+    every = (module.flags() for module in pl_module.modules() if isinstance(module, PairWeighting))
+    return next((flags for flags in every if flags), {})
 
 
 def _due(trainer: lightning.Trainer, pl_module: lightning.LightningModule, count: int) -> bool:

@@ -53,7 +53,7 @@ from contrast.commands.starting import (
 from contrast.data import TrainingData
 from contrast.data.sources import dead_worker, worker_message
 from contrast.errors import InputError, RunStopped, Terminated, files_message
-from contrast.losses import BadPairMining
+from contrast.losses import PairWeighting
 from contrast.losses.labels import LabelTable
 from contrast.methods import ContrastiveMethod
 from contrast.models.batch_norm import refuse_synchronised
@@ -302,8 +302,8 @@ def _state_by_sample(model: ContrastiveMethod, samples: int, config: dict[str, A
     """A line with the size of the per-sample state in each checkpoint, if it exceeds a gigabyte; otherwise empty."""
     history = PairHistory(1, torch.device("cpu")).state() if config.get("pairs", {}).get("epochs", 1) else {}
     size = samples * sum(tensor.nbytes for tensor in history.values())
-    minings = (piece for piece in model.loss.modules() if isinstance(piece, BadPairMining))
-    size += sum(tensor.nbytes for mining in minings for tensor in mining.state_dict().values())
+    weightings = (piece for piece in model.loss.modules() if isinstance(piece, PairWeighting))
+    size += sum(tensor.nbytes for weighting in weightings for tensor in weighting.state_dict().values())
     if size <= _MUCH_STATE:
         return ""
     less = "; --pairs.epochs 0 turns the pair histories off" if history else ""

@@ -354,7 +354,7 @@ def _by_negatives(run: Evidence) -> Finding | None:
 
 
 def _at_a_bound(run: Evidence) -> Finding | None:
-    """Learned temperature within 1 % of its lowest or highest value."""
+    """Temperature with bounds, such as a learned one, within 1 % of its lowest or highest value."""
     given = run.setting("model", "init_args", "loss", "init_args", "temperature", "init_args")
     bounds: dict[str, Any] = given if isinstance(given, dict) else {}
     tau = run.settled("temperature", "value")
@@ -366,7 +366,7 @@ def _at_a_bound(run: Evidence) -> Finding | None:
             return Finding(
                 "temperature",
                 "warning",
-                f"The learned temperature is at its {name} value: {tau:.3g}.",
+                f"The temperature is at its {name} value: {tau:.3g}.",
                 f"If this is not intended, move the {'lower' if name == 'lowest' else 'upper'} bound.",
             )
     return None

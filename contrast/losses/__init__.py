@@ -2,6 +2,7 @@
 
 from contrast.losses.bad_pair_mining import BadPairMining, bad_pair_weights
 from contrast.losses.base import Loss, LossOutput, PairTransform, PairWeighting, Piece, weighted_mean
+from contrast.losses.candidates import real_scores
 from contrast.losses.contrastive import ContrastiveLoss, LogitLoss
 from contrast.losses.false_negatives import FalseNegativeAttraction, FalseNegativeRemoval, SameClassRemoval
 from contrast.losses.feature_transformation import (
@@ -11,7 +12,15 @@ from contrast.losses.feature_transformation import (
     interpolate,
 )
 from contrast.losses.hard_negative_mixing import HardNegativeMixing, mix_pairs, mix_with_query
-from contrast.losses.logits import DenseNegatives, NegativeLogits, PositiveLogits, Tile, TiledNegatives, negative_logits
+from contrast.losses.logits import (
+    DenseNegatives,
+    NegativeLogits,
+    PositiveLogits,
+    Tile,
+    TiledNegatives,
+    negative_logits,
+    positive_logits,
+)
 from contrast.losses.look import LOOK
 from contrast.losses.negative_free import BYOLLoss, SimSiamLoss
 from contrast.losses.objectives import DCL, DCLW, HCL, Debiased, HardestNegative, InfoNCE, Objective
@@ -21,6 +30,7 @@ from contrast.losses.temperature import (
     AdaptiveTemperature,
     FixedTemperature,
     LearnedTemperature,
+    NoLogitError,
     Temperature,
     amcl_logits,
 )
@@ -49,6 +59,7 @@ __all__ = [
     "LossOutput",
     "NegativeInterpolation",
     "NegativeLogits",
+    "NoLogitError",
     "Objective",
     "PairTransform",
     "PairWeighting",
@@ -71,5 +82,7 @@ __all__ = [
     "mix_pairs",
     "mix_with_query",
     "negative_logits",
+    "positive_logits",
+    "real_scores",
     "weighted_mean",
 ]

@@ -6,7 +6,7 @@ import math
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from contrast.checks import checked
@@ -133,6 +133,12 @@ class BadPairMining(PairWeighting):
         flagged = self.is_noisy[samples] | self.is_faulty[samples]
         weights = torch.where(flagged, gaussian(pooled, self.mean, self.deviation, self.density), 1.0)
         return weights[place].to(losses.dtype)
+
+    def flags(self) -> dict[str, Bool[Tensor, " n"]]:
+        return {"noisy": self.is_noisy, "faulty": self.is_faulty}
+
+    def flag_statistics(self) -> dict[str, float]:
+        return {"mean": self.mean.item(), "deviation": self.deviation.item()}
 
     def move_samples(
         self, state: dict[str, Tensor], prefix: str, old_of: Int[Tensor, " m"], new_of: Int[Tensor, " n"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from contrast.distributed import gather, global_mean
@@ -108,8 +108,13 @@ class PairTransform(Piece):
 class PairWeighting(Piece):
     """Base class of sample weights: one weight per query, computed from its loss and its sample.
 
-    All queries of one sample get the same weight.
+    All queries of one sample get the same weight. A weighting may flag samples; the flags are recorded.
+
+    Attributes:
+        warmup_epochs: the first epoch, counted from 0, whose flags are recorded by sample.
     """
+
+    warmup_epochs: int = 0
 
     @abstractmethod
     def forward(self, losses: Float[Tensor, " b"], index: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
@@ -124,6 +129,17 @@ class PairWeighting(Piece):
         Returns:
             The weight of each query, (b,).
         """
+
+    def flags(self) -> dict[str, Bool[Tensor, " n"]]:
+        """Flags of the training samples in this epoch, by name: True where a sample is flagged, (n,) each.
+
+        A weighting has the same names in every epoch, at most 8. By default there are none, and nothing is recorded.
+        """
+        return {}
+
+    def flag_statistics(self) -> dict[str, float]:
+        """Numbers behind this epoch's flags, by name, which are recorded with them."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -152,10 +168,15 @@ class Loss(Piece):
     Attributes:
         unit_embeddings: whether the method normalises the embeddings to unit length before it makes pairs.
         both_directions: whether both views act as queries, each once. False if the loss takes one direction only.
+        uses_negatives: whether the loss needs negatives. A method without negatives refuses such a loss.
+        gradient_at_positive: whether gradient reaches the positives. A method that learns only through its positives
+            refuses a loss that stops the gradient there.
     """
 
     unit_embeddings: ClassVar[bool] = True
     both_directions: ClassVar[bool] = True
+    uses_negatives: ClassVar[bool] = False
+    gradient_at_positive: ClassVar[bool] = True
 
     @abstractmethod
     def forward(self, *pairs: Pairs) -> LossOutput:

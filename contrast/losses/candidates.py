@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from contrast.checks import checked
 from contrast.errors import InputError
 from contrast.losses.base import wide
 from contrast.losses.exclusion import left_out
@@ -18,10 +19,18 @@ from contrast.randomness import uniform
 __all__ = ["BetaQuantile", "query_draws", "real_scores", "row_identity", "row_permutation", "rows_at", "samples_at"]
 
 
+@checked
 def real_scores(pairs: Pairs) -> Float[Tensor, "*h b c"]:
     """Scores of each query with all real negatives, for mining.
 
-    Own negatives stand after the shared negatives. The score is -inf for excluded rows, mixes and placeholders.
+    The columns are those of `Pairs.without`: own negatives stand after the shared negatives. The score is -inf for
+    excluded rows, mixes and placeholders.
+
+    Args:
+        pairs: queries, shared negatives and own negatives, c = k + s in all.
+
+    Returns:
+        The scores, (*h, b, c), in at least float32.
     """
     query, shared = wide(pairs.query), wide(pairs.negatives)
     kept = ~left_out(pairs, 0, shared.shape[-2])

@@ -24,7 +24,7 @@ from contrast.losses.base import (
 )
 from contrast.losses.logits import NegativeLogits, PositiveLogits, Tile, negative_logits, positive_logits
 from contrast.losses.objectives import Objective
-from contrast.losses.temperature import FixedTemperature, Temperature, as_temperature
+from contrast.losses.temperature import NoLogitError, Temperature, as_temperature
 from contrast.pairs import NOT_OFFERED, Pairs
 
 __all__ = ["ContrastiveLoss", "LogitLoss", "mean_over_positives"]
@@ -39,6 +39,8 @@ class LogitLoss(Loss, ABC):
     Attributes:
         temperature: maps scores to logits.
     """
+
+    uses_negatives = True
 
     temperature: Temperature
 
@@ -171,11 +173,9 @@ class ContrastiveLoss(LogitLoss):
             )
 
     def describe(self) -> str:
-        temperature = self.temperature
-        name = temperature.extra_repr() if isinstance(temperature, FixedTemperature) else temperature.describe()
         pieces = [*self.transforms, *([] if self.weighting is None else [self.weighting])]
         others = [piece.describe() for piece in pieces if isinstance(piece, Piece)]
-        return ", ".join([self.objective.describe(), f"temperature {name}", *others])
+        return ", ".join([self.objective.describe(), f"temperature {self.temperature.describe()}", *others])
 
     def _transform(self, pairs: Pairs) -> Pairs:
         for transform in self.transforms:
@@ -184,10 +184,16 @@ class ContrastiveLoss(LogitLoss):
 
     def of_logits(self, pairs: Pairs, positive: PositiveLogits, negatives: NegativeLogits) -> Float[torch.Tensor, " b"]:
         losses: torch.Tensor
-        if pairs.extra_positives is None:
-            losses = self.objective(positive, negatives)
-        else:
-            losses = mean_over_positives(self.objective, self.temperature, pairs, positive, negatives)
+        try:
+            if pairs.extra_positives is None:
+                losses = self.objective(positive, negatives)
+            else:
+                losses = mean_over_positives(self.objective, self.temperature, pairs, positive, negatives)
+        except NoLogitError as error:
+            raise InputError(
+                f"{type(self.objective).__name__} asks for the logit of a score without embeddings, which "
+                f"{type(self.temperature).__name__} does not have: take InfoNCE, DCL or HardestNegative with it"
+            ) from error
         return losses if losses.ndim == 1 else losses.flatten(0, -2).sum(dim=0)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from contrast.checks import checked
@@ -63,7 +63,7 @@ class FalseNegativeRemoval(PairTransform):
     def forward(self, pairs: Pairs) -> Pairs:
         if self._epoch < self.start_epoch:
             return pairs
-        return _without(pairs, *_nearest_above(pairs, self.most, self.threshold))
+        return pairs.without(_nearest_above(pairs, self.most, self.threshold))
 
     def extra_repr(self) -> str:
         return f"most={self.most}, threshold={self.threshold:g}, start_epoch={self.start_epoch}"
@@ -99,35 +99,22 @@ class FalseNegativeAttraction(FalseNegativeRemoval):
         if pairs.extra_positives is not None:
             raise InputError("FalseNegativeAttraction takes pairs without extra positives: list it once")
         with torch.no_grad():
-            column, found = _nearest_above(pairs, self.most, self.threshold)
-        rows = rows_at(pairs, column.expand(*pairs.query.shape[:-2], *column.shape))
-        extra = torch.where(found, samples_at(pairs, column), NOT_OFFERED)
-        made = _without(pairs, column, found)
-        return dataclasses.replace(made, extra_positives=rows, extra_positive_index=extra)
+            columns = _nearest_above(pairs, self.most, self.threshold)
+        place = columns.clamp(min=0)
+        rows = rows_at(pairs, place.expand(*pairs.query.shape[:-2], *place.shape))
+        extra = torch.where(columns >= 0, samples_at(pairs, place), NOT_OFFERED)
+        return dataclasses.replace(pairs.without(columns), extra_positives=rows, extra_positive_index=extra)
 
 
-def _nearest_above(pairs: Pairs, most: int, threshold: float) -> tuple[Int[Tensor, "b m"], Bool[Tensor, "b m"]]:
-    """Columns of the nearest real negatives, and a mask of those above the threshold.
+def _nearest_above(pairs: Pairs, most: int, threshold: float) -> Int[Tensor, "b m"]:
+    """Columns of the nearest real negatives with a mean score above the threshold; -1 where there are fewer.
 
     Own negatives are counted after the shared negatives.
     """
     score = real_scores(pairs)
     score = score.mean(dim=0) if score.ndim == 3 else score
     best, column = score.topk(min(most, score.shape[1]), dim=1)
-    return column, (best > threshold) & ~best.isneginf()
-
-
-def _without(pairs: Pairs, column: Tensor, found: Tensor) -> Pairs:
-    count = pairs.negatives.shape[-2]
-    excluded = torch.where(found & (column < count), column, -1)
-    if pairs.excluded is not None:
-        excluded = torch.cat([pairs.excluded, excluded], dim=1)
-    index = pairs.own_negative_index
-    if index is not None:
-        gone = torch.zeros((len(index), 1 + index.shape[1]), dtype=torch.bool, device=index.device)
-        place = torch.where(found & (column >= count), column - count + 1, 0)
-        index = index.masked_fill(gone.scatter(1, place, True)[:, 1:], NOT_OFFERED)
-    return dataclasses.replace(pairs, excluded=excluded, own_negative_index=index)
+    return torch.where((best > threshold) & ~best.isneginf(), column, -1)
 
 
 class SameClassRemoval(PairTransform):
@@ -166,16 +153,12 @@ class SameClassRemoval(PairTransform):
         rows = self.labels(pairs.negative_index)
         rows = rows[:, None] if rows.ndim == 1 else rows
         same = ((query[:, None, None] == rows[None]) & (rows[None] >= 0)).any(dim=-1)
+        if pairs.own_negative_index is not None:
+            own = self.labels(pairs.own_negative_index)
+            same = torch.cat([same, (own == query[:, None]) & (own >= 0)], dim=1)
         most = int(same.sum(dim=1).max()) if same.numel() else 0
         found, columns = same.to(torch.uint8).topk(most, dim=1)
-        excluded = torch.where(found > 0, columns, -1)
-        if pairs.excluded is not None:
-            excluded = torch.cat([pairs.excluded, excluded], dim=1)
-        own_index = pairs.own_negative_index
-        if own_index is not None:
-            own = self.labels(own_index)
-            own_index = own_index.masked_fill((own == query[:, None]) & (own >= 0), NOT_OFFERED)
-        return dataclasses.replace(pairs, excluded=excluded, own_negative_index=own_index)
+        return pairs.without(torch.where(found > 0, columns, -1))
 
     def describe(self) -> str:
         return f"{super().describe()}{f' ({self.labels.note})' if self.labels.note else ''}"

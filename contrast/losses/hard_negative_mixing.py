@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -93,7 +91,7 @@ class HardNegativeMixing(PairTransform):
         parents[1] = torch.nn.functional.pad(parents[1], (0, self.queries), value=UNKNOWN)  # the query is not a parent
         index = torch.where(count > 0, UNKNOWN, NOT_OFFERED)[:, None].expand(-1, self.pairs + self.queries)
         kind = index.new_tensor([PAIR_MIX] * self.pairs + [QUERY_MIX] * self.queries)
-        return _with_own(pairs, torch.cat(made, dim=-2), index, kind, torch.stack(parents, dim=-1))
+        return pairs.with_own(torch.cat(made, dim=-2), index, kind, torch.stack(parents, dim=-1))
 
     def extra_repr(self) -> str:
         return f"hardest={self.hardest}, pairs={self.pairs}, queries={self.queries}, start_epoch={self.start_epoch}"
@@ -178,28 +176,3 @@ def _place(uniforms: Tensor, count: Tensor) -> Tensor:
     """Random integers below `count`, (b, s); 0 if `count` is 0 or less."""
     # A draw is at most 1 - 2^-24, so its float32 product with `count` never rounds up to `count`.
     return (uniforms * count[:, None]).long()
-
-
-def _with_own(pairs: Pairs, rows: Tensor, index: Tensor, kind: Tensor, parents: Tensor) -> Pairs:
-    """The pairs with more own negatives, placed after the existing ones."""
-    if pairs.own_negatives is not None and pairs.own_negative_index is not None:
-        rows = torch.cat([wide(pairs.own_negatives), rows], dim=-2)
-        parents = torch.cat([_parents_before(pairs, parents), parents], dim=-2)
-        index = torch.cat([pairs.own_negative_index, index], dim=-1)
-        before = pairs.own_negative_kind
-        kind = torch.cat([kind.new_zeros(rows.shape[-2] - len(kind)) if before is None else before, kind])
-    return dataclasses.replace(
-        pairs,
-        own_negatives=rows,
-        own_negative_index=index,
-        own_negative_kind=kind,
-        own_negative_parents=parents,
-    )
-
-
-def _parents_before(pairs: Pairs, like: Tensor) -> Tensor:
-    if pairs.own_negative_parents is not None:
-        return pairs.own_negative_parents
-    assert pairs.own_negative_index is not None
-    alone = torch.nn.functional.pad(pairs.own_negative_index.clamp(min=UNKNOWN)[..., None], (0, 1), value=UNKNOWN)
-    return alone.expand(*like.shape[:-3], *alone.shape)

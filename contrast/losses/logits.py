@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from contrast.errors import InputError
 from contrast.losses.base import wide
 from contrast.losses.exclusion import LeftOut, left_out
 from contrast.losses.partition import log_partition
@@ -38,10 +39,57 @@ class PositiveLogits:
     Attributes:
         score: (*h, b), before the temperature.
         logit: (*h, b), after the temperature.
+        temperature: maps scores to logits. None if these logits have no temperature.
+        rows: the query and the positive of each pair, (*h, b, d) each. None if there is no temperature.
     """
 
     score: Float[Tensor, "*h b"]
     logit: Float[Tensor, "*h b"]
+    temperature: Temperature | None = None
+    rows: tuple[Float[Tensor, "*h b d"], Float[Tensor, "*h b d"]] | None = None
+
+    def at(self, score: Float[Tensor, "*h b"]) -> Float[Tensor, "*h b"]:
+        """Logit of another score of the same pair, such as ``positive.at(positive.score - 0.2)`` for a margin of 0.2.
+
+        ``temperature(score, query, positive)``, with gradient to `score`, to the temperature's parameters, and to the
+        rows if the temperature reads them.
+
+        Args:
+            score: the other score of each pair, before the temperature, (*h, b).
+
+        Raises:
+            InputError: for scores of another shape; for logits that were made without a temperature.
+        """
+        if self.temperature is None or self.rows is None:
+            raise InputError(
+                "PositiveLogits.at needs the temperature: make the logits by contrast.losses.positive_logits(pairs, "
+                "temperature)"
+            )
+        if score.shape != self.score.shape:
+            raise InputError(
+                f"PositiveLogits.at got scores of shape {tuple(score.shape)}: give one for each positive, of shape "
+                f"{tuple(self.score.shape)}"
+            )
+        logit: Tensor = self.temperature(score, *self.rows)
+        return logit
+
+    def as_functions_of(self, logit: Float[Tensor, "*h b"]) -> PositiveLogits:
+        """The same positives as functions of their logits, for observers that differentiate an objective by the logit.
+
+        The score keeps its value and gets the derivative ``ds/dl = 1/(dl/ds)``, so that the gradient includes a margin
+        through `at`. Everything else is constant.
+
+        Args:
+            logit: the value of `logit`, with gradient, (*h, b).
+        """
+        score = self.score.detach().clone()
+        if self.temperature is None or self.rows is None:
+            return PositiveLogits(score, logit)
+        query, positive = (each.detach().clone() for each in self.rows)  # clones of inference tensors are ordinary
+        moved = score.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(self.temperature(moved, query, positive).sum(), moved)
+        inverse = torch.where(slope == 0, 0.0, 1 / slope)
+        return PositiveLogits(score + (logit - logit.detach()) * inverse, logit, self.temperature, (query, positive))
 
 
 class Tile(NamedTuple):
@@ -136,7 +184,7 @@ def positive_logits(pairs: Pairs, temperature: Temperature) -> PositiveLogits:
     """Score and logit of each query with its positive."""
     query, positive = wide(pairs.query), wide(pairs.positive)
     score = (query * positive).sum(dim=-1)
-    return PositiveLogits(score, temperature(score, query, positive))
+    return PositiveLogits(score, temperature(score, query, positive), temperature, (query, positive))
 
 
 def own_negatives_offered(pairs: Pairs) -> Bool[Tensor, "b s"]:

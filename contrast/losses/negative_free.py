@@ -35,6 +35,8 @@ class SimSiamLoss(Loss):
         tensor(-1.)
     """
 
+    gradient_at_positive = False
+
     @checked
     def __init__(self, temperature: float | Temperature = 1.0, weighting: PairWeighting | None = None) -> None:
         super().__init__()
@@ -75,6 +77,8 @@ class BYOLLoss(Loss):
         >>> BYOLLoss()(in_batch_pairs(torch.eye(2), torch.eye(2).flip(0), torch.arange(2))).loss
         tensor(4.)
     """
+
+    gradient_at_positive = False
 
     @checked
     def __init__(self, weighting: PairWeighting | None = None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -20,6 +20,7 @@ __all__ = [
     "AdaptiveTemperature",
     "FixedTemperature",
     "LearnedTemperature",
+    "NoLogitError",
     "Temperature",
     "amcl_logits",
     "as_temperature",
@@ -27,11 +28,23 @@ __all__ = [
 ]
 
 
+class NoLogitError(InputError):
+    """A temperature that reads the embeddings of a pair was asked for the logit of a score alone."""
+
+
 class Temperature(Piece):
     """Base class of temperatures: map scores to logits.
 
-    A temperature that differs from pair to pair reads the embeddings of the pair.
+    A temperature that differs from pair to pair reads the embeddings of the pair. Observers read τ from `single` or
+    `of_pairs`: a run's rows, figures and the doctor's rules on temperatures follow from them.
+
+    Attributes:
+        constant: whether τ is the same throughout a run. The τ of any other temperature is a metric of the run.
+        by_pair: whether `of_pairs` gives a τ for each pair.
     """
+
+    constant: ClassVar[bool] = False
+    by_pair: ClassVar[bool] = False
 
     @abstractmethod
     def forward(
@@ -46,16 +59,33 @@ class Temperature(Piece):
                 `other` broadcast to the shape of `scores`.
         """
 
-    @abstractmethod
     def of_score(self, score: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """Logit of a score that belongs to no pair of embeddings."""
+        """Logit of a score that belongs to no pair of embeddings.
+
+        Raises:
+            NoLogitError: by default, for a temperature that reads the embeddings of a pair.
+        """
+        raise NoLogitError(
+            f"{type(self).__name__} reads the embeddings of a pair, so a score alone has no logit: ask for the logit "
+            "of a pair"
+        )
 
     def single(self) -> Float[Tensor, ""] | None:
         """The single τ of ``logit = score / τ``, if all pairs share one; otherwise None.
 
-        A learned τ carries its gradient. With a single τ, a loss uses the faster `contrast.losses.partition`.
+        A learned τ carries its gradient. A scheduled τ is the current one. With a single τ, a loss uses the faster
+        `contrast.losses.partition`.
         """
         return None
+
+    def of_pairs(self, query: Float[Tensor, "... d"], other: Float[Tensor, "... d"]) -> Float[Tensor, "..."]:
+        """τ of each pair, for observers; a temperature with `by_pair` defines it.
+
+        Args:
+            query: query embeddings with a last axis of width d.
+            other: embeddings of the positives or negatives with a last axis of width d; broadcasts against `query`.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.by_pair is {self.by_pair}: define of_pairs to set it")
 
 
 class FixedTemperature(Temperature):
@@ -68,6 +98,8 @@ class FixedTemperature(Temperature):
         >>> FixedTemperature(0.5).of_score(torch.tensor(0.2)).item()
         0.4000000059604645
     """
+
+    constant = True
 
     @checked
     def __init__(self, value: float) -> None:
@@ -87,6 +119,9 @@ class FixedTemperature(Temperature):
 
     def extra_repr(self) -> str:
         return f"{self.value:g}"
+
+    def describe(self) -> str:
+        return self.extra_repr()
 
 
 class LearnedTemperature(Temperature):
@@ -208,6 +243,8 @@ class AdaptiveTemperature(Temperature):
         (torch.Size([4]), True)
     """
 
+    by_pair = True
+
     @checked
     def __init__(
         self,
@@ -278,12 +315,6 @@ class AdaptiveTemperature(Temperature):
             right = nn.functional.linear(other, torch.cat([two, one]))
             agreement: Tensor = _Agreement.apply(left, right, torch.cat([last.weight[0], last.weight[0]]) / 2)
             return agreement.view(shape) + last.bias[0]
-
-    def of_score(self, score: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        raise InputError(
-            "AdaptiveTemperature has no logit for a score without embeddings, which Debiased and HCL ask for: take "
-            "InfoNCE, DCL or HardestNegative with it"
-        )
 
     def extra_repr(self) -> str:
         return f"in [{self.lowest:g}, {self.highest:g}] by pair ({self.form}), beta {self.beta:g}"

@@ -33,7 +33,6 @@ __all__ = [
     "Rates",
     "build_predictor",
     "check_momentum",
-    "refuse_losses",
     "require_a_rate",
     "rising_momentum",
 ]
@@ -360,19 +359,3 @@ def build_predictor(owner: str, head: Head, factory: HeadFactory, several: bool 
             "are to be compared: make them equal"
         )
     return predictor
-
-
-def refuse_losses(owner: str, loss: Loss, kinds: tuple[type[Loss], ...], reason: str) -> None:
-    """Refuse a loss that would learn nothing from the method's pairs, with a message of one line.
-
-    Args:
-        owner: name of the method.
-        loss: the loss to check.
-        kinds: classes of the refused losses.
-        reason: reason and fix, for the message.
-
-    Raises:
-        InputError: if `loss` is of one of the classes.
-    """
-    if isinstance(loss, kinds):
-        raise InputError(f"{owner} cannot host {type(loss).__name__}: {reason}")

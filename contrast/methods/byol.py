@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from contrast.data.batch import Batch
-from contrast.losses import LOOK, BYOLLoss, ContrastiveLoss, Loss, SupCon
-from contrast.methods.bank_pairs import negative_free_pairs
+from contrast.errors import InputError
+from contrast.losses import BYOLLoss, Loss
 from contrast.methods.base import (
     ContrastiveMethod,
     HeadFactory,
@@ -19,13 +19,12 @@ from contrast.methods.base import (
     RateScaling,
     build_predictor,
     check_momentum,
-    refuse_losses,
     rising_momentum,
     unit_rows,
 )
 from contrast.models import Backbone, MLPHead, momentum_copy, update_momentum
 from contrast.optim import LARS, Schedule, WarmupCosine
-from contrast.pairs import Pairs
+from contrast.pairs import Pairs, negative_free_pairs
 
 __all__ = ["BYOL"]
 
@@ -88,7 +87,8 @@ class BYOL(ContrastiveMethod):
             rates,
         )
         reason = "BYOL has no negatives: use --model MoCoV3, or a loss such as BYOLLoss"
-        refuse_losses("BYOL", self.loss, (ContrastiveLoss, SupCon, LOOK), reason)
+        if self.loss.uses_negatives:
+            raise InputError(f"BYOL cannot host {type(self.loss).__name__}: {reason}")
         self.momentum = check_momentum("BYOL", momentum)
         like_head = partial(two, output_width=self.head.output_width)
         self.predictor = build_predictor("BYOL", self.head, predictor or like_head)

@@ -14,7 +14,6 @@ from contrast.data.batch import Batch
 from contrast.distributed import gather_detached, own_place, world_size
 from contrast.errors import InputError
 from contrast.losses import ContrastiveLoss, InfoNCE, Loss
-from contrast.methods.bank_pairs import with_offered
 from contrast.methods.base import (
     BankFactory,
     ContrastiveMethod,
@@ -120,7 +119,7 @@ class MoCo(ContrastiveMethod):
         for bank, _, of_head in by_head:
             self.remember(bank, of_head, index)
         none = query.new_zeros((*query.shape[:-2], 0, query.shape[-1]))
-        return with_offered(queue_pairs(query, key, none, index, index[:0], view=direction), offered)
+        return queue_pairs(query, key, none, index, index[:0], view=direction).with_bank(offered)
 
     def key_source(self, bank: int) -> KeySource:
         return KeySource(self.key_encoder, view=1 - bank // (self.head.head_count or 1), head=self._head_of(bank))

@@ -12,7 +12,7 @@ from torch import Tensor
 from contrast.banks import KeyQueue
 from contrast.data.batch import Batch
 from contrast.errors import InputError
-from contrast.losses import BYOLLoss, ContrastiveLoss, InfoNCE, Loss, SimSiamLoss
+from contrast.losses import ContrastiveLoss, InfoNCE, Loss
 from contrast.methods.base import (
     BankFactory,
     ContrastiveMethod,
@@ -21,7 +21,6 @@ from contrast.methods.base import (
     Rates,
     RateScaling,
     build_predictor,
-    refuse_losses,
     unit_rows,
 )
 from contrast.models import Backbone, MLPHead
@@ -93,7 +92,8 @@ class NNCLR(ContrastiveMethod):
             rates,
         )
         reason = "it stops the gradient at positives, the one way by which NNCLR learns: use --model SimSiam"
-        refuse_losses("NNCLR", self.loss, (SimSiamLoss, BYOLLoss), reason)
+        if not self.loss.gradient_at_positive:
+            raise InputError(f"NNCLR cannot host {type(self.loss).__name__}: {reason}")
         width = self.head.output_width
         two = partial(MLPHead, hidden_width=4096, output_width=width, batch_norm=True)
         self.predictor = build_predictor("NNCLR", self.head, predictor or two)

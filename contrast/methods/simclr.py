@@ -10,7 +10,6 @@ from torch import nn
 
 from contrast.data.batch import Batch
 from contrast.losses import ContrastiveLoss, InfoNCE, Loss
-from contrast.methods.bank_pairs import with_offered
 from contrast.methods.base import BankFactory, ContrastiveMethod, HeadFactory, OptimizerFactory, Rates, RateScaling
 from contrast.models import Backbone, SimCLRHead
 from contrast.optim import LARS, Schedule, WarmupCosine
@@ -86,4 +85,4 @@ class SimCLR(ContrastiveMethod):
         offered = [self.meet(bank, rows, pairs.index) for bank, rows in zip(banks, queries, strict=True)]
         for bank, rows in zip(banks, keys, strict=True):
             self.remember(bank, rows, batch.index)
-        return [with_offered(pairs, offered)]
+        return [pairs.with_bank(offered)]

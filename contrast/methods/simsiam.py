@@ -8,8 +8,8 @@ from functools import partial
 import torch
 
 from contrast.data.batch import Batch
-from contrast.losses import LOOK, ContrastiveLoss, Loss, SimSiamLoss, SupCon
-from contrast.methods.bank_pairs import negative_free_pairs
+from contrast.errors import InputError
+from contrast.losses import Loss, SimSiamLoss
 from contrast.methods.base import (
     ContrastiveMethod,
     HeadFactory,
@@ -17,12 +17,11 @@ from contrast.methods.base import (
     Rates,
     RateScaling,
     build_predictor,
-    refuse_losses,
     unit_rows,
 )
 from contrast.models import Backbone, MLPHead
 from contrast.optim import Schedule, WarmupCosine
-from contrast.pairs import Pairs
+from contrast.pairs import Pairs, negative_free_pairs
 
 __all__ = ["SimSiam"]
 
@@ -82,7 +81,8 @@ class SimSiam(ContrastiveMethod):
             rates,
         )
         reason = "SimSiam has no negatives: use --model SimCLR or MoCo, or a loss such as SimSiamLoss"
-        refuse_losses("SimSiam", self.loss, (ContrastiveLoss, SupCon, LOOK), reason)
+        if self.loss.uses_negatives:
+            raise InputError(f"SimSiam cannot host {type(self.loss).__name__}: {reason}")
         bottleneck = partial(MLPHead, hidden_width=512, output_width=self.head.output_width, batch_norm=True)
         self.predictor = build_predictor("SimSiam", self.head, predictor or bottleneck, several=True)
 

@@ -7,11 +7,10 @@ from functools import partial
 
 from contrast.data.batch import Batch
 from contrast.losses import BarlowTwins, Loss
-from contrast.methods.bank_pairs import negative_free_pairs
 from contrast.methods.base import ContrastiveMethod, HeadFactory, OptimizerFactory, Rates, RateScaling
 from contrast.models import Backbone, MLPHead
 from contrast.optim import LARS, Schedule, WarmupCosine
-from contrast.pairs import Pairs, in_batch_pairs
+from contrast.pairs import Pairs, in_batch_pairs, negative_free_pairs
 
 __all__ = ["TwoView"]
 

@@ -70,6 +70,7 @@ class Backbone(nn.Module, ABC):
     def _card(
         self, library: str, architecture: str, stem: str | None, init_args: Mapping[str, Any], rebuild: list[str]
     ) -> dict[str, Any]:
+        ours = type(self).__module__.startswith("contrast.models.")  # the short path, as configurations have it
         return {
             "library": library,
             "architecture": architecture,
@@ -77,7 +78,7 @@ class Backbone(nn.Module, ABC):
             "width": self.width,
             "channels": self.channels,
             **({} if self.image_size is None else {"image_size": self.image_size}),
-            "class_path": f"contrast.models.{type(self).__name__}",
+            "class_path": f"{'contrast.models' if ours else type(self).__module__}.{type(self).__qualname__}",
             "init_args": dict(init_args),
             "rebuild": "\n".join([*rebuild, "net.load_state_dict(state)"]),
             "rebuild_needs": "contrast" if any("contrast" in line for line in rebuild) else library,

@@ -84,7 +84,7 @@ def logit_gradient(loss: LogitLoss, pairs: Pairs, positive: PositiveLogits, nega
     with torch.inference_mode(False), torch.enable_grad():
         asked = _Asked(negatives)
         leaf = positive.logit.detach().clone().requires_grad_()
-        losses = loss.of_logits(pairs, PositiveLogits(positive.score.detach().clone(), leaf), asked)
+        losses = loss.of_logits(pairs, positive.as_functions_of(leaf), asked)
         inputs = [leaf, *asked.sums.values(), *asked.hard]
         found = torch.autograd.grad(losses.sum(), inputs, allow_unused=True, materialize_grads=True)
     pull, rest = found[0], found[1:]

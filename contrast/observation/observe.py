@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from contrast.losses import AdaptiveTemperature, BadPairMining, LogitLoss, Loss, LossOutput
+from contrast.losses import LogitLoss, Loss, LossOutput, PairWeighting
 from contrast.losses.logits import positive_logits
 from contrast.observation.blocks import RANK_ENDS, Block
 from contrast.observation.hardness import COUPLING_BINS, GradientShares, Hardness
@@ -104,7 +104,7 @@ class Observation:
         self._health: dict[str, Any] = {}
         if isinstance(loss, LogitLoss):
             self._temperature = single_temperature(loss.temperature)
-            if isinstance(loss.temperature, AdaptiveTemperature):
+            if loss.temperature.by_pair:
                 heads = output.pairs[0].query.shape[:-2].numel()
                 self._temperatures = Temperatures(loss.temperature, device, heads)
 
@@ -147,17 +147,18 @@ class Observation:
         self._proxy["proxy/accuracy_without_mixes"].add(score > real, some)
 
     def add_weights(self, output: LossOutput) -> None:
-        """Add the flags and weights that a bad-pair mining gave the step's samples."""
-        mining = getattr(self._loss, "weighting", None)
-        if not isinstance(mining, BadPairMining) or output.weights is None:
+        """Add the flags and weights that the loss's weighting gave the step's samples."""
+        weighting = getattr(self._loss, "weighting", None)
+        flags = weighting.flags() if isinstance(weighting, PairWeighting) else {}
+        if not flags or output.weights is None:
             return
-        names = ("bad_pairs/noisy", "bad_pairs/faulty", "bad_pairs/weight")
-        self._weights = {name: Average(output.loss.device) for name in names}
         index = torch.cat([pairs.index for pairs in output.pairs])
-        noisy, faulty = mining.is_noisy[index], mining.is_faulty[index]
-        for name, values in zip(names, (noisy, faulty, output.weights), strict=True):
-            counted = (noisy | faulty).cpu().numpy() if name == "bad_pairs/weight" else None
-            self._weights[name].add(array(values), counted)
+        values = {f"bad_pairs/{name}": flagged[index] for name, flagged in flags.items()}
+        flagged = torch.stack(list(values.values())).any(dim=0).cpu().numpy()
+        self._weights = {name: Average(output.loss.device) for name in (*values, "bad_pairs/weight")}
+        for name, each in values.items():
+            self._weights[name].add(array(each))
+        self._weights["bad_pairs/weight"].add(array(output.weights), flagged)
 
     def add_health(self, directions: Sequence[Pairs], draw: Tensor, raw: RawRows | None) -> None:
         """Add the health of the embeddings of all directions and of the network outputs.
@@ -208,7 +209,8 @@ class Observation:
 
         - `proxy/accuracy`: share of queries whose positive has a higher score than all negatives.
         - `proxy/accuracy_without_mixes`: the same against real rows only; present where there are mixes.
-        - `bad_pairs/noisy`, `bad_pairs/faulty`: shares of the step's samples that a `BadPairMining` flags.
+        - `bad_pairs/noisy`, `bad_pairs/faulty`: shares of the step's samples that the weighting flags, by its
+          flags' names.
         - `bad_pairs/weight`: mean weight of the flagged samples.
 
         A scalar without a value at this step is left out, for example the weight where no sample is flagged.

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from contrast.losses import AdaptiveTemperature, FixedTemperature, LearnedTemperature, Temperature
+from contrast.losses import Temperature
 from contrast.observation.blocks import Block
 from contrast.observation.sums import added_up
 from contrast.pairs import Pairs
@@ -19,9 +19,8 @@ _BINS = 20
 
 def single_temperature(temperature: Temperature) -> Tensor | None:
     """τ of a temperature that is the same for all pairs; else None."""
-    if isinstance(temperature, LearnedTemperature):
-        return temperature.value.detach()
-    return torch.tensor(temperature.value) if isinstance(temperature, FixedTemperature) else None
+    tau = temperature.single()
+    return None if tau is None else tau.detach().float()  # as rows of earlier runs have it
 
 
 class Temperatures:
@@ -33,7 +32,7 @@ class Temperatures:
         heads: number of heads.
     """
 
-    def __init__(self, temperature: AdaptiveTemperature, device: torch.device, heads: int) -> None:
+    def __init__(self, temperature: Temperature, device: torch.device, heads: int) -> None:
         self.temperature = temperature
         # Per head: number of pairs, Σ τ, Σ τ², Σ s, Σ s², Σ s τ; then, by bin of the score, counts and sums of τ.
         nothing = torch.zeros(heads, 6 + 2 * _BINS, dtype=torch.float64, device=device)

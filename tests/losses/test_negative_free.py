@@ -18,7 +18,7 @@ from contrast.losses import (
     Temperature,
     amcl_logits,
 )
-from contrast.methods.bank_pairs import negative_free_pairs
+from contrast.pairs import negative_free_pairs
 from tests.golden_cases import cases, close
 from tests.losses.examples import rows
 from tests.losses.second_door import one_direction, raw

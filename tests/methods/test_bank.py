@@ -19,7 +19,6 @@ from contrast import in_batch_pairs
 from contrast.banks import FaissBank, Hardest, Stratified
 from contrast.losses import ContrastiveLoss, InfoNCE
 from contrast.methods import MoCo, SimCLR
-from contrast.methods.bank_pairs import with_offered
 from contrast.models import ConvNet, LinearHead, MultiHead
 from contrast.pairs import MINED
 from tests.commands.running import SMALL, pretrain
@@ -128,7 +127,7 @@ def steps(rows: slice, storage: str, sharded: bool = False) -> dict[str, tuple[T
             first, second = inputs.requires_grad_()
             pairs = in_batch_pairs(first, second, index)
             offered = bank.negatives(pairs.query.detach(), pairs.index)
-            output = ContrastiveLoss(InfoNCE(), 0.2)(with_offered(pairs, [offered]))
+            output = ContrastiveLoss(InfoNCE(), 0.2)(pairs.with_bank([offered]))
             (gradient,) = torch.autograd.grad(output.loss, [inputs])
             bank.store(second.detach().float(), index)
             found[f"{mining} {per_sample} {step}"] = (output.loss.detach(), gradient)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from contrast.losses import Loss
-from contrast.methods.bank_pairs import negative_free_pairs
 from contrast.models import MLPHead
+from contrast.pairs import negative_free_pairs
 from docs.make.method_figures.digits import encoder, fit, images, views
 from docs.make.method_figures.drawing import CARD, NEGATIVE, POSITIVE, RULE, panel, table
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from contrast.losses import SimSiamLoss
-from contrast.methods.bank_pairs import negative_free_pairs
 from contrast.models import MLPHead
+from contrast.pairs import negative_free_pairs
 from docs.make.method_figures import circle
 from docs.make.method_figures.digits import encoder, fit
 from docs.make.method_figures.drawing import (

@@ -78,7 +78,8 @@ def train(name: str, precision: torch.dtype) -> dict[str, Any]:
         if step in (0, STEPS - 1):
             found["gradient"].append(_as_one([each.grad for each in parameters if each.grad is not None]))
         optimizer.step()
-    found["coarse"].append(history.end_epoch(None)._asdict())
+    epoch = history.end_epoch()
+    found["coarse"].append({name: value for name, value in epoch._asdict().items() if isinstance(value, Tensor)})
     found["parameters"] = _as_one(parameters)
     momenta = (each.get("momentum_buffer") for each in optimizer.state.values())
     found["momentum"] = _as_one([each for each in momenta if each is not None])
