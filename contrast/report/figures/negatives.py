@@ -175,8 +175,9 @@ FALSE_NEGATIVES_NAME, FALSE_NEGATIVES_TITLE = "false-negatives", "False negative
 FALSE_NEGATIVES_READING = (
     "Negatives of the query's own class, as far as labels tell; no loss saw a label. Left: their share by "
     "hardness rank, each kind ranked among its like, in the last tenth of the rows, against what training samples "
-    "taken at random would have. Right: over training, their share of all negatives, of the hardest one, and of the "
-    "gradient, which is what pushes samples of one class apart; the first beside that of random samples."
+    "taken at random would have. Right: over training, their share of all negatives, of the hardest one, of the "
+    "gradient, which is what pushes samples of one class apart, and of the softmax denominator (one line with the "
+    "gradient's for InfoNCE); the first beside that of random samples."
 )
 FALSE_NEGATIVES_REASON = (
     "No row of scores.jsonl knows classes: the data have no labels, or the method has no negatives."
@@ -198,6 +199,7 @@ COURSE = Course(
         Line("at random", ("false_negatives", "random"), "muted"),
         Line("of the hardest", ("hardness", "same_class", "all"), "negative", 0),
         Line("of the gradient", ("gradient", "same_class"), "run-3"),
+        Line("of the softmax denominator", ("false_negatives", "denominator"), "run-4", dashed=True),
     ),
     ".0%",
     zero=True,
