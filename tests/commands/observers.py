@@ -22,8 +22,7 @@ class Margins(Observer):
     def add(self, loss: Loss, output: LossOutput) -> None:
         device = output.loss.device
         self.mean, self.margins = Average(device), Histogram(device, self.bins, -2.0, 2.0)
-        for pairs, seen in zip(output.sampled, output.negatives, strict=True):  # type: ignore[attr-defined]
-            assert len(pairs.index) == len(seen.score)
+        for seen in output.negatives:  # type: ignore[attr-defined]
             margin = seen.score - seen.hardest[0]
             self.mean.add(margin, seen.negatives > 0)
             self.margins.add_queries(margin, seen.negatives > 0)

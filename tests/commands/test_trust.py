@@ -156,9 +156,13 @@ def test_of_all_installed_callables_only_the_list_is_allowed() -> None:
 SLOTS_OF_RUNS = (
     *("model", "model.backbone", "model.head", "model.loss", "model.loss.objective", "model.loss.temperature"),
     *("model.loss.transforms", "model.loss.weighting", "model.optimizer", "model.schedule", "model.bank"),
-    *("data", "data.train", "data.test", "data.views", "scores.observers"),
+    *("data", "data.train", "data.test", "data.views"),
 )
-SLOTS_OF_TRAINERS = ("trainer.logger", "trainer.callbacks", "trainer.strategy", "trainer.plugins", "trainer.profiler")
+SLOTS_OF_TRAINERS = (
+    *("trainer.logger", "trainer.callbacks", "trainer.strategy", "trainer.plugins", "trainer.profiler"),
+    "scores.observers",
+)
+"""Slots that an evaluation does not read."""
 
 
 def _as_written(name: str, number: int) -> Any:

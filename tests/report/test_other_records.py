@@ -69,7 +69,7 @@ def test_what_no_figure_claims_is_drawn(tmp_path: Path) -> None:
     table = figure.tables["records"]
     means = [value for value, label in zip(table["value"], table["chart"], strict=True) if label == "chart0"]
     assert means == pytest.approx([row["margins"]["mean"] for row in rows])
-    (heat,) = [chart for chart in figure.charts if chart.label == "margins / over" and "map" in chart.name]
+    (heat,) = [chart for chart in figure.charts if chart.label == "Histogram of margins / over"]
     cells = figure.tables[heat.spec["data"]["name"] if "data" in heat.spec else heat.spec["layer"][0]["data"]["name"]]
     of_step = [place for place, step in enumerate(cells["step"]) if step == rows[3]["step"]]
     counts, edges = (rows[3]["margins"]["over"][key] for key in ("counts", "edges"))

@@ -74,11 +74,13 @@ class _Records:
         scalars: steps and values of each number, by path.
         histograms: step, counts and bin ends of each histogram, by path; without ends where the run states none.
         lists: paths of other lists.
+        files: names of the files that hold records of a first key.
     """
 
     scalars: dict[Path, list[tuple[int, float]]] = field(default_factory=dict)
     histograms: dict[Path, list[tuple[int, list[float], list[float]]]] = field(default_factory=dict)
     lists: set[Path] = field(default_factory=set)
+    files: dict[str, list[str]] = field(default_factory=dict)
 
 
 def other_records(runs: Sequence[RunRecord]) -> list[Figure]:
@@ -135,13 +137,13 @@ def _claimed(path: Path) -> bool:
 def _read(run: RunRecord) -> _Records:
     records = _Records()
     claimed: dict[Path, bool] = {}
-    for rows in (run.observed, run.bank):
+    for file, rows in (("scores.jsonl", run.observed), ("bank.jsonl", run.bank)):
         for row in rows:
             for path, value in _leaves(row):
                 if path not in claimed:
                     claimed[path] = path[0] in _PLACE or _claimed(path)
-                if not claimed[path]:
-                    _add(records, path, value, int(row["step"]), run.header)
+                if not claimed[path] and _add(records, path, value, int(row["step"]), run.header):
+                    records.files.setdefault(path[0], [file])
     twice = {"/".join(path) for path in records.scalars}  # an observer's scalars are in both files
     keys = dict.fromkeys(key for row in run.metrics for key in row)
     for key in keys:
@@ -150,6 +152,8 @@ def _read(run: RunRecord) -> _Records:
             points = [(int(row["step"]), value) for row in run.metrics if (value := number(row.get(key))) is not None]
             if points:
                 records.scalars[path] = points
+                files = records.files.setdefault(path[0], [])
+                files += [] if "metrics.jsonl" in files else ["metrics.jsonl"]
     return records
 
 
@@ -165,16 +169,20 @@ def _leaves(row: Mapping[str, Any], path: Path = ()) -> Iterator[tuple[Path, Any
             yield here, value
 
 
-def _add(records: _Records, path: Path, value: Any, step: int, header: Mapping[str, Any]) -> None:
+def _add(records: _Records, path: Path, value: Any, step: int, header: Mapping[str, Any]) -> bool:
+    """Add a value; returns whether it can be drawn."""
     if is_number(value):
         records.scalars.setdefault(path, []).append((step, float(value)))
-    elif isinstance(value, list):
+        return True
+    if isinstance(value, list):
         records.lists.add(path)
     elif isinstance(value, dict):
         counts = [count or 0.0 for count in map(number, value["counts"])]
         if sum(counts) > 0 and min(counts) >= 0:
             ends = _ends(path[-1], value.get("edges"), len(counts), header)
             records.histograms.setdefault(path, []).append((step, *_coarser(counts, ends)))
+            return True
+    return False
 
 
 def _ends(name: str, given: Any, bins: int, header: Mapping[str, Any]) -> list[float]:
@@ -236,10 +244,9 @@ def _figure(
     notes += [f"{run.name}: not recorded." for run, each in zip(runs, found, strict=True) if not _has(each, paths)]
     shown = {"records": table} if table else {}
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:LONGEST]
-    figure = Figure(
-        f"other-{place}-{slug}".rstrip("-"), _cut(name), _reading(bool(table), bool(tables)), tuple(charts),
-        shown | tables, tuple(dict.fromkeys(notes)),
-    )  # fmt: skip
+    reading = _reading(name, found, bool(table), bool(tables))
+    anchor = f"other-{place}-{slug}".rstrip("-")
+    figure = Figure(anchor, _cut(name), reading, tuple(charts), shown | tables, tuple(dict.fromkeys(notes)))
     return figure, left
 
 
@@ -247,10 +254,13 @@ def _has(records: _Records, paths: Sequence[Path]) -> bool:
     return any(path in records.scalars or path in records.histograms for path in paths)
 
 
-def _reading(lines: bool, maps: bool) -> str:
-    said = ["Recorded by the run; the page has no figure of its own for it."]
-    said += ["A line is one number over training; numbers of unlike size have charts of their own."] if lines else []
-    said += ["A map has one histogram per column: darker is denser."] if maps else []
+def _reading(name: str, found: Sequence[_Records], lines: bool, maps: bool) -> str:
+    files = dict.fromkeys(file for records in found for file in records.files.get(name, []))
+    said = [f"Records named {_cut(name)} in {' and '.join(files)}, for which the page has no figure of its own."]
+    said += (
+        ["A line is one number over training; numbers of different magnitude have separate charts."] if lines else []
+    )
+    said += ["Each column of a map is the histogram of one step."] if maps else []
     return " ".join(said)
 
 
@@ -290,7 +300,8 @@ def _draw_lines(
         table.setdefault(column, []).extend(values)
     kinds = [Kind(_cut(path[-1]), f"run-{place % RUN_COLOURS}") for place, path in enumerate(group)]
     alone = _cut(group[0][-1]) if len(group) == 1 else "value"
-    y, notes = axis_within(Axis("value", alone, "~g"), rows)
+    whole = all(value == int(value) for value in rows["value"])
+    y, notes = axis_within(Axis("value", alone, ",d" if whole else "~g"), rows)
     spec = kinds_chart("records", STEP, y, [run.name for run in runs], kinds, points=has_lone_point(rows))
     spec["transform"] = [{"filter": f"datum.chart === '{chart}'"}]
     label = _said(group[0] if len(group) == 1 else family)
@@ -318,7 +329,7 @@ def _heat_maps(
     density = Axis("density", "density", "~g")
     drawn = []
     for place, (run, cells) in enumerate(tables.items()):
-        label = f"{_said(path)}: {run}" if len(runs) > 1 else _said(path)
+        label = f"Histogram of {_said(path)}" + (f": {run}" if len(runs) > 1 else "")
         name = f"cells{prefix}-{place}"
         spec = heat_chart(name, y, density, None, list(tables.values()))
         drawn.append((Chart(f"map{prefix}-{place}", spec, label), name, cells))
