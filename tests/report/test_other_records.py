@@ -20,6 +20,7 @@ from tests.report.reading import Page
 from tests.report.synthetic import EDGES, Shape, write_rows, write_run
 
 SMALL = Shape(snapshots=20, epochs=4)
+RUNS = Path(__file__).parents[1] / "doctor/runs"
 
 
 def histogram(step: int, bins: int = 20) -> dict[str, Any]:
@@ -197,6 +198,12 @@ def test_claims_are_of_figures_that_there_are(tmp_path: Path) -> None:
     runs = read_runs([RunFolder(path)])
     names = {figure(runs).name for section in SECTIONS for figure in section.figures}
     assert set(CLAIMS) <= names
+
+
+@pytest.mark.parametrize("path", sorted(RUNS.iterdir()), ids=lambda path: path.name)
+def test_what_a_run_records_by_itself_has_figures(path: Path) -> None:
+    """Rows of real runs of many methods: a new key of a built-in observer needs a figure, or shows up here."""
+    assert [figure.title for figure in drawn(path)] == []
 
 
 def test_every_chart_is_valid_vega_lite(tmp_path: Path) -> None:
