@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["gather", "gather_detached", "global_mean", "own_place", "rank", "world_size"]
+__all__ = ["everyone", "gather", "gather_detached", "global_mean", "own_place", "rank", "world_size"]
 
 
 def world_size() -> int:
@@ -41,6 +41,15 @@ def gather(rows: Tensor) -> Tensor:
 def gather_detached(rows: Tensor) -> Tensor:
     """All-gather of rows along axis 0 without gradient, for memory banks and statistics."""
     return torch.cat(_all_rows(rows.detach())) if _together() else rows.detach()
+
+
+def everyone(value: Any) -> list[Any]:
+    """All-gather of small Python values, one per rank, in the order of the ranks; they are pickled on the way."""
+    if not _together():
+        return [value]
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
 
 
 def own_place(rows: Tensor) -> slice:

@@ -24,27 +24,27 @@ __all__ = ["Mirror", "Sheet", "as_wandb_table", "drawn", "log_histogram", "sheet
 
 
 def log_histogram(
-    loggers: Sequence[Logger], name: str, counts: Sequence[int], step: int, low: float = -1.0, high: float = 1.0
+    loggers: Sequence[Logger], name: str, counts: Sequence[float], step: int, edges: Sequence[float]
 ) -> None:
-    """Log a histogram over equal bins of [low, high] to W&B and TensorBoard; other loggers do not support histograms.
+    """Log a histogram to W&B and TensorBoard; other loggers do not support histograms.
 
     In W&B the histogram is part of the same row as the scalars that are logged next, which must have the same step.
 
     Args:
         loggers: loggers of the run.
         name: name of the histogram.
-        counts: count of each bin.
+        counts: count of each of the b bins.
         step: training step.
-        low, high: ends of the range.
+        edges: ends of the bins, b + 1 increasing numbers.
     """
-    edges = np.linspace(low, high, len(counts) + 1)
+    ends = np.asarray(edges, dtype=np.float64)
     for logger in loggers:
         if name in sent(logger, step):
             continue
         if isinstance(logger, WandbLogger):
-            attempt(logger, "histograms", partial(_histograms_to_wandb, logger, name, np.asarray(counts), edges, step))
+            attempt(logger, "histograms", partial(_histograms_to_wandb, logger, name, np.asarray(counts), ends, step))
         elif isinstance(logger, TensorBoardLogger):
-            attempt(logger, "histograms", partial(_to_tensorboard, logger, name, np.asarray(counts), edges, step))
+            attempt(logger, "histograms", partial(_to_tensorboard, logger, name, np.asarray(counts), ends, step))
 
 
 def _histograms_to_wandb(logger: WandbLogger, name: str, counts: np.ndarray, edges: np.ndarray, step: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import lightning
@@ -12,31 +13,26 @@ from torch.utils.hooks import RemovableHandle
 from contrast.callbacks.loggers import log_histogram
 from contrast.callbacks.metrics import record
 from contrast.data import TrainingData
-from contrast.errors import InputError
+from contrast.errors import InputError, RunStopped
 from contrast.losses import Loss, LossOutput
 from contrast.methods import ContrastiveMethod
-from contrast.observation import HEADER, Observation, RawRows, observe
+from contrast.observation import (
+    HEADER,
+    ListedObserver,
+    Observation,
+    Observer,
+    RawRows,
+    checked_observers,
+    histograms,
+    observe,
+)
 from contrast.records import append_row
 from contrast.run_folder import RunFolder
+from contrast.runs.next_command import how_to_go_on
 
 __all__ = ["Recorder", "Watch"]
 
 _ROWS = 100  # rows per run by default
-_MIRRORED = {
-    "scores/auc": ("separation", "auc"),
-    "scores/d_prime": ("separation", "d_prime"),
-    "scores/overlap": ("separation", "overlap"),
-    "gradient/effective": ("gradient", "effective", "mean"),
-    "gradient/same_class": ("gradient", "same_class"),
-    "gradient/synthetic": ("gradient", "synthetic"),
-    "false_negatives/denominator": ("false_negatives", "denominator"),
-    "coupling/mean": ("coupling", "mean"),
-    "embedding/alignment": ("embedding", "alignment"),
-    "embedding/uniformity": ("embedding", "uniformity"),
-    "embedding/rank_me": ("embedding", "rank_me"),
-    "features/rank_me": ("features", "rank_me"),
-}
-"""Numbers of a row that are also logged as scalars."""
 
 
 class Recorder(lightning.Callback):
@@ -46,24 +42,37 @@ class Recorder(lightning.Callback):
     them. Labels, where the data have them, are used for statistics only and reach no loss. A step that is not observed
     has no extra cost.
 
+    If a listed observer fails, the row of the step is written without it, the step is saved, and the run stops.
+
     Args:
         folder: the run folder.
         every_n_steps: steps between rows. 0 records nothing; None records about 100 rows per run.
         queries: number of queries, over all processes, whose negatives are examined; None for all. The choice depends
             only on the queries' samples. Positives of all queries are examined.
+        observers: further observers, whose rows are recorded under their own names.
 
     Raises:
-        InputError: where a number is negative, or `queries` is 0.
+        InputError: where a number is negative, or `queries` is 0, or an observer's name cannot be used; and at the end
+            of a run that a listed observer stopped.
     """
 
-    def __init__(self, folder: RunFolder, every_n_steps: int | None = None, queries: int | None = 48) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        every_n_steps: int | None = None,
+        queries: int | None = 48,
+        observers: Sequence[Observer] = (),
+    ) -> None:
         if every_n_steps is not None and every_n_steps < 0:
             raise InputError(f"scores.every_n_steps {every_n_steps} is negative; 0 records nothing")
         if queries is not None and queries < 1:
             raise InputError(f"scores.queries {queries} leaves nothing to look at: give at least 1, or null for all")
         self.folder, self.every_n_steps, self.queries = folder, every_n_steps, queries
+        self.observers = checked_observers(observers)
         self._step = 0
         self._seen: Observation | None = None
+        self._listed: list[ListedObserver] = []
+        self._failure = ""  # of a listed observer
         self._labels: Tensor | None = None
         self._watch: Watch | None = None
 
@@ -96,7 +105,8 @@ class Recorder(lightning.Callback):
         if isinstance(output, LossOutput) and isinstance(loss_of, Loss):
             self._step = trainer.global_step + 1
             index = output.pairs[0].index
-            self._seen = observe(loss_of, output, self._labels, watch.rows(index), self.queries)
+            self._listed = [ListedObserver(each) for each in self.observers]
+            self._seen = observe(loss_of, output, self._labels, watch.rows(index), self.queries, self._listed)
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -104,17 +114,32 @@ class Recorder(lightning.Callback):
         if self._seen is None or trainer.global_step < self._step:  # second condition: gradients still accumulate
             return
         seen, self._seen = self._seen, None
-        row, scalars = seen.row(), seen.scalars()
+        row = seen.row()
+        scalars = seen.scalars(row)
+        listed = {each.name: each.row() for each in self._listed}
+        for each in self._listed:
+            scalars |= each.scalars(listed[each.name])
+            self._failure = self._failure or each.failure
+        self._listed = []
+        listed = {name: part for name, part in listed.items() if part}
         if trainer.is_global_zero:
-            append_row(self.folder.scores, {"step": self._step, "epoch": trainer.current_epoch, **row})
+            append_row(self.folder.scores, {"step": self._step, "epoch": trainer.current_epoch, **row, **listed})
             for name, part in row.items():
                 if "counts" in part:
-                    low = 0.0 if name == "coupling" else -1.0  # coupling is a share, scores are cosines
-                    log_histogram(trainer.loggers, f"scores/{name}", part["counts"], self._step, low)
-        scalars |= {name: value for name, path in _MIRRORED.items() if (value := _at(row, path)) is not None}
-        for head, sides in enumerate(row.get("temperature", {}).get("heads", [])):
-            scalars |= {f"temperature/head{head}/{side}": of["mean"] for side, of in sides.items() if of}
+                    edges = HEADER["coupling_edges" if name == "coupling" else "edges"]
+                    log_histogram(trainer.loggers, f"scores/{name}", part["counts"], self._step, edges)
+            for path, part in histograms(listed):
+                log_histogram(trainer.loggers, "/".join(path), part["counts"], self._step, part["edges"])
         record(self.folder, trainer, scalars)
+        if self._failure:
+            trainer.should_stop = True  # the epoch ends here, and a checkpoint is written
+
+    def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if not self._failure:
+            return
+        failure = f"{self._failure}; step {trainer.global_step} is recorded without it; {how_to_go_on(self.folder)}"
+        # All processes have the same failure, and only the first one reports it.
+        raise InputError(failure) if trainer.is_global_zero else RunStopped(failure, exit_code=0)
 
     def _observed(self, step: int) -> bool:
         every = self.every_n_steps or 0
@@ -151,10 +176,3 @@ class Watch:
         if len(features) != embeddings.shape[-2] or len(index) == 0 or len(features) % len(index):
             return None
         return RawRows(features, embeddings, index.repeat(len(features) // len(index)))
-
-
-def _at(row: dict[str, Any], path: tuple[str, ...]) -> float | None:
-    value: Any = row
-    for name in path:
-        value = value.get(name) if isinstance(value, dict) else None
-    return value if isinstance(value, float) else None

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
-from contrast.losses import LogitLoss
+from contrast.losses import LogitLoss, Loss, LossOutput
 from contrast.observation.blocks import PLACEHOLDER, RANK_ENDS, Block, blocks, chance
 from contrast.observation.gradient import logit_gradient
 from contrast.observation.negatives import PerQuery, positive
+from contrast.observation.observer import ObservedOutput, Observer, floats_at
 from contrast.observation.sums import Array, Average, Histogram, PerColumn
 from contrast.pairs import UNKNOWN, Pairs
 
-__all__ = ["COUPLING_BINS", "GradientShares", "HardNegative", "Hardness", "hardest_negatives"]
+__all__ = ["COUPLING_BINS", "GradientShares", "HardNegative", "Hardness", "Placeholders", "hardest_negatives"]
 
 _SCORE, _GRADIENT = 1, 2  # rows of `by_group`; row 0 is the number of negatives
 
 
-class Hardness:
-    """Sums for hardness profiles and false-negative rates, over queries of all directions and processes.
+class Hardness(Observer):
+    """Observer of hardness profiles and false-negative rates, over queries of all directions and processes.
 
     Args:
         device: device of the queries.
@@ -37,9 +37,19 @@ class Hardness:
         self._false: dict[str, PerColumn] = {}
         self._rates: dict[str, Average] = {}
         self._denominator, self._chance = Average(device), Average(device)
+        self._negatives = False
 
-    def add(self, seen: PerQuery) -> None:
-        """Add queries."""
+    def add(self, loss: Loss, output: LossOutput) -> None:
+        assert isinstance(output, ObservedOutput)
+        for pairs, seen in zip(output.sampled, output.negatives, strict=False):
+            if seen.kinds:
+                self._negatives = True
+                self._add(seen)
+                if output.labels is not None:
+                    share, known = chance(output.labels, pairs.index)
+                    self._chance.add(share.cpu().numpy(), known.cpu().numpy())
+
+    def _add(self, seen: PerQuery) -> None:
         groups = seen.ranked.by_group()
         self._score.add(groups[_SCORE], groups[0])
         some = seen.total > 0
@@ -50,18 +60,10 @@ class Hardness:
                 self._add_false(name, groups if ranked is seen.ranked else ranked.by_group())
             self._denominator.add(seen.denominator, seen.negatives > 0)
 
-    def add_chance(self, labels: Int[Tensor, " n"], index: Int[Tensor, " b"]) -> None:
-        """Add the probability that a random sample is a false negative of these queries.
-
-        Args:
-            labels: labels of the training samples, (n,); -1 for no label.
-            index: sample of each query, (b,).
-        """
-        share, known = chance(labels, index)
-        self._chance.add(share.cpu().numpy(), known.cpu().numpy())
-
     def row(self) -> dict[str, Any]:
-        """Entries `hardness` and, with labels, `false_negatives` of a row of ``scores.jsonl``."""
+        """Entries `hardness` and, with labels, `false_negatives`; empty without negatives."""
+        if not self._negatives:
+            return {}
         score = self._score.values()
         hardness: dict[str, Any] = {"score": score, "gradient": self._gradient.values()[: len(score)]}
         same = {name: sums.values() for name, sums in self._false.items()}
@@ -71,6 +73,9 @@ class Hardness:
         hardness["same_class"] = same
         rates |= {"random": self._chance.value(), "denominator": self._denominator.value()}
         return {"hardness": hardness, "false_negatives": rates}
+
+    def scalars(self, row: Mapping[str, Any]) -> dict[str, float]:
+        return floats_at(row, {"false_negatives/denominator": ("false_negatives", "denominator")})
 
     def _add_false(self, name: str, groups: Array) -> None:
         same, told = groups[-2], groups[-1]
@@ -95,8 +100,16 @@ _OF_ALL = ("negatives", "pull", "push")
 _OCTAVES = 24  # log2 range of the histogram of effective numbers: up to 2^24
 
 
-class GradientShares:
-    """Sums for gradient shares and the effective number of negatives, over queries of all directions and processes.
+_LOGGED = {
+    "gradient/effective": ("gradient", "effective", "mean"),
+    "gradient/same_class": ("gradient", "same_class"),
+    "gradient/synthetic": ("gradient", "synthetic"),
+    "coupling/mean": ("coupling", "mean"),
+}
+
+
+class GradientShares(Observer):
+    """Observer of gradient shares and of the effective number of negatives, over all directions and processes.
 
     Args:
         device: device of the queries.
@@ -106,15 +119,18 @@ class GradientShares:
         self._effective = Histogram(device, 100, 0.0, _OCTAVES)
         self._coupling = Histogram(device, COUPLING_BINS, 0.0, 1.0)
         self._shares, self._means = PerColumn(device, len(_OF_GRADIENT)), PerColumn(device, len(_OF_ALL))
-        self._mixes = False
+        self._known_labels = Average(device)
+        self._negatives = self._mixes = False
 
-    def add(self, seen: PerQuery, positive_logit: Array) -> None:
-        """Add queries; shares are taken over queries with a gradient on negatives.
+    def add(self, loss: Loss, output: LossOutput) -> None:
+        assert isinstance(output, ObservedOutput)
+        for seen in output.negatives:
+            if seen.kinds:
+                self._negatives = True
+                self._add(seen)
 
-        Args:
-            seen: sums over each query's negatives.
-            positive_logit: logit of each query's positive, (n,).
-        """
+    def _add(self, seen: PerQuery) -> None:
+        """Add queries; shares are taken over queries with a gradient on negatives."""
         some, total = seen.total > 0, positive(seen.total)
         entropy = np.log(total) + seen.entropy / total
         self._effective.add_queries(entropy / math.log(2), some)
@@ -125,15 +141,16 @@ class GradientShares:
         self._shares.add(numbers, np.ones_like(numbers))
         numbers = np.stack([seen.negatives, seen.pull, seen.push], axis=1)
         self._means.add(numbers, np.ones_like(numbers))
-        multiplier = np.exp(-np.logaddexp(0.0, positive_logit - seen.partition))
+        multiplier = np.exp(-np.logaddexp(0.0, seen.logit - seen.partition))
         self._coupling.add_queries(multiplier, seen.negatives > 0)
+        if seen.false is not None:
+            self._known_labels.add(seen.ranked.totals[-1])
 
-    def row(self, labelled: bool) -> dict[str, Any]:
-        """Entries `gradient` and `coupling` of a row of ``scores.jsonl``.
-
-        Args:
-            labelled: whether any label is known; if so, the same-class share is included.
-        """
+    def row(self) -> dict[str, Any]:
+        """Entries `gradient` and `coupling`; empty without negatives. The same-class share needs a known label."""
+        if not self._negatives:
+            return {}
+        labelled = self._known_labels.value() > 0
         found = [*self._shares.means(), *self._means.means()]
         means = dict(zip((*_OF_GRADIENT, *_OF_ALL), found, strict=True))
         quantiles = [round(2**each, 4) for each in self._effective.row()["quantiles"]]
@@ -148,6 +165,33 @@ class GradientShares:
             "push": means["push"],
         }
         return {"gradient": gradient, "coupling": {key: coupling[key] for key in ("counts", "mean", "quantiles")}}
+
+    def scalars(self, row: Mapping[str, Any]) -> dict[str, float]:
+        return floats_at(row, _LOGGED)
+
+
+class Placeholders(Observer):
+    """Observer of placeholders: mean number of rows of a queue's random start that the loss counts as negatives.
+
+    Args:
+        device: device of the queries.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._count = Average(device)
+
+    def add(self, loss: Loss, output: LossOutput) -> None:
+        assert isinstance(output, ObservedOutput)
+        for seen in output.negatives:
+            self._count.add(seen.placeholders)
+
+    def row(self) -> dict[str, Any]:
+        """Entry `placeholders`; empty where there are none."""
+        mean = self._count.value()
+        return {"placeholders": {"mean": mean}} if mean > 0 else {}
+
+    def scalars(self, row: Mapping[str, Any]) -> dict[str, float]:
+        return {}
 
 
 MIXES = ("pair_mix", "query_mix")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from contrast.distributed import gather_detached
+from contrast.losses import Loss, LossOutput
 from contrast.observation.blocks import as_numbers
-from contrast.observation.sums import SHARES, draws
+from contrast.observation.observer import ObservedOutput, Observer, floats_at
+from contrast.observation.sums import SHARES, Average, Histogram, array, draws
 
-__all__ = ["Order", "Rows", "health", "uniformity"]
+__all__ = ["Health", "Order", "Rows", "health", "uniformity"]
 
 FEWEST, MOST = 256, 1024
 """Bounds on the number of sampled rows: twice the width, within these; sampling depends only on the rows' samples."""
@@ -152,3 +155,78 @@ def _quantiles(values: Tensor) -> list[float]:
     ordered = np.sort(values.cpu().numpy().astype(np.float64))
     found = np.interp(_SHARES * (len(ordered) - 1), np.arange(len(ordered)), ordered)
     return [float(f"{value:.6g}") for value in found.tolist()]
+
+
+_MARGIN_BINS = 100
+_LOGGED = {
+    "embedding/alignment": ("embedding", "alignment"),
+    "embedding/uniformity": ("embedding", "uniformity"),
+    "embedding/rank_me": ("embedding", "rank_me"),
+    "features/rank_me": ("features", "rank_me"),
+}
+
+
+class Health(Observer):
+    """Observer of the embeddings of all directions and of the network outputs: alignment, health and margin.
+
+    Args:
+        device: device of the pairs.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._alignment = Average(device)
+        self._margin = Histogram(device, _MARGIN_BINS, -2.0, 2.0)
+        self._negatives = False
+        self._health: dict[str, Any] = {}
+
+    def add(self, loss: Loss, output: LossOutput) -> None:
+        assert isinstance(output, ObservedOutput)
+        for pairs in output.pairs:
+            apart = (pairs.query - pairs.positive).double()
+            self._alignment.add(array(torch.linalg.vecdot(apart, apart).flatten()))
+        for seen in output.negatives:
+            if seen.kinds:
+                self._negatives = True
+                self._margin.add_queries((seen.score - np.maximum(*seen.hardest))[seen.negatives > 0])
+        self._health = _health(loss, output)
+
+    def row(self) -> dict[str, Any]:
+        """Entries `embedding` and, where the network outputs were recorded, `features`."""
+        embedding = {"alignment": self._alignment.value()} | self._health["embedding"]
+        if self._negatives:
+            margin = self._margin.row()
+            embedding["margin"] = {"mean": margin["mean"], "quantiles": margin["quantiles"]}
+        return self._health | {"embedding": embedding}
+
+    def scalars(self, row: Mapping[str, Any]) -> dict[str, float]:
+        return floats_at(row, _LOGGED)
+
+
+def _health(loss: Loss, output: ObservedOutput) -> dict[str, Any]:
+    queries = torch.cat([pairs.query for pairs in output.pairs], dim=-2)
+    order = Order(torch.cat([pairs.index for pairs in output.pairs]), torch.cat(output.draws))
+    by_head = [Rows(each, order) for each in (queries.flatten(0, -3) if queries.ndim > 2 else queries[None])]
+    unit = loss.unit_embeddings
+    found = {"embedding": _mean([health(rows, unit) | {"uniformity": uniformity(rows)} for rows in by_head])}
+    if output.raw is not None:
+        raw = output.raw
+        order = order.of(raw.index)
+        heads = raw.embeddings.flatten(0, -3) if raw.embeddings.ndim > 2 else raw.embeddings[None]
+        found["embedding"] |= _mean([{"norm": Rows(each, order).norms()} for each in heads])
+        found["features"] = health(Rows(raw.features, order), unit=False)
+    return found
+
+
+def _mean(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Mean over heads of nested mappings and lists of numbers with the same structure."""
+    if len(parts) == 1:
+        return dict(parts[0])
+    return {name: _mean_of([part[name] for part in parts]) for name in parts[0]}
+
+
+def _mean_of(values: Sequence[Any]) -> Any:
+    if isinstance(values[0], Mapping):
+        return _mean(values)
+    if isinstance(values[0], list):
+        return [_mean_of(each) for each in zip(*values, strict=True)]
+    return values[0] if isinstance(values[0], int) else math.fsum(values) / len(values)

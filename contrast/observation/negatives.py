@@ -15,7 +15,6 @@ from contrast.losses import LogitLoss, NegativeLogits, PositiveLogits
 from contrast.observation.blocks import PLACEHOLDER, SOURCES, Block, Ranked, RankedNumbers, blocks
 from contrast.observation.gradient import LogitGradient, logit_gradient
 from contrast.observation.sums import Array, array
-from contrast.observation.temperatures import single_temperature
 from contrast.pairs import Pairs
 
 __all__ = ["PerQuery", "per_query", "positive"]
@@ -24,10 +23,12 @@ __all__ = ["PerQuery", "per_query", "positive"]
 class PerQuery(NamedTuple):
     """Sums over each query's negatives, arrays (n,), and its hardest negatives.
 
-    Placeholders do not count as negatives here. The loss has them among its negatives, so they count in `push` and
-    `partition`.
+    Heads and queries are one axis, n = h · b. Placeholders do not count as negatives here. The loss has them among its
+    negatives, so they count in `push` and `partition`.
 
     Attributes:
+        score: score of the positive.
+        logit: logit of the positive.
         negatives: number of negatives.
         placeholders: number of placeholders that the loss has in addition.
         total: Σ g, where g is the relative gradient magnitude of a negative, in proportion to |∂L/∂l|.
@@ -45,6 +46,8 @@ class PerQuery(NamedTuple):
         kinds: kinds of negatives that occur.
     """
 
+    score: Array
+    logit: Array
     negatives: Array
     placeholders: Array
     total: Array
@@ -77,19 +80,19 @@ def per_query(
         pairs: pairs after the transforms.
         positives, negatives: their logits.
         labels: labels of the training samples, (n,); None without labels.
-        look: further observer, called with every block except placeholders.
+        look: called with every block except placeholders.
     """
     gradient = logit_gradient(loss, pairs, positives, negatives)
     known = [partition for scale, _, partition in gradient.sums if scale == 1]
     partition = known[0] if known else negatives.logsumexp().detach()
-    sums = _Sums(gradient, partition, labels is not None, single_temperature(loss.temperature) is not None)
+    sums = _Sums(gradient, partition, labels is not None, loss.temperature.single() is not None)
     for block in blocks(pairs, negatives, labels):
         if block.kind == PLACEHOLDER:
             sums.add_placeholders(block)
         else:
             look(block)
             sums.add(block)
-    return sums.finished(partition)
+    return sums.finished(positives, partition)
 
 
 def positive(total: Array) -> Array:
@@ -148,7 +151,7 @@ class _Sums:
         logit = block.tile.logit.flatten(0, -2)
         self.entropy += self.partition.flatten() * total - torch.linalg.vecdot(size, logit)
 
-    def finished(self, partition: Tensor) -> PerQuery:
+    def finished(self, positives: PositiveLogits, partition: Tensor) -> PerQuery:
         softmax = self.gradient.is_softmax
         push = self.gradient.push(self.total + self.on_placeholders)
         sums = [self.negatives, self.placeholders, self.total, push, self.entropy, self.mixed, self.false]
@@ -164,6 +167,8 @@ class _Sums:
         every = functools.reduce(Ranked.merged, self.sources.values()) if self.sources else Ranked()
         sources = {name: each.looked_at() for name, each in self.sources.items()}
         return PerQuery(
+            score=array(positives.score.flatten()),
+            logit=array(positives.logit.flatten()),
             negatives=negatives,
             placeholders=placeholders,
             total=total,

@@ -1,19 +1,21 @@
-"""Score statistics: histograms of positives and negatives, and their separation."""
+"""Score statistics: histograms of positives and negatives, their separation, and the accuracy of the pretext task."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from contrast.losses import Loss, LossOutput
 from contrast.observation.blocks import KINDS, Block
-from contrast.observation.negatives import PerQuery
-from contrast.observation.sums import Array, Histogram, array
+from contrast.observation.observer import ObservedOutput, Observer, floats_at
+from contrast.observation.sums import Array, Average, Histogram, array
+from contrast.pairs import Pairs
 
-__all__ = ["BINS", "Scores", "separation"]
+__all__ = ["BINS", "PretextAccuracy", "Scores", "separation"]
 
 
 def separation(positive: Array, negative: Array, shown: int) -> dict[str, Any]:
@@ -62,42 +64,37 @@ _SUMS = {
 """Histograms that are sums of other histograms."""
 
 
-class Scores:
-    """Score histograms over queries of all directions and processes.
+_LOGGED = {
+    "scores/auc": ("separation", "auc"),
+    "scores/d_prime": ("separation", "d_prime"),
+    "scores/overlap": ("separation", "overlap"),
+}
+
+
+class Scores(Observer):
+    """Observer of scores: one histogram per kind of pair, over queries of all directions and processes.
 
     Args:
         device: device of the pairs.
-
-    Attributes:
-        margin: histogram of the positive's score minus the hardest negative's score.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._kinds: dict[str, Histogram] = {}
-        self.margin = Histogram(device, BINS, -2.0, 2.0)
 
-    def add_positives(self, score: Tensor) -> None:
-        """Add the score of each query's positive."""
-        self._of("positive").add_queries(array(score.flatten()))
-
-    def add_block(self, block: Block) -> None:
-        """Add a block of negatives."""
+    def add_negatives(self, pairs: Pairs, block: Block) -> None:
         self._of(block.kind).add(block.score, block.weight)
         if block.same is not None:
             self._of("same_class").add(block.score[block.same == 1][None])  # few: indexing beats a mask
 
-    def add_hardest(self, positive: Array, seen: PerQuery) -> None:
-        """Add the hardest negatives of each query, and the margin of its positive over the hardest.
-
-        Args:
-            positive: score of each query's positive, (n,).
-            seen: sums over each query's negatives.
-        """
-        hardest = seen.ranked.score[:, :_HARDEST].flatten()
-        self._of("hardest").add_queries(hardest, ~np.isneginf(hardest))
-        some = seen.negatives > 0
-        self.margin.add_queries((positive - np.maximum(*seen.hardest))[some])
+    def add(self, loss: Loss, output: LossOutput) -> None:
+        assert isinstance(output, ObservedOutput)
+        for score in output.positive:
+            self._of("positive").add_queries(array(score.flatten()))
+        for seen in output.negatives:
+            if seen.kinds:
+                hardest = seen.ranked.score[:, :_HARDEST].flatten()
+                self._of("hardest").add_queries(hardest, ~np.isneginf(hardest))
 
     def row(self) -> dict[str, Any]:
         """All non-empty histograms, and `separation`."""
@@ -111,5 +108,44 @@ class Scores:
         apart = separation(sums["positive"], sums["negative"], BINS) if "negative" in sums else {}
         return {**shown, **({"separation": apart} if apart else {})}
 
+    def scalars(self, row: Mapping[str, Any]) -> dict[str, float]:
+        return floats_at(row, _LOGGED)
+
     def _of(self, kind: str) -> Histogram:
         return self._kinds.setdefault(kind, Histogram(self._device, BINS))
+
+
+class PretextAccuracy(Observer):
+    """Observer of the pretext accuracy: share of queries whose positive has a higher score than all negatives.
+
+    Its numbers are in ``metrics.jsonl`` only: `proxy/accuracy`, and where there are mixes
+    `proxy/accuracy_without_mixes`, which compares with real rows only.
+
+    Args:
+        device: device of the pairs.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._all, self._real = Average(device), Average(device)
+        self._negatives = self._mixes = False
+
+    def add(self, loss: Loss, output: LossOutput) -> None:
+        assert isinstance(output, ObservedOutput)
+        for seen in output.negatives:
+            if not seen.kinds:
+                continue
+            self._negatives = True
+            self._mixes |= bool({"pair_mix", "query_mix"} & seen.kinds)
+            real, mixed = seen.hardest
+            some = seen.negatives > 0
+            self._all.add(seen.score > np.maximum(real, mixed), some)
+            self._real.add(seen.score > real, some)
+
+    def row(self) -> dict[str, Any]:
+        return {}
+
+    def scalars(self, row: Mapping[str, Any]) -> dict[str, float]:
+        found = {"proxy/accuracy": self._all.value()} if self._negatives else {}
+        if self._mixes:
+            found["proxy/accuracy_without_mixes"] = self._real.value()
+        return {name: value for name, value in found.items() if not math.isnan(value)}

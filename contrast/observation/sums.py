@@ -63,7 +63,7 @@ class Histogram:
         self._few = np.zeros(self._fine + 3)
 
     def add(self, values: Tensor, weight: Tensor | None = None) -> None:
-        """Add numbers of pairs.
+        """Add numbers of pairs; they stay on their device.
 
         Args:
             values: finite numbers, (n, t).
@@ -103,6 +103,16 @@ class Histogram:
     def row(self) -> dict[str, Any]:
         """Counts, mean, standard deviation and quantiles over all processes."""
         return self.described(self.added_up())
+
+    def recorded(self) -> dict[str, Any]:
+        """The row with the ends of its bins as ``edges``, as an `Observer` records it; empty if nothing was added.
+
+        This is a collective call: every process must make it.
+        """
+        sums = self.added_up()
+        if not sums[-3]:
+            return {}
+        return {"edges": np.linspace(self.low, self.high, self.bins + 1).round(9).tolist(), **self.described(sums)}
 
     def described(self, sums: Array) -> dict[str, Any]:
         """Counts, mean, standard deviation and quantiles from the result of `added_up`."""

@@ -1,18 +1,20 @@
-"""Statistics of an adaptive temperature: mean, spread and relation to scores."""
+"""Statistics of temperatures: the single value, or mean, spread and relation to scores of one that differs by pair."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from contrast.losses import Temperature
+from contrast.losses import Loss, LossOutput, Temperature
 from contrast.observation.blocks import Block
+from contrast.observation.observer import ObservedOutput, Observer
 from contrast.observation.sums import added_up
 from contrast.pairs import Pairs
 
-__all__ = ["Temperatures", "single_temperature"]
+__all__ = ["PairTemperature", "SingleTemperature", "Temperatures", "single_temperature"]
 
 _BINS = 20
 
@@ -23,11 +25,32 @@ def single_temperature(temperature: Temperature) -> Tensor | None:
     return None if tau is None else tau.detach().float()  # as rows of earlier runs have it
 
 
-class Temperatures:
-    """Statistics of an adaptive temperature by head: mean and spread of τ, and its relation to the score.
+class SingleTemperature(Observer):
+    """Observer of a temperature that is the same for all pairs.
 
     Args:
-        temperature: the adaptive temperature.
+        temperature: the temperature; one that differs from pair to pair gives no row.
+    """
+
+    def __init__(self, temperature: Temperature) -> None:
+        self._temperature = temperature
+        self._value: Tensor | None = None
+
+    def add(self, loss: Loss, output: LossOutput) -> None:
+        self._value = single_temperature(self._temperature)
+
+    def row(self) -> dict[str, Any]:
+        return {} if self._value is None else {"temperature": {"value": self._value.item()}}
+
+    def scalars(self, row: Mapping[str, Any]) -> dict[str, float]:
+        return {}
+
+
+class Temperatures(Observer):
+    """Observer of a temperature that differs by pair, for each head: mean and spread of τ, and relation to the score.
+
+    Args:
+        temperature: the temperature.
         device: device of the pairs.
         heads: number of heads.
     """
@@ -38,12 +61,12 @@ class Temperatures:
         nothing = torch.zeros(heads, 6 + 2 * _BINS, dtype=torch.float64, device=device)
         self.sums = {"positive": nothing, "negative": nothing.clone()}
 
-    def add_positives(self, pairs: Pairs, score: Tensor) -> None:
-        """Add the temperature of each query's positive."""
-        self._add("positive", score, self.temperature.of_pairs(pairs.query, pairs.positive), None)
+    def add(self, loss: Loss, output: LossOutput) -> None:
+        assert isinstance(output, ObservedOutput)
+        for pairs, score in zip(output.pairs, output.positive, strict=True):
+            self._add("positive", score, self.temperature.of_pairs(pairs.query, pairs.positive), None)
 
     def add_negatives(self, pairs: Pairs, block: Block) -> None:
-        """Add the temperatures of a block of negatives."""
         tile = block.tile
         stop = tile.start + tile.score.shape[-1]
         query = pairs.query[..., :, None, :]
@@ -53,11 +76,21 @@ class Temperatures:
             rows = pairs.negatives[..., None, tile.start : stop, :]
         self._add("negative", tile.score, self.temperature.of_pairs(query, rows), tile.offered)
 
-    def row(self) -> list[dict[str, Any]]:
-        """One mapping per head, over all processes."""
+    def row(self) -> dict[str, Any]:
+        """Entry `temperature`, with one mapping per head."""
         sums = {side: added_up(each) for side, each in self.sums.items()}
         heads = len(sums["positive"])
-        return [{side: _described(each[head]) for side, each in sums.items()} for head in range(heads)]
+        by_head = [{side: _described(each[head]) for side, each in sums.items()} for head in range(heads)]
+        return {"temperature": {"heads": by_head}}
+
+    def scalars(self, row: Mapping[str, Any]) -> dict[str, float]:
+        heads = row.get("temperature", {}).get("heads", [])
+        return {
+            f"temperature/head{head}/{side}": of["mean"]
+            for head, sides in enumerate(heads)
+            for side, of in sides.items()
+            if of
+        }
 
     def _add(self, side: str, score: Tensor, temperature: Tensor, offered: Tensor | None) -> None:
         heads = len(self.sums[side])

@@ -14,6 +14,7 @@ from contrast.report.numbers import short
 
 __all__ = [
     "FAR",
+    "RUN_COLOURS",
     "SEEN",
     "Axis",
     "Chart",

@@ -64,11 +64,11 @@ def numbers_at(row: dict[str, Any], *path: str) -> list[float | None]:
     return [number(value) for value in values] if isinstance(values, list) else []
 
 
-def some_of(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Sample at most `MOST_ROWS` rows, evenly spread, with the first and the last."""
-    if len(rows) <= MOST_ROWS:
+def some_of(rows: Sequence[dict[str, Any]], most: int = MOST_ROWS) -> list[dict[str, Any]]:
+    """Sample at most `most` rows, evenly spread, with the first and the last."""
+    if len(rows) <= most:
         return list(rows)
-    return [rows[round(place * (len(rows) - 1) / (MOST_ROWS - 1))] for place in range(MOST_ROWS)]
+    return [rows[round(place * (len(rows) - 1) / (most - 1))] for place in range(most)]
 
 
 def curve(rows: Sequence[dict[str, Any]], *path: str, share: int | None = None) -> list[tuple[int, float]]:

@@ -21,6 +21,7 @@ from contrast.report.figures.differences import differences
 from contrast.report.figures.embedding import embedding_health
 from contrast.report.figures.gradients import coupling, gradient_shares, temperatures
 from contrast.report.figures.negatives import false_negatives, hardness_profile, memory_bank
+from contrast.report.figures.other import other_records
 from contrast.report.figures.pairs import bad_pairs, data_map, gallery
 from contrast.report.figures.scores import pretext_accuracy, score_densities, score_separation
 from contrast.report.figures.training import knn_accuracy, learning_rate, training_loss
@@ -77,6 +78,8 @@ SECTIONS = (
 )
 BETWEEN = Section("differences", "Differences", (differences,))
 """Section that is shown only when the page compares several runs."""
+OTHER = Section("other", "Other records", ())
+"""Section of all records that no figure claims; it is left out where there are none."""
 
 
 def read_runs(folders: Sequence[RunFolder]) -> list[RunRecord]:
@@ -102,6 +105,8 @@ def build_page(runs: Sequence[RunRecord], around: Around | None = None) -> str:
     """
     shown = (*SECTIONS, BETWEEN) if len(runs) > 1 else SECTIONS
     sections = [(section, [draw(runs) for draw in section.figures]) for section in shown]
+    if others := other_records(runs):
+        sections.append((OTHER, list(others)))
     figures = [figure for _, found in sections for figure in found if isinstance(figure, Figure)]
     theme = json.loads(asset("theme.json"))
     overviews = [overview(run) for run in runs]

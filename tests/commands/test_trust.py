@@ -158,7 +158,11 @@ SLOTS_OF_RUNS = (
     *("model.loss.transforms", "model.loss.weighting", "model.optimizer", "model.schedule", "model.bank"),
     *("data", "data.train", "data.test", "data.views"),
 )
-SLOTS_OF_TRAINERS = ("trainer.logger", "trainer.callbacks", "trainer.strategy", "trainer.plugins", "trainer.profiler")
+SLOTS_OF_TRAINERS = (
+    *("trainer.logger", "trainer.callbacks", "trainer.strategy", "trainer.plugins", "trainer.profiler"),
+    "scores.observers",
+)
+"""Slots that an evaluation does not read."""
 
 
 def _as_written(name: str, number: int) -> Any:

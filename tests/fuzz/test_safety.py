@@ -31,6 +31,7 @@ SLOTS = [
     *("model", "model__backbone", "model__head", "model__loss", "model__optimizer", "model__schedule", "model__bank"),
     *("model__loss__objective", "model__loss__temperature", "model__loss__weighting", "data", "data__train"),
     *("data__test", "data__views", "trainer__logger", "trainer__callbacks", "trainer__strategy", "trainer__profiler"),
+    "scores__observers",
 ]
 BUILT = ["model", "backbone", "head", "loss", "optimizer", "bank"]
 TRAPS = [

@@ -175,8 +175,9 @@ FALSE_NEGATIVES_NAME, FALSE_NEGATIVES_TITLE = "false-negatives", "False negative
 FALSE_NEGATIVES_READING = (
     "False negatives: negatives of the query's own class according to the labels, which the loss does not see. Left: "
     "their share by hardness rank in the last tenth of the rows, each kind of negative ranked separately, compared "
-    "with random training samples. Right: over training, their share of all negatives, of the hardest negative and of "
-    "the gradient (this share pushes samples of one class apart), compared with random samples."
+    "with random training samples. Right: over training, their share of all negatives, of the hardest negative, of the "
+    "gradient (this share pushes samples of one class apart) and of the softmax denominator (equal to the gradient's "
+    "share for InfoNCE); the first is compared with random samples."
 )
 FALSE_NEGATIVES_REASON = (
     "No row of scores.jsonl has class statistics: the data have no labels, or the method has no negatives."
@@ -198,6 +199,7 @@ COURSE = Course(
         Line("random samples", ("false_negatives", "random"), "muted"),
         Line("of the hardest", ("hardness", "same_class", "all"), "negative", 0),
         Line("of the gradient", ("gradient", "same_class"), "run-3"),
+        Line("of the softmax denominator", ("false_negatives", "denominator"), "run-4", dashed=True),
     ),
     ".0%",
     zero=True,
