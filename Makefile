@@ -11,7 +11,10 @@ INSTALL := $(UV) pip install -q --compile-bytecode --python $(PY)
 KILLS := 100
 EPOCHS := 6
 BENCH := .venv-bench
-.PHONY: bench demo test test-slow lint docs compare exact fuzz lock clean
+.PHONY: install bench demo test test-slow lint docs site compare exact fuzz lock clean
+
+# What a user needs, in .venv.
+install: $(VENV)/.installed
 
 # The whole tour on scikit-learn's digits: pretrain, probe, compare with baselines, report. Minutes on two cores.
 demo: $(VENV)/.installed
@@ -33,6 +36,11 @@ lint: $(VENV)/.installed-dev
 # Every command and snippet of README and docs.
 docs: $(VENV)/.installed-dev
 	$(PY) -m docs.make.run_docs
+
+# The documentation as pages in site/, which a browser opens from the folder: it loads nothing from a network. Not with
+# -q, which would hide the warnings that --strict counts.
+site: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 # A grid of configurations x seeds, and its table: docs/compare.md. It goes on where it was interrupted.
 compare: $(VENV)/.installed
@@ -85,4 +93,4 @@ $(BENCH)/.installed: requirements.lock requirements-bench.lock | $(VENV)/.uv
 	mkdir -p runs && touch $@
 
 clean:
-	rm -rf $(VENV) $(BENCH) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(BENCH) site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

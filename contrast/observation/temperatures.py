@@ -14,7 +14,7 @@ from contrast.observation.observer import ObservedOutput, Observer
 from contrast.observation.sums import added_up
 from contrast.pairs import Pairs
 
-__all__ = ["PairTemperature", "SingleTemperature", "Temperatures", "single_temperature"]
+__all__ = ["SingleTemperature", "Temperatures", "single_temperature"]
 
 _BINS = 20
 

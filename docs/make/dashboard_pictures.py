@@ -3,6 +3,7 @@
     python -m tests.harness.sick_runs RUNS/sick
     python -m tests.harness.real_runs RUNS/real
     contrast pretrain --config configs/demo.yaml --run RUNS/demo
+    the runs of docs/tutorial.md in RUNS/tutorial
     python -m docs.make.dashboard_pictures RUNS docs [PICTURE...]
 
 It needs Chromium.
@@ -58,6 +59,9 @@ def _of(run: str, *figures: str) -> list[Picture]:
 MIXES = "#scale=log&negatives=hardest+pair_mix+query_mix"
 PICTURES = [
     Picture("images/report.png", "score-densities", ("demo",)),
+    Picture("images/tutorial/scores.png", "score-densities", ("tutorial/infonce",)),
+    Picture("images/tutorial/hardness.png", "hardness-profile", ("tutorial/infonce", "tutorial/hinge")),
+    Picture("images/tutorial/false_negatives.png", "false-negatives", ("tutorial/infonce", "tutorial/hinge")),
     *_of("sick/healthy", "score-densities", "embedding-health", "false-negatives", "gallery"),
     *_of("sick/loss-start", "score-densities"),
     *_of("sick/collapse", "score-densities", "embedding-health"),

@@ -1,4 +1,4 @@
-"""Checks of your own classes: whether an observer has the properties that a run relies on."""
+"""Check of an observer: the properties that a run relies on."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ __all__ = ["check_observer"]
 
 _SAMPLES, _WIDTH = 8, 6
 _SECONDS = 300  # for two processes, most of which they need to import torch
-_PROCESS = "import sys; sys.path[:] = {path!r}; from contrast.testing import observe_part; observe_part(sys.argv[1:])"
+_PROCESS = "import sys; sys.path[:] = {path!r}; from contrast.testing.observer import observe_part; observe_part(sys.argv[1:])"
 
 
 def check_observer(observer: Observer, processes: bool = True) -> None:
