@@ -24,7 +24,8 @@ PATTERNS = (
     ),
     (r"\b(is|are|was|were) to be\b", "must be, or: will be", "the loss is to be finite"),
     (
-        r"(?<!\bthere )\b(is|are|was|were) no (?!more\b|less\b|(larg|small|bett|long|high|low|great|old|new|short|wid|fast|slow)er\b)(?=\w)",
+        r"(?<!\bthere )\b(is|are|was|were) no "
+        r"(?!more\b|less\b|(larg|small|bett|long|high|low|great|old|new|short|wid|fast|slow)er\b)(?=\w)",
         "is not a, or: invalid",
         "'x' is no number",
     ),
