@@ -287,7 +287,7 @@ def test_a_checkpoint_that_names_no_data_is_refused_by_the_size_of_its_state(pai
 
 def test_the_flag_without_a_resume_is_refused(capsys):
     assert main(["pretrain", "--resume-on-changed-data"]) == 2
-    assert "give --resume FOLDER" in capsys.readouterr().err
+    assert "needs --resume FOLDER: give both" in capsys.readouterr().err
 
 
 NUMBERS = st.lists(st.integers(0, 19), unique=True, min_size=1, max_size=12)

@@ -22,7 +22,7 @@ def simclr(weighting: BadPairMining | None = None) -> SimCLR:
 def test_state_by_sample_is_said_from_a_gigabyte_on(samples: int, size: str | None) -> None:
     found = _state_by_sample(simclr(), samples, {"pairs": {"epochs": 40}})
     expected = (
-        f"state   {size} in each checkpoint, 60 bytes for each of 20,000,000 samples; --pairs.epochs 0 leaves the"
+        f"state   {size} in each checkpoint, 60 bytes for each of 20,000,000 samples; --pairs.epochs 0 turns the pair"
     )
     assert found.startswith(expected) if size else found == ""
     assert _state_by_sample(simclr(), samples, {"pairs": {"epochs": 0}}) == ""

@@ -44,7 +44,7 @@ def test_wrong_input_is_named(runs: list[Path], tmp_path: Path) -> None:
     run = str(runs[0])
     for arguments, message in {
         (str(tmp_path / "nowhere"),): "no run folder",
-        (str(tmp_path / "empty"),): "holds no config.yaml",
+        (str(tmp_path / "empty"),): "has no config.yaml",
         (run, f"{run}/../a"): "given twice",
         (run, "--output", str(tmp_path)): "is a folder",
         (run, "--output", str(tmp_path / "no" / "page.html")): "there is no folder",

@@ -64,4 +64,4 @@ def test_a_figure_of_too_many_lines_is_refused(tmp_path: Path, capsys: pytest.Ca
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path)]) == 2
-    assert "is no run folder" in capsys.readouterr().err
+    assert "is not a run folder" in capsys.readouterr().err
