@@ -126,7 +126,7 @@ class Recorder(lightning.Callback):
             append_row(self.folder.scores, {"step": self._step, "epoch": trainer.current_epoch, **row, **listed})
             for name, part in row.items():
                 if "counts" in part:
-                    edges = HEADER["coupling_edges" if name == "coupling" else "edges"]
+                    edges: Any = HEADER["coupling_edges" if name == "coupling" else "edges"]
                     log_histogram(trainer.loggers, f"scores/{name}", part["counts"], self._step, edges)
             for path, part in histograms(listed):
                 log_histogram(trainer.loggers, "/".join(path), part["counts"], self._step, part["edges"])

@@ -165,14 +165,16 @@ def _not_counts(value: Any, place: str) -> str:
 
 def _not_fitting(trainer: lightning.Trainer, stored: Mapping[str, Any]) -> str:
     """What in the stored schedules and optimiser states does not fit this run's; empty if all of it fits."""
-    schedules, states = stored.get("lr_schedulers"), stored.get("optimizer_states")
-    for name, value in (("lr_schedulers", schedules), ("optimizer_states", states)):
+    lists: dict[str, list[Any]] = {}
+    for name in ("lr_schedulers", "optimizer_states"):
+        value = stored.get(name)
         if not isinstance(value, list):
             return f"{name} is {_shown(value)}, not a list"
-    for i, (kept, each) in enumerate(zip(schedules, trainer.lr_scheduler_configs, strict=False)):
+        lists[name] = value
+    for i, (kept, each) in enumerate(zip(lists["lr_schedulers"], trainer.lr_scheduler_configs, strict=False)):
         if wrong := _other_kind(each.scheduler.state_dict(), kept, f"lr_schedulers[{i}]"):
             return wrong
-    for i, (kept, optimizer) in enumerate(zip(states, trainer.optimizers, strict=False)):
+    for i, (kept, optimizer) in enumerate(zip(lists["optimizer_states"], trainer.optimizers, strict=False)):
         place = f"optimizer_states[{i}]"
         groups = optimizer.state_dict()["param_groups"]
         if wrong := _other_kind(groups, kept["param_groups"], f"{place}.param_groups"):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import inspect
+import io
+import shlex
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, get_args, get_type_hints
@@ -46,6 +48,7 @@ __all__ = [
     "check",
     "evaluation_parser",
     "import_from_here",
+    "print_class_help",
     "refused_in_one_line",
     "resolve",
     "run_parser",
@@ -240,6 +243,32 @@ def build(parser: jsonargparse.ArgumentParser, typed: Any, received: bool = Fals
     facts = TrainingFacts(received)
     with caches_only_read() if received else contextlib.nullcontext():
         return refused_in_one_line(lambda: parser.instantiate(typed, instantiators=facts.instantiators()))
+
+
+def print_class_help(parser: jsonargparse.ArgumentParser, words: Sequence[str]) -> None:
+    """Print the arguments of the class that a flag like ``--model.help MoCo`` asks for, and leave the program.
+
+    Args:
+        parser: the parser of a run's configuration.
+        words: the command line's words; only the request for help.
+
+    Raises:
+        InputError: one line, for an unknown class or words besides the request.
+        SystemExit: with code 0, after the help is printed.
+    """
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            refused_in_one_line(lambda: parser.parse_args(list(words)))
+    except SystemExit as end:
+        if not end.code:
+            raise
+        # The parser that jsonargparse makes for the class prints its usage and its own error.
+        reason = errors.getvalue().rpartition("error:")[2].strip()
+        raise InputError(
+            f"{shlex.join(words)}: {reason}: ask for one class and give nothing else, as in: contrast pretrain "
+            "--model.help MoCo"
+        ) from end
 
 
 def refused_in_one_line(action: Callable[[], Any]) -> Any:

@@ -242,12 +242,12 @@ def _write(file: Path, text: str) -> None:
 
 def _costs(
     configs: Mapping[Cell, Config], done: Mapping[Cell, Mapping[str, Any]], threads: int
-) -> dict[tuple[str, str | None], Mapping[str, Any]]:
+) -> dict[tuple[str | None, str | None], Mapping[str, Any]]:
     """Cost of the loss, measured once for each row and column, on its first finished cell."""
     from contrast.commands.compare_cost import loss_cost
     from contrast.compare.grid import fingerprint
 
-    costs: dict[tuple[str, str | None], Mapping[str, Any]] = {}
+    costs: dict[tuple[str | None, str | None], Mapping[str, Any]] = {}
     for cell, content in done.items():
         if (cell.row, cell.column) not in costs:
             keys = (fingerprint(configs[cell]), content["configuration"])

@@ -125,7 +125,7 @@ def training_seconds(folder: RunFolder) -> float:
 
 
 def _evaluate(folder: RunFolder, asked: Evaluation, config: Mapping[str, Any]) -> dict[str, Any]:
-    from contrast.commands.evaluating import told
+    from contrast.commands.evaluating import origin
     from contrast.commands.loading import load_run
     from contrast.evaluation import choose_device, write_result
 
@@ -134,7 +134,7 @@ def _evaluate(folder: RunFolder, asked: Evaluation, config: Mapping[str, Any]) -
         raise InputError(f"the training data changed while the cell was trained ({difference}): start the cell again")
     run.data.setup("test")
     numbers, results, data = evaluate_encoder(
-        run.encoder, run.data, folder.features, choose_device("auto"), asked, told(run)
+        run.encoder, run.data, folder.features, choose_device("auto"), asked, origin(run)
     )
     for result in results.values():
         write_result(folder.evaluations, result)

@@ -79,7 +79,7 @@ def _pretrain(request: Request, stored: Stored | None) -> RunFolder:
     config, received = _received(request, composition.config)
     parser = typed_side.run_parser()
     if request.typed_help:
-        typed_side.refused_in_one_line(lambda: parser.parse_args(list(request.typed_help)))
+        typed_side.print_class_help(parser, request.typed_help)
     _, plain = typed_side.resolve(parser, complete(config))
     plain, chosen = with_chosen_stem(plain)
     if stored is not None:

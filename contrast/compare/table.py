@@ -25,7 +25,7 @@ def accuracy_titles(evaluate: Mapping[str, Any]) -> dict[str, str]:
 def summarise(
     grid: Grid,
     cells: Sequence[Content],
-    costs: Mapping[tuple[str, str | None], Content],
+    costs: Mapping[tuple[str | None, str | None], Content],
     unfinished: Sequence[str],
     baselines: Sequence[Content] = (),
     failed: Mapping[str, str] | None = None,
@@ -101,12 +101,14 @@ def _entry(
 ) -> dict[str, Any]:
     shared = [seed for seed in own if seed in base]
     names = next(iter(own.values()))["numbers"]
-    steps = [None if each is None else each["step_seconds"] for each in (cost, base_cost)]
+    ratio = None
+    if cost is not None and base_cost is not None and base_cost["step_seconds"] is not None:
+        ratio = None if cost["step_seconds"] is None else cost["step_seconds"] / base_cost["step_seconds"]
     return {
         "seeds": list(own),
         "numbers": {name: _number(name, own, base, shared) for name in names},
         "train_seconds": [cell["train_seconds"] for cell in own.values()],
-        "step_ratio": steps[0] / steps[1] if None not in steps else None,
+        "step_ratio": ratio,
         "loss_cost": None if cost is None else dict(cost),
     }
 

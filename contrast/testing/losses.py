@@ -320,7 +320,7 @@ def _check_finite(name: str, function: Callable[[Pairs, float], Tensor], tempera
                 f"{name} passes no gradient to the queries: a usual cause is detach(), item() or no_grad()",
             )
             require(
-                bool(gradient.isfinite().all()),
+                gradient is not None and bool(gradient.isfinite().all()),
                 f"{name} has a gradient that is not finite at temperature {tau:g} with {kind} views: a usual cause is "
                 "torch.where around a log, a root or a division that is not finite in the branch not taken",
             )

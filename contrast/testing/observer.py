@@ -36,7 +36,9 @@ __all__ = ["check_observer"]
 
 _SAMPLES, _WIDTH = 8, 6
 _SECONDS = 300  # for two processes, most of which they need to import torch
-_PROCESS = "import sys; sys.path[:] = {path!r}; from contrast.testing.observer import observe_part; observe_part(sys.argv[1:])"
+_PROCESS = (
+    "import sys; sys.path[:] = {path!r}; from contrast.testing.observer import observe_part; observe_part(sys.argv[1:])"
+)
 
 
 def check_observer(observer: Observer, processes: bool = True) -> None:
@@ -223,8 +225,8 @@ def _check_device(
             return Pairs(**{name: each for name, each in fields.items() if each is not None})
         return value.to("cuda") if isinstance(value, Tensor) else value
 
-    there = LossOutput(*(moved(each) for each in (output.loss, output.losses, output.weights)),
-                       pairs=tuple(map(moved, output.pairs)))  # fmt: skip
+    loss_value, losses, weights = (moved(each) for each in (output.loss, output.losses, output.weights))
+    there = LossOutput(loss_value, losses, weights, tuple(map(moved, output.pairs)))
     device_raw = None if raw is None else RawRows(*map(moved, raw))
     on_device = copy.deepcopy(loss).to("cuda")
     row = _row(

@@ -85,6 +85,9 @@ def refused(capsys: pytest.CaptureFixture[str], code: int, *words: str) -> None:
         (["--data.views.size", "0"], ["size"]),
         (["--trainer.precision", "64-true"], ["trainer.precision 64-true", "32-true"]),
         (["--model.help", "Nope"], ["Nope"]),
+        (["--model.help", "SimCLR", "more"], ["unrecognized arguments: more", "ask for one class"]),
+        (["--model.help", "--model.help", ""], ["unrecognized arguments", "ask for one class"]),
+        (["--data.help", "--data.help", "Digits"], ["unrecognized arguments: Digits", "ask for one class"]),
     ],
 )  # fmt: skip
 def test_configurations(
