@@ -209,15 +209,11 @@ class Pairs:
         """
         first, pairs = offered[0], self
         if first.keys.shape[-2]:
-            marks = [
-                torch.zeros_like(index, dtype=torch.bool) if mark is None else mark
-                for mark, index in ((self.placeholder, self.negative_index), (first.placeholder, first.index))
-            ]
             pairs = replace(
                 self,
                 negatives=_behind(self.negatives, self._by_head([each.keys for each in offered]), dim=-2),
                 negative_index=_behind(self.negative_index, first.index),
-                placeholder=_behind(*marks),
+                placeholder=_behind(_marks(self), _marks(first)),
             )
         own = [each.own for each in offered if each.own is not None]
         if not own:
@@ -252,6 +248,11 @@ def _parents(parents: Tensor | None, index: Tensor, rows: Tensor) -> Tensor:
         return parents
     alone = torch.nn.functional.pad(index.clamp(min=UNKNOWN)[..., None], (0, 1), value=UNKNOWN)
     return alone.expand(*rows.shape[:-3], *alone.shape)
+
+
+def _marks(rows: Pairs | Negatives) -> Tensor:
+    index = rows.negative_index if isinstance(rows, Pairs) else rows.index
+    return index.new_zeros(len(index), dtype=torch.bool) if rows.placeholder is None else rows.placeholder
 
 
 def _behind(before: Tensor, rows: Tensor, dim: int = 0) -> Tensor:

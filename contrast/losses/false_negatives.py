@@ -146,7 +146,7 @@ class SameClassRemoval(PairTransform):
     @checked
     def __init__(self, labels: Int[Tensor, " n"] | None = None) -> None:
         super().__init__()
-        self.labels = LabelTable("SameClassRemoval", labels)
+        self.labels = LabelTable(type(self).__name__, labels)
 
     def forward(self, pairs: Pairs) -> Pairs:
         query = self.labels(pairs.index)

@@ -63,7 +63,7 @@ class LOOK(LogitLoss):
         super().__init__()
         if neighbours < 1:
             raise InputError(f"LOOK's neighbours {neighbours} is below 1: say 200")
-        self.labels = LabelTable("LOOK", labels)
+        self.labels = LabelTable(type(self).__name__, labels)
         self.neighbours = neighbours
         self.temperature = as_temperature(temperature)
         self.weighting = weighting
@@ -101,7 +101,7 @@ class LOOK(LogitLoss):
 
         The rows that count are the neighbours of the query's class, or the nearest row of the class if no neighbour is.
         """
-        seen = labelled_logits("LOOK", pairs, self.labels, self.temperature)
+        seen = labelled_logits(type(self).__name__, pairs, self.labels, self.temperature)
         voting = seen.offered & seen.labelled
         if pairs.placeholder is not None:
             voting = voting & ~pairs.placeholder

@@ -75,7 +75,7 @@ class DCL(Objective):
     """
 
     def forward(self, positive: PositiveLogits, negatives: NegativeLogits) -> Float[Tensor, "*h b"]:
-        return require_negatives("DCL", negatives.logsumexp()) - positive.logit
+        return require_negatives(type(self).__name__, negatives.logsumexp()) - positive.logit
 
 
 def require_negatives(owner: str, partition: Float[Tensor, "*h b"]) -> Float[Tensor, "*h b"]:
@@ -127,7 +127,10 @@ class DCLW(Objective):
         self.sigma = sigma
 
     def forward(self, positive: PositiveLogits, negatives: NegativeLogits) -> Float[Tensor, "*h b"]:
-        return require_negatives("DCLW", negatives.logsumexp()) - self._weight(positive.score.detach()) * positive.logit
+        return (
+            require_negatives(type(self).__name__, negatives.logsumexp())
+            - self._weight(positive.score.detach()) * positive.logit
+        )
 
     def _weight(self, score: Tensor) -> Tensor:
         scaled = score / self.sigma
@@ -172,7 +175,7 @@ class HardestNegative(Objective):
         score, logit = negatives.hardest()
         if self.positive_competes:
             logit = torch.where(positive.score > score, positive.logit, logit)
-        return require_negatives("HardestNegative", logit) - positive.logit
+        return require_negatives(type(self).__name__, logit) - positive.logit
 
     def extra_repr(self) -> str:
         return f"positive_competes={self.positive_competes}"

@@ -57,7 +57,7 @@ class SupCon(LogitLoss):
         weighting: PairWeighting | None = None,
     ) -> None:
         super().__init__()
-        self.labels = LabelTable("SupCon", labels)
+        self.labels = LabelTable(type(self).__name__, labels)
         self.temperature = as_temperature(temperature)
         self.weighting = weighting
 
@@ -84,7 +84,7 @@ class SupCon(LogitLoss):
         return _attracted(seen, _partition(seen, seen.offered))
 
     def _seen(self, pairs: Pairs) -> LabelledLogits:
-        return labelled_logits("SupCon", pairs, self.labels, self.temperature)
+        return labelled_logits(type(self).__name__, pairs, self.labels, self.temperature)
 
     def describe(self) -> str:
         return f"{super().describe()}{f' ({self.labels.note})' if self.labels.note else ''}"

@@ -315,10 +315,10 @@ def _check_finite(name: str, function: Callable[[Pairs, float], Tensor], tempera
             )
             live = losses.requires_grad
             gradient = torch.autograd.grad(losses.sum(), query, allow_unused=True)[0] if live else None
-            require(
-                gradient is not None,
-                f"{name} passes no gradient to the queries: a usual cause is detach(), item() or no_grad()",
-            )
+            if gradient is None:
+                raise AssertionError(
+                    f"{name} passes no gradient to the queries: a usual cause is detach(), item() or no_grad()"
+                )
             require(
                 gradient is not None and bool(gradient.isfinite().all()),
                 f"{name} has a gradient that is not finite at temperature {tau:g} with {kind} views: a usual cause is "
