@@ -26,12 +26,14 @@ __all__ = [
     "check_interval",
     "check_tensors",
     "checked",
+    "checked_fields",
     "require_positive",
     "tensor_hints",
 ]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 _KINDS = {
     "UInt8": "whole numbers from 0 to 255 (uint8)",
@@ -89,6 +91,16 @@ beside z1 (2, 2) and z2 (2, 2)
 
     vars(call)["checks_arguments"] = True
     return call
+
+
+def checked_fields(of: type[T]) -> type[T]:
+    """Class decorator for a dataclass: validates its fields against their annotations, as `checked` does.
+
+    Raises:
+        InputError: when an instance is made, a message of one line that names the field and what it must be.
+    """
+    of.__init__ = checked(of.__init__)  # type: ignore[misc]  # a dataclass makes its own constructor
+    return of
 
 
 def tensor_hints(owner: Any) -> dict[str, tuple[Any, ...]]:

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 
 def quiet(*command: str | Path, cwd: Path, env: dict[str, str] | None = None) -> str:
     """Run; its standard output."""
-    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=180)
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
 

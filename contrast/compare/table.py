@@ -46,7 +46,8 @@ def summarise(
         for row in grid.rows:
             own, base = (_by_seed(found, grid, name, column) for name in (row, grid.base(row)))
             if own:
-                cost, base_cost = (costs.get((name, column)) for name in (row, grid.base(row)))
+                cost, base_row = costs.get((row, column)), grid.base(row)
+                base_cost = None if base_row is None else costs.get((base_row, column))
                 entries.append(
                     {"row": row, "base": grid.base(row), "column": column, **_entry(own, base, cost, base_cost)}
                 )
@@ -82,7 +83,7 @@ def summarise_baselines(grid: Grid, measured: Sequence[Content]) -> list[dict[st
         for name in dict.fromkeys(each["row"] for each in measured):
             own = _by_seed(found, grid, name, column)
             if own:
-                numbers = {each: _number(each, own, {}, []) for each in next(iter(own.values()))["numbers"]}
+                numbers = {each: _number(each, own, {}, []) for each in _common_numbers(list(own.values()))}
                 entries.append({"row": name, "column": column, "seeds": list(own), "numbers": numbers})
     return entries
 
@@ -100,17 +101,20 @@ def _entry(
     base_cost: Content | None,
 ) -> dict[str, Any]:
     shared = [seed for seed in own if seed in base]
-    names = next(iter(own.values()))["numbers"]
-    ratio = None
-    if cost is not None and base_cost is not None and base_cost["step_seconds"] is not None:
-        ratio = None if cost["step_seconds"] is None else cost["step_seconds"] / base_cost["step_seconds"]
+    names = _common_numbers([*own.values(), *(base[seed] for seed in shared)])
+    ours, theirs = (None if each is None else each["step_seconds"] for each in (cost, base_cost))
     return {
         "seeds": list(own),
         "numbers": {name: _number(name, own, base, shared) for name in names},
         "train_seconds": [cell["train_seconds"] for cell in own.values()],
-        "step_ratio": ratio,
+        "step_ratio": None if ours is None or theirs is None else ours / theirs,
         "loss_cost": None if cost is None else dict(cost),
     }
+
+
+def _common_numbers(contents: Sequence[Content]) -> list[str]:
+    """Names of the numbers that all contents have, in the order of the first."""
+    return [name for name in contents[0]["numbers"] if all(name in content["numbers"] for content in contents)]
 
 
 def _number(

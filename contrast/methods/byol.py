@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import nn
 
+from contrast.checks import checked
 from contrast.data.batch import Batch
 from contrast.errors import InputError
 from contrast.losses import BYOLLoss, Loss
@@ -61,6 +62,7 @@ class BYOL(ContrastiveMethod):
     bias, as in the authors' code (deepmind-research f5de0ed, byol/utils/networks.py:44).
     """
 
+    @checked
     def __init__(
         self,
         backbone: Backbone,

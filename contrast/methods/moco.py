@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from contrast.banks import KeyQueue
+from contrast.checks import checked
 from contrast.data.batch import Batch
 from contrast.distributed import gather_detached, own_place, world_size
 from contrast.errors import InputError
@@ -67,6 +68,7 @@ class MoCo(ContrastiveMethod):
     with one queue per view, is the form of solo-learn (da Costa et al., JMLR 2022, arXiv 2108.01775).
     """
 
+    @checked
     def __init__(
         self,
         backbone: Backbone,

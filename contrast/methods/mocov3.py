@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import nn
 
+from contrast.checks import checked
 from contrast.data.batch import Batch
 from contrast.losses import ContrastiveLoss, InfoNCE, Loss
 from contrast.methods.base import (
@@ -62,6 +63,7 @@ class MoCoV3(ContrastiveMethod):
     parameters, SGD for none.
     """
 
+    @checked
     def __init__(
         self,
         backbone: Backbone,

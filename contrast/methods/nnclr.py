@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from contrast.banks import KeyQueue
+from contrast.checks import checked
 from contrast.data.batch import Batch
 from contrast.errors import InputError
 from contrast.losses import ContrastiveLoss, InfoNCE, Loss
@@ -64,6 +65,7 @@ class NNCLR(ContrastiveMethod):
     and it is not verified whether the last layers have biases.
     """
 
+    @checked
     def __init__(
         self,
         backbone: Backbone,

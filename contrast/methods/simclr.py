@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import nn
 
+from contrast.checks import checked
 from contrast.data.batch import Batch
 from contrast.losses import ContrastiveLoss, InfoNCE, Loss
 from contrast.methods.base import BankFactory, ContrastiveMethod, HeadFactory, OptimizerFactory, Rates, RateScaling
@@ -45,6 +46,7 @@ class SimCLR(ContrastiveMethod):
     ``rates={"norms_and_biases": GroupRate(2.0)}`` for the same.
     """
 
+    @checked
     def __init__(
         self,
         backbone: Backbone,

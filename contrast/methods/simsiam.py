@@ -7,6 +7,7 @@ from functools import partial
 
 import torch
 
+from contrast.checks import checked
 from contrast.data.batch import Batch
 from contrast.errors import InputError
 from contrast.losses import Loss, SimSiamLoss
@@ -56,6 +57,7 @@ class SimSiam(ContrastiveMethod):
     ``rates={"predictor": GroupRate(scheduled=False)}`` for the same.
     """
 
+    @checked
     def __init__(
         self,
         backbone: Backbone,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from contrast.checks import checked
 from contrast.data.batch import Batch
 from contrast.losses import BarlowTwins, Loss
 from contrast.methods.base import ContrastiveMethod, HeadFactory, OptimizerFactory, Rates, RateScaling
@@ -44,6 +45,7 @@ class TwoView(ContrastiveMethod):
 
     one_direction = True
 
+    @checked
     def __init__(
         self,
         backbone: Backbone,

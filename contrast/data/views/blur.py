@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from contrast.checks import check_at_least, check_between, check_interval
+from contrast.checks import check_at_least, check_between, check_interval, checked_fields
 from contrast.data import _loops as compiled_blur
 from contrast.data.views.step import OnCpu, Step, apply_where
 from contrast.errors import InputError
@@ -62,6 +62,7 @@ def full_precision(device: torch.device) -> Iterator[None]:
             backend.fp32_precision = precision
 
 
+@checked_fields
 @dataclass(frozen=True)
 class GaussianBlur(Step):
     """Random Gaussian blur: with some probability, blur by a Gaussian of random width.

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from contrast.checks import check_at_least, check_between
+from contrast.checks import check_at_least, check_between, checked_fields
 from contrast.data import _loops as compiled_colour
 from contrast.data.views.step import OnCpu, Step, apply_where
 
@@ -147,6 +147,7 @@ class JitterParameters(NamedTuple):
     amount: Float[Tensor, "b 4"]
 
 
+@checked_fields
 @dataclass(frozen=True)
 class ColourJitter(Step):
     """Random colour jitter: brightness, contrast, saturation and hue by random amounts, in a random order per image.
@@ -225,6 +226,7 @@ def _adjust_in_order_(images: Tensor, order: Tensor, amount: Tensor) -> Tensor:
     return images
 
 
+@checked_fields
 @dataclass(frozen=True)
 class RandomGrey(Step):
     """Random grayscale: with some probability, the grey image in every channel.

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from contrast.checks import check_at_least, check_between, check_interval
+from contrast.checks import check_at_least, check_between, check_interval, checked_fields
 from contrast.data import _loops as compiled_crop
 from contrast.data.views.blur import separable
 from contrast.data.views.step import OnCpu
@@ -23,6 +23,7 @@ _TRIES = 10
 _LARGEST = 16_384  # one larger view would fill a device's memory
 
 
+@checked_fields
 @dataclass(frozen=True)
 class RandomResizedCrop:
     """Random resized crop with horizontal flip: a box of random area, aspect ratio and place, resized to a square.
