@@ -184,8 +184,8 @@ class FaissBank(MemoryBank):
             raise InputError(f"FaissBank's warmup_steps {warmup_steps} is negative: give 0 or more")
         if sharded and approximate is not None and not approximate.of_parts:
             raise InputError(
-                f"{type(approximate).__name__}over sharded keys would find other rows with another number of "
-                "processes:  take --model.bank.approximate IVF, or sharded: false"
+                f"{type(approximate).__name__} over sharded keys would find other rows with another number of "
+                "processes: take --model.bank.approximate IVF, or sharded: false"
             )
         self.rows = KeyStore(width, size, per_sample, storage, budget_gib, sharded)
         self.size, self.seed, self.warmup_steps = size, seed, warmup_steps
