@@ -57,7 +57,9 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
         return f"{match['text']}({posixpath.relpath(path, here)}{match['anchor'] or ''})"
 
     parts = _FENCE.split(markdown)
-    return "".join(part if part.startswith("```") else _LINK.sub(moved, part) for part in parts)
+    linked = (part if part.startswith("```") else _LINK.sub(moved, part) for part in parts)
+    # The text of a terminal: an indented block has the language text, and is an equation.
+    return re.sub(r"^```text$", "```console", "".join(linked), flags=re.MULTILINE)
 
 
 def on_post_page(output: str, page: Page, **_: Any) -> str:
