@@ -188,9 +188,9 @@ def _add(records: _Records, path: Path, value: Any, step: int, header: Mapping[s
 def _ends(name: str, given: Any, bins: int, header: Mapping[str, Any]) -> list[float]:
     """Ends of the bins: from the histogram itself, or from the header of the file; empty where neither states them."""
     for ends in (given, header.get(f"{name}_edges"), header.get("edges")):
-        fits = isinstance(ends, list) and len(ends) == bins + 1 and all(map(is_number, ends))
-        if fits and all(low < high for low, high in pairwise(ends)):
-            return [float(end) for end in ends]
+        given_ends = ends if isinstance(ends, list) and all(map(is_number, ends)) else []
+        if len(given_ends) == bins + 1 and all(low < high for low, high in pairwise(given_ends)):
+            return [float(end) for end in given_ends]
     return []
 
 
