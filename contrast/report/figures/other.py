@@ -144,11 +144,11 @@ def _read(run: RunRecord) -> _Records:
                     claimed[path] = path[0] in _PLACE or _claimed(path)
                 if not claimed[path] and _add(records, path, value, int(row["step"]), run.header):
                     records.files.setdefault(path[0], [file])
-    twice = {"/".join(path) for path in records.scalars}  # an observer's scalars are in both files
     keys = dict.fromkeys(key for row in run.metrics for key in row)
     for key in keys:
         path = tuple(key.split("/"))
-        if key not in twice and key not in _PLACE and not _claimed(path):
+        # An observer's scalars are in both files.
+        if path not in records.scalars and key not in _PLACE and not _claimed(path):
             points = [(int(row["step"]), value) for row in run.metrics if (value := number(row.get(key))) is not None]
             if points:
                 records.scalars[path] = points
