@@ -66,7 +66,7 @@ def own_classes(config: Any, slot: str = "") -> Any:
         return _dotted(config, slot)
     if not isinstance(config, dict):
         return config
-    found = {key: own_classes(value, key) for key, value in config.items()}
+    found = {key: own_classes(value, key.removesuffix("+")) for key, value in config.items()}
     if isinstance(found.get("class_path"), str):
         found["class_path"] = _dotted(found["class_path"], slot)
     return found

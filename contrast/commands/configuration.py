@@ -181,9 +181,17 @@ class Composition:
             return self._merge_class(base, over, path)
         if not (isinstance(base, dict) and isinstance(over, dict)):
             return over
+        return self._merge_keys(base, over, path)
+
+    def _merge_keys(self, base: Config, over: Config, path: tuple[str, ...]) -> Config:
         merged = dict(base)
         for key, value in over.items():
-            merged[key] = self._merge(base.get(key), value, (*path, key))
+            if key.endswith("+"):  # --model.loss.transforms+=NAME appends to the list
+                target = key[:-1] if key[:-1] in merged else key  # the parser appends to the class's default
+                merged[target] = [*_items(merged.get(target)), *_items(value)]
+            else:
+                merged.pop(f"{key}+", None)
+                merged[key] = self._merge(base.get(key), value, (*path, key))
         return merged
 
     def _merge_class(self, base: Config, over: Any, path: tuple[str, ...]) -> Any:
@@ -205,9 +213,7 @@ class Composition:
                     f"(dropped: {', '.join(sorted(arguments))})"
                 )
             arguments = {}
-        merged = dict(arguments)
-        for key, value in (over.get("init_args") or {}).items():
-            merged[key] = self._merge(arguments.get(key), value, (*path, key))
+        merged = self._merge_keys(arguments, over.get("init_args") or {}, path)
         return {"class_path": named, "init_args": merged} if merged else {"class_path": named}
 
 
@@ -304,6 +310,11 @@ def same_class(one: str, other: str) -> bool:
 def short(class_path: str) -> str:
     """Last part of a dotted class name."""
     return class_path.rpartition(".")[2]
+
+
+def _items(value: Any) -> list[Any]:
+    """The elements of a list; a single value is a list of one, and None an empty list."""
+    return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
 
 
 def _names_class(value: Any) -> bool:

@@ -187,8 +187,10 @@ class _Checker:
 
     def _value(self, path: str, value: Any, given: Any, imports: bool, words: tuple[str, ...] = ()) -> Any:
         if isinstance(value, list | tuple):
-            theirs = given if isinstance(given, list | tuple) and len(given) == len(value) else [None] * len(value)
-            return [self._value(path, each, mine, imports, words) for each, mine in zip(value, theirs, strict=True)]
+            mine = list(given) if isinstance(given, list | tuple) else []
+            # A flag such as `--scores.observers+=NAME` appends, so the user's elements are the last ones.
+            theirs = [*[None] * (len(value) - len(mine)), *mine] if len(mine) <= len(value) else [None] * len(value)
+            return [self._value(path, each, own, imports, words) for each, own in zip(value, theirs, strict=True)]
         if isinstance(value, dict) and "class_path" in value:
             return self._class(path, value, given)
         if isinstance(value, dict):
@@ -220,7 +222,9 @@ class _Checker:
     def _arguments(self, path: str, of: type, arguments: Config, given: Any) -> Config:
         checked = {}
         for name, value in arguments.items():
-            place, annotation = f"{path}.{name}", _annotation(of, name)
+            plain = name.removesuffix("+")  # a flag that appends to a list; no file of a run has such a key
+            plain = name if _child(given, plain) is None else plain
+            place, annotation = f"{path}.{plain}", _annotation(of, plain)
             if place in _NEVER and value is not None:
                 raise self._refused(place, f"gives {value!r:.60}")
             if annotation is None:
@@ -295,7 +299,12 @@ def _child(given: Any, name: str) -> Any:
     if not isinstance(given, Mapping):
         return None
     inner = given.get("init_args")
-    return given.get(name, inner.get(name) if isinstance(inner, Mapping) else None)
+    for holder in (given, inner if isinstance(inner, Mapping) else {}):
+        for key in (name, f"{name}+"):
+            if key in holder:
+                appended = key.endswith("+") and not isinstance(holder[key], list | tuple)
+                return [holder[key]] if appended else holder[key]
+    return None
 
 
 def _items(value: Any) -> list[Any]:

@@ -225,8 +225,8 @@ def _check_device(
             return Pairs(**{name: each for name, each in fields.items() if each is not None})
         return value.to("cuda") if isinstance(value, Tensor) else value
 
-    loss_value, losses, weights = (moved(each) for each in (output.loss, output.losses, output.weights))
-    there = LossOutput(loss_value, losses, weights, tuple(map(moved, output.pairs)))
+    pairs = tuple(map(moved, output.pairs))
+    there = LossOutput(moved(output.loss), moved(output.losses), moved(output.weights), pairs)
     device_raw = None if raw is None else RawRows(*map(moved, raw))
     on_device = copy.deepcopy(loss).to("cuda")
     row = _row(

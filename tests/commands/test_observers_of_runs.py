@@ -7,12 +7,18 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 
 from contrast.cli import main
+from contrast.commands.building import resolve, run_parser
+from contrast.commands.completing import complete
+from contrast.commands.configuration import Config, compose, shipped_configuration, short
+from contrast.commands.trust import receive
+from contrast.errors import InputError
 from contrast.records import read_rows
 from contrast.run_folder import RunFolder
 from contrast.runs.checkpoint import read_checkpoint
@@ -105,6 +111,35 @@ def test_what_is_no_observer_is_refused_in_one_line(
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
     assert "scores.observers" in line
     assert said in line
+
+
+def names(config: Config) -> list[Any]:
+    return [short(each if isinstance(each, str) else each["class_path"]) for each in config["scores"]["observers"]]
+
+
+def test_flags_append_to_the_list_of_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "observers.yaml"
+    file.write_text(yaml.safe_dump({"scores": {"observers": [MARGINS]}}))
+    taken = "{class_path: tests.commands.observers.Taken, init_args: {bins: 3}}"
+    flags = [("scores.observers+", taken), ("scores.observers+", f"[{FAULTY}, {MARGINS}]")]
+    assert names(compose([file], flags).config) == ["Margins", "Taken", "Faulty", "Margins"]
+    alone = compose([shipped_configuration("demo.yaml")], [*flags[:1], ("scores.observers+", MARGINS)]).config
+    _, plain = resolve(run_parser(), complete(alone))
+    assert names(plain) == ["Taken", "Margins"]
+    assert plain["scores"]["observers"][0]["init_args"] == {"bins": 3}
+
+
+def test_a_resume_may_append_a_class_that_the_user_names() -> None:
+    """Without trust: the user's own observer is allowed, and one of the file is not, wherever it stands."""
+    stored: Config = {"scores": {"observers": []}}
+    given = compose([], [("scores.observers+", MARGINS)]).config
+    config = compose([], [("scores.observers+", MARGINS)], stored).config
+    assert names(receive(config, "file", given)) == ["Margins"]
+    for first, last in ((FAULTY, MARGINS), (MARGINS, FAULTY)):
+        with pytest.raises(InputError, match="which is not on the list"):
+            receive({"scores": {"observers": [first, last]}}, "file", given)
+    with pytest.raises(InputError, match="no argument 'observers\\+' of Recorder"):
+        receive({"scores": {"observers+": [FAULTY]}}, "file", {})
 
 
 FAULTS = {

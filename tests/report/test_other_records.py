@@ -98,9 +98,10 @@ def test_the_page_has_the_section_last(tmp_path: Path) -> None:
 
 
 def test_a_scalar_of_both_files_is_drawn_once(tmp_path: Path) -> None:
-    path = with_records(tmp_path / "run", margins, metrics=lambda step: {"margins/mean": step / 1e4, "mine/extra": 2.0})
+    path = with_records(tmp_path / "run", margins, metrics=lambda step: {"margins/mean": 7.0, "mine/extra": 2.0})
     first, second = drawn(path)
     assert "margins / mean" in lines(first)
+    assert 7.0 not in first.tables["records"]["value"], "of the file with the whole row"
     assert lines(second) == {"mine / extra": {"extra"}}
 
 

@@ -144,11 +144,11 @@ def _read(run: RunRecord) -> _Records:
                     claimed[path] = path[0] in _PLACE or _claimed(path)
                 if not claimed[path] and _add(records, path, value, int(row["step"]), run.header):
                     records.files.setdefault(path[0], [file])
-    twice = {"/".join(path) for path in records.scalars}  # an observer's scalars are in both files
     keys = dict.fromkeys(key for row in run.metrics for key in row)
     for key in keys:
         path = tuple(key.split("/"))
-        if key not in twice and key not in _PLACE and not _claimed(path):
+        # An observer's scalars are in both files.
+        if path not in records.scalars and key not in _PLACE and not _claimed(path):
             points = [(int(row["step"]), value) for row in run.metrics if (value := number(row.get(key))) is not None]
             if points:
                 records.scalars[path] = points
@@ -188,10 +188,9 @@ def _add(records: _Records, path: Path, value: Any, step: int, header: Mapping[s
 def _ends(name: str, given: Any, bins: int, header: Mapping[str, Any]) -> list[float]:
     """Ends of the bins: from the histogram itself, or from the header of the file; empty where neither states them."""
     for ends in (given, header.get(f"{name}_edges"), header.get("edges")):
-        if not isinstance(ends, list) or len(ends) != bins + 1 or not all(map(is_number, ends)):
-            continue
-        if all(low < high for low, high in pairwise(ends)):
-            return [float(end) for end in ends]
+        given_ends = ends if isinstance(ends, list) and all(map(is_number, ends)) else []
+        if len(given_ends) == bins + 1 and all(low < high for low, high in pairwise(given_ends)):
+            return [float(end) for end in given_ends]
     return []
 
 
