@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 import yaml
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -103,6 +104,24 @@ def test_no_class_of_the_list_takes_a_function() -> None:
             if annotation is not None and not trust._is_plain(annotation):
                 with pytest.raises(InputError, match=REFUSED):
                     trust._Checker("file")._arguments("x", each, {name: "sympy.sympify"}, None)
+
+
+@pytest.mark.parametrize("name", ["LSUN", "LSUNClass", "ImageNet", "Cityscapes", "DatasetFolder", "VisionDataset"])
+def test_data_sets_of_torchvision_that_are_not_on_the_list(name: str) -> None:
+    """LSUN unpickles a file beside its data, ImageNet and Cityscapes unpack archives, the others take functions."""
+    module = getattr(torchvision.datasets, name, torchvision.datasets.lsun).__module__
+    for dotted in (f"torchvision.datasets.{name}", f"{module}.{name}"):
+        assert allowed_class(dotted) is None
+        source = {"class_path": dotted, "init_args": {"root": "x"}}
+        with pytest.raises(InputError, match=REFUSED):
+            receive({"data": {"class_path": "ImageData", "init_args": {"train": source}}}, "file")
+
+
+def test_of_the_listed_data_sets_only_cifar_unpickles() -> None:
+    """It compares the MD5 of its files first."""
+    modules = {name: sys.modules[getattr(torchvision.datasets, name).__module__] for name in trust._TORCHVISION}
+    unpickling = {name for name, module in modules.items() if "pickle.load(" in inspect.getsource(module)}
+    assert unpickling == {"CIFAR10", "CIFAR100"}
 
 
 # Every callable of every installed distribution.
@@ -283,6 +302,10 @@ WRITING = [
     (
         "trainer.logger",
         {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": "{run}/../elsewhere"}},
+    ),
+    (
+        "trainer.logger",
+        {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": "{run}-elsewhere"}},
     ),
     (
         "trainer.logger",

@@ -18,8 +18,10 @@ from contrast.data import AeonSet, ArrayImages, ArraySeries, Digits, ImageData, 
 from contrast.doctor import examine
 from contrast.doctor.data_rules import INPUT_RULES, input_findings
 from contrast.run_folder import RunFolder
+from tests.commands.running import pretrain
 
 Array = npt.NDArray[Any]
+ROOT = Path(__file__).parents[2]
 RUNS = Path(__file__).parent / "runs"
 random = np.random.default_rng(0)
 
@@ -135,6 +137,21 @@ def test_copies_are_named_and_not_the_temperature(tmp_path: Path) -> None:
     assert not any(
         "raise the temperature" in mend.lower() or "lower the temperature" in mend.lower() for mend in others
     )
+
+
+def test_a_run_says_what_is_wrong_with_its_input_when_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As reported: floats cast to uint8 trained, and nothing was said."""
+    monkeypatch.chdir(ROOT)
+    np.savez(tmp_path / "a.npz", images=(photographs(96, 1, 8) / 255).round().astype(np.uint8))
+    train = f"{{class_path: ArrayImages, init_args: {{path: {tmp_path / 'a.npz'}, labels: null}}}}"
+    words = ["--data.train", train, "--data.test", "null", "--online_knn.every_n_epochs", 0, "--trainer.max_steps", 1]
+    folder = RunFolder(tmp_path / "run")
+    assert pretrain(folder.path, *words) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert [line for line in said if line.startswith("note    input-range: All pixels lie between 0 and 1 of 0 to 255")]
+    assert json.loads(folder.input.read_text())["train"]["highest"] == [1 / 255]
 
 
 def test_swapped_axes_of_series_are_told(tmp_path: Path) -> None:
