@@ -322,6 +322,19 @@ WRITING = [
             "init_args": {"save_dir": "{run}", "settings": {"base_url": "http://127.0.0.1:9"}},
         },
     ),
+    *(
+        (
+            "trainer.logger",
+            {"class_path": f"lightning.pytorch.loggers.{name}", "init_args": {"save_dir": "{run}", **given}},
+        )
+        for name, given in (
+            ("CSVLogger", {"name": "/elsewhere"}),
+            ("CSVLogger", {"version": "../../elsewhere"}),
+            ("TensorBoardLogger", {"sub_dir": "../../../elsewhere"}),
+            ("WandbLogger", {"dir": "../elsewhere"}),
+            ("WandbLogger", {"experiment": {"entity": "theirs"}}),
+        )
+    ),
     ("trainer.model_registry", "somebody/somewhere"),
     ("trainer.profiler", {"class_path": "lightning.pytorch.profilers.SimpleProfiler", "init_args": {"dirpath": "e"}}),
 ]
