@@ -281,6 +281,21 @@ def test_no_text_is_a_function_of_a_data_set(text: str, argument: str) -> None:
         receive({"data": {"class_path": "ImageData", "init_args": {"train": source}}}, "file")
 
 
+HIDDEN: dict[str, Config] = {
+    "in a mapping": {"model": {"class_path": "MoCo", "init_args": {"rates": {"head": {"class_path": "os.system"}}}}},
+    "in a mapping of mappings": {"trainer": {"logger": {"a": {"b": {"class_path": "os.system"}}}}},
+    "in a list of a mapping": {"trainer": {"plugins": {"a": [{"class_path": "os.system"}]}}},
+    "in the seed": {"seed_everything": {"class_path": "os.system"}},
+    "in a callback's section": {"online_knn": {"limit": {"class_path": "os.system"}}},
+}
+
+
+@pytest.mark.parametrize("place", HIDDEN)
+def test_no_class_is_hidden_in_plain_data(place: str) -> None:
+    with pytest.raises(InputError, match=REFUSED):
+        receive(HIDDEN[place], "file")
+
+
 # The input of the fault report, and its siblings.
 
 
