@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.data import Dataset
 
+from contrast.commands.starting import look_at_input
 from contrast.data import AeonSet, ArrayImages, ArraySeries, Digits, ImageData, SeriesData, SeriesViews, SimCLRViews
 from contrast.doctor import examine
 from contrast.doctor.data_rules import INPUT_RULES, input_findings
@@ -152,6 +155,23 @@ def test_a_run_says_what_is_wrong_with_its_input_when_it_starts(
     said = capsys.readouterr().err.splitlines()
     assert [line for line in said if line.startswith("note    input-range: All pixels lie between 0 and 1 of 0 to 255")]
     assert json.loads(folder.input.read_text())["train"]["highest"] == [1 / 255]
+
+
+def test_a_test_set_that_cannot_be_read_is_said_when_a_run_starts(tmp_path: Path) -> None:
+    """Training does not need it, so the run goes on."""
+
+    class Normalised(Dataset[torch.Tensor]):
+        def __len__(self) -> int:
+            return 9
+
+        def __getitem__(self, place: int) -> torch.Tensor:
+            return torch.full((1, 8, 8), -1.0)
+
+    data = ImageData(Digits(train=True), SimCLRViews(size=8), Normalised(), batch_size=2, channels=1)
+    (note,) = look_at_input(data, RunFolder(tmp_path))
+    assert note.startswith("the test set was not looked at: ")
+    assert "a pixel of float32 is -1.0" in note
+    assert json.loads((tmp_path / "input.json").read_text())["test"] == {"error": note.partition(": ")[2]}
 
 
 def test_swapped_axes_of_series_are_told(tmp_path: Path) -> None:
