@@ -117,15 +117,19 @@ def test_slurms_warning_saves_and_has_the_job_queued_again(
     assert equal(whole, cut)
 
 
+@pytest.mark.parametrize("step", [1, 2])
 def test_slurm_that_cannot_be_asked_is_told_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """A warning before the first step is done does not end the run at once, as another signal does."""
     monkeypatch.setenv("PATH", "")
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
     monkeypatch.setenv("SLURM_JOB_ID", "10")
-    assert pretrain(tmp_path / "run", *signalled(2, signal.SIGUSR1)) == 138
-    assert "SLURM could not be asked to start job 7_3 again" in capsys.readouterr().err
+    assert pretrain(tmp_path / "run", *signalled(step, signal.SIGUSR1)) == 138
+    said = capsys.readouterr().err
+    assert f"stopped by SIGUSR1 at step {step}, all of it saved" in said
+    assert "SLURM could not be asked to start job 7_3 again" in said
 
 
 def test_auto_starts_goes_on_and_starts_again_what_has_no_checkpoint(

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 import yaml
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -103,6 +104,24 @@ def test_no_class_of_the_list_takes_a_function() -> None:
             if annotation is not None and not trust._is_plain(annotation):
                 with pytest.raises(InputError, match=REFUSED):
                     trust._Checker("file")._arguments("x", each, {name: "sympy.sympify"}, None)
+
+
+@pytest.mark.parametrize("name", ["LSUN", "LSUNClass", "ImageNet", "Cityscapes", "DatasetFolder", "VisionDataset"])
+def test_data_sets_of_torchvision_that_are_not_on_the_list(name: str) -> None:
+    """LSUN unpickles a file beside its data, ImageNet and Cityscapes unpack archives, the others take functions."""
+    module = getattr(torchvision.datasets, name, torchvision.datasets.lsun).__module__
+    for dotted in (f"torchvision.datasets.{name}", f"{module}.{name}"):
+        assert allowed_class(dotted) is None
+        source = {"class_path": dotted, "init_args": {"root": "x"}}
+        with pytest.raises(InputError, match=REFUSED):
+            receive({"data": {"class_path": "ImageData", "init_args": {"train": source}}}, "file")
+
+
+def test_of_the_listed_data_sets_only_cifar_unpickles() -> None:
+    """It compares the MD5 of its files first."""
+    modules = {name: sys.modules[getattr(torchvision.datasets, name).__module__] for name in trust._TORCHVISION}
+    unpickling = {name for name, module in modules.items() if "pickle.load(" in inspect.getsource(module)}
+    assert unpickling == {"CIFAR10", "CIFAR100"}
 
 
 # Every callable of every installed distribution.
@@ -266,6 +285,21 @@ def test_no_text_is_a_function_of_a_data_set(text: str, argument: str) -> None:
         receive({"data": {"class_path": "ImageData", "init_args": {"train": source}}}, "file")
 
 
+HIDDEN: dict[str, Config] = {
+    "in a mapping": {"model": {"class_path": "MoCo", "init_args": {"rates": {"head": {"class_path": "os.system"}}}}},
+    "in a mapping of mappings": {"trainer": {"logger": {"a": {"b": {"class_path": "os.system"}}}}},
+    "in a list of a mapping": {"trainer": {"plugins": {"a": [{"class_path": "os.system"}]}}},
+    "in the seed": {"seed_everything": {"class_path": "os.system"}},
+    "in a callback's section": {"online_knn": {"limit": {"class_path": "os.system"}}},
+}
+
+
+@pytest.mark.parametrize("place", HIDDEN)
+def test_no_class_is_hidden_in_plain_data(place: str) -> None:
+    with pytest.raises(InputError, match=REFUSED):
+        receive(HIDDEN[place], "file")
+
+
 # The input of the fault report, and its siblings.
 
 
@@ -290,6 +324,10 @@ WRITING = [
     ),
     (
         "trainer.logger",
+        {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": "{run}-elsewhere"}},
+    ),
+    (
+        "trainer.logger",
         {"class_path": "lightning.pytorch.loggers.TensorBoardLogger", "init_args": {"save_dir": "{run}", "name": ".."}},
     ),
     (
@@ -302,6 +340,19 @@ WRITING = [
             "class_path": "lightning.pytorch.loggers.WandbLogger",
             "init_args": {"save_dir": "{run}", "settings": {"base_url": "http://127.0.0.1:9"}},
         },
+    ),
+    *(
+        (
+            "trainer.logger",
+            {"class_path": f"lightning.pytorch.loggers.{name}", "init_args": {"save_dir": "{run}", **given}},
+        )
+        for name, given in (
+            ("CSVLogger", {"name": "/elsewhere"}),
+            ("CSVLogger", {"version": "../../elsewhere"}),
+            ("TensorBoardLogger", {"sub_dir": "../../../elsewhere"}),
+            ("WandbLogger", {"dir": "../elsewhere"}),
+            ("WandbLogger", {"experiment": {"entity": "theirs"}}),
+        )
     ),
     ("trainer.model_registry", "somebody/somewhere"),
     ("trainer.profiler", {"class_path": "lightning.pytorch.profilers.SimpleProfiler", "init_args": {"dirpath": "e"}}),

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +14,15 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import lightning
 import pytest
+from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
+from wandb.proto import wandb_internal_pb2 as proto
 
 from contrast.callbacks import wandb_run
+from contrast.callbacks.logger_calls import prepare, sent
+from contrast.callbacks.metrics import record
 from contrast.callbacks.wandb_run import closed_at_the_end, with_id
 from contrast.cli import main
 from contrast.records import read_rows
@@ -94,6 +100,43 @@ def test_a_killed_run_a_stopped_and_a_resumed_one_are_one_run(tmp_path: Path, mo
     reports = [[each.artifact.type for each in of_type(file, "artifact")].count("report") for file in (second, third)]
     assert reports == [1, 1]
     assert [of_type(file, "exit")[0].exit.exit_code for file in (second, third)] == [1, 0]
+
+
+def as_of_a_killed_start(path: Path, rows: list[dict[str, Any]], torn: int) -> None:
+    """Write W&B's own file: a header, and each row as records that are cut at blocks of 32 KiB; the end is torn."""
+    data = b":W&B" + struct.pack("<HB", 0xBEE1, 0)
+    for row in rows:
+        items = [proto.HistoryItem(nested_key=[name], value_json=json.dumps(value)) for name, value in row.items()]
+        content, first = proto.Record(history=proto.HistoryRecord(item=items)).SerializeToString(), True
+        while content:
+            left = 32_768 - len(data) % 32_768
+            if left < 7:
+                data, left = data + bytes(left), 32_768
+            part, content = content[: left - 7], content[left - 7 :]
+            kind = (1 if first else 4) if not content else (2 if first else 3)
+            data, first = data + struct.pack("<IHB", 0, len(part), kind) + part, False
+    path.parent.mkdir(parents=True)
+    path.write_bytes(data[:-torn])
+
+
+def test_what_an_earlier_start_logged_of_later_steps_is_not_logged_again(tmp_path: Path) -> None:
+    """Without a race: a process that is killed may or may not have written its last step."""
+    step = "trainer/global_step"
+    rows: list[dict[str, Any]] = [{step: of, "train/loss": 1.0, "epoch": 0} for of in (3, 4, 5)]
+    rows += [{step: 5, "scores/positive": "x" * 70_000}, {step: 6, "train/loss": 1.0}]
+    as_of_a_killed_start(tmp_path / "wandb/offline-run-1-own/run-own.wandb", rows, torn=3)
+    logger = WandbLogger(save_dir=tmp_path, version="own", offline=True)
+    prepare(logger, 3)
+    assert [sent(logger, of) for of in (3, 4, 5, 6)] == [
+        set(), {"train/loss", "epoch"}, {"train/loss", "epoch", "scores/positive"}, set(),
+    ]  # fmt: skip
+    here = {"loggers": [logger], "callback_metrics": {}, "global_step": 4, "current_epoch": 1, "is_global_zero": True}
+    trainer = mock.Mock(spec=lightning.Trainer, **here)
+    with mock.patch.object(WandbLogger, "log_metrics") as logged:
+        record(RunFolder(tmp_path), trainer, {"train/loss": 2.0, "train/rate": 0.5})
+        record(RunFolder(tmp_path), trainer, {"train/loss": 2.0})
+    logged.assert_called_once_with({"train/rate": 0.5, "epoch": 1}, step=4)
+    assert read_rows(RunFolder(tmp_path).metrics)[1]["train/loss"] == 2.0  # the run folder has all
 
 
 def test_of_several_processes_one_logs(tmp_path: Path) -> None:

@@ -11,15 +11,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.data import Dataset
 
+from contrast.commands.starting import look_at_input
 from contrast.data import AeonSet, ArrayImages, ArraySeries, Digits, ImageData, SeriesData, SeriesViews, SimCLRViews
 from contrast.doctor import examine
 from contrast.doctor.data_rules import INPUT_RULES, input_findings
 from contrast.run_folder import RunFolder
+from tests.commands.running import pretrain
 
 Array = npt.NDArray[Any]
+ROOT = Path(__file__).parents[2]
 RUNS = Path(__file__).parent / "runs"
 random = np.random.default_rng(0)
 
@@ -133,6 +138,38 @@ def test_copies_are_named_and_not_the_temperature(tmp_path: Path) -> None:
     assert found[0].severity == "problem"
     others = [finding.fix for finding in found[1:]]
     assert not any("raise the temperature" in fix.lower() or "lower the temperature" in fix.lower() for fix in others)
+
+
+def test_a_run_says_what_is_wrong_with_its_input_when_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As reported: floats cast to uint8 trained, and nothing was said."""
+    monkeypatch.chdir(ROOT)
+    np.savez(tmp_path / "a.npz", images=(photographs(96, 1, 8) / 255).round().astype(np.uint8))
+    train = f"{{class_path: ArrayImages, init_args: {{path: {tmp_path / 'a.npz'}, labels: null}}}}"
+    words = ["--data.train", train, "--data.test", "null", "--online_knn.every_n_epochs", 0, "--trainer.max_steps", 1]
+    folder = RunFolder(tmp_path / "run")
+    assert pretrain(folder.path, *words) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert [line for line in said if line.startswith("note    input-range: All pixels lie between 0 and 1 of 0 to 255")]
+    assert json.loads(folder.input.read_text())["train"]["highest"] == [1 / 255]
+
+
+def test_a_test_set_that_cannot_be_read_is_said_when_a_run_starts(tmp_path: Path) -> None:
+    """Training does not need it, so the run goes on."""
+
+    class Normalised(Dataset[torch.Tensor]):
+        def __len__(self) -> int:
+            return 9
+
+        def __getitem__(self, place: int) -> torch.Tensor:
+            return torch.full((1, 8, 8), -1.0)
+
+    data = ImageData(Digits(train=True), SimCLRViews(size=8), Normalised(), batch_size=2, channels=1)
+    (note,) = look_at_input(data, RunFolder(tmp_path))
+    assert note.startswith("the test set was not looked at: ")
+    assert "a pixel of float32 is -1.0" in note
+    assert json.loads((tmp_path / "input.json").read_text())["test"] == {"error": note.partition(": ")[2]}
 
 
 def test_swapped_axes_of_series_are_told(tmp_path: Path) -> None:

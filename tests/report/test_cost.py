@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -117,8 +118,12 @@ def test_a_large_file_of_rows_is_sampled_within_a_budget(tmp_path: Path, parsed:
 def test_the_last_row_is_found_without_reading_the_others(tmp_path: Path, parsed: list[int]) -> None:
     path = tmp_path / "gallery.jsonl"
     write_rows(path, [{"step": step, "queries": ["x" * 5_000]} for step in range(200)])
+    tracemalloc.start()
     assert last_row(path) == {"step": 199, "queries": ["x" * 5_000]}
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
     assert len(parsed) <= 2
+    assert most < path.stat().st_size / 2  # bytes held: a few blocks of the file's end
     mark_resumed(path, 150)
     append_row(path, {"step": 151})
     mark_resumed(path, 150)
