@@ -222,7 +222,7 @@ def _number(where: str, path: str, value: Any) -> float:
         raise InputError(
             f"{where}: {path} is {value!r:.40}, not a finite number: leave the key out where it has no value"
         )
-    return value if type(value) in (int, float) else float(value)  # numpy's float64 is a float that repr writes anew
+    return value if type(value) in (int, float) else float(value)  # numpy's float64 is a float with a repr of its own
 
 
 def _require_histogram(where: str, path: str, part: Mapping[str, Any]) -> None:

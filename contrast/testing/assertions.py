@@ -32,7 +32,7 @@ def prepared(module: M, run: Callable[[M], Tensor], double: bool = True) -> M:
             f"{name} cannot be pickled ({error}): define its class at the top of a module, and keep no lambda on self"
         ) from error
     with torch.no_grad():
-        first = run(module)  # a table that is made at the first call is no state
+        first = run(module)  # a table that is made at the first call is not state
         before = pickle.dumps(module)
         second = run(module)
         require(
