@@ -66,7 +66,7 @@ class Recorder(lightning.Callback):
         if every_n_steps is not None and every_n_steps < 0:
             raise InputError(f"scores.every_n_steps {every_n_steps} is negative; 0 records nothing")
         if queries is not None and queries < 1:
-            raise InputError(f"scores.queries {queries} leaves nothing to look at: give at least 1, or null for all")
+            raise InputError(f"scores.queries {queries} selects no query: give at least 1, or null for all")
         self.folder, self.every_n_steps, self.queries = folder, every_n_steps, queries
         self.observers = checked_observers(observers)
         self._step = 0

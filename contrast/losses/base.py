@@ -205,7 +205,7 @@ def require_pairs(owner: str, pairs: Sequence[Pairs]) -> None:
         InputError: if there are no pairs.
     """
     if not pairs:
-        raise InputError(f"{owner} was called without pairs: give what in_batch_pairs or queue_pairs makes")
+        raise InputError(f"{owner} was called without pairs: make them with in_batch_pairs or queue_pairs")
 
 
 def weighted_mean(

@@ -101,7 +101,7 @@ class BetaQuantile(nn.Module):
     def __init__(self, alpha: float) -> None:
         super().__init__()
         if not 0 < alpha < math.inf:
-            raise InputError(f"alpha {alpha:g} is no number above 0: it shapes a Beta distribution")
+            raise InputError(f"alpha {alpha:g} must be finite and above 0: it is the shape of a Beta distribution")
         from scipy.special import betaincinv  # the import takes half a second, and only mixing transforms need it
 
         quantiles = betaincinv(alpha, alpha, torch.linspace(0, 1, 4097, dtype=torch.float64).numpy())

@@ -236,4 +236,4 @@ def _not_negative(start_epoch: int) -> int:
 
 def require_one_of(each: str, known: tuple[str, ...]) -> None:
     if each not in known:
-        raise InputError(f"each {each!r} is none of {', '.join(known)}: it says what has a coefficient of its own")
+        raise InputError(f"each {each!r} must be one of {', '.join(known)}: it sets what has its own coefficient")

@@ -75,11 +75,11 @@ def _note(labels: Int[Tensor, " n"]) -> str:
     known = labels[labels >= 0]
     classes = len(torch.unique(known))
     if classes == 0:
-        return f"none of {len(labels)} samples has a label, so that labels change nothing"
+        return f"none of {len(labels)} samples has a label, so labels change nothing"
     if classes == len(known) and len(known) > 1:
-        return f"all {classes} labels are different, so that no two samples are of one class and labels change nothing"
+        return f"all {classes} labels are different, so no two samples share a class and labels change nothing"
     if classes == 1:
-        return f"all {len(known)} labelled samples are of class {int(known[0])}, so that no sample is of another class"
+        return f"all {len(known)} labelled samples are of class {int(known[0])}, so no sample has another class"
     return ""
 
 

@@ -243,7 +243,9 @@ class HCL(Objective):
     def __init__(self, positive_share: float = 0.1, beta: float = 1.0) -> None:
         super().__init__()
         if not 0 <= beta < math.inf:
-            raise InputError(f"HCL's beta {beta:g} is no number from 0 on: it says how much harder negatives count")
+            raise InputError(
+                f"HCL's beta {beta:g} must be finite and at least 0: it sets how much harder negatives count"
+            )
         self.positive_share, self.beta = _share("HCL", positive_share), beta
 
     def forward(self, positive: PositiveLogits, negatives: NegativeLogits) -> Float[Tensor, "*h b"]:

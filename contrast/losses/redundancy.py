@@ -171,7 +171,9 @@ class VICReg(Loss):
         super().__init__()
         for name, value in (("similarity", similarity), ("variance", variance), ("covariance", covariance)):
             if not value >= 0:
-                raise InputError(f"VICReg's {name} {value:g} is negative: it weighs a term that is to be small")
+                raise InputError(
+                    f"VICReg's {name} {value:g} is negative: it is the weight of a term that is minimised; give 0 or more"
+                )
         self.similarity, self.variance, self.covariance = similarity, variance, covariance
 
     @checked

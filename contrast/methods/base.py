@@ -355,7 +355,7 @@ def build_predictor(owner: str, head: Head, factory: HeadFactory, several: bool 
         raise InputError(f"{owner} takes one predictor, not a MultiHead: SimSiam's may have several heads")
     if predictor.output_width != head.output_width:
         raise InputError(
-            f"{owner}'s predictor has output_width {predictor.output_width} and its head {head.output_width}, which "
-            "are to be compared: make them equal"
+            f"{owner}'s predictor has output_width {predictor.output_width} and its head {head.output_width}, but "
+            "the loss compares them: make them equal"
         )
     return predictor

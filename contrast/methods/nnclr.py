@@ -81,7 +81,7 @@ class NNCLR(ContrastiveMethod):
         rates: Rates | None = None,
     ) -> None:
         if nearest < 1:
-            raise InputError(f"NNCLR's nearest {nearest} leaves a query no positive: give at least 1")
+            raise InputError(f"NNCLR's nearest {nearest} gives a query no positive: give at least 1")
         three = partial(MLPHead, hidden_width=2048, output_width=256, layers=3, batch_norm=True, final_batch_norm=True)
         super().__init__(
             backbone,

@@ -250,7 +250,8 @@ def _check_exclusions(name: str, before: Pairs, after: Pairs) -> None:
     gone_own = before.own_negative_index == NOT_OFFERED
     require(
         kept and own_of is not None and bool((own_of[:, :_OWN] == NOT_OFFERED)[gone_own].all()),
-        f"{name} drops or revives own negatives: the own negatives of a bank stay in front; use pairs.with_own(rows, index, kind)",
+        f"{name} drops or revives own negatives: the own negatives of a bank stay in front; use "
+        "pairs.with_own(rows, index, kind)",
     )
 
 

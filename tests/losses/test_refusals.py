@@ -125,5 +125,5 @@ def test_pairs_that_do_not_belong_together() -> None:
 
 def test_what_has_a_coefficient_is_one_of_three() -> None:
     # Not through the classes: under test their arguments' types are checked before they are.
-    with pytest.raises(InputError, match="each 'row' is none of step, pair, dimension"):
+    with pytest.raises(InputError, match="each 'row' must be one of step, pair, dimension"):
         require_one_of("row", ("step", "pair", "dimension"))

@@ -146,5 +146,5 @@ def test_fewer_rows_than_neighbours_are_averaged() -> None:
 
 
 def test_no_neighbour_at_all_is_refused() -> None:
-    with pytest.raises(InputError, match="nearest 0 leaves a query no positive"):
+    with pytest.raises(InputError, match="nearest 0 gives a query no positive"):
         small("NNCLR", nearest=0)
