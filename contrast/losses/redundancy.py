@@ -171,9 +171,7 @@ class VICReg(Loss):
         super().__init__()
         for name, value in (("similarity", similarity), ("variance", variance), ("covariance", covariance)):
             if not value >= 0:
-                raise InputError(
-                    f"VICReg's {name} {value:g} is negative: it is the weight of a term that is minimised; give 0 or more"
-                )
+                raise InputError(f"VICReg's {name} {value:g} is negative: it is a weight of the loss; give 0 or more")
         self.similarity, self.variance, self.covariance = similarity, variance, covariance
 
     @checked
