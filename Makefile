@@ -11,7 +11,9 @@ INSTALL := $(UV) pip install -q --compile-bytecode --python $(PY)
 KILLS := 100
 EPOCHS := 6
 BENCH := .venv-bench
-.PHONY: install bench demo test test-slow lint docs site compare exact fuzz lock clean
+RESOLUTION_newest := --upgrade
+RESOLUTION_oldest := --resolution lowest-direct
+.PHONY: install bench demo test test-newest test-oldest test-slow lint docs site compare exact fuzz lock clean
 
 # What a user needs, in .venv.
 install: $(VENV)/.installed
@@ -22,6 +24,12 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
+
+# The same tests with the newest and with the oldest versions that pyproject.toml allows, each in its own environment.
+test-newest test-oldest: test-%: $(VENV)/.uv
+	$(UV) venv -q --clear --python $(PY) .venv-$*
+	$(UV) pip install -q --compile-bytecode --python .venv-$*/bin/python $(RESOLUTION_$*) -e . --group dev
+	.venv-$*/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
 
 # What takes minutes, or needs a CUDA device.
 test-slow: $(VENV)/.installed-dev
