@@ -99,7 +99,7 @@ def checked_fields(of: type[T]) -> type[T]:
     Raises:
         InputError: when an instance is made, a message of one line that names the field and what it must be.
     """
-    of.__init__ = checked(of.__init__)  # type: ignore[misc]  # a dataclass makes its own constructor
+    of.__init__ = checked(of.__init__)  # type: ignore[method-assign]  # a dataclass makes its own constructor
     return of
 
 

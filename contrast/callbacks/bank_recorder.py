@@ -16,7 +16,7 @@ from contrast.data import TrainingData
 from contrast.distributed import gather_detached
 from contrast.errors import InputError
 from contrast.methods import ContrastiveMethod
-from contrast.methods.base import KeySource, Meeting, unit_rows
+from contrast.methods.base import BankQuery, KeySource, unit_rows
 from contrast.observation.sums import draws
 from contrast.randomness import Purpose, permutation
 from contrast.records import append_row
@@ -67,7 +67,7 @@ class BankRecorder(lightning.Callback):
         due = self.every_n_steps and (step % self.every_n_steps == 0 or step == 1)
         if due and not self._seen and isinstance(pl_module, ContrastiveMethod):
             self._step = step
-            self._seen = [{"ages": _ages(meeting), "recall": _recall(meeting)} for meeting in pl_module.met]
+            self._seen = [{"ages": _ages(each), "recall": _recall(each)} for each in pl_module.bank_queries]
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -138,10 +138,10 @@ def _encoded(method: ContrastiveMethod, source: KeySource, views: Tensor) -> Ten
     return rows if source.head is None else rows[source.head]
 
 
-def _ages(meeting: Meeting) -> dict[str, Any] | None:
+def _ages(query: BankQuery) -> dict[str, Any] | None:
     """Quantiles and mean of the ages over all processes; for quantiles, many ages are thinned out evenly."""
-    met = [age.flatten() for age in (meeting.offered.age, meeting.offered.own_age) if age is not None]
-    ages = gather_detached(torch.cat(met)) if met else None
+    by_kind = [age.flatten() for age in (query.offered.age, query.offered.own_age) if age is not None]
+    ages = gather_detached(torch.cat(by_kind)) if by_kind else None
     if ages is None or not (ages >= 0).any():
         return None
     ages = ages[ages >= 0]
@@ -151,13 +151,13 @@ def _ages(meeting: Meeting) -> dict[str, Any] | None:
     return {"shares": list(_SHARES), "quantiles": quantiles, "mean": float(ages.double().mean())}
 
 
-def _recall(meeting: Meeting) -> dict[str, Any] | None:
-    neighbours = meeting.bank.recall_at
+def _recall(bank_query: BankQuery) -> dict[str, Any] | None:
+    neighbours = bank_query.bank.recall_at
     if not neighbours:
         return None
     # Every process uses the same gathered queries, so the number of processes does not change the result.
-    query, index = gather_detached(meeting.query), gather_detached(meeting.index)
+    query, index = gather_detached(bank_query.query), gather_detached(bank_query.index)
     draw = draws(index)
     asked = draw <= draw.kthvalue(min(_ASKED, len(draw))).values
-    found = meeting.bank.recall(query[asked], index[asked], neighbours)
+    found = bank_query.bank.recall(query[asked], index[asked], neighbours)
     return None if found is None else {"neighbours": neighbours, "recall": found}

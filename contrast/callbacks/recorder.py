@@ -30,7 +30,7 @@ from contrast.records import append_row
 from contrast.run_folder import RunFolder
 from contrast.runs.next_command import how_to_go_on
 
-__all__ = ["Recorder", "Watch"]
+__all__ = ["ForwardHooks", "Recorder"]
 
 _ROWS = 100  # rows per run by default
 
@@ -74,7 +74,7 @@ class Recorder(lightning.Callback):
         self._listed: list[ListedObserver] = []
         self._failure = ""  # of a listed observer
         self._labels: Tensor | None = None
-        self._watch: Watch | None = None
+        self._network: ForwardHooks | None = None
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         if self.every_n_steps is None and isinstance(pl_module, ContrastiveMethod):
@@ -91,14 +91,14 @@ class Recorder(lightning.Callback):
         # With gradient accumulation, only the first batch of a step is observed.
         due = self._seen is None and self._observed(trainer.global_step + 1)
         if due and isinstance(pl_module, ContrastiveMethod):
-            self._watch = Watch(pl_module.backbone, pl_module.head)
+            self._network = ForwardHooks(pl_module.backbone, pl_module.head)
 
     @torch.no_grad()
     def on_before_backward(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, loss: Tensor
     ) -> None:
         """Compute the statistics before backward: afterwards a bank holds the next step's rows."""
-        watch, self._watch = self._watch, None
+        watch, self._network = self._network, None
         if watch is None:
             return
         output, loss_of = pl_module.seen, pl_module.loss
@@ -146,7 +146,7 @@ class Recorder(lightning.Callback):
         return every > 0 and (step == 1 or step % every == 0)
 
 
-class Watch:
+class ForwardHooks:
     """Record the outputs of a backbone and a projection head by forward hooks, until `rows` is called.
 
     Args:

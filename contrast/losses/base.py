@@ -22,15 +22,15 @@ __all__ = [
     "PairTransform",
     "PairWeighting",
     "Piece",
+    "at_least_float32",
     "both_views",
     "off_diagonal",
     "require_pairs",
     "weighted_mean",
-    "wide",
 ]
 
 
-def wide(rows: Tensor) -> Tensor:
+def at_least_float32(rows: Tensor) -> Tensor:
     """Convert half-precision rows to float32; float32 and float64 rows are returned unchanged.
 
     Scores and sums are never computed in half precision, even if autocast chose half precision for the rows.
@@ -58,7 +58,7 @@ def both_views(owner: str, pairs: Sequence[Pairs]) -> tuple[Pairs, Float[Tensor,
     if len(pairs) != 1:
         raise InputError(f"{owner} takes one direction, query and positive, not {len(pairs)}: use --model TwoView")
     (only,) = pairs
-    z1, z2 = (gather(wide(rows).movedim(-2, 0)).movedim(0, -2) for rows in (only.query, only.positive))
+    z1, z2 = (gather(at_least_float32(rows).movedim(-2, 0)).movedim(0, -2) for rows in (only.query, only.positive))
     # Two rows may be two views of one sample. Larger batches are not checked, to avoid a synchronisation with the
     # device.
     if z1.shape[-2] < 2 or (z1.shape[-2] == len(only.index) == 2 and bool(only.index[0] == only.index[1])):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from contrast.checks import checked
 from contrast.errors import InputError
-from contrast.losses.base import wide
+from contrast.losses.base import at_least_float32
 from contrast.losses.exclusion import left_out
 from contrast.losses.logits import own_negatives_offered
 from contrast.pairs import MINED, UNKNOWN, Pairs
@@ -32,7 +32,7 @@ def real_scores(pairs: Pairs) -> Float[Tensor, "*h b c"]:
     Returns:
         The scores, (*h, b, c), in at least float32.
     """
-    query, shared = wide(pairs.query), wide(pairs.negatives)
+    query, shared = at_least_float32(pairs.query), at_least_float32(pairs.negatives)
     kept = ~left_out(pairs, 0, shared.shape[-2])
     if pairs.placeholder is not None:
         kept = kept & ~pairs.placeholder
@@ -42,7 +42,9 @@ def real_scores(pairs: Pairs) -> Float[Tensor, "*h b c"]:
     real = own_negatives_offered(pairs)
     if pairs.own_negative_kind is not None:
         real = real & (pairs.own_negative_kind == MINED)
-    own = torch.einsum("...bd,...bsd->...bs", query, wide(pairs.own_negatives)).masked_fill(~real, -torch.inf)
+    own = torch.einsum("...bd,...bsd->...bs", query, at_least_float32(pairs.own_negatives)).masked_fill(
+        ~real, -torch.inf
+    )
     return torch.cat([score, own], dim=-1)
 
 
@@ -51,7 +53,7 @@ def rows_at(pairs: Pairs, column: Int[Tensor, "*h b n"]) -> Float[Tensor, "*h b 
     shared, width = pairs.negatives.shape[-2], pairs.query.shape[-1]
     if pairs.own_negatives is None:
         return _shared_at(pairs, column)
-    own = torch.gather(wide(pairs.own_negatives), -2, _wide((column - shared).clamp(min=0), width))
+    own = torch.gather(at_least_float32(pairs.own_negatives), -2, _wide((column - shared).clamp(min=0), width))
     if not shared:
         return own
     return torch.where((column < shared)[..., None], _shared_at(pairs, column.clamp(max=shared - 1)), own)
@@ -70,7 +72,7 @@ def samples_at(pairs: Pairs, column: Int[Tensor, "*h b n"]) -> Int[Tensor, "*h b
 
 
 def _shared_at(pairs: Pairs, column: Tensor) -> Tensor:
-    rows = wide(pairs.negatives)[..., None, :, :]
+    rows = at_least_float32(pairs.negatives)[..., None, :, :]
     return torch.gather(rows.expand(*column.shape[:-1], *rows.shape[-2:]), -2, _wide(column, rows.shape[-1]))
 
 

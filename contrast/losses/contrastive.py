@@ -18,9 +18,9 @@ from contrast.losses.base import (
     PairTransform,
     PairWeighting,
     Piece,
+    at_least_float32,
     require_pairs,
     weighted_mean,
-    wide,
 )
 from contrast.losses.logits import NegativeLogits, PositiveLogits, Tile, negative_logits, positive_logits
 from contrast.losses.objectives import Objective
@@ -87,7 +87,7 @@ def mean_over_positives(
     present = index != NOT_OFFERED
     for place in range(index.shape[1]):
         here = present[:, place]
-        rows = torch.where(here[:, None], wide(extra[..., place, :]), wide(pairs.positive))
+        rows = torch.where(here[:, None], at_least_float32(extra[..., place, :]), at_least_float32(pairs.positive))
         of_row = positive_logits(dataclasses.replace(pairs, positive=rows), temperature)
         total = total + objective(of_row, kept).masked_fill(~here, 0.0)
     mean: Tensor = total / (1 + present.sum(dim=1))

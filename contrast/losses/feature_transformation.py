@@ -12,7 +12,7 @@ from torch import Tensor
 
 from contrast.checks import checked
 from contrast.errors import InputError
-from contrast.losses.base import PairTransform, wide
+from contrast.losses.base import PairTransform, at_least_float32
 from contrast.losses.candidates import BetaQuantile, query_draws, row_identity, row_permutation
 from contrast.pairs import Pairs
 from contrast.randomness import Purpose, uniform
@@ -92,7 +92,7 @@ class PositiveExtrapolation(FeatureTransformation):
         super().__init__(alpha, each, start_epoch, renormalise, seed)
 
     def _transform(self, pairs: Pairs) -> Pairs:
-        query, positive = wide(pairs.query), wide(pairs.positive)
+        query, positive = at_least_float32(pairs.query), at_least_float32(pairs.positive)
         step = 1 + self.quantile(self._uniforms(pairs)).to(query.dtype)
         query, positive = extrapolate(query, positive, step)
         if self.renormalise:
@@ -155,7 +155,7 @@ class NegativeInterpolation(FeatureTransformation):
         keys = (self.seed, self._step, Purpose.NEGATIVE_INTERPOLATION)
         identity = row_identity(pairs.negative_index)
         permutation = row_permutation(identity, keys)
-        rows = wide(pairs.negatives)
+        rows = at_least_float32(pairs.negatives)
         step = self.quantile(self._uniforms(rows, identity, keys)).to(rows.dtype)
         negatives = interpolate(rows, permutation, step)
         placeholder = pairs.placeholder

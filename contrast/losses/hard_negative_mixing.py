@@ -8,7 +8,7 @@ from torch import Tensor
 
 from contrast.checks import checked
 from contrast.errors import InputError
-from contrast.losses.base import PairTransform, wide
+from contrast.losses.base import PairTransform, at_least_float32
 from contrast.losses.candidates import query_draws, real_scores, rows_at, samples_at
 from contrast.pairs import NOT_OFFERED, PAIR_MIX, QUERY_MIX, UNKNOWN, Pairs
 from contrast.randomness import Purpose
@@ -86,7 +86,7 @@ class HardNegativeMixing(PairTransform):
         j = (i + apart) % count[:, None].clamp(min=1)
         heads = hard.shape[:-3]
         i, j, k = (each.expand(*heads, *each.shape) for each in (i, j, _place(other, count)))
-        made = [mix_pairs(hard, i, j, share), mix_with_query(wide(pairs.query), hard, k, own / 2)]
+        made = [mix_pairs(hard, i, j, share), mix_with_query(at_least_float32(pairs.query), hard, k, own / 2)]
         parents = [samples.gather(-1, torch.cat([i, k], dim=-1)), samples.gather(-1, j)]
         parents[1] = torch.nn.functional.pad(parents[1], (0, self.queries), value=UNKNOWN)  # the query is not a parent
         index = torch.where(count > 0, UNKNOWN, NOT_OFFERED)[:, None].expand(-1, self.pairs + self.queries)

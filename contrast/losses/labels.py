@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from contrast.checks import check_tensors
 from contrast.errors import InputError
-from contrast.losses.base import wide
+from contrast.losses.base import at_least_float32
 from contrast.losses.exclusion import left_out
 from contrast.losses.logits import NegativeLogits, Tile, positive_logits
 from contrast.losses.temperature import Temperature
@@ -120,7 +120,7 @@ def labelled_logits(owner: str, pairs: Pairs, labels: LabelTable, temperature: T
         raise InputError(
             f"{owner} finds positives among shared rows by label: it takes no own_negatives and no extra_positives"
         )
-    query, rows = wide(pairs.query), wide(pairs.negatives)
+    query, rows = at_least_float32(pairs.query), at_least_float32(pairs.negatives)
     score = query @ rows.transpose(-1, -2)
     logit = temperature(score, query[..., :, None, :], rows[..., None, :, :])
     offered = ~left_out(pairs, 0, rows.shape[-2])

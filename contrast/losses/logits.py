@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from contrast.errors import InputError
-from contrast.losses.base import wide
+from contrast.losses.base import at_least_float32
 from contrast.losses.exclusion import LeftOut, left_out
 from contrast.losses.partition import log_partition
 from contrast.losses.temperature import Temperature
@@ -140,13 +140,13 @@ class DenseNegatives(NegativeLogits):
     """Negatives with the whole (b, k + s) score matrix in memory; exact, and faster for small matrices."""
 
     def __init__(self, pairs: Pairs, temperature: Temperature) -> None:
-        query, shared = wide(pairs.query), wide(pairs.negatives)
+        query, shared = at_least_float32(pairs.query), at_least_float32(pairs.negatives)
         score = query @ shared.transpose(-1, -2)
         logit = temperature(score, query[..., :, None, :], shared[..., None, :, :])
         offered = ~left_out(pairs, 0, shared.shape[-2])
         self._shared = shared.shape[-2]
         if pairs.own_negatives is not None:
-            own = wide(pairs.own_negatives)
+            own = at_least_float32(pairs.own_negatives)
             own_score = torch.einsum("...bd,...bsd->...bs", query, own)
             own_logit = temperature(own_score, query[..., :, None, :], own)
             own_offered = own_negatives_offered(pairs)
@@ -182,7 +182,7 @@ class DenseNegatives(NegativeLogits):
 
 def positive_logits(pairs: Pairs, temperature: Temperature) -> PositiveLogits:
     """Score and logit of each query with its positive."""
-    query, positive = wide(pairs.query), wide(pairs.positive)
+    query, positive = at_least_float32(pairs.query), at_least_float32(pairs.positive)
     score = (query * positive).sum(dim=-1)
     return PositiveLogits(score, temperature(score, query, positive), temperature, (query, positive))
 
@@ -233,8 +233,8 @@ class TiledNegatives(NegativeLogits):
 
     def __init__(self, pairs: Pairs, temperature: Temperature, columns: int) -> None:
         self._pairs, self._temperature = pairs, temperature
-        self._query, self._shared = wide(pairs.query), wide(pairs.negatives)
-        self._own = None if pairs.own_negatives is None else wide(pairs.own_negatives)
+        self._query, self._shared = at_least_float32(pairs.query), at_least_float32(pairs.negatives)
+        self._own = None if pairs.own_negatives is None else at_least_float32(pairs.own_negatives)
         count = self._shared.shape[-2]
         self._spans = [(start, min(start + columns, count)) for start in range(0, count, columns)]
         self._out = LeftOut(pairs)

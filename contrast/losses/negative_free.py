@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from contrast.checks import checked
-from contrast.losses.base import Loss, LossOutput, PairWeighting, require_pairs, weighted_mean, wide
+from contrast.losses.base import Loss, LossOutput, PairWeighting, at_least_float32, require_pairs, weighted_mean
 from contrast.losses.temperature import Temperature, as_temperature
 from contrast.pairs import Pairs
 
@@ -50,7 +50,7 @@ class SimSiamLoss(Loss):
             return weighted_mean([self._losses(each) for each in pairs], pairs, self.weighting)
 
     def _losses(self, pairs: Pairs) -> Tensor:
-        query, positive = wide(pairs.query), wide(pairs.positive).detach()
+        query, positive = at_least_float32(pairs.query), at_least_float32(pairs.positive).detach()
         logit = self.temperature((query * positive).sum(dim=-1) / 2, query, positive)
         return _over_heads(-2 * logit)
 
@@ -92,7 +92,7 @@ class BYOLLoss(Loss):
             return weighted_mean([self._losses(each) for each in pairs], pairs, self.weighting)
 
     def _losses(self, pairs: Pairs) -> Tensor:
-        score = (wide(pairs.query) * wide(pairs.positive).detach()).sum(dim=-1)
+        score = (at_least_float32(pairs.query) * at_least_float32(pairs.positive).detach()).sum(dim=-1)
         return _over_heads(2 * (2 - 2 * score))
 
 

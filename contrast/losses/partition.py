@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from contrast.losses.base import wide
+from contrast.losses.base import at_least_float32
 from contrast.losses.exclusion import LeftOut
 
 __all__ = ["log_partition"]
@@ -61,8 +61,8 @@ def log_partition(
 
         if fits(query):
             return fused_log_partition(query, negatives, inverse, out.pairs, within)
-    rows = wide(query)
-    return _by_blocks(rows, rows if query is negatives else wide(negatives), inverse, out, within)
+    rows = at_least_float32(query)
+    return _by_blocks(rows, rows if query is negatives else at_least_float32(negatives), inverse, out, within)
 
 
 def _by_blocks(query: Tensor, negatives: Tensor, inverse: Tensor, out: LeftOut, within: bool) -> Tensor:

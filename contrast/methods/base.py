@@ -24,10 +24,10 @@ from contrast.runs.length import MayStartLate, RunLength
 
 __all__ = [
     "BankFactory",
+    "BankQuery",
     "ContrastiveMethod",
     "HeadFactory",
     "KeySource",
-    "Meeting",
     "OptimizerFactory",
     "RateScaling",
     "Rates",
@@ -78,7 +78,7 @@ Rates = Mapping[str, GroupRate]
 """Learning rates, relative to the optimiser's rate, by the name of a group (`contrast.optim.parameter_groups`)."""
 
 
-class Meeting(NamedTuple):
+class BankQuery(NamedTuple):
     """A memory bank with the queries of a step and the negatives that it returned for them.
 
     Attributes:
@@ -127,8 +127,8 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
         one_direction: whether the method accepts losses that take one direction only.
         seen: output of the loss in this step; None after backward. Observers must read the negatives before that, in
             `on_before_backward`: the pairs hold the bank's own rows, which the step's keys overwrite afterwards.
-        met: memory banks queried in this step, with queries, sample indices and returned negatives; cleared after
-            backward.
+        bank_queries: memory banks queried in this step, with queries, sample indices and returned negatives; cleared
+            after backward.
 
     Raises:
         InputError: if the loss takes one direction and the method has two.
@@ -159,7 +159,7 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
         self._rates = dict(rates or {})
         self._unstored: list[tuple[MemoryBank, Tensor, Tensor]] = []
         self.seen: LossOutput | None = None
-        self.met: list[Meeting] = []
+        self.bank_queries: list[BankQuery] = []
         self._begun = -1
         self._total_steps = 0
 
@@ -193,7 +193,7 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
     def meet(self, bank: MemoryBank, query: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> Negatives:
         """Query a memory bank for negatives, and keep the result for observers until the step is over."""
         offered = bank.negatives(query, index)
-        self.met.append(Meeting(bank, query, index, offered))
+        self.bank_queries.append(BankQuery(bank, query, index, offered))
         return offered
 
     def key_source(self, bank: int) -> KeySource:
@@ -213,7 +213,7 @@ class ContrastiveMethod(lightning.LightningModule, ABC):
     def on_after_backward(self) -> None:
         # Not at the end of the batch: checkpoints are written there first, and would lack this step's keys.
         self.seen = None
-        self.met.clear()
+        self.bank_queries.clear()
         for bank, keys, index in self._unstored:
             bank.store(keys, index)
         self._unstored.clear()

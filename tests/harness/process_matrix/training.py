@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from contrast.banks import KeyStore
 from contrast.callbacks.pair_history import PairHistory
-from contrast.callbacks.recorder import Watch
+from contrast.callbacks.recorder import ForwardHooks
 from contrast.data.batch import Batch
 from contrast.distributed import rank, world_size
 from contrast.methods import ContrastiveMethod
@@ -63,7 +63,7 @@ def train(name: str, precision: torch.dtype) -> dict[str, Any]:
     found: dict[str, Any] = {"loss": [], "gradient": [], "records": [], "coarse": []}
     for step, batch in enumerate(_batches(precision)):
         method.step = step
-        watch = Watch(method.backbone, method.head)
+        watch = ForwardHooks(method.backbone, method.head)
         optimizer.zero_grad()
         loss = stepped(batch, step)
         assert method.seen is not None
