@@ -25,7 +25,7 @@ from contrast.pairs import Pairs
 
 __all__ = ["HEADER", "Observation", "observe"]
 
-HEADER = {
+HEADER: dict[str, Any] = {
     "format": 2,
     "edges": [round(-1 + 2 * edge / BINS, 6) for edge in range(BINS + 1)],
     "shares": list(SHARES),
