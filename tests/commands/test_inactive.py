@@ -37,6 +37,10 @@ STARTS: dict[str, tuple[Callable[[int], MayStartLate], str]] = {
         lambda epoch: Checkpoints(RunFolder(Path()), {}, keep_every_n_epochs=epoch + 1),
         "no checkpoint will be kept",
     ),
+    "checkpoints within an epoch": (
+        lambda epoch: Checkpoints(RunFolder(Path()), {}, every_n_steps=5 * epoch + 1),
+        "none will be written within an epoch",
+    ),
     "warm-up of a bank": (lambda epoch: FaissBank(2, size=4, warmup_steps=5 * epoch), "rows drawn at random"),
     "queue": (lambda epoch: KeyQueue(2, size=20 * epoch + 1), "never be full"),
     "approximate": (
