@@ -6,7 +6,7 @@ import importlib
 import inspect
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -191,3 +191,10 @@ def test_what_a_tester_found_is_one_line(kind: str) -> None:
 def test_numbers_of_numpy_are_numbers(number: Any) -> None:
     assert contrast.checks._fits(number, float)
     assert contrast.checks._fits(number, int) == (int(number) == number)
+
+
+@pytest.mark.parametrize("hint", [Sequence[str], list[str], tuple[str, ...], Sequence[float]])
+def test_a_text_a_mapping_and_a_class_are_no_sequences(hint: Any) -> None:
+    for value in ("ab", {"a": 1}, list, 3):
+        assert not contrast.checks._fits(value, hint)
+    assert contrast.checks._fits(["a"] if hint != Sequence[float] else (0.5, 1), hint)

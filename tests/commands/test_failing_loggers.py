@@ -116,6 +116,24 @@ def test_every_call_is_guarded(at: str, error: str, capsys: pytest.CaptureFixtur
     assert f"warning Failing failed at {at} ({error}:" in said
 
 
+class Sending(Failing):
+    """Opens its experiment to log, as TensorBoard's and W&B's loggers do."""
+
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        assert self.experiment is self, "a stand-in would take what is lost"
+        super().log_metrics(metrics, step)
+
+
+def test_a_failure_inside_another_call_is_one_of_the_outer_call(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = guard(Sending("experiment", "OSError"))
+    for _ in range(3):
+        logger.log_metrics({})
+    assert missed_calls([logger]) == "Sending missed 3 calls (log_metrics 3)"
+    said = capsys.readouterr().err
+    assert said.count("warning") == 1
+    assert "warning Sending failed at log_metrics (OSError: no experiment)" in said
+
+
 @pytest.mark.parametrize(("at", "error"), [("all", error) for error in ERRORS[:4]] + [("experiment", "OSError")])
 def test_a_run_outlives_its_logger(at: str, error: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = RunFolder(tmp_path / "run")

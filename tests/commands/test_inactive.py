@@ -41,6 +41,10 @@ STARTS: dict[str, tuple[Callable[[int], MayStartLate], str]] = {
         lambda epoch: FaissBank(2, size=4, warmup_steps=5 * epoch),
         "queries will only get random rows",
     ),
+    "checkpoints within an epoch": (
+        lambda epoch: Checkpoints(RunFolder(Path()), {}, every_n_steps=5 * epoch + 1),
+        "none will be written within an epoch",
+    ),
     "queue": (lambda epoch: KeyQueue(2, size=20 * epoch + 1), "never be full"),
     "approximate": (
         lambda epoch: FaissBank(2, size=10**6, per_sample=True, approximate=IVF(2, 2, above=20 * epoch + 4)),

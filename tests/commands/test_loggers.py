@@ -18,6 +18,7 @@ import pytest
 import yaml
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.tensorboard import SummaryWriter
 
 from contrast.callbacks.loggers import drawn, sheets_of
 from contrast.cli import main
@@ -156,7 +157,12 @@ def test_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     folder = RunFolder(tmp_path / "run")
     overlay = ["--config", "configs/logger/tensorboard.yaml", "--online_knn.every_n_epochs", "1"]
+    flushed, flush = [], SummaryWriter.flush
+    monkeypatch.setattr(
+        SummaryWriter, "flush", lambda self: (flushed.append(read_rows(folder.metrics)[-1]["step"]), flush(self))[1]
+    )
     assert pretrain(folder.path, *overlay) == 0
+    assert 3 in flushed, "with the checkpoint of the first epoch, and not only at the end"
     events = EventAccumulator(str(folder.path / "tensorboard"), {"scalars": 0, "histograms": 0}).Reload()
     check_pictures(folder, events)
     assert "seed_everything: 0" in (folder.path / "tensorboard/hparams.yaml").read_text()

@@ -101,6 +101,10 @@ def test_accuracy_is_the_newest_probe_then_knn_then_the_gauge(runs: Path) -> Non
     assert accuracy() == "93.4\xa0%kNNno baselines measured"
     shutil.rmtree(evaluations)
     assert re.fullmatch(r"9\d\.\d\xa0%online kNNno baselines measured", accuracy())
+    beside = {"online/raw_input_knn_top1": 0.9, "online/majority_class": 0.1}
+    start, later = {"step": 0, "epoch": 0, "online/knn_top1": 0.7, **beside}, {"step": 3, "epoch": 0}
+    write_rows(runs / "first/metrics.jsonl", [start, {**later, "online/knn_top1": 0.8}])
+    assert accuracy() == "80.0\xa0%online kNN\N{MINUS SIGN}10.0 against raw input"
     write_rows(runs / "first/metrics.jsonl", [{"step": step, "epoch": 0, "train/loss": 9 - step} for step in (1, 2, 3)])
     row = next(row for row in listing.rows() if row.name == "first")
     assert cells({"html": row.html})[4:6] == ["none yet", "loss 8 → 6"]

@@ -7,7 +7,7 @@ import pytest
 import torchvision
 from torch._utils import ExceptionWrapper
 
-from contrast.data.sources import construction_error, worker_message
+from contrast.data.sources import construction_error, dead_worker, worker_message
 from contrast.errors import InputError
 
 
@@ -23,6 +23,25 @@ def raised_in_a_worker(cause: Exception | None, message: str, kind: type[InputEr
     with pytest.raises(kind) as again:
         wrapped.reraise()
     return again.value
+
+
+@pytest.mark.parametrize(
+    ("signal", "cause"),
+    [
+        ("Killed. ", "most likely as memory ran out: give fewer data.workers"),
+        ("Bus error. It is possible that dataloader's workers are out of shared memory.", "/dev/shm is full"),
+        ("Segmentation fault. ", "by a fault in a library that it used: give data.workers 0"),
+    ],
+)
+def test_a_dead_worker_is_said_with_its_likely_cause(signal: str, cause: str) -> None:
+    died = RuntimeError(f"DataLoader worker (pid 7) is killed by signal: {signal}")
+    outer = RuntimeError("a batch could not be read")
+    outer.__cause__ = died
+    for error in (died, outer):
+        said = dead_worker(error)
+        assert said.startswith("a loader worker was killed (process 7)")
+        assert cause in said
+    assert dead_worker(RuntimeError("another")) == ""
 
 
 class OtherError(InputError):
