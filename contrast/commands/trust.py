@@ -290,8 +290,8 @@ class _Checker:
 
     def _refused(self, path: str, what: str) -> InputError:
         return InputError(
-            f"{self._where}: {path} {what}, and a received configuration must not do this, so it was not imported: "
-            "add --trust if you trust its author, or give this part again by a flag or a file"
+            f"{self._where}: {path} {what}, which is not on the list of what a received configuration may hold, so it "
+            "was not imported: add --trust if you trust its author, or give this part again by a flag or a file"
         )
 
 

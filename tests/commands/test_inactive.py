@@ -43,7 +43,7 @@ STARTS: dict[str, tuple[Callable[[int], MayStartLate], str]] = {
     ),
     "checkpoints within an epoch": (
         lambda epoch: Checkpoints(RunFolder(Path()), {}, every_n_steps=5 * epoch + 1),
-        "none will be written within an epoch",
+        "no checkpoint will be written within an epoch",
     ),
     "queue": (lambda epoch: KeyQueue(2, size=20 * epoch + 1), "never be full"),
     "approximate": (
