@@ -266,8 +266,7 @@ def print_class_help(parser: jsonargparse.ArgumentParser, words: Sequence[str]) 
         # The parser that jsonargparse makes for the class prints its usage and its own error.
         reason = errors.getvalue().rpartition("error:")[2].strip()
         raise InputError(
-            f"{shlex.join(words)}: {reason}: ask for one class and give nothing else, as in: contrast pretrain "
-            "--model.help MoCo"
+            f"{shlex.join(words)}: {reason}: ask for one class and give nothing else, such as --model.help MoCo"
         ) from end
 
 

@@ -160,7 +160,7 @@ def test_samples_are_matched_by_name_and_their_history_moves_with_them(tmp_path,
     assert _resume(run) == 2
     assert _resume(run, "--resume-on-changed-data") == 0
     assert "24 samples then, 24 now" not in (said := capsys.readouterr().err)
-    assert "23 samples matched, 1 new, 1 gone" in said
+    assert "23 samples matched, 1 new, 1 removed" in said
     now = names_of(ImageFolder(root))
     assert names is not None
     assert now is not None
@@ -205,7 +205,7 @@ def test_a_run_in_mid_epoch_goes_on_with_fewer_or_more_samples(count, tmp_path, 
     _pictures(root, count)
     run = RunFolder(tmp_path / "run")
     assert _resume(run, "--resume-on-changed-data", "--trainer.callbacks", "null") == 0
-    assert f"{min(count, 24)} samples matched, {max(0, count - 24)} new, {max(0, 24 - count)} gone" in (
+    assert f"{min(count, 24)} samples matched, {max(0, count - 24)} new, {max(0, 24 - count)} removed" in (
         said := capsys.readouterr().err
     )
     assert "the rest of epoch 0 follows the new data's order" in said
@@ -230,7 +230,7 @@ def test_of_arrays_only_appended_samples_are_matched(tmp_path, capsys):
     assert "cannot be matched" in capsys.readouterr().err
     _arrays(path, 30)
     assert _resume(run, "--resume-on-changed-data") == 0
-    assert "24 samples matched, 6 new, 0 gone" in capsys.readouterr().err
+    assert "24 samples matched, 6 new, 0 removed" in capsys.readouterr().err
 
 
 def test_other_pixels_or_labels_of_an_array_are_other_data(tmp_path, capsys):

@@ -24,8 +24,10 @@ from contrast.callbacks import metrics
 from contrast.cli import COMMANDS, main
 from contrast.commands.pretrain import read_request
 from contrast.run_folder import RunFolder
+from contrast.runs.checkpoint import read_checkpoint, write_checkpoint
 from contrast.runs.next_command import shell_command
 from contrast.runs.status import read_status, write_status
+from tests.commands.observers import Faulty
 from tests.commands.running import SMALL, as_killed_before_its_first_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -231,6 +233,20 @@ def another_optimizer_of_a_run(place: Place, name: str) -> int:
     return place.resume("--trainer.max_epochs", 3, "--model.optimizer", spec)
 
 
+def a_changed_checkpoint(place: Place) -> int:
+    place.finished()
+    content = read_checkpoint(FOLDER.last_checkpoint)
+    content["loops"]["fit_loop"]["epoch_progress"]["current"]["ready"] = "x"
+    write_checkpoint(content, FOLDER.last_checkpoint)
+    return place.resume("--trainer.max_epochs", 3)
+
+
+def an_observer_that_fails_once(place: Place) -> int:
+    place.patch.setattr(Faulty, "steps", 0)
+    listed = f"[{{class_path: {Faulty.__module__}.Faulty, init_args: {{how: raise}}}}]"
+    return place.start("--scores.every_n_steps", 1, "--scores.observers", listed)
+
+
 def the_doctor_of_a_failed_run(place: Place) -> int:
     assert full_disk(place, 6) == 1
     return main(["doctor", str(FOLDER.path)])
@@ -259,8 +275,10 @@ def printed_by_the_dashboard(place: Place) -> int:
 # By the function of the sources that prints it: what makes it print each of its commands, and its exit code then.
 SAID: dict[str, dict[Callable[[Place], int], int]] = {
     "callbacks/checkpoints.py:_save_and_stop": {ctrl_c: 130, ctrl_c_inside_an_extension: 130, a_time_limit: 152},
+    "callbacks/recorder.py:on_fit_end": {an_observer_that_fails_once: 2},
+    "callbacks/resumed.py:_refuse": {a_changed_checkpoint: 2},
     "callbacks/resumed.py:_require_same_optimizers": {another_optimizer_than_the_default: 2},
-    "commands/run.py:_kept": {ctrl_c_twice: 130, ctrl_c_twice_before_the_first_checkpoint: 130},
+    "commands/run.py:_how_to_continue": {ctrl_c_twice: 130, ctrl_c_twice_before_the_first_checkpoint: 130},
     "commands/run.py:_unwritable": {a_full_disk_before_the_first_checkpoint: 1, a_full_disk_after_a_checkpoint: 1},
     "commands/pretrain.py:_no_checkpoint": {
         resume_without_checkpoint: 2,

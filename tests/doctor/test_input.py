@@ -167,7 +167,7 @@ def test_a_test_set_that_cannot_be_read_is_said_when_a_run_starts(tmp_path: Path
 
     data = ImageData(Digits(train=True), SimCLRViews(size=8), Normalised(), batch_size=2, channels=1)
     (note,) = look_at_input(data, RunFolder(tmp_path))
-    assert note.startswith("the test set was not looked at: ")
+    assert note.startswith("the test set was not examined: ")
     assert "a pixel of float32 is -1.0" in note
     assert json.loads((tmp_path / "input.json").read_text())["test"] == {"error": note.partition(": ")[2]}
 
