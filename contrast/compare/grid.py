@@ -142,7 +142,13 @@ class Grid:
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:
-    """Key of a resolved configuration: equal for equal configurations."""
+    """Key of a resolved configuration: equal for equal configurations.
+
+    An empty list of observers is left out, so that cells of versions without this setting keep their keys.
+    """
+    scores = config.get("scores")
+    if isinstance(scores, Mapping) and scores.get("observers") == []:
+        config = {**config, "scores": {name: value for name, value in scores.items() if name != "observers"}}
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 OVERLAY = ["--config", "configs/logger/wandb.yaml"]
 LOGGER = {"class_path": "lightning.pytorch.loggers.WandbLogger", "init_args": {"project": "contrast"}}
 ENDS = """
-import os, signal
+import os, signal, time
 import lightning
 
 class EndsAt(lightning.Callback):
@@ -43,6 +43,8 @@ class EndsAt(lightning.Callback):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if trainer.global_step == self.step:
+            if self.by == signal.SIGKILL:
+                time.sleep(3)  # W&B's own process writes the rows of the earlier steps
             os.kill(os.getpid(), self.by)
 """
 
