@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from contrast.checks import checked
 from contrast.errors import InputError
 from contrast.losses import (
     BarlowTwins,
@@ -41,6 +42,7 @@ _PROCESS = (
 )
 
 
+@checked
 def check_observer(observer: Observer, processes: bool = True) -> None:
     """Check that an observer can be listed in a run.
 

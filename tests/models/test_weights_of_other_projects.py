@@ -389,9 +389,9 @@ CHANGES: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "too large": (lambda value: torch.full_like(value, 1e300, dtype=torch.float64), "holds NaN or infinity"),
     "meta": (lambda value: value.to("meta"), "is on the meta device"),
     "sparse": (lambda value: value.to_sparse(), "has the layout sparse_coo"),
-    "integers": (lambda value: value.to(torch.int8), "is of int8"),
-    "booleans": (lambda value: value.bool(), "is of bool"),
-    "complex": (lambda value: value.to(torch.complex64), "is of complex64"),
+    "integers": (lambda value: value.to(torch.int8), "has type int8"),
+    "booleans": (lambda value: value.bool(), "has type bool"),
+    "complex": (lambda value: value.to(torch.complex64), "has type complex64"),
     "quantised": (lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8), "is quantised (qint8)"),
 }
 

@@ -108,6 +108,8 @@ class Scheduled(Temperature):
 class ByNorm(Scheduled):
     """A stranger's temperature that differs from pair to pair, and tells it."""
 
+    by_pair = True
+
     def of_pairs(self, query: Any, other: Any) -> Any:
         return 0.3 + 0 * (query * other).sum(-1)
 
