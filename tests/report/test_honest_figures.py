@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from contrast.callbacks.mirrored_figures import PER_NEGATIVE, _rank_curves
 from contrast.commands.demo import table as demo_table
 from contrast.report import build_page, read_runs
-from contrast.report.chart_kinds import Kind, kinds_chart
+from contrast.report.chart_kinds import Kind, clipped_cells, heat_chart, kinds_chart
 from contrast.report.charts import FAR, Axis, Figure, Table, axis_within, line_chart, shared_top
 from contrast.report.curves import per_negative, rank_labels, sizes_of_groups
 from contrast.report.figures.negatives import ALIKE, hardness_profile
@@ -78,6 +78,14 @@ def test_one_collapsed_run_fades_no_other_and_is_said(tmp_path: Path) -> None:
     (ramp,) = {json.dumps(layer["encoding"]["color"]["scale"]["domain"]) for chart in both.charts[:2]
                for layer in chart.spec["layer"] if layer["mark"]["type"] == "rect"}  # fmt: skip
     assert json.loads(ramp) == [0, both.extra["peak"]]
+
+
+def test_a_few_peaks_pale_no_other_cell_of_a_heat_map_and_are_said() -> None:
+    cells: Table = {"from": [0.0] * 1000, "to": [1.0] * 1000, "rank": ["1"] * 1000, "v": [1.0] * 997 + [100.0] * 3}
+    value = Axis("v", "density", "~g")
+    spec = heat_chart("t", Axis("rank", "rank", ""), value, ["1"], [cells])
+    assert spec["layer"][0]["encoding"]["color"]["scale"]["domain"] == [0, 1.0]
+    assert clipped_cells(value, {"a": cells}) == ("a: colour ends at 1; 3 of its cells reach up to 100.",)
 
 
 @settings(deadline=None, max_examples=50)
