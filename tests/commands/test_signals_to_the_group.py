@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import shutil
 import signal
@@ -21,6 +22,7 @@ from contrast.cli import main
 from contrast.run_folder import RunFolder
 from contrast.runs.checkpoint import read_checkpoint
 from contrast.runs.status import read_status
+from contrast.stop_signals import leave_signals_to_the_parent, stop_signals_blocked
 from tests.commands.running import SMALL
 
 ROOT = Path(__file__).parents[2]
@@ -142,6 +144,31 @@ def test_a_main_process_that_is_killed_leaves_no_orphan(words: list[str], tmp_pa
     process.kill()
     process.communicate(timeout=60)  # until nobody holds the other end of its standard error
     until(lambda: not members(process.pid), 30)
+
+
+def waiting(begun: Any) -> None:
+    """A loader's worker that has nothing to do."""
+    leave_signals_to_the_parent()
+    begun.set()
+    time.sleep(600)
+
+
+@pytest.mark.skipif(not hasattr(signal, "sigtimedwait"), reason="the system does not tell who sent a signal")
+def test_a_worker_ends_at_sigterm_from_its_parent_only() -> None:
+    """The step that is under way when the whole group is signalled still needs its batches."""
+    context = multiprocessing.get_context("fork")
+    begun = context.Event()
+    worker = context.Process(target=waiting, args=(begun,), daemon=True)
+    with stop_signals_blocked():
+        worker.start()
+    assert begun.wait(60)
+    for name in ("TERM", "HUP", "INT", "USR1"):
+        subprocess.run(["kill", f"-{name}", str(worker.pid)], check=True)
+    worker.join(1)
+    assert worker.is_alive()
+    worker.terminate()
+    worker.join(60)
+    assert worker.exitcode == 0
 
 
 class Hanging(lightning.Callback):

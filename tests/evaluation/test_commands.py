@@ -68,6 +68,7 @@ def test_a_probe_prints_its_number_and_the_path_of_its_protocol(run, capsys):
     printed = capsys.readouterr().out
     (result,) = _results(run)
     assert f"top-1 {100 * result['top1']:.2f} %" in printed
+    assert f"balanced accuracy {100 * result['balanced_accuracy']:.2f} %" in printed
     assert "30 labels, 360 test samples" in printed
     assert Path(printed.splitlines()[-1]).is_file()
     assert (result["run"], result["checkpoint"]) == ("run", "checkpoints/last.ckpt")

@@ -155,12 +155,14 @@ def test_the_pages_weight_does_not_grow_with_the_rows(tmp_path: Path) -> None:
         write_rows(path / "metrics.jsonl", metrics)
         counts = [3 if place % 7 else 0 for place in range(100)]
         side = {"counts": counts, "mean": 0.123456, "std": 0.25}
+        spread = [1, 2, 3, 4, 5, 6, 7]
         scores = [
-            {"step": step, "epoch": 9, "positive": side, "negative": side, "separation": {"auc": step % 9 / 9}}
+            {"step": step, "epoch": 9, "positive": side, "negative": side, "separation": {"auc": step % 9 / 9},
+             "gradient": {"negatives": 512, "effective": {"mean": 3 + step % 5 / 5, "quantiles": spread}}}
             for step in range(10_000, 10_000 + rows)
-        ]
+        ]  # fmt: skip
         write_rows(path / "scores.jsonl", [{"format": 2, "edges": EDGES}, *scores])
-        bank = [{"step": step, "ages": {"quantiles": [1, 2, 3, 4, 5, 6, 7]}} for step in range(10_000, 10_000 + rows)]
+        bank = [{"step": step, "ages": {"quantiles": spread}} for step in range(10_000, 10_000 + rows)]
         write_rows(path / "bank.jsonl", bank)
         sizes[rows] = len(build_page(read_runs([RunFolder(path)])))
     assert abs(sizes[8_000] - sizes[2_000]) < 0.02 * sizes[2_000]

@@ -22,13 +22,13 @@ from hypothesis import strategies as st
 from contrast.callbacks.mirrored_figures import PER_NEGATIVE, _rank_curves
 from contrast.commands.demo import table as demo_table
 from contrast.report import build_page, read_runs
-from contrast.report.chart_kinds import Kind, kinds_chart
+from contrast.report.chart_kinds import Kind, clipped_cells, heat_chart, kinds_chart
 from contrast.report.charts import FAR, Axis, Figure, Table, axis_within, line_chart, shared_top
 from contrast.report.curves import per_negative, rank_labels, sizes_of_groups
 from contrast.report.figures.negatives import ALIKE, hardness_profile
 from contrast.report.figures.scores import pretext_accuracy, score_densities, score_separation
 from contrast.report.figures.training import accuracy_by_epoch, knn_accuracy, training_loss
-from contrast.report.overview import gain_in_words, summary_in_words
+from contrast.report.overview import gain_in_words, key_numbers, summary_in_words
 from contrast.report.page import BETWEEN, SECTIONS
 from contrast.report.run_record import RunRecord, without_queue_start
 from contrast.run_folder import RunFolder
@@ -78,6 +78,14 @@ def test_one_collapsed_run_fades_no_other_and_is_said(tmp_path: Path) -> None:
     (ramp,) = {json.dumps(layer["encoding"]["color"]["scale"]["domain"]) for chart in both.charts[:2]
                for layer in chart.spec["layer"] if layer["mark"]["type"] == "rect"}  # fmt: skip
     assert json.loads(ramp) == [0, both.extra["peak"]]
+
+
+def test_a_few_peaks_pale_no_other_cell_of_a_heat_map_and_are_said() -> None:
+    cells: Table = {"from": [0.0] * 1000, "to": [1.0] * 1000, "rank": ["1"] * 1000, "v": [1.0] * 997 + [100.0] * 3}
+    value = Axis("v", "density", "~g")
+    spec = heat_chart("t", Axis("rank", "rank", ""), value, ["1"], [cells])
+    assert spec["layer"][0]["encoding"]["color"]["scale"]["domain"] == [0, 1.0]
+    assert clipped_cells(value, {"a": cells}) == ("a: colour ends at 1; 3 of its cells reach up to 100.",)
 
 
 @settings(deadline=None, max_examples=50)
@@ -335,6 +343,16 @@ def test_the_last_epoch_is_called_by_the_same_number_everywhere(epochs: int, tmp
     text = Page(build_page([run])).text
     assert f"after epoch {epochs};" in text
     assert f"{epochs} of {epochs}" in text
+
+
+def test_the_knn_while_training_is_shown_beside_its_baselines(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", SMALL)
+    start = {"online/knn_top1": 0.7, "online/raw_input_knn_top1": 0.9, "online/majority_class": 0.1}
+    rows = [{"step": 0, "epoch": 0, **start}, {"step": 5, "epoch": 0, "online/knn_top1": 0.8}]
+    write_rows(tmp_path / "run/metrics.jsonl", rows)
+    (card,) = (each for each in key_numbers(read(tmp_path / "run")) if each.label == "Online kNN, last")
+    beside = "raw input 90.0 %, random weights 70.0 %, majority class 10.0 %"
+    assert card.detail.replace("\N{NO-BREAK SPACE}", " ") == f"while training, after epoch 1; {beside}"
 
 
 @given(st.tuples(*[st.floats(-1, 1)] * 3).map(sorted))
