@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 OVERLAY = ["--config", "configs/logger/wandb.yaml"]
 LOGGER = {"class_path": "lightning.pytorch.loggers.WandbLogger", "init_args": {"project": "contrast"}}
 ENDS = """
-import os, signal, time
+import os, signal
 import lightning
 
 class EndsAt(lightning.Callback):
@@ -43,8 +43,6 @@ class EndsAt(lightning.Callback):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if trainer.global_step == self.step:
-            if self.by == signal.SIGKILL:
-                time.sleep(3)  # W&B's own process writes the rows of the earlier steps
             os.kill(os.getpid(), self.by)
 """
 
@@ -96,7 +94,11 @@ def test_a_killed_run_a_stopped_and_a_resumed_one_are_one_run(tmp_path: Path, mo
     assert trained in ([[1, 2, 3, 4], [], [5, 6]], [[1, 2, 3], [4], [5, 6]])
     for name in ("scores/positive", "scores/auc", "gradient/effective"):
         steps = [row["trainer/global_step"] for file in (first, second, third) for row in history(file) if name in row]
-        assert steps == [1, 2, 3, 4, 5, 6], name
+        # W&B's process writes its file block by block, so the killed start may lack rows of the last step that it has.
+        assert [step for step in steps if step != trained[0][-1]] == [
+            step for step in range(1, 7) if step != trained[0][-1]
+        ], name
+        assert steps == sorted(set(steps)), name
     together = [*itertools.chain(*numbered)]
     assert together == sorted(set(together))
     reports = [[each.artifact.type for each in of_type(file, "artifact")].count("report") for file in (second, third)]
