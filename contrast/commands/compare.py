@@ -16,7 +16,7 @@ from typing import Any
 
 from contrast.commands.arguments import OneLineParser
 from contrast.commands.configuration import Config, read_yaml, shipped_configuration
-from contrast.compare.cells import alone, read_cell, require_no_links
+from contrast.compare.cells import locked, read_cell, require_no_links
 from contrast.compare.grid import Cell, Grid, parse_grid
 from contrast.compare.schedule import Failure, run_cells
 from contrast.errors import InputError, RunStopped, Terminated, did_you_mean
@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
     _check_outputs(arguments, grid)
     out = arguments.out or Path("runs", "compare", grid.name)
     try:
-        with _interruptible(), alone(out) as lock:
+        with _interruptible(), locked(out) as lock:
             return _compare(grid, out, arguments, lock)
     except Terminated:
         raise
@@ -113,7 +113,7 @@ def read_grid(file: Path) -> Grid:
         file: path of the YAML file, or the name of a file in the shipped ``configs/compare``.
 
     Raises:
-        InputError: one line, if there is no such file, or its content is not a grid.
+        InputError: one line, if the file is missing or is not a grid.
     """
     if not file.exists():
         shipped = shipped_configuration(f"compare/{file.name}")
@@ -205,7 +205,7 @@ def _command(arguments: argparse.Namespace) -> str:
 def _lay_out(
     grid: Grid, configs: Mapping[Cell, Config], failures: Sequence[Failure], arguments: argparse.Namespace, out: Path
 ) -> None:
-    """Write the table in all its forms, and print it; without a finished cell there is no table."""
+    """Write and print the table in all formats, if at least one cell is finished."""
     failed = {failure.cell: failure.line for failure in failures}
     done = {cell: content for cell in configs if cell not in failed and (content := read_cell(cell)) is not None}
     if not done:

@@ -33,7 +33,7 @@ _RANDOM = "random weights"
 
 
 def baselines_of(grid: Grid, configs: Mapping[Cell, Config], out: Path) -> list[Mapping[str, Any]]:
-    """Measure the baselines for each column and seed; the network is that of the baseline row.
+    """Measure the baselines for each column and seed, with the network of the baseline row.
 
     Args:
         grid: the grid.
@@ -41,7 +41,7 @@ def baselines_of(grid: Grid, configs: Mapping[Cell, Config], out: Path) -> list[
         out: folder of the comparison. Its ``baselines.json`` holds what was measured before.
 
     Returns:
-        Contents with the same entries as those of cells.
+        For each baseline, a mapping with the same keys as the result of a cell.
     """
     kept = out / "baselines.json"
     before = read_baselines(kept)

@@ -144,9 +144,9 @@ def _evaluate(folder: RunFolder, asked: Evaluation, config: Mapping[str, Any]) -
 
 
 def _names_only_classes_of(folder: RunFolder, config: Mapping[str, Any]) -> bool:
-    """Whether the checkpoint names no classes but those of the grid, so that they may be imported.
+    """Whether every class in the checkpoint is also in the grid, so that it may be imported.
 
-    The checkpoint of a received folder could name others than the folder's ``config.yaml``.
+    The checkpoint of a received folder could name other classes than the folder's ``config.yaml``.
     """
     from contrast.runs.checkpoint import read_checkpoint
 

@@ -72,7 +72,7 @@ def _is_cost(found: Any) -> bool:
 
 
 def measure(folder: RunFolder, config: Config, steps: int) -> dict[str, float | None]:
-    """Time whole training steps and the loss alone, alternately, while the trained run continues.
+    """Time whole training steps and the loss by itself, alternately, while the trained run continues.
 
     The run continues from its last checkpoint, so that queues are full and settings that start at a later epoch are
     active. A step lasts from the end of one batch to the end of the next: loading, views, forward, loss, backward,

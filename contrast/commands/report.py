@@ -83,5 +83,5 @@ def _output(given: Path | None, folders: Sequence[RunFolder]) -> Path:
     if output.is_dir():
         raise InputError(f"--output {str(output)!r} is a folder: give the name of a file in it")
     if not output.parent.is_dir():
-        raise InputError(f"--output {str(output)!r}: there is no folder {str(output.parent)!r}: create it first")
+        raise InputError(f"--output {str(output)!r}: the folder {str(output.parent)!r} does not exist: create it first")
     return output

@@ -18,7 +18,7 @@ from contrast.checked_text import parse_json, small_enough
 from contrast.compare.grid import Cell, Evaluation
 from contrast.errors import InputError
 
-__all__ = ["ACCURACIES", "Content", "alone", "read_baselines", "read_cell", "read_json", "require_no_links"]
+__all__ = ["ACCURACIES", "Content", "locked", "read_baselines", "read_cell", "read_json", "require_no_links"]
 
 ACCURACIES = ("linear", "few_label", "knn")
 """Names of the numbers that are fractions of the test samples."""
@@ -30,7 +30,7 @@ _LONGEST = 200  # characters of a text in a result file
 
 
 @contextmanager
-def alone(out: Path) -> Iterator[int | None]:
+def locked(out: Path) -> Iterator[int | None]:
     """Context manager: lock the folder of a comparison; the folder is created if it is missing.
 
     Args:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from contrast.compare import schedule
-from contrast.compare.cells import alone
+from contrast.compare.cells import locked
 from contrast.evaluation import mean_interval, paired_difference
 from contrast.records import read_rows
 from tests.compare.grids import ROOT, cells, compare, write_grid
@@ -181,7 +181,7 @@ def test_a_row_that_fits_no_class_is_refused_before_any_runs(
 def test_two_comparisons_do_not_share_a_folder(
     tmp_path: Path, again: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with alone(tmp_path / "out"):
+    with locked(tmp_path / "out"):
         assert again(GOOD) == 2
     assert "is in use by another comparison" in capsys.readouterr().err
 

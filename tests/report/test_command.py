@@ -47,7 +47,7 @@ def test_wrong_input_is_named(runs: list[Path], tmp_path: Path) -> None:
         (str(tmp_path / "empty"),): "has no config.yaml",
         (run, f"{run}/../a"): "given twice",
         (run, "--output", str(tmp_path)): "is a folder",
-        (run, "--output", str(tmp_path / "no" / "page.html")): "there is no folder",
+        (run, "--output", str(tmp_path / "no" / "page.html")): "does not exist",
     }.items():
         with pytest.raises(InputError, match=message):
             main(list(arguments))
